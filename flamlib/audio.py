@@ -1,0 +1,153 @@
+"""Waveforms: reading any recording as mono, resampling, A-weighted level."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Float
+
+FLOOR_DB = -120.0  # what `a_weighted_db` says of digital silence
+
+
+class Unreadable(Exception):
+    """A recording that cannot be used: `path`, and `why`."""
+
+    def __init__(self, path: str | Path, why: str):
+        super().__init__(path, why)  # both as args, so that the error survives a process pool
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
+
+
+def read(
+    path: str | Path,
+    *,
+    sample_rate: int | None = None,
+    start_s: float | int = 0.0,
+    stop_s: float | int | None = None,
+) -> tuple[Float[np.ndarray, "sample"], int]:
+    """The recording from `start_s` to `stop_s` (its end) as float32 mono, and its sample rate.
+
+    Any rate and channel count that libsndfile reads; `sample_rate` asks for resampling. Raises
+    `Unreadable` for a missing or broken file, for no samples at all, and for NaN or infinity.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            native_rate = file.samplerate
+            start = round(start_s * native_rate)
+            stop = file.frames if stop_s is None else round(stop_s * native_rate)
+            if not 0 <= start < min(stop, file.frames):
+                raise Unreadable(
+                    path, f"no samples from {start_s} s to {stop_s} s of {file.frames} samples"
+                )
+            file.seek(start)
+            channels = file.read(stop - start, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise Unreadable(path, str(error)) from error
+    if not len(channels):
+        raise Unreadable(path, "no samples could be decoded: a truncated file?")
+    if not np.isfinite(channels).all():
+        raise Unreadable(path, "holds NaN or infinity")
+
+    waveform = mono(channels)
+    if sample_rate is None:
+        return waveform, native_rate
+    return resample(waveform, native_rate, sample_rate), sample_rate
+
+
+def mono(channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
+    """The channels' average, or the loudest channel where averaging would cancel the sound.
+
+    Cancelling means that the average carries more than 6 dB less power than the loudest channel:
+    a stereo pair of independent sounds loses 3 dB, a pair in opposite phase everything. A channel
+    that is silent beside another costs exactly 6.02 dB, which is no cancelling, hence the 6.1.
+    """
+    if channels.shape[1] == 1:
+        return channels[:, 0]
+    average = channels.mean(axis=1)
+    powers = np.mean(np.square(channels, dtype=np.float64), axis=0)
+    loudest = int(np.argmax(powers))
+    if np.mean(np.square(average, dtype=np.float64)) < 10**-0.61 * powers[loudest]:
+        return np.ascontiguousarray(channels[:, loudest])
+    return average
+
+
+def resample(
+    waveform: Float[np.ndarray, "sample"], from_rate: float | int, to_rate: float | int
+) -> Float[np.ndarray, "resampled"]:
+    """The waveform at another rate (soxr, high quality); the same samples for the same rate."""
+    if from_rate == to_rate:
+        return waveform
+    return soxr.resample(waveform, from_rate, to_rate, quality="HQ")
+
+
+def a_weighting(frequency_hz: Float[np.ndarray, "bin"]) -> Float[np.ndarray, "bin"]:
+    """Amplitude gain of the A curve of IEC 61672-1, one at 1 kHz.
+
+    R(f) = f^4 / ((f^2 + 20.6^2) (f^2 + 107.7^2)^1/2 (f^2 + 737.9^2)^1/2 (f^2 + 12194^2))
+    A(f) = R(f) / R(1000)
+    """
+
+    def response(f):
+        f = np.square(f, dtype=np.float64)
+        low = (f + 20.598997**2) * np.sqrt((f + 107.65265**2) * (f + 737.86223**2))
+        return f**2 / (low * (f + 12194.217**2))
+
+    return response(frequency_hz) / response(1000.0)
+
+
+def a_weighted_db(
+    waveform: Float[np.ndarray, "sample"],
+    sample_rate: int,
+    *,
+    window_s: float = 0.05,
+    hop_s: float = 0.025,
+) -> Float[np.ndarray, "hop"]:
+    """A-weighted level per hop: dB of the RMS where a square wave of amplitude one has 0 dB.
+
+    Hop h stands for the time [h, h + 1) * hop_s and is measured under a sine window centred on it:
+
+        level[h] = 10 log10( sum over f of |A(f) X[h, f]|^2 / mean of window^2 ), at least -120
+
+    Weighting the window's spectrum instead of filtering the signal keeps a loud sound out of hops
+    its samples do not reach. With hop_s = window_s / 2 the squared windows add up to one, so the
+    mean of the hops' powers is the power of the whole. Beyond its ends the sound is silent.
+    """
+    n_window = round(window_s * sample_rate)
+    n_hops = max(1, int(np.ceil(len(waveform) / (hop_s * sample_rate) - 1e-9)))
+    centres = (np.arange(n_hops) + 0.5) * hop_s * sample_rate
+    starts = np.round(centres - n_window / 2).astype(int)  # no drift where a hop is 275.6 samples
+
+    before = max(0, -starts[0])
+    after = max(0, starts[-1] + n_window - len(waveform))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        np.pad(waveform, (before, after)).astype(np.float32, copy=False), n_window
+    )
+    window = np.sin(np.pi * (np.arange(n_window) + 0.5) / n_window).astype(np.float32)
+    gain = a_weighting(np.fft.rfftfreq(n_window, 1 / sample_rate))
+    # A real signal's spectrum holds every bin twice, but for 0 Hz and the Nyquist frequency.
+    twice = np.where((np.arange(len(gain)) == 0) | (2 * np.arange(len(gain)) == n_window), 1, 2)
+    weights = (twice * gain**2 / (n_window * np.sum(window**2))).astype(np.float32)
+
+    power = np.empty(n_hops)
+    for block in range(0, n_hops, 2048):  # a minute-long background in bounded memory
+        hops = slice(block, block + 2048)
+        spectrum = np.fft.rfft(windows[starts[hops] + before] * window)
+        power[hops] = (spectrum.real**2 + spectrum.imag**2) @ weights
+    return power_db(power)
+
+
+def power_db(power: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
+    """10 log10 of a power as float32, at least -120."""
+    return (10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))).astype(np.float32)
+
+
+def mean_db(levels_db: Float[np.ndarray, "hop"]) -> float:
+    """The level of the mean power: what a sound with these hop levels has as a whole.
+
+    >>> round(mean_db(np.array([-20.0, -120.0])), 2)  # half the power is 3 dB less
+    -23.01
+    """
+    return float(10 * np.log10(np.mean(10 ** (np.asarray(levels_db, dtype=np.float64) / 10))))

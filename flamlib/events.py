@@ -1,0 +1,143 @@
+"""Events in time: what sounds, from when to when; event tables on disk; seconds to frames.
+
+This module is the only place where seconds become frames.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+from flamlib import project
+
+HEADER = ("filename", "onset", "offset", "event_label")
+
+
+class Event(NamedTuple):
+    """One caption sounding, in seconds from the clip's start; `offset` is the first instant after.
+
+    >>> Event(0.5, 1.6, "a dog barks")
+    Event(onset=0.5, offset=1.6, caption='a dog barks')
+    """
+
+    onset: float
+    offset: float
+    caption: str
+
+
+def active_frames(
+    events: Sequence[Event], captions: Sequence[str], *, n_frames: int, frame_s: float
+) -> Bool[np.ndarray, "caption frame"]:
+    """Which captions sound in which frames.
+
+    Frame l spans [l, l + 1) * frame_s and is active when one event of the caption covers at least
+    half of it, or at least half of that event lies in it:
+
+        overlap(event, l) >= 1/2 * min(frame_s, event.offset - event.onset)
+
+    so an event inside the clip always fills at least one frame, however short it is. Events of
+    captions that were not asked for are ignored.
+
+    >>> bark = Event(0.5, 1.6, "dog bark")
+    >>> active_frames([bark], ["dog bark", "rain"], n_frames=4, frame_s=0.5).astype(int)
+    array([[0, 1, 1, 0],
+           [0, 0, 0, 0]])
+    """
+    active = np.zeros((len(captions), n_frames), dtype=bool)
+    starts = np.arange(n_frames) * frame_s
+    rows = defaultdict(list)
+    for row, caption in enumerate(captions):
+        rows[caption].append(row)
+
+    for onset, offset, caption in events:
+        if caption not in rows:
+            continue
+        overlap = np.minimum(offset, starts + frame_s) - np.maximum(onset, starts)
+        # A nanosecond of grace: 0.3 s ends at 0.30000000000000004 s when counted in tenths.
+        needed = 0.5 * min(frame_s, offset - onset) - 1e-9
+        active[rows[caption]] |= (overlap >= needed) & (overlap > 0)
+    return active
+
+
+def merge(events: Iterable[Event]) -> list[Event]:
+    """The events in order of onset, with overlapping or touching ones of one caption joined.
+
+    >>> merge([Event(1, 2, "rain"), Event(0, 1, "rain"), Event(1.5, 3, "wind")])
+    [Event(onset=0, offset=2, caption='rain'), Event(onset=1.5, offset=3, caption='wind')]
+    """
+    merged = []
+    last = {}  # caption -> where its latest event stands in `merged`
+    for event in sorted(events):
+        at = last.get(event.caption)
+        if at is not None and event.onset <= merged[at].offset:
+            offset = max(merged[at].offset, event.offset)
+            merged[at] = merged[at]._replace(offset=offset)
+        else:
+            last[event.caption] = len(merged)
+            merged.append(event)
+    return merged
+
+
+def read_events(path: str | Path) -> dict[str, list[Event]]:
+    """An event table, `filename onset offset event_label` in tab-separated columns, by file name.
+
+    A row with only a file name (as in DESED's tables) is a file in which nothing sounds. A byte
+    order mark and Windows line ends are tolerated. Raises ValueError naming file and line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+    header = tuple(lines[0].rstrip("\t ").split("\t")) if lines else ()
+    if header != HEADER:
+        raise ValueError(f"{path}, line 1: expected the columns {HEADER}, found {header}")
+
+    events = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        filename, *values = line.split("\t")
+        in_file = events.setdefault(filename, [])
+        if any(value.strip() for value in values):
+            in_file.append(_event(values, where=f"{path}, line {number}"))
+    return events
+
+
+def write_events(path: str | Path, events: Mapping[str, Iterable[Event]]) -> None:
+    """Write the table that `read_events` and sed_scores_eval read; times keep every digit."""
+    rows = ["\t".join(HEADER)]
+    for filename, in_file in events.items():
+        in_file = list(in_file)
+        for onset, offset, caption in in_file:
+            # Through `_event`, so that nothing is written which could not be read back.
+            values = [repr(float(onset)), repr(float(offset)), caption]
+            _event("\t".join(values).split("\t"), where=f"{path}, {filename!r}")
+            rows.append("\t".join([filename, *values]))
+        if not in_file:
+            rows.append(filename + "\t\t\t")
+    for row in rows:
+        if len(row.splitlines()) != 1:
+            raise ValueError(f"{path}: a line break inside a name or caption: {row!r}")
+    project.atomic_write(Path(path), "\n".join(rows) + "\n")
+
+
+def _event(values: list[str], *, where: str) -> Event:
+    """The event that one row's last three columns describe."""
+    if len(values) != 3:
+        raise ValueError(
+            f"{where}: expected {len(HEADER)} tab-separated columns, found {len(values) + 1}"
+        )
+    onset, offset, caption = values
+    try:
+        onset, offset = float(onset), float(offset)
+    except ValueError as error:
+        raise ValueError(f"{where}: onset and offset must be seconds ({error})") from error
+    if not 0 <= onset < offset < float("inf"):
+        raise ValueError(f"{where}: expected 0 <= onset < offset, found {onset} and {offset}")
+    if not caption.strip():
+        raise ValueError(f"{where}: an event without a caption")
+    return Event(onset, offset, caption)

@@ -1,0 +1,123 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamlib.events import Event, active_frames, merge, read_events, write_events
+
+CAPTIONS = ["a dog barks", "rain", "der Wind heult, „laut“"]
+times = st.floats(0, 10).map(lambda t: round(t, 3))
+events_inside = st.builds(
+    lambda onset, duration, caption: Event(onset, onset + duration, caption),
+    st.floats(0, 9),
+    st.floats(0.001, 1),
+    st.sampled_from(CAPTIONS),
+)
+
+
+def slow_active_frames(events, captions, n_frames, frame_s):
+    """The definition, one frame at a time."""
+
+    def fills(event, frame):
+        overlap = min(event.offset, (frame + 1) * frame_s) - max(event.onset, frame * frame_s)
+        return overlap > 0 and overlap + 1e-9 >= min(frame_s, event.offset - event.onset) / 2
+
+    return [
+        [any(e.caption == c and fills(e, frame) for e in events) for frame in range(n_frames)]
+        for c in captions
+    ]
+
+
+@given(st.lists(events_inside, max_size=6))
+def test_it_agrees_with_the_definition(events):
+    fast = active_frames(events, CAPTIONS, n_frames=32, frame_s=0.32)
+    assert fast.tolist() == slow_active_frames(events, CAPTIONS, 32, 0.32)
+
+
+@given(events_inside)
+def test_an_event_inside_the_clip_always_fills_a_frame(event):
+    assert active_frames([event], [event.caption], n_frames=32, frame_s=0.32).any()
+
+
+def test_half_a_frame_is_enough_and_less_is_not():
+    active = active_frames([Event(0.5, 2.4, "rain")], ["rain"], n_frames=4, frame_s=1.0)
+    assert active.tolist() == [[True, True, False, False]]
+
+
+def test_no_event_no_caption_and_no_duration_are_not_special_cases():
+    assert not active_frames([], ["rain"], n_frames=3, frame_s=1.0).any()
+    assert active_frames([Event(0, 1, "rain")], [], n_frames=3, frame_s=1.0).shape == (0, 3)
+    assert not active_frames([Event(1, 1, "rain")], ["rain"], n_frames=3, frame_s=1.0).any()
+
+
+def test_a_caption_asked_twice_is_answered_twice():
+    active = active_frames([Event(0, 1, "rain")], ["rain", "rain"], n_frames=1, frame_s=1.0)
+    assert active.all()
+
+
+@given(st.lists(events_inside, max_size=8))
+def test_merging_changes_no_instant(events):
+    joined = merge(events)
+    for instant in np.linspace(0, 10, 257):
+        for caption in CAPTIONS:
+            sounds = [
+                any(c == caption and a <= instant < b for a, b, c in e) for e in (events, joined)
+            ]
+            assert sounds[0] == sounds[1]
+    for caption in CAPTIONS:
+        own = [e for e in joined if e.caption == caption]
+        assert all(a.offset < b.onset for a, b in pairwise(own))
+    assert merge(joined) == joined
+
+
+def test_touching_events_of_one_caption_are_one():
+    joined = merge([Event(1, 2, "rain"), Event(0, 1, "rain"), Event(1, 2, "wind")])
+    assert joined == [Event(0, 2, "rain"), Event(1, 2, "wind")]
+
+
+@given(st.dictionaries(st.sampled_from(["a.wav", "b ü.wav", "c"]), st.lists(events_inside)))
+def test_a_table_is_read_as_it_was_written(tmp_path_factory, events):
+    path = tmp_path_factory.mktemp("events") / "events.tsv"
+    write_events(path, events)
+    assert read_events(path) == events
+
+
+def test_a_table_from_windows_is_read(tmp_path):
+    path = tmp_path / "events.tsv"
+    path.write_bytes(
+        b"\xef\xbb\xbffilename\tonset\toffset\tevent_label\r\na.wav\t0.5\t1\train\r\nb.wav\r\n\r\n"
+    )
+    assert read_events(path) == {"a.wav": [Event(0.5, 1.0, "rain")], "b.wav": []}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a.wav\tone\t2\train", "line 2.*seconds"),
+        ("a.wav\t2\t1\train", "line 2.*onset < offset"),
+        ("a.wav\tnan\t1\train", "line 2.*onset < offset"),
+        ("a.wav\t0\t1", "line 2.*4 tab-separated columns, found 3"),
+        ("a.wav\t0\t1\t ", "line 2.*without a caption"),
+    ],
+)
+def test_a_broken_row_is_named(tmp_path, row, message):
+    path = tmp_path / "events.tsv"
+    path.write_text(f"filename\tonset\toffset\tevent_label\n{row}\n")
+    with pytest.raises(ValueError, match=message):
+        read_events(path)
+
+
+def test_other_columns_are_refused(tmp_path):
+    path = tmp_path / "events.tsv"
+    path.write_text("file\tstart\tend\n")
+    with pytest.raises(ValueError, match="line 1: expected the columns"):
+        read_events(path)
+
+
+@pytest.mark.parametrize("caption", ["two\tcolumns", "two\nlines", ""])
+def test_what_could_not_be_read_back_is_not_written(tmp_path, caption):
+    with pytest.raises(ValueError, match=r"events\.tsv"):
+        write_events(tmp_path / "events.tsv", {"a.wav": [Event(0, 1, caption)]})
+    assert not list(tmp_path.iterdir())
