@@ -162,11 +162,16 @@ def _misfits(given: Any, template: Any, name: str) -> Iterator[str]:
     elif isinstance(given, list) and isinstance(template, list):
         for i, item in enumerate(given if template else []):
             yield from _misfits(item, template[0], f"{name}[{i}]")
-    elif template is not None and type(given) is not type(template):
-        if not (type(template) is float and type(given) is int):
-            kind, expected = type(given).__name__, type(template).__name__
-            hint = _number_as_text(given) if expected in ("int", "float") else ""
-            yield f"{name} = {given!r} is {kind}, expected {expected}{hint}"
+    elif not _fits(given, template):
+        kind, expected = type(given).__name__, type(template).__name__
+        hint = _number_as_text(given) if expected in ("int", "float") else ""
+        yield f"{name} = {given!r} is {kind}, expected {expected}{hint}"
+
+
+def _fits(given: Any, template: Any) -> bool:
+    # Compared exactly because a bool passes for an int elsewhere in Python.
+    whole_for_float = type(given) is int and type(template) is float
+    return template is None or whole_for_float or type(given) is type(template)
 
 
 def _number_as_text(given: Any) -> str:
