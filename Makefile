@@ -1,0 +1,78 @@
+# The project's commands. Each does all the set-up it needs, also in a fresh clone.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The lock is resolved for 3.11; a newer Python works where every pin has a wheel for it.
+new_enough := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	$$python -c '$(new_enough)' 2>/dev/null && echo $$python && break; done)
+
+# dvc finds papermill on the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# After set-up nothing asks a hub for anything: every file the models need is under artifacts/.
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+export HF_DATASETS_OFFLINE := 1
+
+# A local CPU wheel of torch is taken where pip's find-links offers one, else the usual CUDA build.
+# pip separates places by spaces, uv by commas.
+empty :=
+space := $(empty) $(empty)
+comma := ,
+export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data repro test lab bench format lint hooks lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## everything installed in .venv, at the versions of requirements.lock
+
+$(READY): requirements.lock pyproject.toml scripts/fix_torchaudio.py
+	@test -n "$(PYTHON)" \
+		|| { echo "No Python 3.11 or newer on the path; name yours: make setup PYTHON=..."; exit 1; }
+	@echo "Installing requirements.lock in $(VENV): a minute or two, longer where torch brings CUDA"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"$$(grep '^uv==' requirements.lock)"
+	$(BIN)/uv pip install --quiet --python $(VENV) -r requirements.lock -e .
+	$(BIN)/python scripts/fix_torchaudio.py
+	@touch $@
+
+data: setup ## the recordings, in data/
+	$(BIN)/dvc repro data.dvc
+
+repro: setup ## the whole experiment: whatever is out of date, and nothing else
+	$(BIN)/dvc repro
+
+test: setup ## the test suite, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+lab: setup ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+bench: setup ## how long the parts take on this machine
+	$(BIN)/python scripts/bench.py
+
+format: setup ## format the code, strip the notebooks
+	$(BIN)/pre-commit run --all-files || $(BIN)/pre-commit run --all-files
+
+lint: setup ## what format would change, or cannot mend
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+hooks: setup ## have git format and strip at every commit
+	$(BIN)/pre-commit install
+
+lock: setup ## resolve requirements.in again (needs a CPU wheel of torch in find-links)
+	$(BIN)/uv pip compile --quiet --python $(VENV) requirements.in --no-annotate --no-header -o requirements.lock
+	@grep -q '^torch==.*+cpu' requirements.lock \
+		|| { echo "torch resolved to a CUDA build; its libraries must not enter the lock"; git checkout requirements.lock; exit 1; }
+	sed -i.bak 's/^\(torch==[^+]*\)+cpu/\1/' requirements.lock && rm requirements.lock.bak
+
+clean: ## remove the environment (data and results stay)
+	rm -rf $(VENV)
