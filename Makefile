@@ -36,7 +36,7 @@ $(READY): requirements.lock pyproject.toml scripts/fix_torchaudio.py
 	@test -n "$(PYTHON)" \
 		|| { echo "No Python 3.11 or newer on the path; name yours: make setup PYTHON=..."; exit 1; }
 	@echo "Installing requirements.lock in $(VENV): a minute or two, longer where torch brings CUDA"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		"$$(grep '^uv==' requirements.lock)"
 	$(BIN)/uv pip install --quiet --python $(VENV) -r requirements.lock -e .
