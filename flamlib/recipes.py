@@ -1,0 +1,191 @@
+"""Recipes: what one mixture consists of, as a row of a table; its samples.
+
+A recipe says which piece of which source sounds when and how loud, and what is therefore true of
+the clip. Sources go by clip_id and variant, so that a recipe outlives a rebuilt bank. `render`
+turns it into the same samples in any process.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from jaxtyping import Float
+
+from flamlib import project
+from flamlib.bank import Bank
+from flamlib.events import Event
+
+
+class Segment(NamedTuple):
+    """A piece of a source and where it goes, all in samples."""
+
+    onset: int
+    source_start: int
+    n_samples: int
+
+
+class Placed(NamedTuple):
+    """One event of a recipe: a source (`clip_id`, `variant`), its gain, its segments.
+
+    `snr_db` is what it is, after the gain was limited to keep the mixture from clipping.
+    """
+
+    clip_id: str
+    variant: int
+    caption: str
+    family: str
+    snr_db: float
+    gain: float
+    segments: tuple[Segment, ...]
+
+
+class Background(NamedTuple):
+    """The excerpt behind the events: from sample `start` on, at an A-weighted `level_db` (dBFS)."""
+
+    clip_id: str
+    variant: int
+    start: int
+    gain: float
+    level_db: float
+
+
+class Recipe(NamedTuple):
+    """All there is to know about one mixture. `labels` is what is true of its audio, in seconds."""
+
+    index: int
+    split: str
+    sample_rate: int
+    n_samples: int
+    n_fade: int
+    background: Background | None
+    events: tuple[Placed, ...]
+    labels: tuple[Event, ...]
+
+    def as_row(self) -> dict[str, Any]:
+        """Nested dicts and lists, a row of `SCHEMA`."""
+        row = self._asdict()
+        row["background"] = self.background and self.background._asdict()
+        row["events"] = [
+            e._asdict() | {"segments": [s._asdict() for s in e.segments]} for e in self.events
+        ]
+        row["labels"] = [label._asdict() for label in self.labels]
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Recipe":
+        """The recipe of a row as `datasets` or `pyarrow` give it."""
+        background = row["background"]
+        events = (
+            Placed(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
+            for e in row["events"]
+        )
+        return cls(
+            **row
+            | {
+                "background": background and Background(**background),
+                "events": tuple(events),
+                "labels": tuple(Event(**label) for label in row["labels"]),
+            }
+        )
+
+
+def _struct(**types) -> pyarrow.DataType:
+    return pyarrow.struct(list(types.items()))
+
+
+_I, _F, _S = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
+_SEGMENT = _struct(onset=_I, source_start=_I, n_samples=_I)
+_EVENT = _struct(
+    clip_id=_S,
+    variant=_I,
+    caption=_S,
+    family=_S,
+    snr_db=_F,
+    gain=_F,
+    segments=pyarrow.list_(_SEGMENT),
+)
+SCHEMA = pyarrow.schema(
+    {
+        "index": _I,
+        "split": _S,
+        "sample_rate": _I,
+        "n_samples": _I,
+        "n_fade": _I,
+        "background": _struct(clip_id=_S, variant=_I, start=_I, gain=_F, level_db=_F),
+        "events": pyarrow.list_(_EVENT),
+        "labels": pyarrow.list_(_struct(onset=_F, offset=_F, caption=_S)),
+    }
+)
+
+
+def table(recipes: Iterable[Recipe]) -> pyarrow.Table:
+    """Recipes as a table of `SCHEMA`."""
+    return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=SCHEMA)
+
+
+def write(path: str | Path, recipes: pyarrow.Table) -> None:
+    """Write the Parquet file that `read` and `datasets.Dataset.from_parquet` read."""
+    buffer = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(recipes, buffer, compression="zstd")
+    project.atomic_write(path, buffer.getvalue().to_pybytes())
+
+
+def read(path: str | Path) -> list[Recipe]:
+    """The recipes of a Parquet file."""
+    return [Recipe.from_row(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+
+
+def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
+    """The audio of a recipe: background plus events, float32 in [-1, 1].
+
+    Only multiplications and additions of float32 in a fixed order: bit by bit the same anywhere.
+    """
+    mixture = _render_background(bank, recipe)
+    for event in recipe.events:
+        _add(bank, recipe, event, mixture)
+    return mixture
+
+
+def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]:
+    """What `render` adds up, one by one: the background first, then each event."""
+    stems = np.zeros((1 + len(recipe.events), recipe.n_samples), np.float32)
+    stems[0] = _render_background(bank, recipe)
+    for event, stem in zip(recipe.events, stems[1:], strict=True):
+        _add(bank, recipe, event, stem)
+    return stems
+
+
+def _render_background(bank, recipe):
+    if bank.sample_rate != recipe.sample_rate:
+        raise ValueError(
+            f"a recipe for {recipe.sample_rate} Hz, but {bank.folder} has {bank.sample_rate} Hz"
+        )
+    if recipe.background is None:
+        return np.zeros(recipe.n_samples, np.float32)
+    clip_id, variant, start, gain, _ = recipe.background
+    row = bank.row(clip_id, variant)
+    excerpt = bank.integers(row, start, recipe.n_samples)
+    return excerpt * np.float32(gain * bank.of(row, "scale"))
+
+
+def _add(bank, recipe, event, mixture):
+    """Add an event's segments to the mixture, each faded in and out."""
+    row = bank.row(event.clip_id, event.variant)
+    factor = np.float32(event.gain * bank.of(row, "scale"))
+    for onset, start, length in event.segments:
+        segment = bank.integers(row, start, length) * factor
+        fade = _fade(min(recipe.n_fade, length // 2))
+        segment[: len(fade)] *= fade
+        segment[length - len(fade) :] *= fade[::-1]
+        mixture[onset : onset + length] += segment
+
+
+@cache
+def _fade(n_samples: int) -> np.ndarray:
+    """A raised cosine from 0 to 1: neither it nor its slope jumps, so it cannot click."""
+    phase = (np.arange(n_samples) + 0.5) / max(n_samples, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
