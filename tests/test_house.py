@@ -1,0 +1,132 @@
+"""What a reader is told about the project is true: its tree, its commands, its environment."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PAGES = [path for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")] if path.exists()]
+# Made by running the project, so absent from a fresh clone.
+MADE = (".venv", "data", "artifacts", "reports")
+
+each_page = pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in PAGES])
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def lines_of(name: str) -> list[str]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def lock() -> dict[str, str]:
+    return dict(line.split("==") for line in lines_of("requirements.lock"))
+
+
+def tree_paths(text: str) -> list[str]:
+    """The paths of a tree drawn with ├── and └──, four columns to a level."""
+    paths, parents = [], []
+    for line in text.splitlines():
+        if drawn := re.match(r"((?:│   |    )*)[├└]── (\S+)", line):
+            depth, name = len(drawn[1]) // 4, drawn[2].rstrip("/")
+            parents = [*parents[:depth], name]
+            paths.append("/".join(parents))
+    return paths
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def test_the_readme_draws_the_tree_as_it_is():
+    paths = tree_paths((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert paths, "README.md draws no tree"
+    here = [path for path in paths if not path.startswith(MADE)]
+    assert [path for path in here if not (ROOT / path).exists()] == []
+    modules = {f"flamlib/{path.name}" for path in ROOT.glob("flamlib/*.py")}
+    modules.remove("flamlib/__init__.py")
+    notebooks = {f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")}
+    assert modules | notebooks <= set(paths), "the tree leaves files out"
+
+
+@each_page
+def test_a_page_names_commands_and_files_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
+    assert named <= make_targets()
+    folders = r"(?:notebooks|flamlib|scripts|tests|docs|reports/figures)"
+    for path in re.findall(rf"(?<![\w/.]){folders}/[\w./-]+\.\w+", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+    for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_every_command_says_what_it_is_for():
+    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(re.findall(r"^  make ([a-z]+) +\S", told.stdout, flags=re.MULTILINE)) == (
+        make_targets()
+    )
+
+
+def test_what_we_ask_for_is_what_is_locked():
+    locked = lock()
+    for line in lines_of("requirements.in"):
+        wanted = Requirement(line)
+        assert wanted.specifier.contains(locked[wanted.name]), line
+
+
+def test_the_lock_serves_machines_with_and_without_a_gpu():
+    """A local version such as 2.13.0+cpu resolves nowhere else; CUDA's libraries follow torch."""
+    locked = lock()
+    assert not [f"{name}=={v}" for name, v in locked.items() if "+" in v or name == "triton"]
+    assert not [name for name in locked if re.match(r"nvidia-(?!ml-py)|cuda-", name)]
+
+
+def test_conda_installs_the_same_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert pip == {"pip": ["-r requirements.lock", "-e ."]}
+    [python] = [entry for entry in conda if entry.startswith("python=")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=" + python.removeprefix("python=")
+
+
+def test_the_licence_is_mit_and_ours():
+    licence = (ROOT / "LICENSE").read_text()
+    assert licence.startswith("MIT License")
+    assert "FLAM contributors" in licence
+
+
+def test_no_file_knows_the_machine_it_was_written_on():
+    home = re.compile(rb"(?<![\w.~$}/:-])/(?:home|Users|root|tmp|work|workspace|mnt)/\w")
+    knowing = [path for path in tracked() if path != Path(__file__)]
+    knowing = [path for path in knowing if home.search(path.read_bytes())]
+    assert [str(path.relative_to(ROOT)) for path in knowing] == []
+
+
+def test_git_holds_no_recordings_weights_or_large_files():
+    heavy = {"wav", "flac", "ogg", "mp3", "npz", "npy", "pt", "pth", "ckpt", "pkl", "safetensors"}
+    assert [p.name for p in tracked() if p.suffix[1:] in heavy] == []
+    assert [p.name for p in tracked() if p.stat().st_size > 2**20] == []
+
+
+def test_dvc_reports_nothing_to_anyone():
+    config = (ROOT / ".dvc/config").read_text()
+    assert "analytics = false" in config
+    assert "check_update = false" in config
+
+
+def test_torchaudio_imports_beside_this_torch():
+    """Beside a CPU torch it does so only after scripts/fix_torchaudio.py; transformers needs it."""
+    torchaudio = pytest.importorskip("torchaudio", exc_type=ModuleNotFoundError)
+    assert torchaudio.functional is not None
