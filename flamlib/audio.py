@@ -8,6 +8,7 @@ import soxr
 from jaxtyping import Float
 
 FLOOR_DB = -120.0  # what `a_weighted_db` says of digital silence
+GATE_DB = 20.0  # quieter than the loudest hop by more: not counted in the level of the whole
 
 
 class Unreadable(Exception):
@@ -151,3 +152,15 @@ def mean_db(levels_db: Float[np.ndarray, "hop"]) -> float:
     -23.01
     """
     return float(10 * np.log10(np.mean(10 ** (np.asarray(levels_db, dtype=np.float64) / 10))))
+
+
+def gated_db(levels_db: Float[np.ndarray, "hop"]) -> float:
+    """Level of a sound's loud part: mean power of the hops within 20 dB of its loudest hop.
+
+    Silence before, after and between the strokes of a hammer, or the long tail of a bell, would
+    otherwise make a sound quieter the longer it takes to end.
+
+    >>> round(gated_db(np.array([-90.0, -20.0, -20.0, -60.0])), 3)
+    -20.0
+    """
+    return mean_db(levels_db[levels_db >= levels_db.max() - GATE_DB])

@@ -12,11 +12,12 @@ through another microphone (equaliser, low-pass) or in another room (reverberati
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,14 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-import scipy.signal
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 from tqdm.auto import tqdm
 
-from flamlib import audio, project
+from flamlib import audio, augmentation, project
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
 ACTIVE_RANGE_DB = 40.0  # quieter than the loudest hop by more than this: the sound has not begun
-GATE_DB = 20.0  # and by more than this: does not count towards its level, as in a loudness meter
-CROSSFADE_S = 0.5  # where the end of a looped background meets its beginning
 
 CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
 
@@ -54,23 +52,11 @@ def generator(*key: int | str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(words))
 
 
-def gated_db(levels_db: Float[np.ndarray, "hop"]) -> float:
-    """Level of a sound's loud part: mean power of the hops within 20 dB of its loudest hop.
-
-    Silence before, after and between the strokes of a hammer, or the long tail of a bell, would
-    otherwise make a sound quieter the longer it takes to end.
-
-    >>> round(gated_db(np.array([-90.0, -20.0, -20.0, -60.0])), 3)
-    -20.0
-    """
-    return audio.mean_db(levels_db[levels_db >= levels_db.max() - GATE_DB])
-
-
 @dataclass(frozen=True, eq=False)
 class Bank:
     """Every source of an experiment. `bank[i]` are the samples of row i of `bank.sources`.
 
-    `sources` has the columns clip_id, variant, role, caption, family, split, group, `audible`
+    `sources` has the columns clip_id, variant, role, caption, family, split, group, audible
     (families that can be heard in a background), start, n_samples, scale (amplitude of one 16-bit
     step), level_start, n_levels, onset and offset (seconds, the active part), level_db (A-weighted,
     of the active part), peak. `samples` and `levels` are the arrays that they point into.
@@ -80,12 +66,12 @@ class Bank:
     sample_rate: int
     clip_s: float
     sources: pd.DataFrame
-    samples: np.memmap
-    levels_db: np.memmap
+    samples: Int16[np.ndarray, "samples_of_all"]
+    levels_db: Float[np.ndarray, "hops_of_all"]
 
     @classmethod
     def open(cls, folder: str | Path) -> "Bank":
-        """Map a folder that `build` wrote; nothing is read before it is used."""
+        """Map a folder that `build` wrote; samples are read from disk when they are used."""
         folder = Path(folder)
         if not (folder / "bank.json").is_file():
             raise FileNotFoundError(f"{folder}: no bank.json, so no bank was completed here")
@@ -95,19 +81,10 @@ class Bank:
             sample_rate=about["sample_rate"],
             clip_s=about["clip_s"],
             sources=pd.read_parquet(folder / "sources.parquet"),
-            samples=np.memmap(folder / "samples.i16", dtype="<i2", mode="r"),
-            levels_db=np.memmap(folder / "levels.f32", dtype="<f4", mode="r"),
+            # As plain arrays: a slice of a memmap object costs ten times one of an array.
+            samples=np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r")),
+            levels_db=np.asarray(np.memmap(folder / "levels.f32", dtype="<f4", mode="r")),
         )
-
-    def __post_init__(self):
-        # Python numbers in lists: a thousandth of the cost of looking into the table.
-        lists = {name: self.sources[name].tolist() for name in self.sources}
-        rows = {
-            key: i for i, key in enumerate(zip(lists["clip_id"], lists["variant"], strict=True))
-        }
-        object.__setattr__(self, "_columns", lists)
-        object.__setattr__(self, "_rows", rows)
-        object.__setattr__(self, "_recordings", {})
 
     def __reduce__(self):
         return Bank.open, (self.folder,)  # a worker process maps the files again
@@ -117,17 +94,6 @@ class Bank:
 
     def __getitem__(self, i: int) -> Float[np.ndarray, "sample"]:
         return self.integers(i) * np.float32(self.of(i, "scale"))
-
-    def integers(self, i: int, start: int = 0, n_samples: int | None = None) -> np.ndarray:
-        """Source i as 16-bit integers, or a part of it; a view of the file, not a copy."""
-        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
-        first = self.of(i, "start") + start
-        return self.samples[first : first + n_samples]
-
-    def profile(self, i: int) -> Float[np.ndarray, "hop"]:
-        """A-weighted level of source i in dBFS; hop h is the time [h, h + 1) * HOP_S."""
-        first = self.of(i, "level_start")
-        return self.levels_db[first : first + self.of(i, "n_levels")]
 
     def of(self, i: int, column: str) -> Any:
         """One value of the sources' table."""
@@ -146,16 +112,55 @@ class Bank:
     def recordings(self, role: str, split: str) -> dict[str, list[list[int]]]:
         """Rows of a role and split: for each caption its recordings, for each of them its variants.
 
-        Sorted by caption and clip_id, so that the order of `clips.tsv` has no say in what is drawn.
+        In order of caption, clip_id and variant: the order of `clips.tsv` does not matter.
         """
-        if (role, split) not in self._recordings:
-            chosen = self.sources[(self.sources["role"] == role) & (self.sources["split"] == split)]
-            chosen = chosen.sort_values(["caption", "clip_id", "variant"])
-            found = defaultdict(list)
-            for (caption, _), variants in chosen.groupby(["caption", "clip_id"], sort=False):
-                found[caption].append(variants.index.tolist())
-            self._recordings[role, split] = dict(found)
-        return self._recordings[role, split]
+        return self._recordings.get((role, split), {})
+
+    def integers(
+        self, i: int, start: int = 0, n_samples: int | None = None
+    ) -> Int16[np.ndarray, "sample"]:
+        """Source i, or a part of it, in steps of its scale; a view of the file, not a copy."""
+        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
+        first = self.of(i, "start") + start
+        return self.samples[first : first + n_samples]
+
+    def levels(
+        self, i: int, start: int = 0, n_samples: int | None = None
+    ) -> Float[np.ndarray, "hop"]:
+        """A-weighted levels of source i in dBFS, or those of the hops that touch a part of it.
+
+        Hop h is the time [h, h + 1) * HOP_S of the source.
+        """
+        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
+        hop = HOP_S * self.sample_rate
+        first, last = int(start / hop), math.ceil((start + n_samples) / hop)
+        at = self.of(i, "level_start")
+        return self.levels_db[at + first : at + min(last, self.of(i, "n_levels"))]
+
+    def peak(self, i: int, start: int = 0, n_samples: int | None = None) -> float:
+        """Largest amplitude of source i or a part of it; of digital silence, one step."""
+        integers = self.integers(i, start, n_samples)
+        return max(int(integers.max()), -int(integers.min()), 1) * self.of(i, "scale")
+
+    @cached_property
+    def _columns(self):
+        # Python numbers in lists: a thousandth of the cost of looking into the table.
+        return {name: self.sources[name].tolist() for name in self.sources}
+
+    @cached_property
+    def _rows(self):
+        keys = zip(self._columns["clip_id"], self._columns["variant"], strict=True)
+        return {key: i for i, key in enumerate(keys)}
+
+    @cached_property
+    def _recordings(self):
+        found = {}
+        keys = ["role", "split", "caption", "clip_id"]
+        ordered = self.sources.sort_values([*keys, "variant"])
+        for (role, split, caption, _), rows in ordered.groupby(keys, sort=False):
+            captions = found.setdefault((role, split), {})
+            captions.setdefault(caption, []).append(rows.index.tolist())
+        return found
 
 
 def build(
@@ -172,11 +177,15 @@ def build(
     """Decode the recordings of `data/clips.tsv` into the bank `out`.
 
     Foregrounds are cut to the part in which they sound, with at most 50 ms before and after.
-    Backgrounds shorter than a clip are looped to the length of two. `variants` says what the
-    training recordings also sound like, see `augment`: `n_foreground` and `n_background` variants
-    each. A source depends on (seed, clip_id, variant) alone. A recording that cannot be read, or
-    that is silent, is skipped and listed in `out/skipped.tsv`.
+    Backgrounds shorter than a clip are looped to the length of two. A recording that cannot be
+    read, or that is silent, is skipped and listed in `out/skipped.tsv`.
+
+    `variants` says what the training recordings also sound like: `n_foreground` and
+    `n_background` variants each, played at a random `speed` [lowest, highest], then
+    `augmentation.augment` with its `eq_db`, `lowpass_share` and `reverb_share`. A source depends
+    on (seed, clip_id, variant) alone.
     """
+    _check_variants(variants)
     data = Path(data)
     clips = _read_clips(data)
     work = partial(
@@ -215,78 +224,19 @@ def build(
         (folder / "bank.json").write_text(json.dumps(about, indent=2, default=dict) + "\n")
 
 
-def augment(
-    waveform: Float[np.ndarray, "sample"],
-    sample_rate: int,
-    rng: np.random.Generator,
-    *,
-    eq_db: float | int,
-    lowpass_share: float | int,
-    reverb_share: float | int,
-) -> Float[np.ndarray, "longer"]:
-    """The sound through another microphone, and perhaps in another room.
-
-    A random equaliser with bands of up to `eq_db`; in a share of cases a low-pass between 2 and
-    7 kHz, because the recordings of old packages are dull (11 kHz) and dullness must not give
-    their captions away; in a share of cases the reverberation of a room.
-    """
-    waveform = _equalise(waveform, sample_rate, rng, eq_db)
-    if rng.random() < lowpass_share:
-        cutoff = min(np.exp(rng.uniform(np.log(2000), np.log(7000))), 0.45 * sample_rate)
-        order = int(rng.integers(2, 11))  # from a closed door to an old sound card
-        sections = scipy.signal.butter(order, cutoff, fs=sample_rate, output="sos")
-        waveform = scipy.signal.sosfilt(sections, waveform)
-    if rng.random() < reverb_share:
-        waveform = _reverberate(waveform, sample_rate, rng)
-    return waveform.astype(np.float32)
-
-
-def _equalise(waveform, sample_rate, rng, eq_db):
-    """One shelf and one or two bells at random frequencies, each between -eq_db and eq_db.
-
-    Adding (gain - 1) times the output of a low-pass of first order to the sound is a shelf; adding
-    that of a band-pass, whose phase is zero at its centre, is a bell.
-    """
-    for band in range(int(rng.integers(2, 4))):
-        gain = 10 ** (rng.uniform(-eq_db, eq_db) / 20)
-        hz = np.exp(rng.uniform(np.log(100), np.log(0.4 * sample_rate)))
-        if band == 0:
-            b, a = scipy.signal.butter(1, hz, fs=sample_rate)
-        else:
-            half = 2 ** (rng.uniform(0.5, 2.5) / 2)  # a width of half to two and a half octaves
-            edges = hz / half, min(hz * half, 0.49 * sample_rate)
-            b, a = scipy.signal.butter(1, edges, "bandpass", fs=sample_rate)
-        waveform = waveform + (gain - 1) * scipy.signal.lfilter(b, a, waveform)
-    return waveform
-
-
-def _reverberate(waveform, sample_rate, rng):
-    """The sound followed by noise that decays by 60 dB in T60 = 0.1 to 0.6 s.
-
-    response(t) = delta(t) + noise(t) * 10^(-3 t / T60),  energy of the second -12 to 3 dB
-    """
-    t60 = np.exp(rng.uniform(np.log(0.1), np.log(0.6)))
-    t = np.arange(int(t60 * sample_rate)) / sample_rate
-    tail = rng.standard_normal(len(t)) * 10 ** (-3 * t / t60)
-    tail *= 10 ** (rng.uniform(-12, 3) / 20) / np.linalg.norm(tail)
-    wet = scipy.signal.oaconvolve(waveform, tail)
-    wet[: len(waveform)] += waveform
-    return wet
-
-
 def _sources(clip, *, data, seed, sample_rate, clip_s, variants):
     """All variants of one recording as (row, 16-bit samples, levels), or why there are none."""
     foreground = clip["role"] == "foreground"
     n_variants = variants["n_foreground" if foreground else "n_background"]
-    sound = {k: variants[k] for k in ("eq_db", "lowpass_share", "reverb_share")}
+    sound = {key: variants[key] for key in ("eq_db", "lowpass_share", "reverb_share")}
     if not foreground:
-        sound["reverb_share"] = 0.0  # a place is its own room
+        sound["reverb_share"] = 0.0  # a place is a room of its own
     try:
         span = {}
         if foreground:
             span = {
                 "start_s": max(0.0, clip["onset"] - MARGIN_S),
-                "stop_s": clip["offset"] + MARGIN_S,
+                "stop_s": clip["offset"] and clip["offset"] + MARGIN_S,
             }
         original, native_rate = audio.read(data / clip["path"], **span)
         made = []
@@ -295,9 +245,9 @@ def _sources(clip, *, data, seed, sample_rate, clip_s, variants):
             speed = 1.0 if variant == 0 else rng.uniform(*variants["speed"])
             waveform = audio.resample(original, native_rate * speed, sample_rate)
             if variant:
-                waveform = augment(waveform, sample_rate, rng, **sound)
+                waveform = augmentation.augment(waveform, sample_rate, rng, **sound)
             if not foreground:
-                waveform = _looped(waveform, sample_rate, clip_s)
+                waveform = augmentation.looped(waveform, sample_rate, clip_s)
             made.append(_source(clip, variant, waveform, sample_rate))
     except audio.Unreadable as error:
         return str(error)
@@ -336,26 +286,10 @@ def _source(clip, variant, waveform, sample_rate):
         "n_levels": len(profile),
         "onset": float(active[0] * HOP_S),
         "offset": float(min((active[-1] + 1) * HOP_S, len(integers) / sample_rate)),
-        "level_db": gated_db(profile),
+        "level_db": audio.gated_db(profile),
         "peak": float(np.abs(heard).max()),
     }
     return row, integers, profile
-
-
-def _looped(waveform, sample_rate, clip_s):
-    """A background at least a clip long: a shorter one goes round until it lasts for two.
-
-    The end is faded into the beginning at equal power, sin^2 + cos^2 = 1, since two moments of a
-    background are unrelated: at equal amplitude, rain would dip by 3 dB in every round.
-    """
-    if len(waveform) >= clip_s * sample_rate:
-        return waveform
-    n_fade = min(round(CROSSFADE_S * sample_rate), len(waveform) // 2)
-    angle = np.pi / 2 * (np.arange(n_fade) + 0.5) / max(n_fade, 1)
-    seam = waveform[:n_fade] * np.sin(angle) + waveform[len(waveform) - n_fade :] * np.cos(angle)
-    round_ = np.concatenate([seam, waveform[n_fade : len(waveform) - n_fade]])
-    n_samples = int(np.ceil(2 * clip_s * sample_rate))
-    return np.resize(round_, n_samples).astype(np.float32)
 
 
 def _read_clips(data: Path) -> list[dict]:
@@ -384,12 +318,27 @@ def _read_clips(data: Path) -> list[dict]:
         clip["audible"] = audible[clip["clip_id"]]
         try:
             clip["onset"] = float(clip["onset"] or 0)
-            clip["offset"] = float(clip["offset"] or "inf")
+            clip["offset"] = float(clip["offset"]) if clip["offset"] else None
         except ValueError as error:
             raise ValueError(
                 f"{path}, line {line}: onset and offset are seconds ({error})"
             ) from error
     return clips
+
+
+def _check_variants(variants: Mapping[str, Any]) -> None:
+    known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_share", "reverb_share"}
+    if set(variants) != known:
+        raise ValueError(
+            f"variants: missing {sorted(known - set(variants))}, "
+            f"unused {sorted(set(variants) - known)}: a typo?"
+        )
+    slowest, fastest = variants["speed"]
+    if not 0 < slowest <= fastest:
+        raise ValueError(f"variants.speed: expected [lowest, highest], got {variants['speed']}")
+    for name in ("lowpass_share", "reverb_share"):
+        if not 0 <= variants[name] <= 1:
+            raise ValueError(f"variants.{name}: a share is from 0 to 1, got {variants[name]}")
 
 
 def _map(function, items, n_jobs: int) -> Iterator:

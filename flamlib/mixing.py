@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow
 
 from flamlib import audio
-from flamlib.bank import HOP_S, Bank, gated_db, generator
+from flamlib.bank import HOP_S, Bank, generator
 from flamlib.events import Event, merge
 from flamlib.recipes import SCHEMA, Background, Placed, Recipe, Segment, table
 
@@ -26,34 +26,35 @@ from flamlib.recipes import SCHEMA, Background, Placed, Recipe, Segment, table
 EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
 TRIES = 20  # to place an event, or to find a piece that is not silent, before giving it up
 
-Range = tuple[float, float] | Sequence[float]
+Number = int | float
+Range = Sequence[Number]  # [lowest, highest], both possible
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What mixtures are like: the numbers of an experiment, `Rules(**params["mixtures"])`.
 
-    Ranges are [lowest, highest], both possible. Raises ValueError for what cannot be meant.
+    Raises ValueError for what cannot be meant.
     """
 
-    clip_s: float
+    clip_s: Number
     n_events: Range  # per clip, drawn uniformly
     max_polyphony: int  # events that sound at once
     snr_db: Range  # an event's A-weighted level over the background's
     background_db: Range  # A-weighted level of the background, dBFS
-    max_event_s: float  # longer recordings are cut at a random place
-    split_share: float  # of events are cut into `n_fragments` with gaps between them
+    max_event_s: Number  # longer recordings are cut at a random place
+    split_share: Number  # of events are cut into `n_fragments` with gaps between them
     n_fragments: Range
-    repeat_share: float  # of events sound `n_repeats` times
+    repeat_share: Number  # of events sound `n_repeats` times
     n_repeats: Range
-    short_event_s: float  # events below this always repeat, `n_short_repeats` times: footsteps
+    short_event_s: Number  # events below this always repeat, `n_short_repeats` times: footsteps
     n_short_repeats: Range
     between_s: Range  # silence between fragments and between repeats
-    fade_s: float  # at both ends of every segment
-    inactive_db: float  # an event below this A-weighted level (dBFS) is not active
-    audible_db: float | None  # nor when this far below the background; None: whatever that is
-    gap_s: float  # shorter pauses in the activity of an event are filled
-    spike_s: float  # and shorter activity is dropped from events that have longer
+    fade_s: Number  # at both ends of every segment
+    inactive_db: Number  # an event below this A-weighted level (dBFS) is not active
+    audible_db: Number | None  # nor when this far below the background; None: whatever that is
+    gap_s: Number  # shorter pauses in the activity of an event are filled
+    spike_s: Number  # and shorter activity is dropped from events that have longer
 
     def __post_init__(self):
         for field in fields(self):
@@ -117,7 +118,7 @@ def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Reci
 
     occupied = np.zeros(n_samples, np.uint8)  # how many events sound at each sample
     groups, events, labels = set(), [], []
-    n_events = int(rng.integers(rules.n_events[0], rules.n_events[1], endpoint=True))
+    n_events = _whole(rng, rules.n_events)
     for attempt in range(n_events + TRIES):
         if attempt >= n_events and len(events) >= rules.n_events[0]:
             break
@@ -138,16 +139,7 @@ def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Reci
         events.append(event)
         labels += active
 
-    return Recipe(
-        index=index,
-        split=split,
-        sample_rate=bank.sample_rate,
-        n_samples=n_samples,
-        n_fade=round(rules.fade_s * bank.sample_rate),
-        background=background,
-        events=tuple(events),
-        labels=tuple(merge(labels)),
-    )
+    return _recipe(bank, rules, split, index, background, events, labels)
 
 
 def solo(
@@ -163,11 +155,14 @@ def solo(
     """A clip of one event, repeated as often as it fits: what a caption of a whole clip describes.
 
     `source` is a row of the bank, None draws one as evenly as `draw` does. Without a background
-    the event has the level that it would have over one.
+    the event has the level, and the labels, that it would have over one.
     """
     rng = generator(seed, "solo", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, _ = _draw_background(bank, rules, rng, split, n_samples)
+    behind, background_db = None, rng.uniform(*rules.background_db)
+    if background:
+        behind, _ = _draw_background(bank, rules, rng, split, n_samples)
+        background_db = behind.level_db
     row = _draw_foreground(bank, rng, split) if source is None else source
     length = min(bank.of(row, "n_samples"), n_samples)
     piece = _crop(bank, rng, row, length)
@@ -175,20 +170,11 @@ def solo(
     segments, onset = [], 0
     while onset + length <= n_samples:
         segments.append(Segment(onset, piece, length))
-        onset += length + _pause(bank, rules, rng)
+        onset += length + _draw_pause(bank, rules, rng)
     event, labels = _event(
-        bank, rules, row, tuple(segments), behind.level_db, rng.uniform(*rules.snr_db)
+        bank, rules, row, tuple(segments), background_db, rng.uniform(*rules.snr_db)
     )
-    return Recipe(
-        index=index,
-        split=split,
-        sample_rate=bank.sample_rate,
-        n_samples=n_samples,
-        n_fade=round(rules.fade_s * bank.sample_rate),
-        background=behind if background else None,
-        events=(event,),
-        labels=tuple(merge(labels)),
-    )
+    return _recipe(bank, rules, split, index, behind, [event], labels)
 
 
 def draw_many(
@@ -206,6 +192,19 @@ def draw_many(
     return pyarrow.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
+def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
+    return Recipe(
+        index=index,
+        split=split,
+        sample_rate=bank.sample_rate,
+        n_samples=round(rules.clip_s * bank.sample_rate),
+        n_fade=round(rules.fade_s * bank.sample_rate),
+        background=background,
+        events=tuple(events),
+        labels=tuple(merge(labels)),
+    )
+
+
 def _draw_foreground(bank, rng, split) -> int:
     recordings = bank.recordings("foreground", split)
     return _pick(rng, _pick(rng, _pick(rng, list(recordings.values()))))
@@ -217,12 +216,12 @@ def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, in
     row = _pick(rng, _pick(rng, [clip for clips in recordings.values() for clip in clips]))
     for _ in range(TRIES):
         start = int(rng.integers(bank.of(row, "n_samples") - n_samples, endpoint=True))
-        level_db = audio.mean_db(_profile(bank, row, start, n_samples)[0])
+        level_db = audio.mean_db(bank.levels(row, start, n_samples))
         if level_db > bank.of(row, "level_db") - 40:
             break  # not one of its silent stretches
     level_db = max(level_db, bank.of(row, "level_db") - 40)
     gain = 10 ** ((rng.uniform(*rules.background_db) - level_db) / 20)
-    gain = min(gain, BACKGROUND_PEAK / _peak(bank, row, start, n_samples))
+    gain = min(gain, BACKGROUND_PEAK / bank.peak(row, start, n_samples))
     level_db += 20 * np.log10(gain)
     return Background(
         bank.of(row, "clip_id"), bank.of(row, "variant"), start, float(gain), float(level_db)
@@ -234,32 +233,26 @@ def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
     rate = bank.sample_rate
     length = min(bank.of(row, "n_samples"), round(rules.max_event_s * rate), n_clip)
     start = _crop(bank, rng, row, length)
-    kind = rng.random()
     active_s = min(bank.of(row, "offset") - bank.of(row, "onset"), length / rate)
 
+    pieces = [(start, length)]
+    kind = rng.random()
     if kind < rules.split_share:
-        n = int(rng.integers(rules.n_fragments[0], rules.n_fragments[1], endpoint=True))
-        # No fragment shorter than a window of the level profile.
-        cuts = np.sort(rng.integers(length + 1, size=n - 1))
-        edges = [0, *cuts.tolist(), length]
+        cuts = np.sort(rng.integers(length + 1, size=_whole(rng, rules.n_fragments) - 1)).tolist()
+        edges = [0, *cuts, length]
+        # Unless a fragment is shorter than a window of the level profile.
         if min(np.diff(edges)) >= 2 * HOP_S * rate:
             pieces = [(start + a, b - a) for a, b in pairwise(edges)]
-        else:
-            pieces = [(start, length)]
     elif kind < rules.split_share + rules.repeat_share:
-        n = int(rng.integers(rules.n_repeats[0], rules.n_repeats[1], endpoint=True))
-        pieces = [(start, length)] * n
+        pieces *= _whole(rng, rules.n_repeats)
     elif active_s < rules.short_event_s:
-        n = int(rng.integers(rules.n_short_repeats[0], rules.n_short_repeats[1], endpoint=True))
-        pieces = [(start, length)] * n
-    else:
-        pieces = [(start, length)]
+        pieces *= _whole(rng, rules.n_short_repeats)
 
     timed, used = [], 0
     for source_start, n in pieces:
-        pause = _pause(bank, rules, rng) if timed else 0
+        pause = _draw_pause(bank, rules, rng) if timed else 0
         if used + pause + n > n_clip:
-            break  # the rest of the run does not fit into the clip
+            break  # the rest does not fit into the clip
         timed.append((source_start, n, pause))
         used += pause + n
     return timed
@@ -270,17 +263,16 @@ def _crop(bank, rng, row, length) -> int:
     spare = bank.of(row, "n_samples") - length
     if spare <= 0:
         return 0
-    loudest = bank.profile(row).max()
+    levels_db = bank.levels(row)
     for _ in range(TRIES):
         start = int(rng.integers(spare, endpoint=True))
-        if _profile(bank, row, start, length)[0].max() >= loudest - 20:
+        if bank.levels(row, start, length).max() >= levels_db.max() - 20:
             return start
-    return min(
-        spare, max(0, round(bank.profile(row).argmax() * HOP_S * bank.sample_rate) - length // 2)
-    )
+    loudest = round((levels_db.argmax() + 0.5) * HOP_S * bank.sample_rate)
+    return min(max(loudest - length // 2, 0), spare)
 
 
-def _pause(bank, rules, rng) -> int:
+def _draw_pause(bank, rules, rng) -> int:
     return round(rng.uniform(*rules.between_s) * bank.sample_rate)
 
 
@@ -302,9 +294,9 @@ def _place(rng, pieces, occupied, max_polyphony) -> tuple[Segment, ...] | None:
 def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, list[Event]]:
     """The event at an SNR as near to `snr_db` as its peak allows, and when it is active."""
     pieces = {(s.source_start, s.n_samples) for s in segments}
-    levels_db = np.concatenate([_profile(bank, row, *piece)[0] for piece in sorted(pieces)])
-    level_db = gated_db(levels_db)
-    peak = max(_peak(bank, row, *piece) for piece in pieces)
+    levels_db = np.concatenate([bank.levels(row, *piece) for piece in sorted(pieces)])
+    level_db = audio.gated_db(levels_db)
+    peak = max(bank.peak(row, *piece) for piece in pieces)
     gain_db = background_db + snr_db - level_db
     gain_db = min(gain_db, 20 * np.log10(EVENTS_PEAK / rules.max_polyphony / peak))
 
@@ -317,19 +309,22 @@ def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, l
         gain=float(10 ** (gain_db / 20)),
         segments=segments,
     )
-    threshold_db = rules.inactive_db
+    floor_db = rules.inactive_db
     if rules.audible_db is not None:
-        threshold_db = max(threshold_db, background_db - rules.audible_db)
-    return event, _active(bank, rules, event, row, threshold_db - gain_db)
+        floor_db = max(floor_db, background_db - rules.audible_db)
+    return event, _active(bank, rules, event, row, floor_db - gain_db)
 
 
-def _active(bank, rules, event, row, threshold_db) -> list[Event]:
+def _active(bank, rules, event, row, floor_db) -> list[Event]:
     """When the segments of an event are louder than a level (dBFS of the source)."""
+    hop = HOP_S * bank.sample_rate
     spans = []
     for segment in event.segments:
-        levels_db, bounds = _profile(bank, row, segment.source_start, segment.n_samples)
-        edges = np.flatnonzero(np.diff(levels_db > threshold_db, prepend=False, append=False))
-        in_clip = bounds[edges] + (segment.onset - segment.source_start)
+        start, stop = segment.source_start, segment.source_start + segment.n_samples
+        loud = bank.levels(row, start, segment.n_samples) > floor_db
+        edges = np.flatnonzero(np.diff(loud, prepend=False, append=False)) + int(start / hop)
+        # The first and the last hop may reach out of the segment.
+        in_clip = np.clip(edges * hop, start, stop) - start + segment.onset
         spans += (in_clip / bank.sample_rate).reshape(-1, 2).tolist()
     return [Event(a, b, event.caption) for a, b in _smooth(spans, rules.gap_s, rules.spike_s)]
 
@@ -345,26 +340,12 @@ def _smooth(spans: list[list[float]], gap_s: float, spike_s: float) -> list[list
     return [span for span in joined if span[1] - span[0] >= spike_s] or joined
 
 
-def _profile(bank, row, start, n_samples) -> tuple[np.ndarray, np.ndarray]:
-    """Levels of the hops of a part of a source, and the bounds between them, in samples.
-
-    The first and last hop may begin before and end after the part; its bounds are the part's.
-    """
-    hop = HOP_S * bank.sample_rate
-    first, last = int(start / hop), int(np.ceil((start + n_samples) / hop))
-    levels_db = bank.profile(row)[first:last]
-    edges = np.arange(first, first + len(levels_db) + 1) * hop
-    edges[0], edges[-1] = max(edges[0], start), min(edges[-1], start + n_samples)
-    return levels_db, edges
-
-
-def _peak(bank, row, start, n_samples) -> float:
-    integers = bank.integers(row, start, n_samples)
-    return max(int(integers.max()), -int(integers.min()), 1) * bank.of(row, "scale")
-
-
 def _pick(rng, items):
     return items[int(rng.integers(len(items)))]
+
+
+def _whole(rng, bounds) -> int:
+    return int(rng.integers(bounds[0], bounds[1], endpoint=True))
 
 
 def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:

@@ -9,7 +9,9 @@ LADDER = """
     project   events   audio
     archives  packages
     losses    detection   metrics
+    augmentation
     corpus    tensorbundle   weights   bank
+    recipes
     mixing    yamnet   htsat
     captions  model    batches   figures
     training  evaluation

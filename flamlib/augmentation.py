@@ -1,0 +1,87 @@
+"""What else a recording could have sounded like: another microphone, another room, and for longer.
+
+A few recordings of a caption, each mastered in its own way, would teach a model the mastering.
+"""
+
+import numpy as np
+import scipy.signal
+from jaxtyping import Float
+
+CROSSFADE_S = 0.5  # where the end of a looped background meets its beginning
+
+
+def augment(
+    waveform: Float[np.ndarray, "sample"],
+    sample_rate: int,
+    rng: np.random.Generator,
+    *,
+    eq_db: float | int,
+    lowpass_share: float | int,
+    reverb_share: float | int,
+) -> Float[np.ndarray, "longer"]:
+    """The sound through another microphone, and perhaps in another room.
+
+    A random equaliser with bands of up to `eq_db`; in a share of cases a low-pass between 2 and
+    7 kHz, because the recordings of old packages are dull (11 kHz) and dullness must not give
+    their captions away; in a share of cases the reverberation of a room.
+    """
+    waveform = _equalise(waveform, sample_rate, rng, eq_db)
+    if rng.random() < lowpass_share:
+        cutoff = min(np.exp(rng.uniform(np.log(2000), np.log(7000))), 0.45 * sample_rate)
+        order = int(rng.integers(2, 11))  # from a closed door to an old sound card
+        sections = scipy.signal.butter(order, cutoff, fs=sample_rate, output="sos")
+        waveform = scipy.signal.sosfilt(sections, waveform)
+    if rng.random() < reverb_share:
+        waveform = _reverberate(waveform, sample_rate, rng)
+    return waveform.astype(np.float32)
+
+
+def _equalise(waveform, sample_rate, rng, eq_db):
+    """One shelf and one or two bells at random frequencies, each between -eq_db and eq_db.
+
+    Adding (gain - 1) times the output of a low-pass of first order to the sound is a shelf; adding
+    that of a band-pass, whose phase is zero at its centre, is a bell.
+    """
+    for band in range(int(rng.integers(2, 4))):
+        gain = 10 ** (rng.uniform(-eq_db, eq_db) / 20)
+        hz = np.exp(rng.uniform(np.log(100), np.log(0.4 * sample_rate)))
+        if band == 0:
+            b, a = scipy.signal.butter(1, hz, fs=sample_rate)
+        else:
+            half = 2 ** (rng.uniform(0.5, 2.5) / 2)  # a width of half to two and a half octaves
+            edges = hz / half, min(hz * half, 0.49 * sample_rate)
+            b, a = scipy.signal.butter(1, edges, "bandpass", fs=sample_rate)
+        waveform = waveform + (gain - 1) * scipy.signal.lfilter(b, a, waveform)
+    return waveform
+
+
+def _reverberate(waveform, sample_rate, rng):
+    """The sound followed by noise that decays by 60 dB in T60 = 0.1 to 0.6 s.
+
+    response(t) = delta(t) + noise(t) * 10^(-3 t / T60),  energy of the second -12 to 3 dB
+    """
+    t60 = np.exp(rng.uniform(np.log(0.1), np.log(0.6)))
+    t = np.arange(int(t60 * sample_rate)) / sample_rate
+    tail = rng.standard_normal(len(t)) * 10 ** (-3 * t / t60)
+    tail *= 10 ** (rng.uniform(-12, 3) / 20) / np.linalg.norm(tail)
+    wet = scipy.signal.oaconvolve(waveform, tail)
+    wet[: len(waveform)] += waveform
+    return wet
+
+
+def looped(
+    waveform: Float[np.ndarray, "sample"], sample_rate: int, clip_s: float
+) -> Float[np.ndarray, "longer"]:
+    """A background at least a clip long: a shorter one goes round until it lasts for two.
+
+    The end is faded into the beginning at equal power, sin^2 + cos^2 = 1, since two moments of a
+    background are unrelated: at equal amplitude, rain would dip by 3 dB in every round.
+    """
+    if len(waveform) >= clip_s * sample_rate:
+        return waveform
+    n_fade = min(round(CROSSFADE_S * sample_rate), len(waveform) // 2)
+    angle = np.pi / 2 * (np.arange(n_fade) + 0.5) / max(n_fade, 1)
+    seam = waveform[:n_fade] * np.sin(angle) + waveform[len(waveform) - n_fade :] * np.cos(angle)
+    round_ = np.concatenate([seam, waveform[n_fade : len(waveform) - n_fade]])
+    n_samples = int(np.ceil(2 * clip_s * sample_rate))
+    return np.resize(round_, n_samples).astype(np.float32)
