@@ -1,13 +1,19 @@
 """FLAM: find the moments of a sound clip that a sentence describes (arXiv:2505.05335).
 
-The notebooks call this package; they define nothing. Modules import only from those above them:
+The notebooks call this package; they define nothing. A module imports only from those before it in
+this list, which `tests/test_layers.py` reads:
 
-    project   events   audio                 the root and its files; seconds and frames; samples
-    archives  packages                       where recordings and weights come from
-    losses    detection   metrics            arithmetic that knows neither model nor file
-    corpus    weights     bank               recordings and weights, as the experiment needs them
-    mixing    yamnet      htsat              mixtures with exact labels; the audio towers
-    captions  model       batches  figures   the caption tower; the whole model; tensors; pictures
-    training  evaluation                     the loop, and what it was good for
-    cli                                      the same, from a shell
+    project       events        audio
+    containers    archives      packages      catalogue
+    losses        runs          detection     intersections   psds      metrics
+    augmentation  corpus        tensorbundle  weights         bank
+    recipes       mixing        yamnet        htsat
+    captions      model         batches       figures
+    training      evaluation
+    cli
+
+Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
+knows neither model nor file; recordings and weights as the experiment needs them; mixtures with
+exact labels, and the audio towers; the caption tower, the whole model, tensors and pictures; the
+training loop and what it was good for; the same from a shell.
 """
