@@ -65,7 +65,7 @@ def test_a_page_names_commands_and_files_that_exist(page):
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
     assert named <= make_targets()
     folders = r"(?:notebooks|flamlib|scripts|tests|docs|reports/figures)"
-    for path in re.findall(rf"(?<![\w/.]){folders}/[\w./-]+\.\w+", text):
+    for path in re.findall(rf"(?<![\w/.]){folders}/(?!NN)[\w./-]+\.\w+", text):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
     for link in re.findall(r"\]\((?!http|#)([^)#]+)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
