@@ -1,0 +1,433 @@
+import multiprocessing
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sounds import BACKGROUNDS, RATE, VARIANTS, bursts, noise, tone, write_data
+
+from flamlib import audio, bank, mixing, recipes
+
+RULES = {
+    "clip_s": 10.0,
+    "n_events": [1, 10],
+    "max_polyphony": 3,
+    "snr_db": [6, 30],
+    "background_db": [-55, -40],
+    "max_event_s": 6.0,
+    "split_share": 0.1,
+    "n_fragments": [2, 3],
+    "repeat_share": 0.1,
+    "n_repeats": [2, 3],
+    "short_event_s": 0.4,
+    "n_short_repeats": [2, 4],
+    "between_s": [0.1, 0.6],
+    "fade_s": 0.01,
+    "inactive_db": -70,
+    "audible_db": None,
+    "gap_s": 0.2,
+    "spike_s": 0.04,
+}
+SPLITS = ["train", "valid", "seen_captions", "unseen_captions"]
+seeds = st.integers(0, 2**40)
+
+
+def rules(**changes):
+    return mixing.Rules(**RULES | changes)
+
+
+def make_bank(folder, foregrounds=None, backgrounds=None, **changes):
+    given = {"foregrounds": foregrounds, "backgrounds": backgrounds}
+    write_data(folder / "data", **{k: v for k, v in given.items() if v is not None})
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS | changes}
+    bank.build(folder / "data", folder / "bank", **settings, n_jobs=1, progress=False)
+    return bank.Bank.open(folder / "bank")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    return make_bank(tmp_path_factory.mktemp("mixing"))
+
+
+def one_sound(folder, samples, n=1, split="train"):
+    """A bank of one foreground (as n recordings) and one background."""
+    clips = {f"clip-{i}": (samples, "a sound", "sound", split, str(i)) for i in range(n)}
+    return make_bank(folder, clips, {"rain": BACKGROUNDS["rain"]}, n_foreground=0)
+
+
+def polyphony(recipe):
+    """The largest number of segments that sound at once, counted sample by sample."""
+    count = np.zeros(recipe.n_samples + 1, int)
+    for event in recipe.events:
+        for onset, _, n in event.segments:
+            count[onset] += 1
+            count[onset + n] -= 1
+    return np.cumsum(count).max()
+
+
+def a_weighted_power(waveform):
+    """Power at each sample after an A-weighting filter of zero phase, over the whole waveform."""
+    f2 = np.fft.rfftfreq(len(waveform), 1 / RATE) ** 2
+    gain = 1.2589 * 12194**2 * f2**2
+    gain /= (f2 + 20.6**2) * (f2 + 12194**2) * np.sqrt((f2 + 107.7**2) * (f2 + 737.9**2))
+    return np.fft.irfft(np.fft.rfft(waveform) * gain, len(waveform)) ** 2
+
+
+def slow_level_db(waveform, *, step_s=0.001):
+    """A-weighted level in the 50 ms around each millisecond."""
+    window = np.full(round(0.05 * RATE), 1 / round(0.05 * RATE))
+    power = np.convolve(a_weighted_power(waveform), window, mode="same")
+    return 10 * np.log10(np.maximum(power[:: round(step_s * RATE)], 1e-12))
+
+
+@settings(max_examples=60)
+@given(seeds, st.sampled_from(SPLITS), st.integers(1, 4))
+def test_every_recipe_keeps_the_rules(sounds, seed, split, max_polyphony):
+    recipe = mixing.draw(
+        sounds, rules(max_polyphony=max_polyphony), seed=seed, split=split, index=0
+    )
+    assert 1 <= len(recipe.events) <= 10
+    assert polyphony(recipe) <= max_polyphony
+    groups = [sounds.of(sounds.row(e.clip_id, e.variant), "group") for e in recipe.events]
+    assert len(set(groups)) == len(groups)
+    for event in recipe.events:
+        assert 6 <= event.snr_db <= 30 + 1e-9
+        source = sounds.row(event.clip_id, event.variant)
+        for (onset, start, n), after in zip(
+            event.segments, [*event.segments[1:], (recipe.n_samples, 0, 0)], strict=True
+        ):
+            assert 0 <= onset < onset + n <= after[0]
+            assert 0 <= start < start + n <= sounds.of(source, "n_samples")
+    for label in recipe.labels:
+        assert 0 <= label.onset < label.offset <= 10
+        assert label.caption in {event.caption for event in recipe.events}
+
+
+@settings(max_examples=20)
+@given(seeds, st.sampled_from(SPLITS))
+def test_no_mixture_clips(sounds, seed, split):
+    loud = rules(background_db=[-10, 0], snr_db=[-50, 60])
+    recipe = mixing.draw(sounds, loud, seed=seed, split=split, index=0)
+    stems = recipes.render_stems(sounds, recipe)
+    assert np.abs(recipes.render(sounds, recipe)).max() <= 1
+    assert np.abs(stems[0]).max() <= 0.1 + 1e-6
+    assert np.abs(stems[1:]).max() <= 0.3 + 1e-6
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_sounds_only_like_itself(sounds, split):
+    for index in range(30):
+        recipe = mixing.draw(sounds, rules(), seed=0, split=split, index=index)
+        for event in recipe.events:
+            assert sounds.of(sounds.row(event.clip_id, event.variant), "split") == split
+        behind = sounds.row(recipe.background.clip_id, recipe.background.variant)
+        expected = split if split in ("train", "valid") else "heldout"
+        assert sounds.of(behind, "split") == expected
+
+
+def test_what_the_background_holds_is_not_put_on_it(sounds):
+    drawn = [mixing.draw(sounds, rules(), seed=0, split="train", index=i) for i in range(150)]
+    with_sirens = {
+        recipe.background.clip_id for recipe in drawn for e in recipe.events if e.family == "siren"
+    }
+    assert {recipe.background.clip_id for recipe in drawn} == {"rain", "short-rain", "sirens"}
+    assert with_sirens == {"rain", "short-rain"}
+
+
+def test_captions_are_drawn_evenly(tmp_path):
+    """One caption with eight recordings, four with one: each caption gets a fifth."""
+    clips = {f"many-{i}": (tone(440, 0.5), "many", "m", "train", f"m{i}") for i in range(8)}
+    clips |= {f"one-{i}": (tone(440, 0.5), f"one {i}", "o", "train", f"o{i}") for i in range(4)}
+    opened = make_bank(tmp_path, clips, {"rain": BACKGROUNDS["rain"]})
+    counts, recordings = Counter(), Counter()
+    for index in range(1000):
+        single = rules(n_events=[1, 1], snr_db=[6, 7])
+        recipe = mixing.draw(opened, single, seed=0, split="train", index=index)
+        counts[recipe.events[0].caption] += 1
+        recordings[recipe.events[0].clip_id, recipe.events[0].variant] += 1
+    chi_square = sum((n - 200) ** 2 / 200 for n in counts.values())
+    assert len(counts) == 5
+    assert chi_square < 18.5  # one in a thousand, 4 degrees of freedom
+    assert len(recordings) == 12 * 3
+
+
+def test_the_snr_is_what_the_stems_say(tmp_path):
+    """Level of the labelled part of an event over that of the whole excerpt behind it."""
+    opened = one_sound(tmp_path, noise(1.0, 0.02), n=3)
+    for index in range(10):
+        recipe = mixing.draw(opened, rules(), seed=0, split="train", index=index)
+        behind, *stems = recipes.render_stems(opened, recipe)
+        behind_db = 10 * np.log10(a_weighted_power(behind).mean())
+        assert recipe.background.level_db == pytest.approx(behind_db, abs=0.1)
+        for event, stem in zip(recipe.events, stems, strict=True):
+            sounding = stem != 0
+            event_db = 10 * np.log10(a_weighted_power(stem)[sounding].mean())
+            assert event.snr_db == pytest.approx(event_db - behind_db, abs=0.5)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_labels_are_what_the_events_alone_measure(sounds, split):
+    """Within one hop, at every millisecond, by another measurement of the rendered stem."""
+    plain = rules(gap_s=0.0, spike_s=0.0)
+    checked = 0
+    for index in range(12):
+        recipe = mixing.draw(sounds, plain, seed=1, split=split, index=index)
+        stems = recipes.render_stems(sounds, recipe)[1:]
+        for caption in {event.caption for event in recipe.events}:
+            own = [
+                stem
+                for event, stem in zip(recipe.events, stems, strict=True)
+                if event.caption == caption
+            ]
+            heard = np.any([slow_level_db(stem) > -70 for stem in own], axis=0)
+            time = np.arange(len(heard)) / 1000
+            labels = [label for label in recipe.labels if label.caption == caption]
+            labelled = np.any([(time >= a) & (time < b) for a, b, _ in labels], axis=0)
+            changes = np.flatnonzero(np.diff(heard.astype(int))) / 1000
+            for wrong in time[heard != labelled]:
+                assert np.abs(changes - wrong).min() <= bank.HOP_S + 0.002
+            checked += heard.any()
+    assert checked > 10
+
+
+def test_pauses_are_not_labelled_unless_they_are_short(tmp_path):
+    opened = one_sound(tmp_path, bursts())
+    single = {"n_events": [1, 1], "split_share": 0.0, "repeat_share": 0.0}
+    recipe = mixing.draw(opened, rules(**single), seed=0, split="train", index=0)
+    assert [b - a for a, b, _ in recipe.labels] == pytest.approx([0.5, 0.5], abs=0.08)
+    filled = mixing.draw(opened, rules(**single, gap_s=0.7), seed=0, split="train", index=0)
+    assert [b - a for a, b, _ in filled.labels] == pytest.approx([1.6], abs=0.08)
+
+
+def test_spikes_go_unless_there_is_nothing_else(tmp_path):
+    opened = one_sound(tmp_path, np.concatenate([noise(0.03), np.zeros(RATE), noise(0.5)]))
+    single = {"n_events": [1, 1], "split_share": 0.0, "repeat_share": 0.0}
+    for spike_s, expected in ((0.0, 2), (0.15, 1), (9.0, 2)):
+        recipe = mixing.draw(
+            opened, rules(**single, spike_s=spike_s), seed=0, split="train", index=0
+        )
+        assert len(recipe.labels) == expected
+
+
+def test_a_tail_below_the_background_can_be_left_out(sounds):
+    """A bell that decays by 60 dB a second: ten decibels less are a sixth of a second."""
+    alone = {"n_events": [1, 1], "snr_db": [6, 6], "background_db": [-40, -40]}
+    bells = sounds.recordings("foreground", "train")["une cloche sonne – « ding »"]
+    lengths = {
+        audible_db: mixing.solo(
+            sounds,
+            rules(**alone, audible_db=audible_db, between_s=[5, 5]),
+            seed=0,
+            split="train",
+            index=0,
+            source=bells[0][0],
+            background=True,
+        ).labels[0]
+        for audible_db in (None, 20, 10, 0)
+    }
+    seconds = [label.offset - label.onset for label in lengths.values()]
+    assert -np.diff(seconds) == pytest.approx([10 / 60, 10 / 60, 10 / 60], abs=0.03)
+
+
+@settings(max_examples=15)
+@given(seeds, st.sampled_from(SPLITS))
+def test_the_stems_add_up_to_the_mixture(sounds, seed, split):
+    recipe = mixing.draw(sounds, rules(), seed=seed, split=split, index=0)
+    mixture = recipes.render(sounds, recipe)
+    assert mixture.dtype == np.float32
+    stems = recipes.render_stems(sounds, recipe)
+    assert np.array_equal(np.add.accumulate(stems)[-1], mixture)
+
+
+def test_no_segment_clicks(tmp_path):
+    """A low tone cut anywhere stays a low tone: nothing above 2 kHz, which a hard cut would add."""
+    opened = one_sound(tmp_path, tone(200, 8.0, 0.5))
+    cut = rules(n_events=[1, 1], split_share=1.0, repeat_share=0.0, max_event_s=3.0)
+    hard = cut.__class__(**RULES | {k: getattr(cut, k) for k in RULES} | {"fade_s": 0.0})
+
+    def high_db(given):
+        recipe = mixing.draw(opened, given, seed=0, split="train", index=0)
+        stem = recipes.render_stems(opened, recipe)[1]
+        power = np.abs(np.fft.rfft(stem)) ** 2
+        return 10 * np.log10(power[2000 * 10 :].sum() / power.sum())
+
+    assert high_db(cut) < -75
+    assert high_db(hard) > high_db(cut) + 20
+
+
+def render_digest(opened, given, index):
+    recipe = mixing.draw(opened, given, seed=3, split="train", index=index)
+    return recipe, recipes.render(opened, recipe).tobytes()
+
+
+def test_another_process_makes_the_same_samples(sounds):
+    arguments = [(sounds, rules(), index) for index in range(4)]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.starmap(render_digest, arguments)
+    assert there == [render_digest(*a) for a in arguments]
+
+
+def test_any_row_is_drawn_again_alone(sounds):
+    table = mixing.draw_many(sounds, rules(), seed=3, split="train", n=20, n_jobs=1)
+    for index in (19, 0, 7):
+        alone = mixing.draw(sounds, rules(), seed=3, split="train", index=index)
+        assert recipes.Recipe.from_row(table.slice(index, 1).to_pylist()[0]) == alone
+
+
+def test_processes_draw_the_table_of_one(sounds):
+    one, two = (
+        mixing.draw_many(sounds, rules(), seed=3, split="valid", n=1001, n_jobs=n) for n in (1, 2)
+    )
+    assert one.equals(two)
+    assert one["index"].to_pylist() == list(range(1001))
+
+
+def test_seed_split_and_index_each_make_another_mixture(sounds):
+    keys = [(0, "train", 0), (1, "train", 0), (0, "valid", 0), (0, "train", 1)]
+    starts = {mixing.draw(sounds, rules(), seed=a, split=b, index=c).background for a, b, c in keys}
+    assert len(starts) == 4
+
+
+def test_no_mixtures_are_an_empty_table(sounds):
+    assert mixing.draw_many(sounds, rules(), seed=0, split="train", n=0, n_jobs=1).num_rows == 0
+
+
+def test_short_events_come_in_runs(sounds):
+    clicks = [
+        event
+        for index in range(80)
+        for event in mixing.draw(sounds, rules(), seed=0, split="train", index=index).events
+        if event.family == "click"
+    ]
+    assert len(clicks) > 20
+    assert {len(event.segments) for event in clicks} >= {2, 3, 4}
+    single = [event for event in clicks if len(event.segments) == 1]
+    assert len(single) < 0.25 * len(clicks)  # those drawn to be split, too short for it
+
+
+def test_shares_of_splits_and_repeats_are_kept(tmp_path):
+    opened = one_sound(tmp_path, tone(440, 1.0))
+    single = rules(n_events=[1, 1])
+    drawn = [mixing.draw(opened, single, seed=0, split="train", index=i) for i in range(600)]
+    segments = [recipe.events[0].segments for recipe in drawn]
+    repeated = sum(len(s) > 1 and s[0][1:] == s[1][1:] for s in segments)
+    fragmented = sum(len(s) > 1 and s[0][1:] != s[1][1:] for s in segments)
+    assert repeated == pytest.approx(60, abs=25)
+    assert fragmented == pytest.approx(55, abs=25)  # a few cuts fall too near an end
+
+
+def test_a_long_recording_is_cut(sounds):
+    lengths = [
+        segment.n_samples
+        for index in range(100)
+        for event in mixing.draw(sounds, rules(), seed=0, split="train", index=index).events
+        for segment in event.segments
+        if event.family == "siren"
+    ]
+    assert max(lengths) == 6 * RATE
+
+
+def test_a_bank_of_one_recording_mixes(tmp_path):
+    opened = one_sound(tmp_path, tone(440, 0.002))  # also shorter than two fades
+    recipe = mixing.draw(opened, rules(), seed=0, split="train", index=0)
+    assert len(recipe.events) == 1
+    assert np.isfinite(recipes.render(opened, recipe)).all()
+    assert recipe.labels
+
+
+def test_a_sound_that_never_gets_loud_enough_leaves_the_background(tmp_path):
+    opened = one_sound(tmp_path, tone(25, 1.0))
+    recipe = mixing.draw(
+        opened, rules(snr_db=[30, 30], background_db=[-40, -40]), seed=0, split="train", index=0
+    )
+    assert recipe.events == recipe.labels == ()
+    assert recipes.render(opened, recipe).any()
+
+
+def test_silence_behind_is_not_blown_up(tmp_path):
+    half = np.concatenate([noise(1.0, 0.05), np.zeros(30 * RATE)])
+    opened = make_bank(
+        tmp_path,
+        {"tone": (tone(440, 1.0), "a tone", "tone", "train", "1")},
+        {"half": (half, "rain", "ambience", "train", "2")},
+    )
+    for index in range(5):
+        recipe = mixing.draw(opened, rules(), seed=0, split="train", index=index)
+        assert recipe.background.gain < 100
+        assert np.isfinite(recipes.render(opened, recipe)).all()
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_alone_a_sound_fills_the_clip(sounds, behind):
+    given = {"seed": 0, "split": "train", "index": 0, "background": behind}
+    tone_a = sounds.row("tone-a", 0)
+    recipe = mixing.solo(sounds, rules(), **given, source=tone_a)
+    assert {e.clip_id for e in recipe.events} == {"tone-a"}
+    assert 6 <= len(recipe.events[0].segments) <= 10
+    assert sum(b - a for a, b, _ in recipe.labels) > 5
+    mixture = recipes.render(sounds, recipe)
+    assert len(mixture) == 10 * RATE
+    assert (recipe.background is None) == (not behind)
+    assert mixture.any()
+
+
+def test_alone_a_long_sound_is_cut_to_the_clip(sounds):
+    recipe = mixing.solo(
+        sounds,
+        rules(),
+        seed=0,
+        split="train",
+        index=0,
+        source=sounds.row("siren", 0),
+        background=False,
+    )
+    assert [segment.n_samples for segment in recipe.events[0].segments] == [10 * RATE]
+
+
+def test_drawn_alone_captions_come_evenly(sounds):
+    drawn = Counter(
+        mixing.solo(sounds, rules(), seed=0, split="train", index=i, background=False)
+        .events[0]
+        .caption
+        for i in range(350)
+    )
+    captions = sounds.recordings("foreground", "train")
+    assert set(drawn) == set(captions)
+    assert max(drawn.values()) < 2 * min(drawn.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"snr_db": [30, 6]}, "snr_db: expected .lowest, highest."),
+        ({"n_events": [0, 3]}, "n_events: expected whole numbers from 1"),
+        ({"n_events": [1, 2.5]}, "n_events: expected whole numbers"),
+        ({"between_s": [-0.1, 0.1]}, "between_s"),
+        ({"split_share": 0.7, "repeat_share": 0.7}, "add up to at most 1"),
+        ({"max_polyphony": 0}, "max_polyphony"),
+        ({"fade_s": -1.0}, "fade_s"),
+    ],
+)
+def test_rules_that_cannot_be_meant_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        rules(**change)
+
+
+def test_what_stands_in_the_way_is_said_before_anything_is_drawn(sounds, tmp_path):
+    mixing.check(sounds, rules(), split="train")
+    with pytest.raises(ValueError, match="no foreground of split 'test'"):
+        mixing.check(sounds, rules(), split="test")
+    with pytest.raises(ValueError, match="build it again"):
+        mixing.draw_many(sounds, rules(clip_s=20.0), seed=0, split="train", n=1, n_jobs=1)
+    lonely = one_sound(tmp_path, tone(440, 1.0), split="valid")
+    with pytest.raises(ValueError, match="no background of split 'valid', which 'valid' needs"):
+        mixing.check(lonely, rules(), split="valid")
+
+
+def test_levels_are_in_decibels_of_full_scale(sounds):
+    """A reminder of what the rules' numbers mean: background_db is the level of the excerpt."""
+    exact = rules(background_db=[-45, -45])
+    recipe = mixing.draw(sounds, exact, seed=0, split="valid", index=0)
+    behind = recipes.render_stems(sounds, recipe)[0]
+    assert audio.mean_db(audio.a_weighted_db(behind, RATE)) == pytest.approx(-45, abs=0.1)

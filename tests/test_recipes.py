@@ -1,0 +1,80 @@
+import datasets
+import numpy as np
+import pytest
+from sounds import RATE, VARIANTS, write_data
+
+from flamlib import bank, recipes
+from flamlib.events import Event
+from flamlib.recipes import Background, Placed, Recipe, Segment
+
+BELL = Placed(
+    "bell", 0, "une cloche sonne – « ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),)
+)
+TWICE = Placed("tone-a", 0, "a tone", "tone", 6.0, 0.1, (Segment(0, 0, 900), Segment(2000, 50, 7)))
+RECIPE = Recipe(
+    index=3,
+    split="train",
+    sample_rate=RATE,
+    n_samples=10 * RATE,
+    n_fade=160,
+    background=Background("rain", 0, 777, 0.125, -45.0),
+    events=(BELL, TWICE),
+    labels=(Event(0.0, 0.0625, "a tone"), Event(1.0, 1.5, BELL.caption)),
+)
+EMPTY = RECIPE._replace(index=4, background=None, events=(), labels=())
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipes")
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
+    return bank.Bank.open(folder / "bank")
+
+
+def test_a_file_holds_recipes_as_they_were(tmp_path):
+    recipes.write(tmp_path / "a/recipes.parquet", recipes.table([RECIPE, EMPTY]))
+    assert recipes.read(tmp_path / "a/recipes.parquet") == [RECIPE, EMPTY]
+
+
+def test_datasets_reads_them_too(tmp_path):
+    recipes.write(tmp_path / "recipes.parquet", recipes.table([RECIPE, EMPTY]))
+    rows = datasets.Dataset.from_parquet(
+        str(tmp_path / "recipes.parquet"), cache_dir=str(tmp_path / "cache")
+    )
+    assert [Recipe.from_row(row) for row in rows] == [RECIPE, EMPTY]
+
+
+def test_a_mixture_is_background_plus_gain_times_source(sounds):
+    mixture = recipes.render(sounds, RECIPE._replace(events=(BELL,)))
+    expected = 0.125 * sounds[sounds.row("rain", 0)][777 : 777 + 10 * RATE]
+    inside = slice(160, 8000 - 160)  # between the fades
+    expected[16000:24000][inside] += 0.25 * sounds[sounds.row("bell", 0)][:8000][inside]
+    outside = np.ones(10 * RATE, bool)
+    outside[16000:16160] = outside[24000 - 160 : 24000] = False
+    np.testing.assert_allclose(mixture[outside], expected[outside], atol=1e-6)
+
+
+def test_a_fade_never_amplifies_and_starts_near_nothing(sounds):
+    stem = recipes.render_stems(sounds, RECIPE._replace(background=None, events=(BELL,)))[1]
+    source = 0.25 * sounds[sounds.row("bell", 0)][:8000]
+    segment = stem[16000:24000]
+    assert (np.abs(segment) <= np.abs(source) + 1e-7).all()
+    assert np.abs(segment[[0, -1]]).max() < 1e-4
+    assert not stem[:16000].any()
+    assert not stem[24000:].any()
+
+
+def test_nothing_is_silence(sounds):
+    assert not recipes.render(sounds, EMPTY).any()
+
+
+def test_another_rate_is_refused(sounds):
+    with pytest.raises(ValueError, match="a recipe for 48000 Hz"):
+        recipes.render(sounds, RECIPE._replace(sample_rate=48000))
+
+
+def test_an_unknown_source_is_named(sounds):
+    lost = RECIPE._replace(events=(BELL._replace(clip_id="lost"),))
+    with pytest.raises(KeyError, match="'lost' variant 0"):
+        recipes.render(sounds, lost)
