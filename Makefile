@@ -49,7 +49,7 @@ data: setup ## the recordings, in data/
 repro: setup ## the whole experiment: whatever is out of date, and nothing else
 	$(BIN)/dvc repro
 
-test: setup ## the test suite, on two cores
+test: setup ## the test suite, on two cores (ARGS for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 lab: setup ## JupyterLab on the notebooks
@@ -68,10 +68,12 @@ lint: setup ## what format would change, or cannot mend
 hooks: setup ## have git format and strip at every commit
 	$(BIN)/pre-commit install
 
-lock: setup ## resolve requirements.in again (needs a CPU wheel of torch in find-links)
-	$(BIN)/uv pip compile --quiet --python $(VENV) requirements.in --no-annotate --no-header -o requirements.lock
+# torch is looked up afresh, because a pin without +cpu would be met by the CUDA build.
+lock: setup ## resolve requirements.in again, beside a CPU wheel of torch (newer pins: ARGS=--upgrade)
+	$(BIN)/uv pip compile --quiet --python $(VENV) --no-annotate --no-header \
+		--upgrade-package torch $(ARGS) requirements.in -o requirements.lock
 	@grep -q '^torch==.*+cpu' requirements.lock \
-		|| { echo "torch resolved to a CUDA build; its libraries must not enter the lock"; git checkout requirements.lock; exit 1; }
+		|| { echo "torch resolved to a CUDA build: its libraries must not enter the lock"; exit 1; }
 	sed -i.bak 's/^\(torch==[^+]*\)+cpu/\1/' requirements.lock && rm requirements.lock.bak
 
 clean: ## remove the environment (data and results stay)
