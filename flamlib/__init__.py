@@ -4,10 +4,10 @@ The notebooks call this package; they define nothing. A module imports only from
 this list, which `tests/test_layers.py` reads:
 
     project       events        audio
-    containers    archives      packages      catalogue
+    containers    archives      packages      catalogue     own_sounds
     losses        runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  weights         bank
-    recipes       mixing        yamnet        htsat
+    recipes       mixing        lexicon       yamnet        htsat
     captions      model         batches       figures
     training      evaluation
     cli
