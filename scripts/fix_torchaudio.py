@@ -1,12 +1,12 @@
 """Let torchaudio import beside a CPU-only torch.
 
-The x86-64 wheel of torchaudio 2.11 holds extensions linked against CUDA. Beside a CPU build of torch
-`import torchaudio` dies on them ("libc10_cuda.so: cannot open shared object file"), and so does
-transformers, which imports torchaudio wherever it is installed. Without those files torchaudio takes
-its own documented path for "no extension": everything but forced alignment and the RNN-T loss works.
+The x86-64 wheel of torchaudio 2.11 holds extensions linked against CUDA. Beside a CPU build of
+torch `import torchaudio` dies on them ("libc10_cuda.so: cannot open shared object file"), and so
+does transformers, which imports torchaudio wherever it is installed. Without those files torchaudio
+takes its documented path for "no extension": all but forced alignment and the RNN-T loss works.
 
-So each extension that this torch cannot load is removed from the environment (the installer's cache
-keeps its copy). Where torch has CUDA or ROCm nothing is touched. Safe to run again.
+So each extension that this torch cannot load is removed from the environment (the installer's
+cache keeps its copy). Where torch has CUDA or ROCm nothing is touched. Safe to run again.
 """
 
 import importlib.util
