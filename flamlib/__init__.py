@@ -4,7 +4,7 @@ The notebooks call this package; they define nothing. A module imports only from
 this list, which `tests/test_layers.py` reads:
 
     project       events        audio
-    containers    archives      packages      catalogue     own_sounds
+    containers    archives      packages      catalogue     own_sounds  recordings
     losses        runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  weights         bank
     recipes       mixing        lexicon       yamnet        htsat
