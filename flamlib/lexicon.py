@@ -1,0 +1,110 @@
+"""What the captions of a corpus mean for each other: wordings, broader captions, doubtful pairs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from flamlib.events import Event, active_frames
+
+COLUMNS = ("caption", "family", "split", "wordings", "parents")
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon:
+    """The table `captions.tsv` of a corpus.
+
+    A *query* is a caption or one of its parents (a broader caption, true whenever the caption is).
+    What a query says of a clip:
+
+    - true while a caption sounds that it is, or is a parent of;
+    - false while other families sound;
+    - unknown, for the whole clip, if something sounds of which one cannot say: another caption of
+      the query's own families, or a background in which one of those families can be heard.
+    """
+
+    table: pd.DataFrame
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Lexicon":
+        """Raises ValueError naming file and row for a missing column or an empty or double caption."""
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        if missing := set(COLUMNS) - set(table.columns):
+            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
+        for column in ("caption", "family"):
+            if (empty := table[column].str.strip() == "").any():
+                raise ValueError(f"{path}:{empty.idxmax() + 2}: empty {column}")
+        if (double := table["caption"].duplicated()).any():
+            row = double.idxmax()
+            raise ValueError(f"{path}:{row + 2}: caption {table['caption'][row]!r} stands twice")
+        return cls(table)
+
+    @cached_property
+    def captions(self) -> dict[str, int]:
+        """Each caption's row."""
+        return {caption: i for i, caption in enumerate(self.table["caption"])}
+
+    @cached_property
+    def parents(self) -> dict[str, list[str]]:
+        return dict(zip(self.table["caption"], _split(self.table["parents"]), strict=True))
+
+    @cached_property
+    def wordings(self) -> dict[str, list[str]]:
+        """Other texts for a query, itself first. A parent has no other."""
+        texts = {parent: [parent] for parents in self.parents.values() for parent in parents}
+        for caption, others in zip(self.table["caption"], _split(self.table["wordings"]), strict=True):
+            texts[caption] = [caption, *(text for text in others if text != caption)]
+        return texts
+
+    @cached_property
+    def _truth(self) -> dict[str, np.ndarray]:
+        """Query -> rows of the captions it is true of."""
+        truth = {caption: [row] for caption, row in self.captions.items()}
+        for caption, parents in self.parents.items():
+            for parent in parents:
+                truth.setdefault(parent, []).append(self.captions[caption])
+        return {query: np.unique(rows) for query, rows in truth.items()}
+
+    def families(self, query: str) -> set[str]:
+        """The families of the captions that the query is true of."""
+        return set(self.table["family"].iloc[self._truth[query]])
+
+    def label(
+        self,
+        labels: Sequence[Sequence[Event]],
+        audible: Sequence[Iterable[str]],
+        queries: Sequence[str],
+        *,
+        n_frames: int,
+        frame_s: float,
+    ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
+        """In which frames of which clip a query is true, and whether that is known.
+
+        `labels` are each clip's events, `audible` the families heard in its background. Raises
+        KeyError for an event or query that is not in the table.
+        """
+        n_captions, families = len(self.table), self.table["family"].to_numpy()
+        is_true = np.zeros((len(queries), n_captions), bool)
+        doubtful = np.zeros((len(queries), n_captions), bool)
+        for j, query in enumerate(queries):
+            is_true[j, self._truth[query]] = True
+            doubtful[j] = np.isin(families, list(self.families(query))) & ~is_true[j]
+
+        active = np.zeros((len(labels), len(queries), n_frames), bool)
+        known = np.ones((len(labels), len(queries)), bool)
+        for i, (events, heard) in enumerate(zip(labels, audible, strict=True)):
+            captions = sorted({event.caption for event in events})
+            rows = [self.captions[caption] for caption in captions]
+            sounds = active_frames(events, captions, n_frames=n_frames, frame_s=frame_s)
+            active[i] = is_true[:, rows].astype(np.uint8) @ sounds.astype(np.uint8) > 0
+            in_background = np.isin(families, list(heard))
+            known[i] = ~doubtful[:, rows].any(axis=1) & ~is_true[:, in_background].any(axis=1)
+        return active, known
+
+
+def _split(column: pd.Series) -> list[list[str]]:
+    return [[text for text in cell.split("|") if text] for cell in column]

@@ -1,0 +1,163 @@
+"""YAMNet as a fully convolutional audio tower: 16 kHz audio in, one vector per 0.32 s out.
+
+YAMNet is MobileNet v1 over log-mel patches, trained on AudioSet. Run without cutting patches, its
+five strides of two turn 10 ms hops into frames of 32 hops. Three things differ from the original:
+
+- the input is shifted by half a frame. Each stride pads only at the end, as the weights expect, so
+  the receptive field of frame l is centred on hop 32 l + 31 of what the network is fed; feeding it 16
+  hops of silence first centres frame l on its own span, [l, l + 1) * 0.32 s;
+- batch normalisation is folded into the convolutions. Its statistics come from AudioSet, and the
+  few clips of a small step would only blur them; without it a step is also a third cheaper;
+- the two remaining frequency bins are averaged but time is not.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+SAMPLE_RATE = 16_000
+HOP = 160  # samples: 10 ms
+WINDOW = 400
+N_FFT = 512
+N_MELS = 64
+MEL_HZ = (125.0, 7500.0)
+LOG_OFFSET = 1e-3
+HOPS_PER_FRAME = 32
+FRAME_S = HOPS_PER_FRAME * HOP / SAMPLE_RATE
+WIDTH = 1024
+N_CLASSES = 521
+
+# Stride and output channels of the thirteen depthwise-separable blocks behind the first convolution.
+BLOCKS = (
+    *((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512)),
+    *((1, 512),) * 5,
+    *((2, 1024), (1, 1024)),
+)
+
+
+def mel_matrix() -> Float[Tensor, "bin mel"]:
+    """Triangular filters, linear in mel (HTK): the front end the weights were trained behind.
+
+    torchaudio's filters are linear in hertz, which moves the lowest bands by up to a tenth.
+    """
+
+    def mel(hz: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(hz / 700.0)
+
+    bins = mel(torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=torch.float64))
+    low, high = mel(torch.tensor(MEL_HZ, dtype=torch.float64))
+    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
+    rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
+    weights = torch.minimum(rise, fall).clamp(min=0)
+    weights[0] = 0  # the constant component carries no sound
+    return weights.float()
+
+
+def n_frames(n_samples: int) -> int:
+    """Frames that cover `n_samples`; the last may reach past the end."""
+    return math.ceil(n_samples / (HOP * HOPS_PER_FRAME))
+
+
+class LogMel(nn.Module):
+    """Waveform [clip, sample] -> log-mel [clip, hop, mel], padded to whole frames.
+
+        log_mel[t, m] = log(sum_k |STFT[t, k]| * weights[k, m] + 0.001)
+
+    Hop t is centred on samples [160 t, 160 (t + 1)).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weights", mel_matrix(), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+
+    def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
+        # Outside autocast: the spectrum's range, 120 dB, is more than bf16 can hold.
+        with torch.autocast(waveform.device.type, enabled=False):
+            return self._log_mel(waveform.float())
+
+    def _log_mel(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
+        n_hops = n_frames(waveform.shape[1]) * HOPS_PER_FRAME
+        margin = (WINDOW - HOP) // 2
+        padded = F.pad(waveform, (margin, n_hops * HOP - waveform.shape[1] + margin))
+        windows = padded.unfold(1, WINDOW, HOP) * self.window
+        magnitude = torch.fft.rfft(windows, n=N_FFT).abs()
+        return torch.log(magnitude @ self.weights + LOG_OFFSET)
+
+
+class StridedDepthwise(nn.Conv2d):
+    """Depthwise 3x3 convolution of stride 2, padded as TensorFlow's SAME does: at the far end only.
+
+    Always float32. The backward pass of exactly these four layers has no fast bf16 kernel on CPUs:
+    under autocast they took 55 % of a training step.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(F.pad(x.float(), (0, 1, 0, 1)))
+
+
+def _convolution(n_in: int, n_out: int, kernel: int, stride: int) -> nn.Module:
+    if kernel == 3 and stride == 2 and n_in == n_out:
+        return StridedDepthwise(n_in)
+    return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, groups=n_in if kernel == 3 else 1)
+
+
+class YAMNet(nn.Module):
+    """Log-mel [clip, hop, mel] -> frame features [clip, frame, 1024], frame = 32 hops."""
+
+    width = WIDTH
+    sample_rate = SAMPLE_RATE
+    frame_s = FRAME_S
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_mel = LogMel()
+        layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
+        n_in = 32
+        for stride, n_out in BLOCKS:
+            layers += [_convolution(n_in, n_in, 3, stride), nn.ReLU(inplace=True)]
+            layers += [_convolution(n_in, n_out, 1, 1), nn.ReLU(inplace=True)]
+            n_in = n_out
+        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+    def n_frames(self, n_samples: int) -> int:
+        return n_frames(n_samples)
+
+    def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
+        n_hops = log_mel.shape[1]
+        half = HOPS_PER_FRAME // 2
+        shifted = F.pad(log_mel, (0, 0, half, 0), value=math.log(LOG_OFFSET))[:, :n_hops]
+        x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
+        return self.layers(x).mean(dim=3).transpose(1, 2)
+
+
+def fold(checkpoint: dict[str, Float[Tensor, "..."]]) -> dict[str, Float[Tensor, "..."]]:
+    """The published variables, in network order, as a state dict of `YAMNet` and its classifier.
+
+    Batch normalisation without a gain, epsilon 1e-4, becomes part of the convolution before it:
+
+        weight = kernel / sqrt(variance + epsilon),  bias = beta - mean / sqrt(variance + epsilon)
+
+    Keys of `checkpoint`: "{i}.kernel", "{i}.mean", "{i}.variance", "{i}.beta" for convolution i,
+    "classifier.kernel", "classifier.bias". Kernels are [time, frequency, in, out], and depthwise
+    ones [time, frequency, channel, 1].
+    """
+    state = {}
+    convolutions = [n for n, m in YAMNet().layers.named_modules() if isinstance(m, nn.Conv2d)]
+    for i, name in enumerate(convolutions):
+        depthwise = i % 2 == 1
+        kernel = checkpoint[f"{i}.kernel"].permute((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        gain = (checkpoint[f"{i}.variance"] + 1e-4).rsqrt()
+        state[f"layers.{name}.weight"] = (kernel * gain[:, None, None, None]).contiguous()
+        state[f"layers.{name}.bias"] = checkpoint[f"{i}.beta"] - checkpoint[f"{i}.mean"] * gain
+    state["classifier.weight"] = checkpoint["classifier.kernel"].T.contiguous()
+    state["classifier.bias"] = checkpoint["classifier.bias"]
+    return state
