@@ -1,0 +1,246 @@
+"""Which recordings there are, what can be heard in them, and what each may be used for.
+
+The tables of `catalogue/`, and the sounds that `own_sounds` adds to them, are two tables of text:
+
+    clips     profile package version channel member role family caption licence onset offset
+              group split sha256
+    captions  caption family split wordings parents related
+
+with "" where nothing is known, "|" between the items of a list, and a column `where` (file and row)
+for messages.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+PROFILES = ("core", "full", "extra")  # each holds all clips of those before it
+SPLITS = {
+    "foreground": ("train", "valid", "seen_captions", "unseen_captions"),
+    "background": ("train", "valid", "heldout"),
+}
+OWN = "own"  # the package of the sounds that `own_sounds` adds
+
+CLIP_COLUMNS = (
+    *("profile", "package", "version", "channel", "member", "role", "family", "caption"),
+    *("licence", "onset", "offset", "group", "split", "sha256"),
+)
+CAPTION_COLUMNS = ("caption", "family", "split", "wordings", "parents", "related")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The two tables, and the families that can be heard in a background by (package, member)."""
+
+    clips: pd.DataFrame
+    captions: pd.DataFrame
+    audible: dict[tuple[str, str], list[str]]
+
+
+def read(folder: str | Path) -> Catalogue:
+    """The catalogue of a folder: clips.tsv, captions.tsv and background_families.tsv.
+
+    Raises ValueError naming file and row for: an empty caption, family, member or group; an unknown
+    role, split or profile; a part that does not end after its begin; a recording listed twice; a
+    caption that captions.tsv lacks, or counts to another family.
+    """
+    folder = Path(folder)
+    captions = read_table(folder / "captions.tsv", CAPTION_COLUMNS)
+    complain(captions, _wrong_in_captions(captions))
+    clips = read_table(folder / "clips.tsv", CLIP_COLUMNS)
+    complain(clips, _wrong_profiles(clips))
+    complain(clips, wrong_in_clips(clips, captions))
+    heard = read_table(folder / "background_families.tsv", ("package", "member", "families"))
+    audible = {
+        (row.package, row.member): split_list(row.families) for row in heard.itertuples(index=False)
+    }
+    complain(heard, wrong_families(heard["families"], captions))
+    return Catalogue(clips, captions, audible)
+
+
+def select(catalogue: Catalogue, profile: str) -> Catalogue:
+    """The clips of a profile, or no clips at all for "none"."""
+    if profile not in (*PROFILES, "none"):
+        raise ValueError(f"profile {profile!r} is none of {[*PROFILES, 'none']}")
+    profiles = () if profile == "none" else PROFILES[: PROFILES.index(profile) + 1]
+    chosen = catalogue.clips["profile"].isin(profiles)
+    return replace(catalogue, clips=catalogue.clips[chosen].reset_index(drop=True))
+
+
+def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
+    """Raise ValueError, with the rows, where something held out could be learnt in training:
+
+    - a `group` of near-duplicates in two splits;
+    - a package with `seen_captions` clips, which must be unheard, in training or validation;
+    - a family with `unseen_captions` clips in another split, or named by a caption there.
+
+    Takes the catalogue's tables as well as those of `data/`. One's own sounds have no package.
+    """
+    leaks = [*_split_groups(clips), *_heard_packages(clips), *_seen_families(clips, captions)]
+    if leaks:
+        more = [f"and {len(leaks) - 10} more"] if len(leaks) > 10 else []
+        raise ValueError("\n  ".join(["the splits leak:", *leaks[:10], *more]))
+
+
+def split_list(text: str) -> list[str]:
+    """
+    >>> split_list("a dog barks|dog bark"), split_list("")
+    (['a dog barks', 'dog bark'], [])
+    """
+    return [item.strip() for item in text.split("|") if item.strip()]
+
+
+def read_table(
+    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A .tsv or .csv file as text, with all optional columns and `where`, the file and row.
+
+    UTF-8 with or without a byte-order mark, any line ends; blanks around a value do not count.
+    Raises ValueError for a missing or an unknown column.
+    """
+    path = Path(path)
+    # A quotation mark in a .tsv is itself; spreadsheets write .csv with quoted values.
+    dialect = {"sep": ","} if path.suffix == ".csv" else {"sep": "\t", "quoting": 3}
+    try:
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, **dialect
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if missing := [column for column in required if column not in table]:
+        raise ValueError(f"{path}: no column {missing}; found {list(table)}")
+    for column in set(table) - {*required, *optional}:
+        near = difflib.get_close_matches(column, [*required, *optional], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {[*required, *optional]}"
+        raise ValueError(f"{path}: unknown column {column!r}; {hint}")
+    table = table.reindex(columns=[*required, *optional], fill_value="").fillna("")
+    table = table.apply(
+        lambda column: column.str.replace(r"[\t\r\n]+", " ", regex=True).str.strip()
+    )
+    table["where"] = [f"{path}, row {row}" for row in range(2, len(table) + 2)]
+    return table
+
+
+Wrong = Iterable[tuple[int, str]]  # (position of the row, what is wrong with it)
+
+
+def complain(table: pd.DataFrame, wrong: Wrong) -> None:
+    found = [f"{table['where'].iloc[row]}: {why}" for row, why in wrong]
+    if found:
+        more = [f"and {len(found) - 10} more"] if len(found) > 10 else []
+        raise ValueError("\n".join([*found[:10], *more]))
+
+
+def _wrong_in_captions(captions: pd.DataFrame) -> Wrong:
+    listed = set()
+    for row, caption in enumerate(captions.itertuples(index=False)):
+        if not caption.caption or not caption.family:
+            yield row, "no caption, or no family"
+        if caption.caption in listed:
+            yield row, f"caption {caption.caption!r} is listed twice"
+        listed.add(caption.caption)
+
+
+def _wrong_profiles(clips: pd.DataFrame) -> Wrong:
+    for row, profile in enumerate(clips["profile"]):
+        if profile not in PROFILES:
+            yield row, f"profile {profile!r} is none of {list(PROFILES)}"
+
+
+def wrong_in_clips(clips: pd.DataFrame, captions: pd.DataFrame) -> Wrong:
+    family_of = dict(zip(captions["caption"], captions["family"], strict=True))
+    listed = {}
+    for row, clip in enumerate(clips.itertuples(index=False)):
+        if empty := [name for name in _NEVER_EMPTY if not getattr(clip, name)]:
+            yield row, f"no {', no '.join(empty)}"
+            continue
+        if "|" in clip.caption:
+            yield row, f"caption {clip.caption!r} holds a |, which parts captions in lists"
+        if clip.role not in SPLITS:
+            yield row, f"role {clip.role!r} is none of {list(SPLITS)}"
+            continue
+        if clip.split not in SPLITS[clip.role]:
+            yield row, f"split {clip.split!r} of a {clip.role} is none of {SPLITS[clip.role]}"
+        if (clip.package, clip.member) in listed:
+            yield row, f"{clip.member} is listed already: {listed[clip.package, clip.member]}"
+        listed[clip.package, clip.member] = clip.where
+        if why := _wrong_part(clip.onset, clip.offset):
+            yield row, why
+        if clip.role == "foreground" and family_of.get(clip.caption) != clip.family:
+            other = family_of.get(clip.caption)
+            yield (
+                row,
+                f"caption {clip.caption!r} is of family {other!r}, not {clip.family!r}"
+                if other
+                else f"caption {clip.caption!r} is not in captions.tsv",
+            )
+
+
+_NEVER_EMPTY = ("package", "member", "role", "family", "caption", "group", "split")
+
+
+def _wrong_part(onset: str, offset: str) -> str:
+    if not onset and not offset:
+        return ""
+    try:
+        if 0 <= float(onset or 0) < float(offset or "inf"):
+            return ""
+    except ValueError:
+        pass
+    return f"onset {onset!r} and offset {offset!r} are no part of a recording, in seconds"
+
+
+def wrong_families(families: pd.Series, captions: pd.DataFrame) -> Wrong:
+    known = set(captions["family"])
+    for row, names in enumerate(families):
+        for family in split_list(names):
+            if family not in known:
+                yield row, f"{family!r} is no family of captions.tsv"
+
+
+def _split_groups(clips: pd.DataFrame) -> Iterator[str]:
+    for group, rows in clips.groupby("group", sort=False):
+        if rows["split"].nunique() > 1:
+            yield f"group {group} is in two splits: {_listed(rows)}"
+
+
+def _heard_packages(clips: pd.DataFrame) -> Iterator[str]:
+    held_out = set(clips.loc[clips["split"] == "seen_captions", "package"]) - {OWN}
+    heard = clips[clips["package"].isin(held_out) & clips["split"].isin(["train", "valid"])]
+    for package, rows in heard.groupby("package"):
+        yield f"package {package} is held out, but has clips that are not: {_listed(rows)}"
+
+
+def _seen_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[str]:
+    foregrounds = clips[clips["role"] == "foreground"]
+    is_unseen = foregrounds["split"] == "unseen_captions"
+    unseen = set(foregrounds.loc[is_unseen, "family"])
+    seen = foregrounds[~is_unseen]
+    for family, rows in seen[seen["family"].isin(unseen)].groupby("family"):
+        yield (
+            f"family {family!r} is kept for unseen_captions, so a clip of it cannot be in "
+            f"another split: {_listed(rows)}"
+        )
+    if not unseen:
+        return
+    names = re.compile(rf"\b({'|'.join(map(re.escape, sorted(unseen)))})\b", re.IGNORECASE)
+    trained = captions[captions["caption"].isin(seen["caption"]) & ~captions["family"].isin(unseen)]
+    for row in trained.itertuples(index=False):
+        for text in [row.caption, *split_list(row.wordings)]:
+            if named := names.search(text):
+                rows = seen[seen["caption"] == row.caption]
+                yield (
+                    f"{text!r}, a text for {row.caption!r}, names the family {named[0]!r}, which "
+                    f"is kept for unseen_captions: {_listed(rows)}"
+                )
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    """The first three clips, by where they are listed if that is known."""
+    columns = ["package", "member", "split", *[c for c in ("where",) if c in rows]]
+    first = [" ".join(row) for row in rows[columns].head(3).itertuples(index=False)]
+    return "; ".join(first) + (f"; and {len(rows) - 3} more" if len(rows) > 3 else "")
