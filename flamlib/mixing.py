@@ -25,6 +25,7 @@ from flamlib.recipes import SCHEMA, Background, Placed, Recipe, Segment, table
 # Peaks: three events and the background together never leave [-1, 1].
 EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
 TRIES = 20  # to place an event, or to find a piece that is not silent, before giving it up
+BLOCK = 500  # recipes that a worker process draws at a time
 
 Number = int | float
 Range = Sequence[Number]  # [lowest, highest], both possible
@@ -183,7 +184,7 @@ def draw_many(
     """The mixtures 0 to n - 1 of a split as a table of `SCHEMA`, one recipe a row."""
     check(bank, rules, split=split)
     work = partial(_draw_table, bank, rules, seed, split)
-    blocks = [range(first, min(first + 500, n)) for first in range(0, n, 500)]
+    blocks = [range(first, min(first + BLOCK, n)) for first in range(0, n, BLOCK)]
     if n_jobs <= 1 or len(blocks) <= 1:
         tables = [work(block) for block in blocks]
     else:
