@@ -63,6 +63,86 @@ class Head(nn.Module):
         with torch.no_grad():
             self.layers[2].bias += init
 
+    def forward(self, features: Float[Tensor, "caption dim"]) -> Float[Tensor, "caption"]:
+        # squeeze(1) and not squeeze(): a single caption is still a list of captions.
+        return self.layers(features).squeeze(1)
+
+
+class FLAM(nn.Module):
+    """Frame-wise language-audio model.
+
+        frame_emb[l] = unit(audio_projection(frame feature l))
+        clip_emb     = unit(audio_projection(mean over l of frame feature l))
+        caption_emb  = unit(caption_projection(caption feature))
+        logit_scale  = exp(scale_head(caption feature))
+        logit_bias   = bias_head(caption feature)
+
+    One projection serves frames and clips, so that a caption means the same to both.
+    """
+
+    def __init__(
+        self,
+        caption_folder: str | Path,
+        *,
+        audio: dict[str, Any],
+        caption: dict[str, Any],
+        dim: int,
+        dropout: float,
+        scale_init: float,
+        bias_init: float,
+        temperature_init: float,
+    ) -> None:
+        """A model with random weights; `training.pretrained` gives its towers theirs.
+
+        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
+        `bias_init` are where a caption's multiplier and prior log-odds start.
+        """
+        super().__init__()
+        self.config = dict(
+            audio=audio,
+            caption=caption,
+            dim=dim,
+            dropout=dropout,
+            scale_init=scale_init,
+            bias_init=bias_init,
+            temperature_init=temperature_init,
+        )
+        self.audio = audio_tower(**audio)
+        self.caption = CaptionTower(Path(caption_folder), **caption)
+        self.audio_projection = _projection(self.audio.width, dim, dropout)
+        self.caption_projection = _projection(self.caption.width, dim, dropout)
+        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
+        self.bias_head = Head(self.caption.width, init=bias_init)
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(temperature_init)))
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio tower, in hertz; `embed_audio` resamples to it."""
+        return self.audio.sample_rate
+
+    @property
+    def frame_s(self) -> float:
+        """Duration of a frame in seconds."""
+        return self.audio.frame_s
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_temperature.device
+
+    def hear(self, waveform: Float[Tensor, "clip sample"]) -> Audio:
+        """Embeddings of audio at the tower's own sample rate, with gradients."""
+        frames = self.audio(self.audio.log_mel(waveform))
+        whole = frames.mean(dim=1)
+        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+
+    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
+        """Embeddings and heads from the caption tower's features, with gradients."""
+        return Captions(
+            _unit(self.caption_projection(features)),
+            self.scale_head(features).float().exp(),
+            self.bias_head(features).float(),
+        )
+
     def forward(
         self,
         waveform: Float[Tensor, "clip sample"] | None,
