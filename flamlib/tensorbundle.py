@@ -8,7 +8,6 @@ a SavedModel of float weights needs is read here; anything else is an error, nev
 
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -21,9 +20,16 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
     """The float32 tensors of a checkpoint by name.
 
     `index` and `data` are the contents of the two files. Entries of other types (the object graph
-    is a string) are left out. Raises ValueError if `index` is not an uncompressed table or if a
-    tensor reaches past the end of `data`, as it does in a truncated download.
+    is a string) are left out. Raises ValueError if `index` is not an uncompressed table or is
+    damaged, or if a tensor reaches past the end of `data`, as it does in a truncated download.
     """
+    try:
+        return dict(_tensors(index, data))
+    except (IndexError, TypeError, OverflowError, struct.error) as error:
+        raise ValueError(f"the checkpoint index is damaged ({error})") from error
+
+
+def _tensors(index: bytes, data: bytes) -> Iterator[tuple[str, np.ndarray]]:
     if len(index) < 48 or struct.unpack("<Q", index[-8:])[0] != _TABLE_MAGIC:
         raise ValueError("not a TensorFlow checkpoint index (wrong magic number at its end)")
     footer = index[-48:]
@@ -32,7 +38,6 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
     offset, at = _varint(footer, at)
     size, _ = _varint(footer, at)
 
-    tensors = {}
     for _, handle in _entries(_block(index, offset, size)):
         block_offset, at = _varint(handle, 0)
         block_size, _ = _varint(handle, at)
@@ -46,8 +51,7 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
                     f"tensor {key.decode()!r} lies past the end of the data: truncated?"
                 )
             array = np.frombuffer(data, "<f4", count=n_bytes // 4, offset=start)
-            tensors[key.decode()] = array.reshape(_shape(entry.get(2, b"")))
-    return tensors
+            yield key.decode(), array.reshape(_shape(entry.get(2, b"")))
 
 
 def _varint(buffer: bytes, at: int) -> tuple[int, int]:

@@ -4,18 +4,20 @@ YAMNet is MobileNet v1 over log-mel patches, trained on AudioSet. Run without cu
 five strides of two turn 10 ms hops into frames of 32 hops. Three things differ from the original:
 
 - the input is shifted by half a frame. Each stride pads only at the end, as the weights expect, so
-  the receptive field of frame l is centred on hop 32 l + 31 of what the network is fed; feeding it 16
-  hops of silence first centres frame l on its own span, [l, l + 1) * 0.32 s;
+  the receptive field of frame l is centred on hop 32 l + 31 of what the network is fed; feeding it
+  16 hops of silence first centres frame l on its own span, [l, l + 1) * 0.32 s;
 - batch normalisation is folded into the convolutions. Its statistics come from AudioSet, and the
   few clips of a small step would only blur them; without it a step is also a third cheaper;
 - the two remaining frequency bins are averaged but time is not.
 """
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 SAMPLE_RATE = 16_000
@@ -30,7 +32,7 @@ FRAME_S = HOPS_PER_FRAME * HOP / SAMPLE_RATE
 WIDTH = 1024
 N_CLASSES = 521
 
-# Stride and output channels of the thirteen depthwise-separable blocks behind the first convolution.
+# Stride and output channels of the thirteen depthwise-separable blocks.
 BLOCKS = (
     *((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512)),
     *((1, 512),) * 5,
@@ -130,6 +132,11 @@ class YAMNet(nn.Module):
 
     def n_frames(self, n_samples: int) -> int:
         return n_frames(n_samples)
+
+    def load_weights(self, path: str | Path) -> None:
+        """Take the weights that `weights.build` wrote; the classifier's are left out."""
+        tensors = load_file(path)
+        self.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("classifier.")})
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
         n_hops = log_mel.shape[1]
