@@ -6,14 +6,14 @@ this list, which `tests/test_layers.py` reads:
     project       events        audio
     containers    archives      packages      catalogue     own_sounds  recordings
     losses        runs          detection     intersections   psds      metrics
-    augmentation  corpus        tensorbundle  weights         bank
-    recipes       mixing        lexicon       yamnet        htsat
+    augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
+    recipes       mixing        lexicon
     captions      model         batches       figures
     training      evaluation
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
-knows neither model nor file; recordings and weights as the experiment needs them; mixtures with
-exact labels, and the audio towers; the caption tower, the whole model, tensors and pictures; the
-training loop and what it was good for; the same from a shell.
+knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
+mixtures with exact labels; the caption tower, the whole model, tensors and pictures; the training
+loop and what it was good for; the same from a shell.
 """
