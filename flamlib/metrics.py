@@ -350,30 +350,29 @@ def _search(
     is_right: csr_array,
 ) -> dict[str, float]:
     """Retrieval of items by queries; `is_right` is [query, item]."""
-    asked = np.flatnonzero(np.diff(is_right.indptr))
-    n_items = len(item_emb)
+    n_right = np.diff(is_right.indptr)
+    asked, n_right = np.flatnonzero(n_right), n_right[n_right > 0]
     item_emb = item_emb.astype(np.float64)
     first_rank, average_precision = np.empty(len(asked)), np.empty(len(asked))
-    n_at_once = max(1, SIMILARITIES // n_items)
+    n_at_once = max(1, SIMILARITIES // len(item_emb))
     for start in range(0, len(asked), n_at_once):
         at = slice(start, start + n_at_once)
         similarity = query_emb[asked[at]].astype(np.float64) @ item_emb.T
-        right = is_right[asked[at]].toarray()
-        n_right = right.sum(axis=1)
+        query, item = is_right[asked[at]].nonzero()
+        place = np.arange(len(query)) - np.searchsorted(query, query)
+        right = np.full((len(similarity), n_right[at].max()), -np.inf)
+        right[query, place] = similarity[query, item]
+        similarity[query, item] = -np.inf  # which leaves the wrong answers
 
         # No right answer beyond the tenth can be among the first ten.
-        n_counted = min(10, n_right.max())
-        right_sims = np.where(right, similarity, -np.inf)
-        right_sims = np.partition(right_sims, n_items - n_counted, axis=1)[:, -n_counted:]
-        right_sims = np.sort(right_sims, axis=1)[:, ::-1]
-        wrong_sims = np.where(right, -np.inf, similarity)
-        precision = np.zeros(right_sims.shape)
-        for i, sims in enumerate(right_sims.T):
-            rank = i + 1 + (wrong_sims >= sims[:, None] - TIE).sum(axis=1)
-            precision[:, i] = (i + 1) / rank * ((rank <= 10) & (i < n_right))
+        right = np.sort(right, axis=1)[:, :-11:-1]
+        precision = np.zeros(right.shape)
+        for i, sims in enumerate(right.T):
+            rank = i + 1 + np.count_nonzero(similarity >= sims[:, None] - TIE, axis=1)
+            precision[:, i] = (i + 1) / rank * ((rank <= 10) & (i < n_right[at]))
             if i == 0:
                 first_rank[at] = rank
-        average_precision[at] = precision.sum(axis=1) / np.minimum(n_right, 10)
+        average_precision[at] = precision.sum(axis=1) / np.minimum(n_right[at], 10)
     return {
         "r1": _mean_of_known(first_rank <= 1),
         "r5": _mean_of_known(first_rank <= 5),
