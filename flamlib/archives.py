@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from flamlib import containers
 
@@ -68,7 +67,9 @@ def open_archive(path: str | Path) -> Archive:
     return Archive(path)
 
 
-def _read(container: str, stream: BinaryIO, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+def _read(
+    container: str, stream: containers.Stream, wanted: set[str]
+) -> Iterator[tuple[str, bytes]]:
     """Depth first: a name without `!` is a member here, `a!b` is b in the container a."""
     inner: dict[str, set[str]] = {}
     for name in wanted:
@@ -88,7 +89,7 @@ def _read(container: str, stream: BinaryIO, wanted: set[str]) -> Iterator[tuple[
             return
 
 
-def _names(container: str, stream: BinaryIO, *, depth: int) -> Iterator[str]:
+def _names(container: str, stream: containers.Stream, *, depth: int) -> Iterator[str]:
     for name, member in containers.members(container, stream):
         yield name
         member = containers.peekable(member)

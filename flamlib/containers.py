@@ -20,11 +20,19 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+
+try:
+    from compression import zstd  # Python 3.14 and later
+except ImportError:
+    try:
+        import zstandard as zstd
+    except ImportError:
+        zstd = None
 
 MAX_BYTES = 1 << 29
 
-Members = Iterator[tuple[str, BinaryIO]]
+Stream = io.IOBase
+Members = Iterator[tuple[str, Stream]]
 
 STUMBLES = (
     EOFError,
@@ -37,10 +45,11 @@ STUMBLES = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    *([zstd.ZstdError] if zstd else []),
 )
 
 
-def members(name: str, stream: BinaryIO) -> Members:
+def members(name: str, stream: Stream) -> Members:
     """What the container `name` holds: regular files only, in the order of storage."""
     stream = peekable(stream)
     reader = _reader(name, stream)
@@ -49,21 +58,25 @@ def members(name: str, stream: BinaryIO) -> Members:
     return reader(stream)
 
 
-def is_container(name: str, stream: io.BufferedReader) -> bool:
+def is_container(name: str, stream: Stream) -> bool:
     """Whether `members` can list this; looks at the first bytes without taking them."""
     return _reader(name, stream) is not None
 
 
-def peekable(stream: BinaryIO) -> io.BufferedReader:
+def peekable(stream: Stream) -> Stream:
     return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
 
-def whole(name: str, stream: BinaryIO) -> bytes:
+def whole(name: str, stream: Stream) -> bytes:
     """All of a content, if it is no larger than 512 MiB."""
-    content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
-    return content
+    pieces, n_bytes = [], 0
+    # Piece by piece, because a reader makes room for all that it is asked for at once.
+    while piece := stream.read(1 << 20):
+        pieces.append(piece)
+        n_bytes += len(piece)
+        if n_bytes > MAX_BYTES:
+            raise ValueError(f"{name} is larger than {MAX_BYTES >> 20} MiB")
+    return b"".join(pieces)
 
 
 def checked(name: str) -> str:
@@ -76,7 +89,7 @@ def checked(name: str) -> str:
     return name
 
 
-def _reader(name: str, stream: io.BufferedReader) -> Callable[[BinaryIO], Members] | None:
+def _reader(name: str, stream: Stream) -> Callable[[Stream], Members] | None:
     head = stream.peek(8)[:8]
     for signature, reader in _SIGNATURES.items():
         if head.startswith(signature):
@@ -86,7 +99,7 @@ def _reader(name: str, stream: io.BufferedReader) -> Callable[[BinaryIO], Member
     return _tar if name.endswith(".tar") else None
 
 
-def _deb(stream: BinaryIO) -> Members:
+def _deb(stream: Stream) -> Members:
     """Debian package: an `ar` archive, whose member data.tar.* holds the files."""
     for name, member in _ar(stream):
         if name.startswith("data.tar"):
@@ -95,7 +108,7 @@ def _deb(stream: BinaryIO) -> Members:
     raise ValueError("a .deb without data.tar")
 
 
-def _ar(stream: BinaryIO) -> Members:
+def _ar(stream: Stream) -> Members:
     """`!<arch>`, then for each member 60 bytes of text (name 16, ..., size 10, 2) and the content,
     padded to an even length."""
     stream.read(8)
@@ -109,7 +122,7 @@ def _ar(stream: BinaryIO) -> Members:
         stream.read(size % 2)
 
 
-def _tar(stream: io.BufferedReader) -> Members:
+def _tar(stream: Stream) -> Members:
     # tarfile would unpack whole blocks of compressed bytes at once, however large they become.
     with tarfile.open(fileobj=_unpacked(stream), mode="r|", bufsize=1 << 16) as tar:
         for entry in tar:
@@ -117,7 +130,7 @@ def _tar(stream: io.BufferedReader) -> Members:
                 yield checked(entry.name.removeprefix("./")), tar.extractfile(entry)
 
 
-def _unpacked(stream: io.BufferedReader) -> BinaryIO:
+def _unpacked(stream: Stream) -> Stream:
     head = stream.peek(6)
     if head.startswith(_XZ):
         return lzma.open(stream)
@@ -128,22 +141,14 @@ def _unpacked(stream: io.BufferedReader) -> BinaryIO:
     return _zstd(stream) if head.startswith(_ZST) else stream
 
 
-def _zstd(stream: BinaryIO) -> BinaryIO:
-    """Ubuntu compresses its packages so; Python reads it from 3.14 on, before with `zstandard`."""
-    try:
-        from compression import zstd
-
-        return zstd.open(stream)
-    except ImportError:
-        pass
-    try:
-        import zstandard
-    except ImportError:
-        raise ValueError("packed with zstd: `pip install zstandard` to read it") from None
-    return zstandard.ZstdDecompressor().stream_reader(stream)
+def _zstd(stream: Stream) -> Stream:
+    """Ubuntu packs its packages so."""
+    if zstd is None:
+        raise ValueError("packed with zstd: `pip install zstandard` to read it")
+    return io.BufferedReader(zstd.open(stream, "rb"))
 
 
-def _zip(stream: BinaryIO) -> Members:
+def _zip(stream: Stream) -> Members:
     if not _can_seek(stream):
         yield from _zip_forward(stream)
         return
@@ -155,7 +160,7 @@ def _zip(stream: BinaryIO) -> Members:
                     yield checked(info.filename), member
 
 
-def _zip_forward(stream: BinaryIO) -> Members:
+def _zip_forward(stream: Stream) -> Members:
     """A zip within a compressed stream, by the header in front of each member.
 
     The table at a zip's end, which zipfile needs, lies gigabytes away here. The price: links cannot
@@ -179,7 +184,7 @@ def _zip_forward(stream: BinaryIO) -> Members:
         raise EOFError("the zip ends in the middle")
 
 
-def _cat(stream: BinaryIO) -> Members:
+def _cat(stream: Stream) -> Members:
     """OpenTTD sounds: a table of (offset, size), then entries of a titled RIFF file each.
 
     All numbers are little-endian 32 bit; bit 31 of an offset marks the newer version of the format
@@ -197,7 +202,7 @@ def _cat(stream: BinaryIO) -> Members:
         yield str(index), io.BytesIO(data[start : start + size])
 
 
-def _rcc(stream: BinaryIO) -> Members:
+def _rcc(stream: Stream) -> Members:
     """Qt resources, versions 1 to 3: a tree of nodes, their names in UTF-16, and the contents.
 
     All numbers are big-endian. A node is: name offset (32 bit), flags (16), then for a folder the
@@ -233,7 +238,7 @@ def _rcc(stream: BinaryIO) -> Members:
     yield from walk(0, "")
 
 
-def _resource(content: bytes, flags: int) -> BinaryIO:
+def _resource(content: bytes, flags: int) -> Stream:
     if flags & 1:  # zlib, after the unpacked length
         return io.BufferedReader(
             _Checksummed(io.BytesIO(content[4:]), None, deflated=True, wbits=15)
@@ -244,7 +249,7 @@ def _resource(content: bytes, flags: int) -> BinaryIO:
 class _Part(io.RawIOBase):
     """The next `size` bytes of a stream. Raises EOFError where the stream ends before them."""
 
-    def __init__(self, stream: BinaryIO, size: int):
+    def __init__(self, stream: Stream, size: int):
         self._stream, self._left = stream, size
 
     def readable(self) -> bool:
@@ -266,7 +271,7 @@ class _Part(io.RawIOBase):
 class _Checksummed(io.RawIOBase):
     """The content of a stored or deflated part, checked against its CRC-32 at the end."""
 
-    def __init__(self, part: BinaryIO, crc: int | None, *, deflated: bool, wbits: int = -15):
+    def __init__(self, part: Stream, crc: int | None, *, deflated: bool, wbits: int = -15):
         self._part, self._expected, self._crc = part, crc, 0
         self._inflate = zlib.decompressobj(wbits) if deflated else None
 
@@ -294,13 +299,13 @@ class _Checksummed(io.RawIOBase):
         return b""
 
 
-def _can_seek(stream: BinaryIO) -> bool:
+def _can_seek(stream: Stream) -> bool:
     """Only what is known to: a stream within a tar says it can, and fails when asked to."""
     raw = getattr(stream, "raw", stream)
     return isinstance(raw, io.FileIO | io.BytesIO)
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytes:
+def _exactly(stream: Stream, size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise EOFError("ends in the middle of a header")

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -68,24 +68,11 @@ def read_packages(path: str | Path) -> list[Package]:
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(COLUMNS)}")
         packages = {}
-        for row_number, row in enumerate(reader, 2):
-            name = row["package"]
-            wrong = {
-                f"channel {row['channel']!r} is none of {list(_CLIENTS)}": (
-                    row["channel"] not in _CLIENTS
-                ),
-                f"{row['file']!r} is no file name": Path(row["file"]).name != row["file"]
-                or not row["file"],
-                f"{row['sha256']!r} is no SHA-256 in hexadecimal": (
-                    not re.fullmatch("[0-9a-f]{64}", row["sha256"])
-                ),
-                f"{row['bytes']!r} is no number of bytes": not row["bytes"].isdigit(),
-                "is listed twice": name in packages,
-            }
-            for why in (why for why, is_wrong in wrong.items() if is_wrong):
-                raise ValueError(f"{path}, row {row_number}: package {name!r}: {why}")
-            fields = [row[column] for column in COLUMNS]
-            packages[name] = Package(*fields)._replace(n_bytes=int(row["bytes"]))
+        for number, row in enumerate(reader, 2):
+            for why in _wrong(row, packages):
+                raise ValueError(f"{path}, row {number}: package {row['package']!r}: {why}")
+            fields = Package(*(row[column] for column in COLUMNS))
+            packages[fields.name] = fields._replace(n_bytes=int(fields.n_bytes))
     return list(packages.values())
 
 
@@ -150,6 +137,19 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
+    if row["channel"] not in _CLIENTS:
+        yield f"channel {row['channel']!r} is none of {list(_CLIENTS)}"
+    if not row["file"] or Path(row["file"]).name != row["file"]:
+        yield f"{row['file']!r} is no file name"
+    if not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+        yield f"{row['sha256']!r} is no SHA-256 in hexadecimal"
+    if not row["bytes"].isdigit():
+        yield f"{row['bytes']!r} is no number of bytes"
+    if row["package"] in others:
+        yield "is listed twice"
+
+
 def _fetch(package: Package, downloads: Path, apt_lists: "_AptLists") -> Path:
     pinned = downloads / package.file
     if pinned.is_file() and sha256(pinned) == package.sha256:
@@ -177,10 +177,10 @@ def _download(
         files = [path for path in Path(folder).iterdir() if path.is_file()]
         if len(files) != 1:
             raise Unavailable(f"the client made {len(files)} files of it, expected one")
-        if version is not None and (got := sha256(files[0])) != package.sha256:
+        # A file of the pinned version has the pinned name, whatever its client calls it.
+        name = files[0].name if version is None else package.file
+        if name == package.file and (got := sha256(files[0])) != package.sha256:
             raise Unavailable(f"its checksum is {got[:12]}…, not {package.sha256[:12]}…")
-        # A file of the pinned version keeps the pinned name, whatever the client calls it.
-        name = package.file if version is not None else files[0].name
         os.replace(files[0], downloads / name)
         return downloads / name
 
@@ -294,7 +294,7 @@ def _run(command: list[str], folder: Path) -> None:
         errors = [
             line for line in lines if re.match(r"E:|ERROR|npm (error|ERR!)|.*No module", line)
         ]
-        raise Unavailable((errors or lines[-1:] or [f"exit status {done.returncode}"])[0])
+        raise Unavailable("; ".join(errors[:2] or lines[-1:] or [f"exit status {done.returncode}"]))
 
 
 def _sweep(downloads: Path) -> None:
