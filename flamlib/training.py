@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ def fit(
     seed: int,
     clip_s: float,
     rules: Mapping[str, Any],
-    model: Mapping[str, Any],
+    network: Mapping[str, Any],
     objective: Mapping[str, float],
     n_steps: int,
     batch_size: int,
@@ -62,30 +63,33 @@ def fit(
     save_every: int,
     log_every: int,
 ) -> None:
-    """Train and save a model to the folder `out`; nothing is returned, since processes may be forked.
+    """Train a model and save it to the folder `out`; returns nothing, as processes may be forked.
 
     `bank`, `mixtures` (a Parquet table of recipes), `captions` (a corpus's table) and `weights`
-    (folders of the pretrained towers) are read. Every `save_every` steps the whole state goes to
-    `resume`, in a folder named after the parameters: the same call continues where it was stopped,
-    another one starts anew. `curves` receives DVCLive's tables.
+    (folders of the pretrained towers) are read; `network` are the other arguments of `FLAM`. Every
+    `save_every` steps the whole state goes to `resume`, in a folder named after the parameters and
+    the content of what is read: the same call continues where it was stopped, another one starts
+    anew. `curves` receives DVCLive's tables.
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
              + objective[prior] * prior_loss
 
-    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes. The learning
-    rates rise linearly for `n_warmup` steps and fall to zero by a cosine; one of zero freezes its
-    part, and `n_frozen` is the number of the audio tower's lowest convolutions left as they are.
-    What is saved is the moving average of the weights (`ema_decay` a step).
+    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes. The
+    learning rates rise linearly for `n_warmup` steps and fall to zero by a cosine; one of zero
+    freezes its part, and `n_frozen` is the number of the audio tower's lowest convolutions left as
+    they are. What is saved is the moving average of the weights (`ema_decay` a step).
 
     Raises FloatingPointError, with the step and its mixtures written to `resume`, when the loss is
     not finite.
     """
     parameters = {k: v for k, v in locals().items() if k not in ("out", "resume", "curves")}
+    # By content: a run must not go on where another corpus, or other mixtures, have left off.
+    parameters |= {k: checksum(parameters[k]) for k in ("bank", "mixtures", "captions", "weights")}
     out, resume, curves = Path(out), Path(resume), Path(curves)
-    accelerator = Accelerator(mixed_precision=precision(mixed_precision))
+    accelerator = _accelerator(mixed_precision)
     set_seed(seed)
 
-    net = pretrained(Path(weights), **model)
+    net = pretrained(Path(weights), **network)
     freeze(net, n_frozen=n_frozen, lr_caption=lr_caption, objective=objective)
     optimizer = torch.optim.AdamW(
         parameter_groups(net, audio=lr_audio, caption=lr_caption, heads=lr_heads),
@@ -168,9 +172,36 @@ def fit(
         shutil.rmtree(resume, ignore_errors=True)
 
 
+def checksum(path: str | Path) -> str:
+    """Of a file's content, or of the names and contents of all files in a folder."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if not file.is_dir():
+            with open(file, "rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+            digest.update(str(file.relative_to(path)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _accelerator(mixed_precision: str) -> Accelerator:
+    accelerator = Accelerator(mixed_precision=precision(mixed_precision))
+    n_processes = accelerator.num_processes
+    if n_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise RuntimeError(
+            f"{os.environ['WORLD_SIZE']} processes were launched, but each would train alone: "
+            "set ACCELERATE_USE_CPU=true where there is no accelerator"
+        )
+    if accelerator.device.type == "cpu" and n_processes > 1:
+        # Processes that fight for the cores are slower than one alone.
+        share = max(1, (os.cpu_count() or 1) // n_processes)
+        torch.set_num_threads(min(torch.get_num_threads(), share))
+    return accelerator
+
+
 def precision(name: str) -> str:
-    """`auto`: bf16 where the hardware multiplies it faster than float32, which CUDA devices and CPUs
-    with AMX do; without, autocasting on a CPU is slower than plain float32."""
+    """`auto`: bf16 where the hardware multiplies it faster than float32, which CUDA devices and
+    CPUs with AMX do; without, autocasting on a CPU is slower than plain float32."""
     if name != "auto":
         return name
     if torch.cuda.is_available():
@@ -189,13 +220,13 @@ def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1))
 
 
-def pretrained(weights: Path, **model: Any) -> FLAM:
+def pretrained(weights: Path, **network: Any) -> FLAM:
     """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new."""
-    caption = dict(model["caption"])
+    caption = dict(network["caption"])
     folder = weights / caption.pop("tower")
-    net = FLAM(folder, **(model | {"caption": caption}))
+    net = FLAM(folder, **(network | {"caption": caption}))
     net.caption.load_weights(folder / "model.safetensors")
-    audio = weights / model["audio"]["tower"] / "model.safetensors"
+    audio = weights / network["audio"]["tower"] / "model.safetensors"
     if audio.exists():
         state = load_file(audio)
         net.audio.load_state_dict({k: v for k, v in state.items() if k.startswith("layers.")})
@@ -239,7 +270,7 @@ class CaptionFeatures:
 
     def __init__(self, net: FLAM, lexicon: Lexicon, device: torch.device) -> None:
         self.learns = any(p.requires_grad for p in net.caption.parameters())
-        self.tokenize = net.caption.tokenize
+        self.tokenize, self.device = net.caption.tokenize, device
         if not self.learns:
             net.caption.eval()  # dropout in a tower that does not learn is only noise
             texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
@@ -248,7 +279,7 @@ class CaptionFeatures:
 
     def __call__(self, texts: list[str]) -> Tensor | dict[str, Tensor]:
         if self.learns:
-            return self.tokenize(texts)
+            return {name: tokens.to(self.device) for name, tokens in self.tokenize(texts).items()}
         return self.features[[self.row[text] for text in texts]]
 
 
@@ -309,7 +340,9 @@ class Checkpoints:
         tensors = {f"model.{k}": v for k, v in net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
         tensors |= {
-            f"optimizer.{i}.{k}": torch.as_tensor(v) for i, m in moments.items() for k, v in m.items()
+            f"optimizer.{i}.{k}": torch.as_tensor(v)
+            for i, m in moments.items()
+            for k, v in m.items()
         }
         with project.atomic_folder(self.folder) as folder:
             # Copies, because safetensors refuses tensors that share memory.
