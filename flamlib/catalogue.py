@@ -10,6 +10,7 @@ with "" where nothing is known, "|" between the items of a list, and a column `w
 for messages.
 """
 
+import csv
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -104,25 +105,34 @@ def read_table(
     """
     path = Path(path)
     # A quotation mark in a .tsv is itself; spreadsheets write .csv with quoted values.
-    dialect = {"sep": ","} if path.suffix == ".csv" else {"sep": "\t", "quoting": 3}
-    try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, **dialect
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    if missing := [column for column in required if column not in table]:
-        raise ValueError(f"{path}: no column {missing}; found {list(table)}")
-    for column in set(table) - {*required, *optional}:
-        near = difflib.get_close_matches(column, [*required, *optional], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {[*required, *optional]}"
-        raise ValueError(f"{path}: unknown column {column!r}; {hint}")
-    table = table.reindex(columns=[*required, *optional], fill_value="").fillna("")
-    table = table.apply(
-        lambda column: column.str.replace(r"[\t\r\n]+", " ", regex=True).str.strip()
-    )
-    table["where"] = [f"{path}, row {row}" for row in range(2, len(table) + 2)]
-    return table
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, **(dialect if path.suffix != ".csv" else {}))
+        try:
+            columns = [name.strip() for name in next(reader, [])]
+            rows = [(f"{path}, row {reader.line_num}", row) for row in reader if any(row)]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    if missing := [column for column in required if column not in columns]:
+        raise ValueError(f"{path}: no column {missing}; found {columns}")
+    for column in columns:
+        if column not in (*required, *optional) or columns.count(column) > 1:
+            near = difflib.get_close_matches(column, {*required, *optional} - {*columns}, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {[*required, *optional]}"
+            raise ValueError(f"{path}: unknown or repeated column {column!r}; {hint}")
+    for where, row in rows:
+        if len(row) > len(columns):
+            raise ValueError(f"{where}: {len(row)} values for {len(columns)} columns")
+    table = [
+        dict.fromkeys([*required, *optional], "")
+        | {
+            column: " ".join(re.split(r"[\t\r\n]+", value)).strip()
+            for column, value in zip(columns, row, strict=False)
+        }
+        | {"where": where}
+        for where, row in rows
+    ]
+    return pd.DataFrame(table, columns=[*required, *optional, "where"])
 
 
 Wrong = Iterable[tuple[int, str]]  # (position of the row, what is wrong with it)

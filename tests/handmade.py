@@ -1,4 +1,4 @@
-"""Packages made by hand from synthetic tones, for the tests of what reads packages."""
+"""Packages and catalogues made by hand, from synthetic tones."""
 
 import bz2
 import gzip
@@ -11,6 +11,9 @@ import zlib
 
 import numpy as np
 import soundfile
+
+from flamlib.catalogue import CAPTION_COLUMNS, CLIP_COLUMNS
+from flamlib.packages import COLUMNS as PACKAGE_COLUMNS
 
 
 def tone(hz=440.0, seconds=0.5, rate=16000, amplitude=0.5):
@@ -106,3 +109,42 @@ def rcc(tree, version=3, packed=False):
     header = b"qres" + struct.pack(">IIII", version, at_tree, at_contents, at_names)
     header += bytes(header_bytes - len(header))
     return header + contents + names + b"".join(node + time for _, node in sorted(entries))
+
+
+def write_tsv(path, columns, rows):
+    lines = ["\t".join(columns), *("\t".join(str(row.get(c, "")) for c in columns) for row in rows)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_catalogue(folder, clips, captions=None, heard=(), packages=()):
+    """A folder of the four tables. Without `captions`, each foreground's own is listed."""
+    if captions is None:
+        pairs = {(c["caption"], c["family"]): c for c in clips if c["role"] == "foreground"}
+        captions = [{"caption": c, "family": family} for c, family in pairs if c and family]
+    write_tsv(folder / "clips.tsv", CLIP_COLUMNS, clips)
+    write_tsv(folder / "captions.tsv", CAPTION_COLUMNS, captions)
+    write_tsv(folder / "background_families.tsv", ("package", "member", "families"), heard)
+    write_tsv(folder / "packages.tsv", PACKAGE_COLUMNS, packages)
+
+
+def clip(member="bark.wav", **fields):
+    """A row of clips.tsv that is right: a training foreground, unless said otherwise."""
+    return {
+        "profile": "core",
+        "package": "sounds",
+        "version": "1.0",
+        "channel": "apt",
+        "member": member,
+        "role": "foreground",
+        "family": "dog bark",
+        "caption": "a dog barks",
+        "licence": "CC0",
+        "group": member,
+        "split": "train",
+        **fields,
+    }
+
+
+def background(member="rain.wav", **fields):
+    return clip(member, **{"role": "background", "family": "ambience", "caption": "rain", **fields})
