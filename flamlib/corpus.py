@@ -87,7 +87,6 @@ def build(
             for clip in untaught.itertuples(index=False)
         ]
         _check_enough(made, skipped)
-        check_splits(made, chosen.captions)
         tables = _tables(made, chosen, skipped)
         for name, table in tables.items():
             _write_table(folder / name, table)
