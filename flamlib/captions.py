@@ -8,8 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-# What `save` writes and `CaptionTower` reads beside the weights.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
 
 
 class CaptionTower(nn.Module):
@@ -22,12 +21,16 @@ class CaptionTower(nn.Module):
     def __init__(self, folder: Path, *, pooling: str) -> None:
         """An encoder of the shape in `folder/config.json`, with random weights.
 
-        Raises ValueError on an unknown `pooling`, OSError if the folder holds no configuration or
-        tokenizer. No hub is contacted.
+        Raises ValueError on an unknown `pooling`, FileNotFoundError if the folder holds no
+        configuration or tokenizer. No hub is contacted.
         """
         super().__init__()
         if pooling not in ("mean", "pooler"):
             raise ValueError(f'pooling is "mean" or "pooler", not {pooling!r}')
+        # `transformers` would make do without a tokenizer, and read every word as unknown.
+        for path in (Path(folder) / name for name in FILES):
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is missing: a caption tower is built from it")
         self.pooling = pooling
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -67,9 +70,7 @@ class CaptionTower(nn.Module):
             )
         return {k: tokens[k] for k in ("input_ids", "attention_mask")}
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor
-    ) -> Float[Tensor, "caption dim"]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "caption dim"]:
         out = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         if self.pooling == "pooler":
             return out.pooler_output
@@ -82,6 +83,8 @@ class CaptionTower(nn.Module):
         with torch.inference_mode():
             parts = [
                 self(**{k: v.to(device) for k, v in self.tokenize(part).items()})
-                for part in (captions[i : i + batch_size] for i in range(0, len(captions), batch_size))
+                for part in (
+                    captions[i : i + batch_size] for i in range(0, len(captions), batch_size)
+                )
             ]
         return torch.cat(parts).clone()

@@ -1,0 +1,60 @@
+"""Caption towers of a few thousand parameters, and the settings of a model around one."""
+
+from tokenizers import ByteLevelBPETokenizer
+from transformers import BertConfig, BertTokenizer, RobertaConfig, RobertaTokenizer
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = ["a", "the", "dog", "bark", "##s", "bell", "ring", "rain", "fall", "tone", "é", "犬"]
+
+YAMNET = {"tower": "yamnet"}
+MEAN = {"pooling": "mean"}
+SETTINGS = {
+    "audio": YAMNET,
+    "caption": MEAN,
+    "dim": 12,
+    "dropout": 0.1,
+    "scale_init": 10.0,
+    "bias_init": -8.0,
+    "temperature_init": 0.07,
+}
+
+
+def write_bert(folder, *, width=16, max_tokens=12):
+    """A folder such as artifacts/weights/minilm, without weights; a token is a word or `##s`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *WORDS])}
+    BertTokenizer(vocab=vocab, strip_accents=False).save_pretrained(folder)
+    BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=max_tokens,
+    ).save_pretrained(folder)
+    return folder
+
+
+def write_roberta(folder, *, width=16, max_tokens=40):
+    """The same of RoBERTa, its tokenizer trained on a few captions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(["a dog barks", "a bell rings"] * 9, 300, special_tokens=special)
+    trained.save_model(str(folder))
+    vocab, merges = folder / "vocab.json", folder / "merges.txt"
+    tokenizer = RobertaTokenizer(vocab=str(vocab), merges=str(merges))
+    vocab.unlink()
+    merges.unlink()
+    tokenizer.save_pretrained(folder)
+    RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=max_tokens + 2,
+        type_vocab_size=1,
+        pad_token_id=1,
+    ).save_pretrained(folder)
+    return folder
