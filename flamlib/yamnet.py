@@ -118,6 +118,7 @@ class YAMNet(nn.Module):
     width = WIDTH
     sample_rate = SAMPLE_RATE
     frame_s = FRAME_S
+    context_frames = 5  # on either side of a frame, more than which it does not depend on
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,9 +140,8 @@ class YAMNet(nn.Module):
         self.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("classifier.")})
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
-        n_hops = log_mel.shape[1]
         half = HOPS_PER_FRAME // 2
-        shifted = F.pad(log_mel, (0, 0, half, 0), value=math.log(LOG_OFFSET))[:, :n_hops]
+        shifted = F.pad(log_mel, (0, 0, half, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         return self.layers(x).mean(dim=3).transpose(1, 2)
 
