@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, reject
+from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
 from flamlib.events import Event, merge
@@ -17,6 +18,8 @@ with warnings.catch_warnings():  # on import, it asks for pkg_resources
 PSDS1 = dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0, alpha_st=1.0)
 PSDS2 = dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5, alpha_st=1.0)
 HALVES = dict(dtc_threshold=0.5, gtc_threshold=0.5, cttc_threshold=0.5, alpha_ct=1.0, alpha_st=0.0)
+# A detection may here be too loose to be relevant and yet lie on its own caption: no cross-trigger.
+LOOSE = dict(dtc_threshold=0.9, gtc_threshold=0.3, cttc_threshold=0.2, alpha_ct=1.0, alpha_st=0.5)
 HALVES_ALONE = HALVES | dict(cttc_threshold=None, alpha_ct=0.0)
 
 
@@ -109,11 +112,15 @@ def test_a_false_alarm_on_another_caption_costs_more():
 def test_every_caption_has_its_own_score():
     edges, truth = np.arange(4.0), {"clip": [(0.0, 1.0, "a"), (1.0, 2.0, "b")]}
     scores = {"clip": np.array([[0.5, 0.0], [0.0, 1.0], [0.9, 0.0]])}
-    criteria = {name: value for name, value in HALVES_ALONE.items() if name != "alpha_st"}
-    rocs = psd_rocs(scores, edges, ["a", "b"], truth, {"clip": 60.0}, **criteria)
+    rocs = psd_rocs(scores, edges, ["a", "b"], truth, {"clip": 60.0}, **criteria(HALVES_ALONE))
     assert [steps.tolist() for steps in rocs["a"]] == [[0.0, 60.0], [0.0, 1.0]]
     own = {c: area({c: roc}, alpha_st=1.0, max_efpr=100.0) for c, roc in rocs.items()}
     assert own == pytest.approx({"a": 0.4, "b": 1.0})
+
+
+def criteria(settings):
+    """The settings that say when a detection counts."""
+    return {name: value for name, value in settings.items() if name != "alpha_st"}
 
 
 @st.composite
@@ -154,8 +161,9 @@ def peer(scores, edges, captions, truth, durations, **settings):
         return reject()
 
 
-@pytest.mark.parametrize("settings", [PSDS1, PSDS2, HALVES], ids=["PSDS1", "PSDS2", "halves"])
+@pytest.mark.parametrize("settings", [PSDS1, PSDS2, LOOSE], ids=["PSDS1", "PSDS2", "loose"])
 @pytest.mark.parametrize("max_efpr", [100.0, 2000.0])
+@example_settings(max_examples=50)
 @given(data=evaluations())
 def test_it_is_the_score_of_sed_scores_eval(data, settings, max_efpr):
     n_sounding = len({event.caption for in_clip in data[3].values() for event in in_clip})
@@ -165,6 +173,7 @@ def test_it_is_the_score_of_sed_scores_eval(data, settings, max_efpr):
     assert ours == pytest.approx(peer(*data, **settings, max_efpr=max_efpr), abs=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore")  # of its pandas and NumPy
 @pytest.mark.parametrize("settings", [PSDS1, PSDS2], ids=["PSDS1", "PSDS2"])
 def test_it_is_the_score_of_psds_eval_when_that_tries_every_score(settings):
     from psds_eval import PSDSEval
@@ -212,6 +221,16 @@ def test_only_the_order_of_a_captions_scores_matters(data):
     scores, *rest = data
     bent = {clip: np.sinh(score) * 7 - 2 for clip, score in scores.items()}
     assert psds(bent, *rest, **PSDS2) == pytest.approx(psds(*data, **PSDS2), abs=1e-12, nan_ok=True)
+
+
+@given(evaluations())
+def test_every_step_of_a_staircase_goes_right_and_up(data):
+    for efpr, tpr in psd_rocs(*data, **criteria(LOOSE), max_efpr=5000.0).values():
+        assert efpr[0] == 0
+        assert efpr[-1] <= 5000
+        assert (np.diff(efpr) > 0).all()
+        assert (np.diff(tpr) > 0).all()
+        assert 0 <= tpr[0] <= tpr[-1] <= 1
 
 
 @given(evaluations())
