@@ -24,10 +24,12 @@ from flamlib import losses, mixing, project, recipes
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.lexicon import Lexicon
-from flamlib.model import FLAM
+from flamlib.model import FLAM, TRAINING
 
 STATE = "state.json"
 TENSORS = "state.safetensors"
+
+Row = dict[str, int | float]  # what is logged of a step
 
 
 def fit(
@@ -168,7 +170,8 @@ def fit(
     if lead:
         live.end()
         progress.close()
-        average.module.save_pretrained(out, training={"parameters": parameters, "history": history})
+        about = {"parameters": parameters, "history": history}
+        average.module.save_pretrained(out, provenance=about)
         shutil.rmtree(resume, ignore_errors=True)
 
 
@@ -197,6 +200,11 @@ def _accelerator(mixed_precision: str) -> Accelerator:
         share = max(1, (os.cpu_count() or 1) // n_processes)
         torch.set_num_threads(min(torch.get_num_threads(), share))
     return accelerator
+
+
+def read_history(out: str | Path) -> list[Row]:
+    """What `fit` logged while it trained the model in `out`: one row per `log_every` steps."""
+    return json.loads((Path(out) / TRAINING).read_text(encoding="utf-8"))["history"]
 
 
 def precision(name: str) -> str:
@@ -331,7 +339,7 @@ class Checkpoints:
     def save(
         self,
         step: int,
-        history: list[dict[str, float]],
+        history: list[Row],
         net: FLAM,
         optimizer: torch.optim.Optimizer,
         average: AveragedModel,
@@ -352,7 +360,7 @@ class Checkpoints:
 
     def load(
         self, net: FLAM, optimizer: torch.optim.Optimizer, average: AveragedModel
-    ) -> tuple[int, list[dict[str, float]]]:
+    ) -> tuple[int, list[Row]]:
         """Put everything back; returns the number of steps done (0 for a fresh start) and the log.
 
         Raises ValueError if the state was made with other parameters, naming one of them.
@@ -406,7 +414,7 @@ class _Clock:
         return rates
 
 
-def _log(live: Live, row: Mapping[str, float]) -> None:
+def _log(live: Live, row: Row) -> None:
     live.step = int(row["step"])
     for name, value in row.items():
         if name != "step":

@@ -1,0 +1,116 @@
+"""A corpus of tones and two towers that are quick to train, in the layout of the real ones."""
+
+import string
+
+import numpy as np
+import soundfile
+import torch
+from safetensors.torch import save_file
+from sounds import RATE, noise, tone, write_table
+from torch import nn
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from flamlib import bank, mixing, recipes, yamnet
+
+CLIP_S = 2.56
+RULES = {
+    "n_events": [1, 3],
+    "max_polyphony": 2,
+    "snr_db": [20, 30],
+    "background_db": [-50, -40],
+    "max_event_s": 2.0,
+    "split_share": 0.1,
+    "n_fragments": [2, 3],
+    "repeat_share": 0.2,
+    "n_repeats": [2, 3],
+    "short_event_s": 0.4,
+    "n_short_repeats": [2, 4],
+    "between_s": [0.1, 0.4],
+    "fade_s": 0.01,
+    "inactive_db": -70,
+    "audible_db": None,
+    "gap_s": 0.2,
+    "spike_s": 0.04,
+}
+AS_RECORDED = {
+    "n_foreground": 0,
+    "n_background": 0,
+    "speed": [1.0, 1.0],
+    "eq_db": 0.0,
+    "lowpass_share": 0.0,
+    "reverb_share": 0.0,
+}
+TONES = {"a low tone": 250, "a middle tone": 1000, "a high tone": 4000}
+CLIP_COLUMNS = ["clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset"]
+CAPTION_COLUMNS = ["caption", "family", "split", "wordings", "parents"]
+
+
+class Ear(nn.Module):
+    """An audio tower that hears of a frame no more than its mean spectrum."""
+
+    width = 32
+    sample_rate, frame_s = yamnet.SAMPLE_RATE, yamnet.FRAME_S
+    context_frames = 0
+
+    def __init__(self):
+        super().__init__()
+        self.log_mel = yamnet.LogMel()
+        self.first = nn.Conv2d(1, self.width, (1, yamnet.N_MELS))
+        self.second = nn.Conv2d(self.width, self.width, 1)
+
+    def n_frames(self, n_samples):
+        return yamnet.n_frames(n_samples)
+
+    def forward(self, log_mel):
+        frames = log_mel.unflatten(1, (-1, yamnet.HOPS_PER_FRAME)).mean(dim=2)
+        return self.second(self.first(frames.unsqueeze(1)).relu()).squeeze(3).transpose(1, 2)
+
+
+def write_reader(folder, *, width=16):
+    """A caption tower with random weights that spells: its tokens are letters."""
+    letters = string.ascii_lowercase + string.digits
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
+    BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=width,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+    )
+    config.save_pretrained(folder)
+    torch.manual_seed(0)
+    tower = BertModel(config, add_pooling_layer=False)
+    save_file(tower.state_dict(), folder / "model.safetensors")
+
+
+def write_corpus(folder):
+    """Three captions, two recordings each, on two backgrounds; as data/, bank and mixtures."""
+    data = folder / "data"
+    (data / "audio").mkdir(parents=True)
+    clips = []
+    for caption, hz in TONES.items():
+        for i, seconds in enumerate((0.7, 1.3)):
+            name = f"{caption.split()[1]}-{i}"
+            write_clip(data, name, tone(hz * (1 + 0.05 * i), seconds))
+            clips.append(
+                [name, f"audio/{name}.flac", "foreground", caption, caption, "train", name]
+            )
+    for i in range(2):
+        write_clip(data, f"noise-{i}", noise(4.0, seed=i))
+        clips.append([f"noise-{i}", f"audio/noise-{i}.flac", "background", "noise", "ambience"])
+        clips[-1] += ["train", f"noise-{i}"]
+    write_table(data / "clips.tsv", CLIP_COLUMNS, [[*clip, "", ""] for clip in clips])
+    rows = [[c, c, "train", f"{c}|{c} sounds", "a tone"] for c in TONES]
+    write_table(data / "captions.tsv", CAPTION_COLUMNS, rows)
+
+    about = {"seed": 0, "sample_rate": RATE, "clip_s": CLIP_S, "variants": AS_RECORDED}
+    bank.build(data, folder / "bank", **about, n_jobs=1, progress=False)
+    sources = bank.Bank.open(folder / "bank")
+    rules = mixing.Rules(clip_s=CLIP_S, **RULES)
+    drawn = mixing.draw_many(sources, rules, seed=0, split="train", n=24, n_jobs=1)
+    recipes.write(folder / "train.parquet", drawn)
+
+
+def write_clip(data, name, samples):
+    soundfile.write(data / f"audio/{name}.flac", np.asarray(samples), RATE)
