@@ -1,7 +1,9 @@
 """FLAM: two towers that meet in one space, and the two numbers that a caption carries with it."""
 
+import inspect
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,16 +14,20 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torchaudio.functional import resample
 
 from flamlib import losses, project
+from flamlib.audio import resample
 from flamlib.captions import CaptionTower
+from flamlib.htsat import HTSAT
 from flamlib.yamnet import YAMNet
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 CAPTION_FOLDER = "caption_tower"
+TRAINING = "training.json"
 FORMAT = 1  # of a saved folder; a reader refuses a newer one
+
+BLOCK_FRAMES = 128  # long audio is heard in pieces of this many frames, about 40 s
 
 Method = Literal["unbiased", "biased", "approximate"]
 
@@ -131,9 +137,7 @@ class FLAM(nn.Module):
 
     def hear(self, waveform: Float[Tensor, "clip sample"]) -> Audio:
         """Embeddings of audio at the tower's own sample rate, with gradients."""
-        frames = self.audio(self.audio.log_mel(waveform))
-        whole = frames.mean(dim=1)
-        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+        return self._project(self._frames(waveform))
 
     def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
         """Embeddings and heads from the caption tower's features, with gradients."""
@@ -148,7 +152,7 @@ class FLAM(nn.Module):
         waveform: Float[Tensor, "clip sample"] | None,
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
-        pair_captions: CaptionInput | None,
+        pair_captions: Float[Tensor, "pair dim"] | dict[str, Tensor] | None,
     ) -> Step:
         """All that a training step needs, in one call so that gradients are synchronised once.
 
@@ -171,20 +175,26 @@ class FLAM(nn.Module):
     def embed_audio(
         self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
     ) -> Audio:
-        """Unit vectors of every frame and of every clip of mono audio, `[sample]` or `[clip, sample]`.
+        """Unit vectors of each frame and each clip of mono audio, `[sample]` or `[clip, sample]`.
 
-        Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Raises
-        ValueError for audio that is empty, not finite or of more than two axes.
+        Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Audio of
+        any length and sample rate will do: it is never stretched, and long audio takes no more
+        memory than `BLOCK_FRAMES` frames of it. Raises ValueError for audio that is empty, not
+        finite, of more than two axes, or in integers.
         """
-        waveform = torch.as_tensor(np.asarray(waveform), dtype=torch.float32)
-        waveform = waveform.unsqueeze(0) if waveform.ndim == 1 else waveform
-        if waveform.ndim != 2 or waveform.shape[1] == 0:
-            raise ValueError(f"audio is [sample] or [clip, sample] and not empty; this is {tuple(waveform.shape)}")
+        if not isinstance(waveform, Tensor):
+            waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
+        waveform = waveform.cpu()
+        if waveform.ndim not in (1, 2) or waveform.numel() == 0:
+            raise ValueError(
+                f"audio is [sample] or [clip, sample] and not empty; this is {[*waveform.shape]}"
+            )
+        if not waveform.is_floating_point():
+            raise ValueError(f"audio is in floats, full scale 1; these are {waveform.dtype}")
         if not waveform.isfinite().all():
             raise ValueError("the audio holds NaN or infinite samples: a damaged file?")
-        if sample_rate != self.sample_rate:
-            waveform = resample(waveform, sample_rate, self.sample_rate)
-        return self.hear(waveform.to(self.device))
+        clips = waveform.float().reshape(-1, waveform.shape[-1])
+        return self._project(self._frames_by_blocks(self._resampled(clips, sample_rate)))
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> Captions:
@@ -206,9 +216,9 @@ class FLAM(nn.Module):
     ) -> Float[Tensor, "clip caption frame"]:
         """How surely each caption sounds in each frame, in [0, 1].
 
-            biased:      sigmoid(logit), the probability that it does, prior included
-            unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
-            approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
+        biased:      sigmoid(logit), the probability that it does, prior included
+        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
+        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
         """
         if method not in ("unbiased", "biased", "approximate"):
             raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
@@ -220,10 +230,91 @@ class FLAM(nn.Module):
             return losses.unbiased_score(logits, logit_bias)
         return logits.sigmoid()
 
+    def save_pretrained(
+        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write all that `from_pretrained` needs, the caption tower included; all of it or nothing.
+
+            config.json        format and settings      caption_tower/  shape and tokenizer
+            model.safetensors  every tensor             training.json   `provenance`, if given
+
+        An older model in `folder` is replaced. Raises FileExistsError rather than replace a folder
+        that holds anything else.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder} is no saved model: nothing was written to it")
+        with project.atomic_folder(folder) as partial:
+            _write_json(partial / CONFIG, {"format": FORMAT, **self.config})
+            tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+            save_file(tensors, partial / WEIGHTS)
+            self.caption.save_tokenizer(partial / CAPTION_FOLDER)
+            if provenance is not None:
+                _write_json(partial / TRAINING, dict(provenance))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "FLAM":
+        """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
+
+        No hub is contacted. Raises FileNotFoundError for a folder or file that is missing, and
+        ValueError for a newer format, for settings or tensors other than the model's own, and for
+        a damaged file.
+        """
+        folder = Path(folder)
+        for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
+            if not path.exists():
+                raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
+        model = cls(folder / CAPTION_FOLDER, **_read_config(folder / CONFIG))
+        try:
+            tensors = load_file(folder / WEIGHTS)
+        except SafetensorError as error:
+            raise ValueError(f"{folder / WEIGHTS} cannot be read ({error}): truncated?") from error
+        _check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
+        model.load_state_dict(tensors)
+        return model.eval()
+
+    def _frames(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip frame width"]:
+        """Features of the frames that the waveform reaches, however far the tower pads it."""
+        n_frames = self.audio.n_frames(waveform.shape[1])
+        return self.audio(self.audio.log_mel(waveform))[:, :n_frames]
+
+    def _frames_by_blocks(
+        self, waveform: Float[Tensor, "clip sample"]
+    ) -> Float[Tensor, "clip frame width"]:
+        """What `_frames` says, in the memory that `BLOCK_FRAMES` frames take.
+
+        A block is computed together with the frames on either side of it that its own depend on.
+        """
+        n_per_frame = round(self.frame_s * self.sample_rate)
+        context = self.audio.context_frames
+        blocks = []
+        for first in range(0, self.audio.n_frames(waveform.shape[1]), BLOCK_FRAMES):
+            begin, end = max(0, first - context), first + BLOCK_FRAMES + context
+            part = waveform[:, begin * n_per_frame : end * n_per_frame].to(self.device)
+            blocks.append(self._frames(part)[:, first - begin :][:, :BLOCK_FRAMES])
+        return torch.cat(blocks, dim=1)
+
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+        whole = frames.mean(dim=1)
+        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+
+    def _resampled(
+        self, waveform: Float[Tensor, "clip sample"], sample_rate: int
+    ) -> Float[Tensor, "clip resampled"]:
+        """At the tower's rate, by the resampler that the training data went through."""
+        if sample_rate == self.sample_rate:
+            return waveform
+        # A few samples could become none, so there is at least a frame of them.
+        n_missing = max(0, math.ceil(self.frame_s * sample_rate) - waveform.shape[1])
+        padded = F.pad(waveform, (0, n_missing)).numpy()
+        return torch.from_numpy(
+            np.stack([resample(clip, sample_rate, self.sample_rate) for clip in padded])
+        )
+
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
     """The audio tower of that name. Raises ValueError for another."""
-    towers = {"yamnet": YAMNet}
+    towers = {"yamnet": YAMNet, "htsat": HTSAT}
     if tower not in towers:
         raise ValueError(f"no audio tower {tower!r}; there are {', '.join(towers)}")
     return towers[tower](**kwargs)
@@ -232,9 +323,56 @@ def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:
     """Linear, ReLU, Linear; dropout before each."""
     return nn.Sequential(
-        nn.Dropout(dropout), nn.Linear(width, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim)
+        nn.Dropout(dropout),
+        nn.Linear(width, dim),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(dim, dim),
     )
 
 
 def _unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The settings of a saved model, for `FLAM(caption_folder, **settings)`."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): truncated?") from error
+    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+        raise ValueError(f"{path} is not the configuration of a saved FLAM")
+    written = config.pop("format")
+    if written > FORMAT:
+        raise ValueError(
+            f"{path} has format {written}, written by a newer flamlib; this one reads {FORMAT}"
+        )
+    expected = set(inspect.signature(FLAM).parameters) - {"caption_folder"}
+    if config.keys() != expected:
+        raise ValueError(
+            f"{path}: settings {sorted(expected - config.keys())} are missing, "
+            f"{sorted(config.keys() - expected)} are unknown"
+        )
+    return config
+
+
+def _check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Raises ValueError naming what is missing, what is left over, or what has another shape."""
+    for what, names in (
+        ("lacks", expected.keys() - found.keys()),
+        ("holds, which the model of its config.json does not,", found.keys() - expected.keys()),
+    ):
+        if names:
+            listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+            raise ValueError(f"{path} {what} {len(names)} tensors: {listed}")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"{path}: {name} has shape {[*tensor.shape]}, its config.json asks for "
+                f"{[*expected[name].shape]}"
+            )
