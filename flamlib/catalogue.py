@@ -13,7 +13,7 @@ for messages.
 import csv
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,12 +63,20 @@ def read(folder: str | Path) -> Catalogue:
     return Catalogue(clips, captions, audible)
 
 
-def select(catalogue: Catalogue, profile: str) -> Catalogue:
-    """The clips of a profile, or no clips at all for "none"."""
+def select(catalogue: Catalogue, profile: str, only: Collection[str] = ()) -> Catalogue:
+    """The clips of a profile, or no clips at all for "none"; of the packages in `only`, if any.
+
+    Raises ValueError for an unknown profile, and for a package that has no clips in it.
+    """
     if profile not in (*PROFILES, "none"):
         raise ValueError(f"profile {profile!r} is none of {[*PROFILES, 'none']}")
     profiles = () if profile == "none" else PROFILES[: PROFILES.index(profile) + 1]
     chosen = catalogue.clips["profile"].isin(profiles)
+    if absent := sorted(set(only) - set(catalogue.clips.loc[chosen, "package"])):
+        names = sorted(catalogue.clips.loc[chosen, "package"].unique())
+        raise ValueError(f"profile {profile!r} has no package {absent}; it has {names}")
+    if only:
+        chosen &= catalogue.clips["package"].isin(list(only))
     return replace(catalogue, clips=catalogue.clips[chosen].reset_index(drop=True))
 
 

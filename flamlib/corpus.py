@@ -15,7 +15,7 @@ The same packages give the same bytes. For whoever edits the catalogue, `fill_ch
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -44,13 +44,15 @@ def build(
     own_sounds: str | Path | None,
     max_per_caption: int,
     n_jobs: int,
+    only: Collection[str] = (),
     progress: bool = True,
 ) -> dict[str, Any]:
     """Make the folder `out`, data/, and return what is in it as numbers.
 
     `profile` is one of `catalogue.PROFILES`, or "none" for one's own sounds alone, which are a
-    folder as `own_sounds` describes it. Of the training foregrounds of one caption at most
-    `max_per_caption` are taken, chosen by a hash of their names.
+    folder as `own_sounds` describes it. Of the profile `only` the packages named are taken, if any
+    are; of the training foregrounds of one caption at most `max_per_caption`, chosen by a hash of
+    their names.
 
     All tables are checked before anything is downloaded. A package or a recording that cannot be
     had is skipped and listed; of a held-out clip whose caption is then nowhere trained on as well.
@@ -58,7 +60,7 @@ def build(
     """
     if max_per_caption < 1:
         raise ValueError(f"max_per_caption is {max_per_caption}: no recording would be left")
-    chosen = select(read_catalogue(catalogue), profile)
+    chosen = select(read_catalogue(catalogue), profile, only)
     if own_sounds is not None:
         chosen = add_own_sounds(chosen, own_sounds)
     check_splits(chosen.clips, chosen.captions)

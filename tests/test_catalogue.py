@@ -116,6 +116,14 @@ def test_each_profile_holds_the_smaller_ones(tmp_path):
         select(found, "fill")
 
 
+def test_packages_named_are_all_that_is_taken_of_a_profile(tmp_path):
+    found = tables(clip("a", package="one"), clip("b", package="two"))(tmp_path)
+    assert list(select(found, "core", ["two"]).clips["package"]) == ["two"]
+    assert len(select(found, "core", []).clips) == 2
+    with pytest.raises(ValueError, match=r"no package \['tow'\]; it has \['one', 'two'\]"):
+        select(found, "core", ["one", "tow"])
+
+
 def checked(tmp_path, *clips, captions=None):
     found = tables(*clips, captions=captions)(tmp_path)
     check_splits(found.clips, found.captions)
