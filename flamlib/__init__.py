@@ -7,9 +7,9 @@ this list, which `tests/test_layers.py` reads:
     containers    archives      packages      catalogue     own_sounds  recordings
     losses        runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
-    recipes       mixing        lexicon
-    captions      model         batches       figures
-    training      evaluation
+    recipes       mixing        lexicon       contents
+    captions      model         batches       detector      canvas        scenes       figures
+    training      baselines     heldout       evaluation
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that

@@ -5,19 +5,21 @@ the clip. Sources go by clip_id and variant, so that a recipe outlives a rebuilt
 turns it into the same samples in any process.
 """
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+import soundfile
 from jaxtyping import Float
 
 from flamlib import project
 from flamlib.bank import Bank
-from flamlib.events import Event
+from flamlib.events import Event, write_events
 
 
 class Segment(NamedTuple):
@@ -157,6 +159,32 @@ def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]
     for event, stem in zip(recipe.events, stems[1:], strict=True):
         _add(bank, recipe, event, stem)
     return stems
+
+
+def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_jobs: int) -> None:
+    """Render mixtures for ears and other tools, with what is true of them in the community's form.
+
+        00012.flac      the mixture of index 12: mono, 16 bit
+        events.tsv      filename onset offset event_label
+        durations.tsv   filename duration
+
+    The folder is written whole or not at all. Nothing in flamlib reads it: recipes say it all.
+    """
+    names = [f"{recipe.index:05d}.flac" for recipe in recipes]
+    seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
+    labels = [recipe.labels for recipe in recipes]
+    with project.atomic_folder(folder) as whole, ThreadPoolExecutor(n_jobs) as pool:
+        for _ in pool.map(partial(_write_flac, bank, whole), names, recipes):
+            pass
+        write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
+        rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
+        (whole / "durations.tsv").write_text("\n".join(["filename\tduration", *rows, ""]))
+
+
+def _write_flac(bank, folder, name, recipe):
+    # `render` stays within [-1, 1]; the largest 16-bit number stands just below 1.
+    integers = np.clip(np.rint(render(bank, recipe) * 32768), -32768, 32767).astype(np.int16)
+    soundfile.write(folder / name, integers, recipe.sample_rate, subtype="PCM_16")
 
 
 def _render_background(bank, recipe):

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamlib import contents
+from flamlib.events import Event
+from flamlib.recipes import Placed, Recipe, Segment
+
+STEP_S = 0.25  # events begin and end on these, so that steps can be counted
+steps = st.integers(0, 40)
+
+
+def recipe(*labels, index=0):
+    placed = tuple(
+        Placed("a", 0, e.caption, e.caption, 6.0 + i, 0.1, (Segment(0, 0, 9),))
+        for i, e in enumerate(labels)
+    )
+    return Recipe(index, "train", 16000, 160000, 160, None, placed, tuple(labels))
+
+
+@given(st.lists(st.tuples(steps, steps).filter(lambda s: s[0] < s[1]), max_size=6))
+def test_the_polyphony_is_that_of_every_moment(spans):
+    """The definition, one step at a time."""
+    labels = [Event(a * STEP_S, b * STEP_S, f"sound {i}") for i, (a, b) in enumerate(spans)]
+    counts = [sum(a <= step < b for a, b in spans) for step in range(40)]
+    shares = contents.polyphony([recipe(*labels)])
+    assert shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(shares, np.bincount(counts, minlength=len(shares)) / 40, atol=1e-12)
+
+
+def test_a_set_of_mixtures_in_numbers():
+    bark, rain = Event(0.0, 4.0, "a dog barks"), Event(2.0, 6.0, "rain falls")
+    found = contents.summary([recipe(bark, rain), recipe(bark, index=1), recipe(index=2)])
+    assert found == pytest.approx(
+        {
+            "n_mixtures": 3,
+            "n_events": 3,
+            "n_captions": 2,
+            "events_per_mixture": 1.0,
+            "label_s_median": 4.0,
+            "snr_db_median": 6.0,
+            "active_share": 10 / 30,
+            "polyphony": 12 / 10,
+        }
+    )
+
+
+def test_silence_alone_is_no_special_case():
+    for mixtures in ([], [recipe()]):
+        found = contents.summary(mixtures)
+        assert found["active_share"] == found["polyphony"] == found["n_events"] == 0
+
+
+def test_tables_have_a_row_for_each_event_and_label():
+    bark, rain = Event(0.5, 1.5, "a dog barks"), Event(2.0, 6.0, "rain falls")
+    mixtures = [recipe(bark, rain), recipe(rain, index=7)]
+    assert contents.events(mixtures)["index"].tolist() == [0, 0, 7]
+    assert contents.labels(mixtures)["duration_s"].tolist() == [1.0, 4.0, 4.0]
+    assert list(contents.events([])) == list(contents.EVENT_COLUMNS)
