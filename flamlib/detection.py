@@ -101,12 +101,17 @@ def events_from_scores(
 
 
 def write_detections(path: str | Path, detections: Iterable[Detection]) -> None:
-    """Write the detections of one recording as a table, `onset offset event_label score`."""
+    """Write the detections of one recording as the table of `to_table`."""
+    project.atomic_write(path, to_table(detections))
+
+
+def to_table(detections: Iterable[Detection]) -> str:
+    """The text of a table, `onset offset event_label score` in tab-separated columns."""
     rows = [
         (str(round(d.onset, 6)), str(round(d.offset, 6)), d.caption, f"{d.score:.6g}")
         for d in detections
     ]
-    _write_table(path, ["onset", "offset", "event_label", "score"], rows)
+    return _table(["onset", "offset", "event_label", "score"], rows)
 
 
 def to_audacity_labels(detections: Iterable[Detection]) -> str:
@@ -143,7 +148,7 @@ def write_scores(
         [str(float(onset)), str(float(offset)), *map(str, row)]
         for onset, offset, row in zip(frame_edges[:-1], frame_edges[1:], scores, strict=True)
     ]
-    _write_table(path, ["onset", "offset", *captions], rows)
+    project.atomic_write(path, _table(["onset", "offset", *captions], rows))
 
 
 def read_scores(
@@ -168,10 +173,10 @@ def read_scores(
     return table[:, 2:], np.append(table[:, 0], table[-1, 1]), header[2:]
 
 
-def _write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Tab-separated text; a field with a tab, a quote or a line break in it is quoted."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    project.atomic_write(path, text.getvalue())
+    return text.getvalue()

@@ -1,0 +1,117 @@
+"""What FLAM is compared with, as models that answer the same two calls.
+
+`embed_audio` gives a vector for each frame and each clip, `embed_captions` one for each caption and
+the two numbers that `losses.frame_logits` asks for. Their product, the *evidence*, says how much a
+frame speaks for a caption; it is no probability until `evaluation.calibrated` has made it one.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from flamlib import weights
+from flamlib.captions import CaptionTower
+from flamlib.model import FLAM, Audio, Captions
+from flamlib.yamnet import YAMNet
+
+
+class Listener(Protocol):
+    """What evaluation asks of a model. `FLAM` is one."""
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    @property
+    def frame_s(self) -> float: ...
+
+    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio: ...
+
+    def embed_captions(self, captions: list[str]) -> Captions: ...
+
+
+class FLAMGlobal:
+    """A FLAM that was trained on whole clips alone hears frames all the same.
+
+        evidence[l] = <frame_emb[l], caption_emb>
+
+    The heads of such a model have learned nothing and are left aside.
+    """
+
+    def __init__(self, model: FLAM) -> None:
+        self.model = model
+        self.sample_rate, self.frame_s = model.sample_rate, model.frame_s
+
+    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio:
+        return self.model.embed_audio(waveform, sample_rate)
+
+    def embed_captions(self, captions: list[str]) -> Captions:
+        return _unscaled(self.model.embed_captions(captions).caption_emb)
+
+
+class LabelMatching:
+    """Nothing is trained: a caption is a mixture of the classes whose names resemble it.
+
+        evidence[l] = sum over classes c of  weight[c] * class_logit[l, c]
+        weight      = softmax over c of  <text_emb(caption), text_emb(name of c)> / temperature
+
+    `tower` and its classifier are those of a tagger (YAMNet with its 521 AudioSet classes),
+    `caption_tower` is a sentence encoder.
+    """
+
+    def __init__(
+        self,
+        tower: YAMNet,
+        weight: Float[Tensor, "class dim"],
+        bias: Float[Tensor, "class"],
+        names: Sequence[str],
+        caption_tower: CaptionTower,
+        *,
+        temperature: float,
+    ) -> None:
+        self.sample_rate, self.frame_s = tower.sample_rate, tower.frame_s
+        self.tower, self.weight, self.bias = tower.eval(), weight, bias
+        self.caption_tower, self.temperature = caption_tower.eval(), temperature
+        self.names_emb = self._text_emb([name.lower() for name in names])
+
+    @classmethod
+    def pretrained(cls, folder: str | Path, *, temperature: float) -> "LabelMatching":
+        """From the folder of towers that `weights.build` made."""
+        folder = Path(folder)
+        tower, caption_tower = YAMNet(), CaptionTower(folder / "minilm", pooling="mean")
+        tower.load_weights(folder / "yamnet" / weights.WEIGHTS)
+        caption_tower.load_weights(folder / "minilm" / weights.WEIGHTS)
+        classifier = weights.yamnet_classifier(folder / "yamnet")
+        return cls(tower, *classifier, caption_tower, temperature=temperature)
+
+    @torch.inference_mode()
+    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio:
+        """Class logits of the frames, and their mean for the clip."""
+        if sample_rate != self.sample_rate:
+            raise ValueError(
+                f"audio at {sample_rate} Hz, but the tower hears {self.sample_rate} Hz"
+            )
+        frames = self.tower(self.tower.log_mel(waveform))[
+            :, : self.tower.n_frames(len(waveform[0]))
+        ]
+        logits = F.linear(frames, self.weight, self.bias)
+        return Audio(logits, logits.mean(dim=1))
+
+    @torch.inference_mode()
+    def embed_captions(self, captions: list[str]) -> Captions:
+        """Weights of the classes."""
+        cosine = self._text_emb(captions) @ self.names_emb.T
+        return _unscaled(torch.softmax(cosine / self.temperature, dim=1))
+
+    def _text_emb(self, texts: list[str]) -> Float[Tensor, "caption dim"]:
+        return F.normalize(self.caption_tower.embed(texts), dim=1)
+
+
+def _unscaled(caption_emb: Float[Tensor, "caption dim"]) -> Captions:
+    """The captions of a model without heads: a multiplier of one, a shift of zero."""
+    one = torch.ones(len(caption_emb))
+    return Captions(caption_emb, one, 0 * one)

@@ -1,0 +1,167 @@
+"""The console script `flam`: when does a recording sound like a sentence?
+
+    flam detect AUDIO -c CAPTION [-c CAPTION …] [--model FOLDER] [-o FILE] …
+
+writes a table, `onset offset event_label score` in seconds, or Audacity's labels. Exit code 0, also
+if nothing was found; 2 if the call or a file is no good.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flamlib import project
+
+CHECKPOINT = "artifacts/checkpoints/flam"  # in a project; a model elsewhere goes by --model
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of `flam` with these arguments, by default those of the command line."""
+    args = _parser().parse_args(arguments)
+    try:
+        _detect(args)
+    except _Refused as error:
+        print(f"flam: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Refused(Exception):
+    """What the user asked for cannot be done; the message says why and what would help."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flam", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    detect = commands.add_parser(
+        "detect", help="find the moments that captions describe", description=_detect.__doc__
+    )
+    add = detect.add_argument
+    add(
+        "audio", metavar="AUDIO", help="any length and rate that libsndfile reads: WAV, FLAC, MP3 …"
+    )
+    add(
+        "-c",
+        "--caption",
+        action="append",
+        required=True,
+        type=_caption,
+        dest="captions",
+        metavar="TEXT",
+        help='what to listen for, such as "a dog barks"; give it again for more',
+    )
+    add("-o", "--output", metavar="FILE", help="where to write the events (default: print them)")
+    add("--model", metavar="FOLDER", help=f"a saved model (default: {CHECKPOINT} of the project)")
+    add(
+        "--threshold",
+        metavar="X",
+        type=_share,
+        default=0.5,
+        help="lowest score of an event, 0 to 1 (default: %(default)s)",
+    )
+    add(
+        "--method",
+        choices=["unbiased", "biased", "approximate"],
+        default="unbiased",
+        help="kind of score: unbiased takes out how common a caption is (default: %(default)s)",
+    )
+    add(
+        "--median-frames",
+        metavar="N",
+        type=_odd,
+        default=1,
+        help="smooth over N frames (default: 1)",
+    )
+    add("--min-duration", metavar="S", type=_seconds, default=0.0, help="drop shorter events")
+    add("--merge-gap", metavar="S", type=_seconds, default=0.0, help="join events this close")
+    add(
+        "--format",
+        choices=["tsv", "audacity"],
+        default="tsv",
+        help="a table, or a label track for Audacity (default: %(default)s)",
+    )
+    return parser
+
+
+def _detect(args: argparse.Namespace) -> None:
+    """Write the events of a recording that the captions describe: onset, offset, caption, score."""
+    if not Path(args.audio).is_file():
+        raise _Refused(f"{args.audio}: no such file")
+    folder = _model_folder(args.model)
+
+    # Not at the top: torch takes seconds to import, which --help and a typo need not.
+    from flamlib import audio, detection, detector
+    from flamlib.model import FLAM
+
+    try:
+        found = detector.detect(
+            FLAM.from_pretrained(folder),
+            args.audio,
+            args.captions,
+            method=args.method,
+            median_frames=args.median_frames,
+            threshold=args.threshold,
+            min_duration_s=args.min_duration,
+            merge_gap_s=args.merge_gap,
+            progress=sys.stderr.isatty(),
+        )
+        labels = args.format == "audacity"
+        text = detection.to_audacity_labels(found) if labels else detection.to_table(found)
+        if args.output is None:
+            print(text, end="")
+        else:
+            project.atomic_write(args.output, text)
+    except (audio.Unreadable, OSError, ValueError) as error:
+        raise _Refused(str(error)) from error
+
+
+def _model_folder(given: str | None) -> Path:
+    """The model to use. Raises `_Refused` where there is none."""
+    if given is not None:
+        if not Path(given).is_dir():
+            raise _Refused(f"{given}: no such folder; --model takes one that a model was saved to")
+        return Path(given)
+    try:
+        folder = project.root() / CHECKPOINT
+    except FileNotFoundError:
+        raise _Refused(
+            "no model: give --model FOLDER, or start in a folder of the project"
+        ) from None
+    if not folder.is_dir():
+        raise _Refused(f"no model in {folder}: `make repro` trains one, --model takes another")
+    return folder
+
+
+def _caption(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty caption")
+    return " ".join(text.split())
+
+
+def _share(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no duration in seconds")
+    return value
+
+
+def _odd(text: str) -> int:
+    value = _number(text)
+    if value < 1 or value % 2 != 1:
+        raise argparse.ArgumentTypeError(f"{text} is not an odd number of frames")
+    return int(value)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
