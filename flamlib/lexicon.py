@@ -31,8 +31,19 @@ class Lexicon:
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":
-        """Raises ValueError naming file and row for a missing column or an empty or double caption."""
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        """Read `captions.tsv`; other columns are left alone.
+
+        Raises ValueError naming file and row for a missing column or an empty or double caption.
+        """
+        try:
+            # quoting=3: a quotation mark is itself, as it is for whoever wrote the table.
+            table = pd.read_csv(
+                path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8-sig"
+            ).fillna("")
+        except pd.errors.ParserError as error:
+            raise ValueError(f"{path}: {error}") from error
+        except pd.errors.EmptyDataError:
+            table = pd.DataFrame()
         if missing := set(COLUMNS) - set(table.columns):
             raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
         for column in ("caption", "family"):
@@ -56,7 +67,8 @@ class Lexicon:
     def wordings(self) -> dict[str, list[str]]:
         """Other texts for a query, itself first. A parent has no other."""
         texts = {parent: [parent] for parents in self.parents.values() for parent in parents}
-        for caption, others in zip(self.table["caption"], _split(self.table["wordings"]), strict=True):
+        wordings = _split(self.table["wordings"])
+        for caption, others in zip(self.table["caption"], wordings, strict=True):
             texts[caption] = [caption, *(text for text in others if text != caption)]
         return texts
 
@@ -100,7 +112,7 @@ class Lexicon:
             captions = sorted({event.caption for event in events})
             rows = [self.captions[caption] for caption in captions]
             sounds = active_frames(events, captions, n_frames=n_frames, frame_s=frame_s)
-            active[i] = is_true[:, rows].astype(np.uint8) @ sounds.astype(np.uint8) > 0
+            active[i] = is_true[:, rows] @ sounds
             in_background = np.isin(families, list(heard))
             known[i] = ~doubtful[:, rows].any(axis=1) & ~is_true[:, in_background].any(axis=1)
         return active, known
