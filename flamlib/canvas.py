@@ -11,11 +11,14 @@ from functools import wraps
 from pathlib import Path
 
 import matplotlib
-from matplotlib import pyplot  # noqa: F401  a notebook can show a Figure once this is imported
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flamlib import project
+
+# A notebook shows a Figure once its backend is loaded, which pyplot would put off until it draws.
+pyplot.switch_backend(matplotlib.get_backend())
 
 COLUMN, PAGE = 3.5, 7.2  # inches
 INK, GREY, PALE = "#222222", "#8c8c8c", "#e6e6e6"
