@@ -53,6 +53,19 @@ class Batches(Dataset):
     rank: int
     n_ranks: int
 
+    def __post_init__(self):
+        if self.batch_size % self.n_ranks:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared evenly by {self.n_ranks} "
+                "processes: each counts the same in the gradient"
+            )
+        n_samples = round(self.rules.clip_s * self.bank.sample_rate)
+        if any(recipe.n_samples != n_samples for recipe in self.mixtures[:1]):
+            raise ValueError(
+                f"the mixtures are of {self.mixtures[0].n_samples} samples, clips of "
+                f"{self.rules.clip_s} s have {n_samples}: draw them again"
+            )
+
     def __len__(self) -> int:
         return self.n_steps
 
@@ -69,19 +82,21 @@ class Batches(Dataset):
         )
         pairs = self._pairs(step, rng)
         return Batch(
-            waveform=self._render(batch),
+            waveform=self._render(batch, self.rules.clip_s),
             queries=self._word(queries, rng),
             active=torch.from_numpy(active),
             known=torch.from_numpy(known),
-            pair_waveform=self._render(pairs),
+            pair_waveform=self._render(pairs, self.pair_s),
             pair_captions=self._word([pair.events[0].caption for pair in pairs], rng),
         )
 
     def rows(self, step: int) -> list[int]:
         """This rank's mixtures: each pass over them is shuffled anew."""
         n = len(self.mixtures)
-        places = range(step * self.batch_size + self.rank, (step + 1) * self.batch_size, self.n_ranks)
-        return [int(self._order(place // n)[place % n]) for place in places]
+        first = step * self.batch_size
+        places = range(first + self.rank, first + self.batch_size, self.n_ranks)
+        orders = {epoch: self._order(epoch) for epoch in {place // n for place in places}}
+        return [int(orders[place // n][place % n]) for place in places]
 
     def _order(self, epoch: int) -> np.ndarray:
         return generator(self.seed, "epoch", epoch).permutation(len(self.mixtures))
@@ -89,7 +104,8 @@ class Batches(Dataset):
     def _queries(self, batch: list[Recipe], rng: np.random.Generator) -> list[str]:
         """Every caption that sounds in the batch, and some of their parents."""
         captions = sorted({event.caption for recipe in batch for event in recipe.labels})
-        parents = sorted({p for caption in captions for p in self.lexicon.parents[caption]})
+        parents = {p for caption in captions for p in self.lexicon.parents[caption]}
+        parents = sorted(parents - set(captions))  # a corpus may have one that is a caption too
         n_parents = min(self.n_parents, len(parents))
         return captions + [parents[i] for i in rng.choice(len(parents), n_parents, replace=False)]
 
@@ -127,8 +143,12 @@ class Batches(Dataset):
             groups.setdefault(self.bank.of(recordings[0][0], "family"), []).append(recordings)
         return list(groups.values())
 
-    def _render(self, batch: list[Recipe]) -> Float[Tensor, "clip sample"]:
-        return torch.from_numpy(np.stack([recipes.render(self.bank, recipe) for recipe in batch]))
+    def _render(self, batch: list[Recipe], clip_s: float | int) -> Float[Tensor, "clip sample"]:
+        # Filled, not stacked: there may be none, where an objective needs no pairs or no mixtures.
+        waveform = torch.zeros(len(batch), round(clip_s * self.bank.sample_rate))
+        for i, recipe in enumerate(batch):
+            waveform[i] = torch.from_numpy(recipes.render(self.bank, recipe))
+        return waveform
 
 
 def audible(bank: Bank, recipe: Recipe) -> set[str]:

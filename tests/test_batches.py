@@ -1,0 +1,242 @@
+import dataclasses
+import itertools
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sounds import FOREGROUNDS, RATE, VARIANTS, write_data
+
+from flamlib import bank, batches, mixing, recipes
+from flamlib.batches import Batches
+from flamlib.events import Event, active_frames
+from flamlib.lexicon import COLUMNS, Lexicon
+
+RULES = mixing.Rules(
+    clip_s=2.56,
+    n_events=[1, 3],
+    max_polyphony=2,
+    snr_db=[6, 30],
+    background_db=[-50, -40],
+    max_event_s=2.0,
+    split_share=0.2,
+    n_fragments=[2, 3],
+    repeat_share=0.2,
+    n_repeats=[2, 3],
+    short_event_s=0.2,
+    n_short_repeats=[2, 4],
+    between_s=[0.05, 0.3],
+    fade_s=0.01,
+    inactive_db=-70,
+    audible_db=None,
+    gap_s=0.2,
+    spike_s=0.04,
+)
+N_MIXTURES = 10
+PARENTS = {"tone": "something tonal", "siren": "something tonal", "click": "something short"}
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batches")
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
+    return bank.Bank.open(folder / "bank")
+
+
+@pytest.fixture(scope="module")
+def mixtures(sounds):
+    return [mixing.draw(sounds, RULES, seed=0, split="train", index=i) for i in range(N_MIXTURES)]
+
+
+def lexicon(parents=PARENTS):
+    captions = {caption: family for _, caption, family, *_ in FOREGROUNDS.values()}
+    rows = [
+        [caption, family, "train", f"{caption}|the sound of {caption}", parents.get(family, "")]
+        for caption, family in captions.items()
+    ]
+    return Lexicon(pd.DataFrame(rows, columns=COLUMNS))
+
+
+@pytest.fixture(scope="module")
+def steps(sounds, mixtures):
+    """Build batches of these settings, with changes."""
+    settings = {
+        "bank": sounds,
+        "lexicon": lexicon(),
+        "mixtures": mixtures,
+        "rules": RULES,
+        "seed": 7,
+        "n_steps": 20,
+        "batch_size": 4,
+        "n_pairs": 4,
+        "pair_s": 1.28,
+        "pair_background_share": 0.5,
+        "n_parents": 1,
+        "n_frames": 8,
+        "frame_s": 0.32,
+        "rank": 0,
+        "n_ranks": 1,
+    }
+    return lambda **changes: Batches(**settings | changes)
+
+
+def same(one, other):
+    return all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def caption_of(text):
+    return text.removeprefix("the sound of ")
+
+
+def test_a_step_is_the_same_whenever_and_wherever_it_is_taken(steps):
+    forwards, again = steps(), pickle.loads(pickle.dumps(steps()))
+    taken = [forwards[step] for step in range(6)]
+    for step in (5, 0, 3):
+        assert same(again[step], taken[step])
+    assert not same(taken[0], taken[1])
+    assert not same(steps(seed=8)[0], taken[0])
+
+
+def test_each_pass_sees_every_mixture_once_in_another_order(steps):
+    """Also where a step begins in one pass and ends in the next."""
+    rows = [row for step in range(5) for row in steps().rows(step)]
+    first, second = rows[:N_MIXTURES], rows[N_MIXTURES:]
+    assert sorted(first) == sorted(second) == [*range(N_MIXTURES)]
+    assert first != second
+
+
+@pytest.mark.parametrize("n_ranks", [2, 4])
+def test_processes_share_the_mixtures_of_a_step(steps, n_ranks):
+    ranks = [steps(rank=rank, n_ranks=n_ranks) for rank in range(n_ranks)]
+    for step in range(6):
+        shared = [rank.rows(step) for rank in ranks]
+        assert {len(rows) for rows in shared} == {4 // n_ranks}
+        assert sorted(itertools.chain(*shared)) == sorted(steps().rows(step))
+
+
+def test_processes_draw_different_pairs(steps):
+    one, other = (steps(rank=rank, n_ranks=2)[3] for rank in range(2))
+    assert len(one.pair_captions) == len(other.pair_captions) == 2
+    assert not torch.equal(one.pair_waveform, other.pair_waveform)
+
+
+def test_uneven_shares_are_refused(steps):
+    with pytest.raises(ValueError, match="batch_size 5 cannot be shared evenly by 2 processes"):
+        steps(batch_size=5, n_ranks=2)
+
+
+def test_mixtures_of_another_length_are_refused(steps):
+    with pytest.raises(ValueError, match=r"of 40960 samples, clips of 5.12 s have 81920"):
+        steps(rules=dataclasses.replace(RULES, clip_s=5.12))
+
+
+def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
+    batch = steps()[2]
+    assert batch.waveform.dtype == batch.pair_waveform.dtype == torch.float32
+    for waveform, row in zip(batch.waveform, steps().rows(2), strict=True):
+        assert torch.equal(waveform, torch.from_numpy(recipes.render(sounds, mixtures[row])))
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
+    """A caption is active where its events are, in the clips of this step and in their order."""
+    batch = steps(n_parents=0)[step]
+    captions = [caption_of(text) for text in batch.queries]
+    for i, row in enumerate(steps().rows(step)):
+        own = active_frames(mixtures[row].labels, captions, n_frames=8, frame_s=0.32)
+        np.testing.assert_array_equal(batch.active[i], own)
+    assert batch.known.shape == batch.active.shape[:2]
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_queries_are_what_sounds_in_the_step_and_some_parents(steps, mixtures, step):
+    batch = steps()[step]
+    sounding = {e.caption for row in steps().rows(step) for e in mixtures[row].labels}
+    queries = [caption_of(text) for text in batch.queries]
+    parents = {parent for c in sounding for parent in steps().lexicon.parents[c]}
+    assert set(queries) >= sounding
+    assert len(queries) == len(set(queries)) == len(sounding) + min(1, len(parents))
+    assert set(queries) - sounding <= parents
+    assert len(steps(n_parents=9)[step].queries) == len(sounding) + len(parents)
+
+
+def test_a_parent_that_is_a_caption_is_asked_once(steps):
+    """A corpus may hold both "a tone" and captions of which it is true."""
+    known = lexicon({"siren": "a tone", "bell": "a tone"})
+    for step in range(5):
+        queries = [caption_of(t) for t in steps(lexicon=known, n_parents=9)[step].queries]
+        assert len(queries) == len(set(queries))
+
+
+def test_words_are_the_querys_own_and_vary(steps):
+    texts = {text for step in range(6) for text in steps()[step].queries}
+    wordings = {text for texts in lexicon().wordings.values() for text in texts}
+    assert texts <= wordings
+    assert {text.startswith("the sound of") for text in texts} == {True, False}
+    pairs = {text for step in range(6) for text in steps()[step].pair_captions}
+    assert pairs <= wordings
+
+
+def test_no_caption_is_true_of_two_pairs(steps):
+    family_of = dict(zip(lexicon().table["caption"], lexicon().table["family"], strict=True))
+    for step in range(8):
+        families = [family_of[caption_of(text)] for text in steps()[step].pair_captions]
+        assert len(families) == len(set(families)) == 4
+
+
+def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
+    """Without backgrounds and repeats, what is heard is the recording up to its gain."""
+    train = sounds.sources.query("role == 'foreground' and split == 'train'")
+    drawn = steps(pair_background_share=0.0)
+    for step in range(3):
+        for recipe in drawn._pairs(step, bank.generator(step)):
+            assert recipe.background is None
+            [event] = recipe.events
+            assert event.clip_id in set(train["clip_id"])
+            assert event.caption == FOREGROUNDS[event.clip_id][1]
+
+
+def test_there_are_no_more_pairs_than_families(steps):
+    batch = steps(n_pairs=100)[0]
+    n_families = len(
+        {family for _, _, family, split, _ in FOREGROUNDS.values() if split == "train"}
+    )
+    assert len(batch.pair_captions) == len(batch.pair_waveform) == n_families
+
+
+def test_an_objective_may_do_without_pairs_or_without_mixtures(steps):
+    no_pairs = steps(n_pairs=0)[1]
+    assert no_pairs.pair_waveform.shape == (0, round(1.28 * RATE))
+    assert no_pairs.pair_captions == []
+    assert same(no_pairs[:1], steps()[1][:1])
+    no_mixtures = steps(batch_size=0)[1]
+    assert no_mixtures.waveform.shape == (0, round(2.56 * RATE))
+    assert no_mixtures.active.shape == (0, 0, 8)
+    assert len(no_mixtures.pair_captions) == 4
+
+
+def test_clips_without_any_event_ask_nothing(steps, mixtures):
+    empty = [m._replace(events=(), labels=()) for m in mixtures]
+    batch = steps(mixtures=empty)[0]
+    assert batch.queries == []
+    assert batch.active.shape == (4, 0, 8)
+
+
+def test_what_is_audible_in_a_background_is_not_known(steps, sounds, mixtures):
+    siren, tone = Event(0.0, 1.0, "a siren wails on"), Event(1.0, 2.0, "a tone")
+    behind = recipes.Background("sirens", 0, 0, 0.1, -45.0)
+    heard = mixtures[0]._replace(background=behind, labels=(siren, tone))
+    assert batches.audible(sounds, heard) == {"siren"}
+    assert batches.audible(sounds, heard._replace(background=None)) == set()
+    batch = steps(mixtures=[heard], n_parents=9)[0]
+    known = dict(zip(map(caption_of, batch.queries), batch.known[0].tolist(), strict=True))
+    assert known == {"a siren wails on": False, "a tone": True, "something tonal": False}
+
+
+def test_there_are_as_many_steps_as_asked_for(steps):
+    assert len(steps(n_steps=3)) == 3
