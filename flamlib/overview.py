@@ -1,4 +1,4 @@
-"""A corpus at a glance."""
+"""A corpus, and the mixtures made of it, at a glance."""
 
 import math
 import textwrap
@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 import seaborn
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -42,6 +43,36 @@ def corpus_overview(clips: pd.DataFrame) -> Figure:
     _counts(licences, _common(clips["licence"], 7), "licence")
     handles = [Patch(color=color, label=role) for role, color in ROLES.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    return figure
+
+
+@styled
+def mixtures_overview(
+    events: pd.DataFrame, labels: pd.DataFrame, polyphony: Float[np.ndarray, "captions_at_once"]
+) -> Figure:
+    """What is in mixtures: how much at once, how long, how loud, and which captions how often.
+
+    The tables and the shares are those of `contents`.
+    """
+    figure = Figure(figsize=(PAGE, 2.0), layout="constrained")
+    number, at_once, seconds, snr, often = figure.subplots(1, 5)
+    per_mixture = events.groupby("index").size().value_counts(normalize=True).sort_index()
+    number.bar(per_mixture.index, per_mixture, 0.8, color=BLUE)
+    number.set(title="events", xlabel="in a mixture", ylabel="share")
+    at_once.bar(range(len(polyphony)), polyphony, 0.8, color=BLUE)
+    at_once.set(title="captions at once", xlabel="share of time")
+    for axes in (number, at_once):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    look = dict(color=BLUE, element="step", linewidth=0.8, bins=25, stat="proportion")
+    seaborn.histplot(labels["duration_s"], ax=seconds, log_scale=True, **look)
+    seconds.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
+    seconds.set(title="an event lasts", xlabel="s", ylabel="")
+    seaborn.histplot(events["snr_db"], ax=snr, **look)
+    snr.set(title="over background", xlabel="dB", ylabel="")
+    counts = events["caption"].value_counts()
+    often.plot(range(1, len(counts) + 1), counts, color=BLUE, drawstyle="steps-mid")
+    often.set(title="caption sounds", xlabel="caption, by rank", ylim=(0, None))
+    often.set_ylabel("events")
     return figure
 
 

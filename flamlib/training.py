@@ -61,6 +61,7 @@ def fit(
     ema_decay: float,
     n_frozen: int,
     mixed_precision: str,
+    n_processes: int,
     n_workers: int,
     save_every: int,
     log_every: int,
@@ -82,13 +83,14 @@ def fit(
     they are. What is saved is the moving average of the weights (`ema_decay` a step).
 
     Raises FloatingPointError, with the step and its mixtures written to `resume`, when the loss is
-    not finite.
+    not finite, and RuntimeError unless `n_processes` take part (one forgotten launcher, and each
+    would train alone).
     """
     parameters = {k: v for k, v in locals().items() if k not in ("out", "resume", "curves")}
     # By content: a run must not go on where another corpus, or other mixtures, have left off.
     parameters |= {k: checksum(parameters[k]) for k in ("bank", "mixtures", "captions", "weights")}
     out, resume, curves = Path(out), Path(resume), Path(curves)
-    accelerator = _accelerator(mixed_precision)
+    accelerator = _accelerator(mixed_precision, n_processes)
     set_seed(seed)
 
     net = pretrained(Path(weights), **network)
@@ -187,13 +189,12 @@ def checksum(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _accelerator(mixed_precision: str) -> Accelerator:
+def _accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
     accelerator = Accelerator(mixed_precision=precision(mixed_precision))
-    n_processes = accelerator.num_processes
-    if n_processes != int(os.environ.get("WORLD_SIZE", 1)):
+    if accelerator.num_processes != n_processes:
         raise RuntimeError(
-            f"{os.environ['WORLD_SIZE']} processes were launched, but each would train alone: "
-            "set ACCELERATE_USE_CPU=true where there is no accelerator"
+            f"{n_processes} processes are to share the training, but {accelerator.num_processes} "
+            "take part: start it with notebook_launcher(fit, num_processes=n_processes)"
         )
     if accelerator.device.type == "cpu" and n_processes > 1:
         # Processes that fight for the cores are slower than one alone.
