@@ -55,8 +55,8 @@ def priors(
     figure = Figure(figsize=(COLUMN, 3.0), layout="constrained")
     axes = figure.subplots()
     axes.scatter(log_odds, bias, s=12, color=BLUE, alpha=0.6, linewidth=0)
-    both = np.concatenate([log_odds, bias, [-8.0, -4.0]])
-    low, high = both.min() - 0.3, both.max() + 0.3
+    both = np.concatenate([log_odds, bias])
+    low, high = (both.min() - 0.3, both.max() + 0.3) if len(both) else (-8, 0)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel="log-odds in these mixtures", ylabel="logit_bias, read from the caption")

@@ -60,7 +60,7 @@ def mixtures_overview(
     number.bar(per_mixture.index, per_mixture, 0.8, color=BLUE)
     number.set(title="events", xlabel="in a mixture", ylabel="share")
     at_once.bar(range(len(polyphony)), polyphony, 0.8, color=BLUE)
-    at_once.set(title="captions at once", xlabel="share of time")
+    at_once.set(title="captions at once", ylabel="share of the time")
     for axes in (number, at_once):
         axes.xaxis.get_major_locator().set_params(integer=True)
     look = dict(color=BLUE, element="step", linewidth=0.8, bins=25, stat="proportion")

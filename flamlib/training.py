@@ -52,6 +52,8 @@ def fit(
     pair_s: float,
     pair_background_share: float,
     n_parents: int,
+    wording_share: float,
+    caption_noise: float,
     lr_audio: float,
     lr_caption: float,
     lr_heads: float,
@@ -103,6 +105,11 @@ def fit(
     peaks = [group["lr"] for group in optimizer.param_groups]
 
     sources = Bank.open(bank)
+    if sources.sample_rate != net.sample_rate:
+        raise ValueError(
+            f"{bank} holds audio of {sources.sample_rate} Hz, but the audio tower hears "
+            f"{net.sample_rate} Hz: build the bank again at that rate"
+        )
     lexicon = Lexicon.read(captions)
     batches = Batches(
         bank=sources,
@@ -116,6 +123,7 @@ def fit(
         pair_s=pair_s,
         pair_background_share=pair_background_share,
         n_parents=n_parents,
+        wording_share=wording_share,
         n_frames=net.audio.n_frames(round(clip_s * sources.sample_rate)),
         frame_s=net.frame_s,
         rank=accelerator.process_index,
@@ -129,7 +137,7 @@ def fit(
     steps = DataLoader(
         Subset(batches, range(first, n_steps)), batch_size=None, num_workers=n_workers
     )
-    features = CaptionFeatures(net, lexicon, accelerator.device)
+    features = CaptionFeatures(net, lexicon, accelerator.device, noise=caption_noise)
     lead = accelerator.is_main_process
     live = Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) if lead else None
     for row in history if lead else ():
@@ -237,8 +245,7 @@ def pretrained(weights: Path, **network: Any) -> FLAM:
     net.caption.load_weights(folder / "model.safetensors")
     audio = weights / network["audio"]["tower"] / "model.safetensors"
     if audio.exists():
-        state = load_file(audio)
-        net.audio.load_state_dict({k: v for k, v in state.items() if k.startswith("layers.")})
+        net.audio.load_weights(audio)
     return net
 
 
@@ -256,13 +263,17 @@ def freeze(net: FLAM, *, n_frozen: int, lr_caption: float, objective: Mapping[st
 
 
 def parameter_groups(net: FLAM, *, audio: float, caption: float, heads: float) -> list[dict]:
-    """The learning parameters of each tower and of the heads, with their peak learning rates."""
+    """The learning parameters of each tower and of the heads, with their peak learning rates.
+
+    What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
+    """
     rates = {"audio": audio, "caption": caption}
     groups: dict[str, list] = {"audio": [], "caption": [], "heads": []}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             tower = name.split(".")[0]
-            groups[tower if tower in rates else "heads"].append(parameter)
+            old = tower in rates and not name.startswith("audio.local.")
+            groups[tower if old else "heads"].append(parameter)
     return [
         {"params": members, "lr": rates.get(name, heads)}
         for name, members in groups.items()
@@ -274,10 +285,13 @@ class CaptionFeatures:
     """Texts -> what the model's caption tower makes of them.
 
     A frozen tower reads every wording of the corpus once; a learning one reads each text anew, in
-    the model's own forward pass.
+    the model's own forward pass. `noise` blurs a frozen tower's features by that share of their
+    spread: a few hundred captions are points in a space in which the model must answer everywhere.
     """
 
-    def __init__(self, net: FLAM, lexicon: Lexicon, device: torch.device) -> None:
+    def __init__(
+        self, net: FLAM, lexicon: Lexicon, device: torch.device, *, noise: float
+    ) -> None:
         self.learns = any(p.requires_grad for p in net.caption.parameters())
         self.tokenize, self.device = net.caption.tokenize, device
         if not self.learns:
@@ -285,11 +299,13 @@ class CaptionFeatures:
             texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
             self.row = {text: i for i, text in enumerate(texts)}
             self.features = net.caption.embed(texts).to(device)
+            self.noise = noise * self.features.std()
 
     def __call__(self, texts: list[str]) -> Tensor | dict[str, Tensor]:
         if self.learns:
             return {name: tokens.to(self.device) for name, tokens in self.tokenize(texts).items()}
-        return self.features[[self.row[text] for text in texts]]
+        features = self.features[[self.row[text] for text in texts]]
+        return features + self.noise * torch.randn_like(features)
 
 
 def objective_terms(

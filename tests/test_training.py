@@ -253,6 +253,12 @@ def test_a_process_that_would_train_alone_is_refused(fit):
         fit(n_processes=2)
 
 
+def test_audio_at_a_rate_that_the_tower_does_not_hear_is_refused(fit, monkeypatch):
+    monkeypatch.setattr(tiny.Ear, "sample_rate", 48000)
+    with pytest.raises(ValueError, match="audio of 16000 Hz, but the audio tower hears 48000 Hz"):
+        fit()
+
+
 def fit_and_keep(corpus, folder):
     """In a process of its own: train, and save what this process ended with."""
     kept, pretrained = [], training.pretrained
