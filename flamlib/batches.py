@@ -48,6 +48,7 @@ class Batches(Dataset):
     pair_s: float
     pair_background_share: float
     n_parents: int
+    wording_share: float
     n_frames: int
     frame_s: float
     rank: int
@@ -110,8 +111,13 @@ class Batches(Dataset):
         return captions + [parents[i] for i in rng.choice(len(parents), n_parents, replace=False)]
 
     def _word(self, queries: list[str], rng: np.random.Generator) -> list[str]:
-        wordings = (self.lexicon.wordings[query] for query in queries)
-        return [texts[int(rng.integers(len(texts)))] for texts in wordings]
+        """The query itself, or as often as `wording_share` says any of its wordings."""
+
+        def word(query: str) -> str:
+            texts = self.lexicon.wordings[query]
+            return texts[int(rng.integers(len(texts)))] if rng.random() < self.wording_share else query
+
+        return [word(query) for query in queries]
 
     def _pairs(self, step: int, rng: np.random.Generator) -> list[Recipe]:
         """Single recordings of as many different families: no caption is true of two of them."""
