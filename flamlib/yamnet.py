@@ -62,7 +62,6 @@ def mel_matrix() -> Float[Tensor, "bin mel"]:
     rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     weights = torch.minimum(rise, fall).clamp(min=0)
-    weights[0] = 0  # the constant component carries no sound
     return weights.float()
 
 
