@@ -7,7 +7,7 @@ frame speaks for a caption; it is no probability until `evaluation.calibrated` h
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from flamlib.model import FLAM, Audio, Captions
 from flamlib.yamnet import YAMNet
 
 
+@runtime_checkable
 class Listener(Protocol):
     """What evaluation asks of a model. `FLAM` is one."""
 

@@ -20,6 +20,7 @@ from flamlib.model import FLAM, Method
 
 PIECE_FRAMES = 30 * 32  # five minutes, and a whole number of the windows of a tower that has such
 
+Read = Callable[[float, float], Float[np.ndarray, "sample"]]
 Recording = str | Path | tuple[Float[np.ndarray, "sample"], int]
 
 
@@ -77,17 +78,17 @@ def score(
     captions = list(captions)
     if len(set(captions)) != len(captions):
         raise ValueError(f"a caption is given twice: {captions}")
-    duration_s, read = _open(recording, model.sample_rate)
+    duration_s, sample_rate, read = _open(recording)
+    n_frames = max(1, math.ceil(duration_s / model.frame_s - 1e-6))
     context, pieces = model.audio.context_frames, []
-    n_frames = math.ceil(duration_s / model.frame_s - 1e-6)
     for first in tqdm(range(0, n_frames, PIECE_FRAMES), "listen", disable=not progress):
         begin, end = max(0, first - context), first + PIECE_FRAMES + context
         waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))
-        [said] = model.score(waveform, model.sample_rate, captions, method).numpy(force=True)
+        [said] = model.score(waveform, sample_rate, captions, method).numpy(force=True)
         pieces.append(said[:, first - begin :][:, :PIECE_FRAMES])
-    by_caption = detection.median_filter(np.concatenate(pieces, axis=1), median_frames)
+    by_caption = np.concatenate(pieces, axis=1)[:, :n_frames]
     edges = np.minimum(np.arange(by_caption.shape[1] + 1) * model.frame_s, duration_s)
-    return Scores(by_caption.T, edges, captions)
+    return Scores(detection.median_filter(by_caption, median_frames).T, edges, captions)
 
 
 def events(
@@ -104,24 +105,25 @@ def events(
     )
 
 
-def _open(
-    recording: Recording, sample_rate: int
-) -> tuple[float, Callable[[float, float], Float[np.ndarray, "sample"]]]:
-    """Duration, and a function that gives the samples from one second to another, mono."""
+def _open(recording: Recording) -> tuple[float, int, Read]:
+    """Duration, sample rate, and a function that gives the samples between two times."""
     if isinstance(recording, tuple):
-        waveform, native_rate = recording
+        waveform, sample_rate = recording
         if waveform.ndim != 1 or not len(waveform):
             raise ValueError(f"a recording is mono samples, at least one; this is {waveform.shape}")
-        waveform = audio.resample(waveform, native_rate, sample_rate)
-        return len(waveform) / sample_rate, lambda start_s, stop_s: waveform[
-            round(start_s * sample_rate) : round(stop_s * sample_rate)
-        ]
-
-    def read(start_s: float, stop_s: float) -> Float[np.ndarray, "sample"]:
-        return audio.read(recording, sample_rate=sample_rate, start_s=start_s, stop_s=stop_s)[0]
-
+        return (
+            len(waveform) / sample_rate,
+            sample_rate,
+            lambda start_s, stop_s: waveform[
+                round(start_s * sample_rate) : round(stop_s * sample_rate)
+            ],
+        )
     try:
         about = soundfile.info(recording)
     except (soundfile.SoundFileError, OSError) as error:
         raise audio.Unreadable(recording, str(error)) from error
-    return about.frames / about.samplerate, read
+    return (
+        about.frames / about.samplerate,
+        about.samplerate,
+        lambda start_s, stop_s: audio.read(recording, start_s=start_s, stop_s=stop_s)[0],
+    )

@@ -121,7 +121,8 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel="log-odds in the mixtures", ylabel="logit_bias, read from the caption")
-    axes.legend(loc="upper left")
+    if len(table):
+        axes.legend(loc="upper left")
     return figure
 
 

@@ -161,7 +161,8 @@ def calibrated(hearing: Hearing, reference: Hearing, part: Part) -> Hearing:
     evidence = part.by_frame(reference.logits)[known].astype(np.float64)
     active = part.active_by_frame[known]
     spread = evidence.std() or 1.0
-    fit = LogisticRegression(C=np.inf).fit((evidence / spread)[:, None], active)
+    # C is weak, but keeps the multiplier finite where evidence and truth agree everywhere.
+    fit = LogisticRegression(C=1.0).fit((evidence / spread)[:, None], active)
     # A negative multiplier would turn the order round. A tiny one keeps it and says nothing.
     scale = max(float(fit.coef_[0, 0]) / spread, 1e-6)
     shift = float(fit.intercept_[0])

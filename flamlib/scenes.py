@@ -156,5 +156,5 @@ def _spectrogram(axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate:
     axes.spines[:].set_visible(False)
 
 
-def _mel(hz: float) -> float:
+def _mel(hz: float | int) -> float:
     return 2595 * math.log10(1 + hz / 700)

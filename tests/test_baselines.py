@@ -1,0 +1,84 @@
+import pytest
+import torch
+from heldouts import CLASSES, write_model, write_weights
+from sounds import RATE, noise
+
+from flamlib import losses
+from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
+from flamlib.model import FLAM
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("baselines")
+    write_model(folder / "flam_global")
+    write_weights(folder / "weights")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def waveform():
+    return torch.from_numpy(noise(1.28)).float()[None]
+
+
+def evidence(model, waveform, captions):
+    heard, asked = model.embed_audio(waveform, RATE), model.embed_captions(captions)
+    return losses.frame_logits(heard.frame_emb, *asked)
+
+
+def test_flam_global_hears_the_cosine(folder, waveform):
+    model = FLAM.from_pretrained(folder / "flam_global")
+    captions = ["a dog barks", "rain falls"]
+    heard, asked = model.embed_audio(waveform, RATE), model.embed_captions(captions)
+    cosine = heard.frame_emb @ asked.caption_emb.T
+    said = evidence(FLAMGlobal(model), waveform, captions)
+    assert torch.allclose(said, cosine.transpose(1, 2), atol=1e-6)
+
+
+def test_labels_are_weighted_by_how_much_their_names_resemble_the_caption(folder, waveform):
+    """The definition, one caption and one class at a time."""
+    model = LabelMatching.pretrained(folder / "weights", temperature=0.5)
+    captions = ["a dog barks", "rain", "a bell rings"]
+    said = evidence(model, waveform, captions)
+    features = model.tower(model.tower.log_mel(waveform))[0, : said.shape[2]]
+    unit = torch.nn.functional.normalize
+    for j, caption in enumerate(captions):
+        text = unit(model.caption_tower.embed([caption])[0], dim=0)
+        names = [unit(model.caption_tower.embed([n.lower()])[0], dim=0) for n in CLASSES]
+        likeness = [float((text @ name / 0.5).exp()) for name in names]
+        expected = sum(
+            share / sum(likeness) * (features @ weight + bias)
+            for share, weight, bias in zip(likeness, model.weight, model.bias, strict=True)
+        )
+        assert torch.allclose(said[0, j], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_name_of_a_class_is_that_class(folder, waveform):
+    """Where nothing resembles a caption as much as its own name, at a low temperature."""
+    model = LabelMatching.pretrained(folder / "weights", temperature=1e-4)
+    logits = model.embed_audio(waveform, RATE).frame_emb
+    said = evidence(model, waveform, ["rain", "bell"])
+    expected = logits[..., [CLASSES.index("Rain"), CLASSES.index("Bell")]]
+    assert torch.allclose(said, expected.transpose(1, 2), atol=1e-4)
+
+
+def test_a_clip_is_the_mean_of_its_frames(folder, waveform):
+    heard = LabelMatching.pretrained(folder / "weights", temperature=1.0).embed_audio(
+        waveform, RATE
+    )
+    assert heard.frame_emb.shape == (1, 4, len(CLASSES))
+    assert torch.allclose(heard.clip_emb, heard.frame_emb.mean(dim=1))
+
+
+def test_audio_at_another_rate_is_refused(folder, waveform):
+    model = LabelMatching.pretrained(folder / "weights", temperature=1.0)
+    with pytest.raises(ValueError, match="44100 Hz, but the tower hears 16000 Hz"):
+        model.embed_audio(waveform, 44100)
+
+
+def test_all_of_them_are_asked_in_the_same_way(folder):
+    model = FLAM.from_pretrained(folder / "flam_global")
+    others = FLAMGlobal(model), LabelMatching.pretrained(folder / "weights", temperature=1.0)
+    for listener in (model, *others):
+        assert isinstance(listener, Listener)
+        assert (listener.sample_rate, listener.frame_s) == (model.sample_rate, model.frame_s)

@@ -1,0 +1,198 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from heldouts import read_part, write_artifacts
+from scipy.special import expit
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from flamlib import evaluation, project
+from flamlib.heldout import Hearing
+from flamlib.model import Audio, Captions
+
+SETTINGS = {
+    "seed": 0,
+    "n_clips": 8,
+    "batch_size": 3,
+    "label_temperature": 0.1,
+    "median_frames": 1,
+    "n_thresholds": 19,
+    "n_bins": 10,
+    "n_resamples": 20,
+}
+JUDGE = {name: SETTINGS[name] for name in ("median_frames", "n_thresholds", "n_bins")}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_artifacts(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def part(folder):
+    return read_part(folder)[0]
+
+
+def hearing(logits, bias=-3.0):
+    return Hearing(logits.astype(np.float32), np.full(logits.shape[1], bias, np.float32))
+
+
+def noise_hearing(part, seed=0, skill=2.0):
+    noise = np.random.default_rng(seed).normal(0, 1, part.active.shape)
+    return hearing(skill * part.active + noise - 3)
+
+
+def evaluate(folder, **changes):
+    made = folder / "artifacts"
+    return evaluation.evaluate(
+        bank=made / "bank",
+        mixtures=made / "mixtures",
+        captions=folder / "data/captions.tsv",
+        weights=made / "weights",
+        flam=made / "checkpoints/flam",
+        flam_global=made / "checkpoints/flam_global",
+        scores=made / "scores",
+        progress=False,
+        **SETTINGS | changes,
+    )
+
+
+def test_a_model_that_knows_the_truth(part):
+    judged = evaluation.judge(part, hearing(20.0 * part.active - 10), **JUDGE)
+    for name in ("auroc_macro", "auroc_pooled", "map", "f1_best"):
+        assert judged[name] == 1
+    assert judged["brier"] < 1e-6
+    assert judged["ece"] < 1e-4
+    assert judged["psds2"] > 0.9
+    assert judged["n_clips"] == len(part.mixtures)
+    assert judged["n_unknown"] == (~part.known).sum() > 0
+
+
+def test_a_model_that_says_nothing(part):
+    """It ranks nothing, and its precision and its Brier score are those of the share it claims."""
+    share = part.active_by_frame[part.known_by_frame].mean()
+    bias = math.log(share / (1 - share))
+    judged = evaluation.judge(part, hearing(np.full(part.active.shape, bias), bias), **JUDGE)
+    assert judged["auroc_macro"] == judged["auroc_pooled"] == 0.5
+    assert judged["map"] == pytest.approx(np.nanmean(part.active_share))
+    assert judged["ece"] == pytest.approx(0, abs=1e-6)
+    assert judged["brier"] == pytest.approx(share * (1 - share), abs=1e-6)
+
+
+def test_the_numbers_are_those_of_scikit_learn(part):
+    heard = noise_hearing(part)
+    judged = evaluation.judge(part, heard, **JUDGE)
+    aurocs, precisions = [], []
+    for j in range(len(part.captions)):
+        known = part.known[:, j]
+        truth, score = part.active[known, j].ravel(), heard.logits[known, j].ravel()
+        aurocs.append(roc_auc_score(truth, score))
+        precisions.append(average_precision_score(truth, score))
+    assert judged["auroc_macro"] == pytest.approx(np.mean(aurocs))
+    assert judged["map"] == pytest.approx(np.mean(precisions))
+    known = np.broadcast_to(part.known[:, :, None], part.active.shape)
+    prob = expit(heard.logits.astype(np.float64))
+    assert judged["brier"] == pytest.approx(np.mean((prob - part.active)[known] ** 2))
+
+
+def test_what_is_said_of_an_unknown_pair_changes_nothing(part):
+    heard = noise_hearing(part)
+    poisoned = heard._replace(logits=np.where(part.known[:, :, None], heard.logits, 30))
+    expected = evaluation.judge(part, heard, **JUDGE)
+    assert evaluation.judge(part, poisoned, **JUDGE) == expected
+
+
+def test_the_intervals_hold_what_they_are_of(part):
+    models = {
+        "flam": noise_hearing(part),
+        "flam_global": noise_hearing(part, seed=1, skill=0.2),
+    }
+    bounds = evaluation.bounded(part, models, n_resamples=200, seed=0)
+    values = {name: evaluation.judge(part, heard, **JUDGE) for name, heard in models.items()}
+    for key in ("auroc_macro", "auroc_pooled"):
+        for name in models:
+            value = values[name][key]
+            assert bounds[name][f"{key}_low"] < value < bounds[name][f"{key}_high"]
+        difference = bounds["difference"]
+        expected = values["flam"][key] - values["flam_global"][key]
+        assert difference[key] == pytest.approx(expected)
+        assert 0 < difference[f"{key}_low"] < difference[key] < difference[f"{key}_high"]
+
+
+def test_a_model_does_not_differ_from_itself(part):
+    models = dict.fromkeys(["flam", "flam_global"], noise_hearing(part))
+    bounds = evaluation.bounded(part, models, n_resamples=10, seed=0)
+    assert set(bounds["difference"].values()) == {0.0}
+
+
+class KnowsItAll:
+    """Knows every held-out recording again, and reads which captions are true of it."""
+
+    sample_rate, frame_s = 16000, 0.32
+
+    def __init__(self, bank, lexicon):
+        rows = bank.sources.index[bank.sources["split"].isin(evaluation.PARTS)]
+        rows = [row for row in rows if bank.of(row, "role") == "foreground"]
+        self.captions = [bank.of(row, "caption") for row in rows]
+        self.sounds = [bank[row].tobytes() for row in rows]
+        self.parents = lexicon.parents
+
+    def embed_audio(self, waveform, sample_rate):
+        which = torch.zeros(1, len(self.sounds))
+        which[0, self.sounds.index(waveform.numpy().tobytes())] = 1
+        return Audio(which[:, None], which)
+
+    def embed_captions(self, captions):
+        true = [
+            [float(c == own or c in self.parents[own]) for own in self.captions] for c in captions
+        ]  # in the order of `sounds`
+        return Captions(torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions)))
+
+
+def test_who_knows_every_recording_finds_it(folder):
+    _, bank, lexicon = read_part(folder)
+    found = evaluation.retrieval(KnowsItAll(bank, lexicon), bank, lexicon, clip_s=10.0)
+    for way in ("t2a", "a2t"):
+        assert found[f"{way}_r1"] == found[f"{way}_map10"] == found[f"{way}_median_rank"] == 1
+    assert found["n_clips"] == found["n_captions"] == 6
+
+
+def test_every_caption_has_its_row(folder, part):
+    lexicon = read_part(folder)[2]
+    models = {"flam": noise_hearing(part), "flam_global": noise_hearing(part, seed=1)}
+    table = evaluation.caption_table(part, models, lexicon).set_index("caption")
+    assert list(table.index) == part.captions
+    for j, (caption, row) in enumerate(table.iterrows()):
+        known = part.known[:, j]
+        truth = part.active[known, j]
+        assert row["n_clips"] == truth.any(axis=1).sum()
+        assert expit(row["log_odds"]) == pytest.approx(truth.mean())
+        assert row["logit_bias"] == -3
+        for name, heard in models.items():
+            score = heard.logits[known, j].ravel()
+            assert row[f"auroc_{name}"] == pytest.approx(roc_auc_score(truth.ravel(), score))
+        assert caption in ("a tone", *lexicon.captions)
+    # A tone is heard when a bell rings, so the caption belongs to both families.
+    assert table.loc["a tone", "family"] == "bell|tone"
+
+
+def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
+    found = evaluate(folder)
+    models = {"flam", "flam_global", "label_matching"}
+    assert set(found.metrics) == models | {"difference"}
+    for name in models:
+        assert set(found.metrics[name]) == {"seen_captions", "unseen_captions", "retrieval"}
+    for part in evaluation.PARTS:
+        assert found.parts[part].name == part
+        assert set(found.hearings[part]) == models
+        assert found.metrics["flam"][part]["n_clips"] == SETTINGS["n_clips"]
+        difference = found.metrics["flam"][part]["auroc_macro"]
+        difference -= found.metrics["flam_global"][part]["auroc_macro"]
+        assert found.metrics["difference"][part]["auroc_macro"] == pytest.approx(difference)
+    assert set(found.captions["part"]) == set(evaluation.PARTS)
+    assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
+
+    project.write_metrics(tmp_path / "report.json", found.metrics)
+    project.write_metrics(tmp_path / "again.json", evaluate(folder).metrics)
+    assert (tmp_path / "report.json").read_text() == (tmp_path / "again.json").read_text()
