@@ -18,3 +18,12 @@ knows neither model nor file; recordings, audio towers and weights as the experi
 mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures; the
 training loop, and what it was good for; the same from a shell.
 """
+
+
+def __getattr__(name: str):
+    """`flamlib.FLAM`, fetched on first use: it brings torch and transformers, seconds of import."""
+    if name == "FLAM":
+        from flamlib.model import FLAM
+
+        return FLAM
+    raise AttributeError(f"module 'flamlib' has no attribute {name!r}")

@@ -1,6 +1,8 @@
 """The import ladder: a module of flamlib imports only from those above it."""
 
 import ast
+import subprocess
+import sys
 import re
 from pathlib import Path
 
@@ -42,8 +44,11 @@ def test_imports_only_go_down():
             assert imports(path) <= set(ORDER[:i]), f"{module} imports from below"
 
 
-def test_the_package_itself_imports_nothing():
-    assert imports(FLAMLIB / "__init__.py") == set()
+def test_the_package_offers_the_model_and_imports_it_on_demand():
+    assert imports(FLAMLIB / "__init__.py") == {"model"}
+    loaded = "import sys, flamlib; assert 'torch' not in sys.modules; print(flamlib.FLAM.__name__)"
+    run = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert run.stdout == "FLAM\n"
 
 
 def test_every_module_has_its_tests():
