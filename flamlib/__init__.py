@@ -15,8 +15,8 @@ this list, which `tests/test_layers.py` reads:
 
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
 knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
-mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures; the
-training loop, and what it was good for; the same from a shell.
+mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures;
+the training loop, and what it was good for; the same from a shell.
 """
 
 

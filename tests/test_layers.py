@@ -1,9 +1,9 @@
 """The import ladder: a module of flamlib imports only from those above it."""
 
 import ast
+import re
 import subprocess
 import sys
-import re
 from pathlib import Path
 
 import flamlib
