@@ -37,6 +37,8 @@ SETTINGS = {
     "pair_s": 1.28,
     "pair_background_share": 0.5,
     "n_parents": 1,
+    "wording_share": 0.5,
+    "caption_noise": 0.1,
     "lr_audio": 1e-3,
     "lr_caption": 1e-3,
     "lr_heads": 1e-3,

@@ -1,5 +1,6 @@
 """A corpus of tones and two towers that are quick to train, in the layout of the real ones."""
 
+import json
 import string
 
 import numpy as np
@@ -10,7 +11,7 @@ from sounds import RATE, noise, tone, write_table
 from torch import nn
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from flamlib import bank, mixing, recipes, yamnet
+from flamlib import bank, mixing, packages, recipes, weights, yamnet
 
 CLIP_S = 2.56
 RULES = {
@@ -114,3 +115,59 @@ def write_corpus(folder):
 
 def write_clip(data, name, samples):
     soundfile.write(data / f"audio/{name}.flac", np.asarray(samples), RATE)
+
+
+SEEN = ("red", "blue", "green", "brown", "white", "grey", "pink", "gold", "violet")
+UNSEEN = ("black", "silver", "orange")
+
+
+def write_own_sounds(folder):
+    """A folder for `own_sounds.add`: tones of many colours in every split, on noise."""
+    folder.mkdir()
+    rows = []
+
+    def add(name, samples, *columns):
+        soundfile.write(folder / f"{name}.wav", np.asarray(samples), RATE)
+        rows.append([f"{name}.wav", *columns])
+
+    for i, color in enumerate((*SEEN, *UNSEEN)):
+        caption, hz = f"a {color} tone sounds", 200 * 1.3**i
+        splits = ["train"] * 3 + ["valid", "seen_captions"] * (i < 4)
+        for j, split in enumerate(splits if color in SEEN else ["unseen_captions"] * 2):
+            add(
+                f"{color}-{j}",
+                tone(hz * (1 + 0.02 * j), 0.4 + 0.2 * j),
+                caption,
+                "foreground",
+                split,
+            )
+    for i, split in enumerate(("train", "train", "valid", "heldout")):
+        add(f"noise-{i}", noise(8.0, seed=i), "noise", "background", split)
+    write_table(folder / "sounds.tsv", ["path", "caption", "role", "split"], rows)
+
+
+def write_weights(folder, catalogue):
+    """What `weights.build` would find complete: a YAMNet that learnt nothing, and the reader."""
+    towers = weights.read_members(catalogue / "weights.tsv")
+    known = {p.name: p for p in packages.read_packages(catalogue / "packages.tsv")}
+    for tower, members in towers.items():
+        (folder / tower).mkdir(parents=True)
+        if tower == "yamnet":
+            write_yamnet(folder / tower)
+        else:
+            write_reader(folder / tower)
+        files = {path.name: packages.sha256(path) for path in (folder / tower).iterdir()}
+        about = {"origin": weights._origin(members, known), "files": files}
+        (folder / tower / weights.PROVENANCE).write_text(json.dumps(about))
+
+
+def write_yamnet(folder):
+    torch.manual_seed(0)
+    tensors = yamnet.YAMNet().state_dict() | {
+        "classifier.weight": torch.randn(yamnet.N_CLASSES, yamnet.WIDTH),
+        "classifier.bias": torch.zeros(yamnet.N_CLASSES),
+    }
+    wanted = {k: v for k, v in tensors.items() if k.startswith(("layers.", "classifier."))}
+    save_file({k: v.contiguous() for k, v in wanted.items()}, folder / "model.safetensors")
+    names = [f"sound {i}" for i in range(yamnet.N_CLASSES)]
+    (folder / "classes.txt").write_text("\n".join(names) + "\n")
