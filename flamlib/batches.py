@@ -114,8 +114,10 @@ class Batches(Dataset):
         """The query itself, or as often as `wording_share` says any of its wordings."""
 
         def word(query: str) -> str:
+            if rng.random() >= self.wording_share:
+                return query
             texts = self.lexicon.wordings[query]
-            return texts[int(rng.integers(len(texts)))] if rng.random() < self.wording_share else query
+            return texts[int(rng.integers(len(texts)))]
 
         return [word(query) for query in queries]
 

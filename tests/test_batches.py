@@ -74,6 +74,7 @@ def steps(sounds, mixtures):
         "pair_s": 1.28,
         "pair_background_share": 0.5,
         "n_parents": 1,
+        "wording_share": 0.5,
         "n_frames": 8,
         "frame_s": 0.32,
         "rank": 0,
@@ -173,13 +174,20 @@ def test_a_parent_that_is_a_caption_is_asked_once(steps):
         assert len(queries) == len(set(queries))
 
 
-def test_words_are_the_querys_own_and_vary(steps):
-    texts = {text for step in range(6) for text in steps()[step].queries}
+def test_words_are_the_querys_own(steps):
     wordings = {text for texts in lexicon().wordings.values() for text in texts}
-    assert texts <= wordings
-    assert {text.startswith("the sound of") for text in texts} == {True, False}
-    pairs = {text for step in range(6) for text in steps()[step].pair_captions}
-    assert pairs <= wordings
+    for step in range(6):
+        batch = steps()[step]
+        assert {*batch.queries, *batch.pair_captions} <= wordings
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_as_many_queries_are_worded_otherwise_as_is_asked(steps, share):
+    """Of two wordings one is the query itself, so that half of those that are drawn stay."""
+    drawn = steps(wording_share=share, n_parents=0)
+    texts = [t for step in range(20) for t in (*drawn[step].queries, *drawn[step].pair_captions)]
+    others = sum(caption_of(text) != text for text in texts)
+    assert others / len(texts) == pytest.approx(share / 2, abs=0.1 if share else 0)
 
 
 def test_no_caption_is_true_of_two_pairs(steps):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from flamlib import yamnet
@@ -26,6 +27,21 @@ def tower():
             if isinstance(layer, nn.Conv2d):
                 layer.weight.uniform_(0.5, 1).div_(layer.weight.sum(dim=(1, 2, 3), keepdim=True))
                 layer.bias.zero_()
+    return tower
+
+
+@pytest.fixture(scope="module")
+def local():
+    """A tower of which only the local branch says anything."""
+    torch.manual_seed(0)
+    tower = YAMNet().eval()
+    with torch.no_grad():
+        tower.layers[-2].weight.zero_()
+        tower.layers[-2].bias.zero_()
+        tower.local[-1].weight.normal_()
+        for layer in tower.layers[:-2]:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
     return tower
 
 
@@ -212,7 +228,7 @@ def unfolded(checkpoint, log_mel):
     return x.mean(dim=(2, 3)) @ checkpoint["classifier.kernel"] + checkpoint["classifier.bias"]
 
 
-def test_folding_changes_nothing():
+def test_folding_changes_nothing(tmp_path):
     """A patch of 96 hops, as YAMNet is published; ours sees the same hops after its shift."""
     g = torch.Generator().manual_seed(0)
     checkpoint, n_in = {}, 1
@@ -231,8 +247,9 @@ def test_folding_changes_nothing():
     checkpoint["classifier.bias"] = torch.randn(521, generator=g)
 
     state = yamnet.fold(checkpoint)
+    save_file(state, tmp_path / "model.safetensors")
     tower = YAMNet()
-    tower.load_state_dict({k: v for k, v in state.items() if k.startswith("layers.")})
+    tower.load_weights(tmp_path / "model.safetensors")
     log_mel = torch.rand(2, 96, N_MELS, generator=g)
     with torch.no_grad():
         frames = tower.layers(log_mel[:, None]).mean(dim=3)
@@ -240,6 +257,33 @@ def test_folding_changes_nothing():
         expected = unfolded(checkpoint, log_mel)
     assert expected.std() > 1
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_at_first_the_local_branch_adds_nothing(tower):
+    log_mel = tower.log_mel(noise(1, 5 * FRAME_SAMPLES))
+    shifted = F.pad(log_mel, (0, 0, 16, 0), value=math.log(LOG_OFFSET))
+    with torch.no_grad():
+        as_trained = tower.layers(shifted[:, None]).mean(dim=3).transpose(1, 2)
+        torch.testing.assert_close(tower(log_mel), as_trained)
+
+
+def test_the_local_branch_hears_its_frame_and_its_edges(local):
+    """Half a second, centred on the frame: 59 hops around its beginning, middle and end."""
+    heard = gradient(local, 6).nonzero().flatten()
+    begin, end = 6 * HOPS_PER_FRAME, 7 * HOPS_PER_FRAME
+    assert begin - 30 <= heard.min() < begin
+    assert end < heard.max() + 1 <= end + 30
+    assert heard.min() + heard.max() == pytest.approx(begin + end - 1, abs=1)
+
+
+@pytest.mark.parametrize("frame", [1, 6, 12])
+def test_the_local_branch_has_an_own_part_of_every_frame(local, frame):
+    log_mel = torch.zeros(1, N_FRAMES * HOPS_PER_FRAME, N_MELS)
+    changed = log_mel.clone()
+    changed[0, frame * HOPS_PER_FRAME : (frame + 1) * HOPS_PER_FRAME] = torch.rand(32, N_MELS)
+    with torch.no_grad():
+        change = (local(changed) - local(log_mel))[0].norm(dim=1)
+    assert change.argmax() == frame
 
 
 def test_every_weight_learns():
