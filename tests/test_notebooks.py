@@ -31,6 +31,7 @@ SMALLER = {
         "network": {"dim": 16},
         "train": {"n_steps": 2, "batch_size": 2, "n_pairs": 2, "pair_s": 2.56},
     },
+    "04_evaluate": {"evaluate": {"n_clips": 4, "n_thresholds": 9, "n_resamples": 3}},
 }
 
 
