@@ -55,8 +55,9 @@ test: setup ## the test suite, on two cores (ARGS for pytest)
 lab: setup ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
 
-bench: setup ## how long the parts take on this machine
-	$(BIN)/python scripts/bench.py
+bench: setup ## ours against others on this machine, as ratios (ARGS=--quick)
+	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; \
+		$(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
 format: setup ## format the code, strip the notebooks
 	$(BIN)/pre-commit run --all-files || $(BIN)/pre-commit run --all-files
