@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from flamlib import audio, detection
 from flamlib.detection import Detection
+from flamlib.events import Event, read_events
 from flamlib.model import FLAM, Method
 
 PIECE_FRAMES = 30 * 32  # five minutes, and a whole number of the windows of a tower that has such
@@ -30,6 +31,29 @@ class Scores(NamedTuple):
     scores: Float[np.ndarray, "frame caption"]
     frame_edges: Float[np.ndarray, "edge"]
     captions: list[str]
+
+
+def ask(
+    recording: str | Path, captions: Sequence[str], *, n_absent: int
+) -> tuple[list[str], list[Event] | None]:
+    """What to ask of a recording, and what is true of it if that is known.
+
+    The truth is known of a file that a table `events.tsv` beside it names. Then, if no captions are
+    given, those that sound in it are asked for, and the first `n_absent` of the table that do not.
+
+    Raises ValueError if there is nothing to ask.
+    """
+    recording = Path(recording)
+    table = recording.with_name("events.tsv")
+    events = read_events(table) if table.is_file() else {}
+    truth = events.get(recording.name)
+    if not captions and truth:
+        sounding = list(dict.fromkeys(event.caption for event in truth))
+        others = {event.caption for of_one in events.values() for event in of_one}
+        captions = sounding + sorted(others - set(sounding))[:n_absent]
+    if not captions:
+        raise ValueError(f"{recording}: nobody knows what sounds in it, so captions are needed")
+    return list(captions), truth
 
 
 def detect(

@@ -8,8 +8,10 @@ what score and probability are. Numbers of a part, each a fraction in [0, 1]:
     map                         average precision of the frames, mean over captions
     f1_best                     frame-wise F1, mean over captions, at the one best threshold for all
                                 of them, f1_best_threshold; chosen on the same clips, so it flatters
-    psds1, psds2                DCASE's settings, exact; scores of unknown pairs are -inf and their
-                                events left out, while the clip's time still counts
+    psds1, psds2                with DCASE's settings, exact; scores of unknown pairs are -inf and
+                                their events left out, while the clip's time still counts
+    psds1_mean, psds2_mean      the same but for alpha_st 0: what differs between captions is not
+                                punished, and a few that are never found do not make it zero
     ece, brier                  of the probability
 
 `_low` and `_high` bound 95 % of what other draws of as many clips would give.
@@ -23,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 
 from flamlib import detection, heldout, metrics, recipes
 from flamlib.bank import Bank
@@ -31,10 +32,13 @@ from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
 from flamlib.heldout import Hearing, Part
 from flamlib.lexicon import Lexicon
 from flamlib.model import FLAM
+from flamlib.psds import area, psd_rocs
 
 PARTS = ("seen_captions", "unseen_captions")
-PSDS1 = dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0, alpha_st=1.0)
-PSDS2 = dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5, alpha_st=1.0)
+PSDS = {
+    "psds1": dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
+    "psds2": dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
+}
 
 
 class Evaluation(NamedTuple):
@@ -129,24 +133,19 @@ def listen(
 
 
 def judge(
-    part: Part,
-    hearing: Hearing,
-    *,
-    median_frames: int,
-    n_thresholds: int,
-    n_bins: int,
+    part: Part, hearing: Hearing, *, median_frames: int, n_thresholds: int, n_bins: int
 ) -> dict[str, float | int]:
     """The numbers of one model on one part but for the intervals, see the module's docstring."""
     score, active, known = part.by_frame(hearing.score), part.active_by_frame, part.known_by_frame
     prob = part.by_frame(hearing.prob)[known]
     auroc = metrics.frame_auroc(score, active, known)
-    f1 = metrics.f1_over_thresholds(score, active, thresholds(n_thresholds), known)
+    curve = f1(part, hearing, n_thresholds=n_thresholds)
     return {
         "auroc_macro": auroc["macro"],
         "auroc_pooled": auroc["pooled"],
         "map": metrics.average_precision(score, active, known)["macro"],
-        "f1_best": float(f1["f1_macro"].max()),
-        "f1_best_threshold": f1["best_macro"],
+        "f1_best": float(curve["f1_macro"].max()),
+        "f1_best_threshold": curve["best_macro"],
         **polyphonic(part, hearing, median_frames=median_frames),
         "ece": metrics.expected_calibration_error(prob, active[known], n_bins),
         "brier": metrics.brier(prob, active[known]),
@@ -157,13 +156,27 @@ def judge(
     }
 
 
-def thresholds(n: int) -> Float[np.ndarray, "threshold"]:
-    """So many, evenly between 0 and 1 without these two."""
-    return np.linspace(0, 1, n + 2)[1:-1]
+def f1(part: Part, hearing: Hearing, *, n_thresholds: int) -> dict:
+    """`metrics.f1_over_thresholds` of the score.
+
+    The thresholds are `n_thresholds` evenly between 0 and 1, and as many that a share of 1e-4 to 1
+    of the frames exceeds: so that a model whose scores hardly differ is judged at its best, too.
+    """
+    score, known = part.by_frame(hearing.score), part.known_by_frame
+    even = np.linspace(0, 1, n_thresholds + 2)[1:-1]
+    exceeded = np.quantile(score[known], 1 - np.geomspace(1e-4, 1, n_thresholds))
+    thresholds = np.unique(np.concatenate([even, exceeded]))
+    return metrics.f1_over_thresholds(score, part.active_by_frame, thresholds, known)
+
+
+def reliability(part: Part, hearing: Hearing, *, n_bins: int) -> dict[str, np.ndarray]:
+    """`metrics.reliability` of the probability, over all known frames."""
+    prob, known = part.by_frame(hearing.prob), part.known_by_frame
+    return metrics.reliability(prob[known], part.active_by_frame[known], n_bins)
 
 
 def polyphonic(part: Part, hearing: Hearing, *, median_frames: int) -> dict[str, float]:
-    """psds1 and psds2 of the smoothed scores."""
+    """psds1, psds2 and their means over captions, of the smoothed scores."""
     smooth = detection.median_filter(hearing.score, median_frames)
     smooth = np.where(part.known[:, :, None], smooth, -np.inf).transpose(0, 2, 1)
     column = {caption: j for j, caption in enumerate(part.captions)}
@@ -171,14 +184,14 @@ def polyphonic(part: Part, hearing: Hearing, *, median_frames: int) -> dict[str,
         clip: [event for event in events if known[column[event.caption]]]
         for clip, events, known in zip(part.clips, part.events, part.known, strict=True)
     }
-    given = (
-        dict(zip(part.clips, smooth, strict=True)),
-        part.frame_edges,
-        part.captions,
-        truth,
-        dict.fromkeys(part.clips, part.clip_s),
-    )
-    return {"psds1": metrics.psds(*given, **PSDS1), "psds2": metrics.psds(*given, **PSDS2)}
+    scores = dict(zip(part.clips, smooth, strict=True))
+    durations = dict.fromkeys(part.clips, part.clip_s)
+    found = {}
+    for name, settings in PSDS.items():
+        rocs = psd_rocs(scores, part.frame_edges, part.captions, truth, durations, **settings)
+        found[name] = area(rocs, alpha_st=1.0, max_efpr=100.0)
+        found[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=100.0)
+    return found
 
 
 def bounded(

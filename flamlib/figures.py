@@ -122,7 +122,7 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     axes.set(xlabel="log-odds in the mixtures", ylabel="logit_bias, read from the caption")
     if len(table):
-        axes.legend(loc="upper left")
+        legend_above(axes, axes.get_legend_handles_labels()[0])
     return figure
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -171,6 +171,28 @@ def calibrated(hearing: Hearing, reference: Hearing, part: Part) -> Hearing:
         scale * hearing.logits.astype(np.float64) + shift,
         np.full(len(hearing.logit_bias), math.log(rate / (1 - rate))),
     )
+
+
+def scene(part: Part, hearing: Hearing, clip: int, *, n_absent: int) -> dict[str, Any]:
+    """One clip as `scenes.detection_map` takes it: scores, frame_edges, captions, truth.
+
+    Of the captions those that sound in it, in order of onset, and of the absent ones the
+    `n_absent` that the model comes closest to hearing.
+    """
+    sounding = list(dict.fromkeys(event.caption for event in part.events[clip]))
+    score = hearing.score[clip]
+    order = np.argsort(-score.max(axis=1))
+    absent = [
+        part.captions[j] for j in order if part.known[clip, j] and not part.active[clip, j].any()
+    ]
+    captions = [*sounding, *absent[:n_absent]]
+    rows = [part.captions.index(caption) for caption in captions]
+    return {
+        "scores": score[rows].T,
+        "frame_edges": part.frame_edges,
+        "captions": captions,
+        "truth": part.events[clip],
+    }
 
 
 def write_scores(

@@ -8,6 +8,7 @@ from sounds import RATE, noise, tone
 
 from flamlib import audio, detector
 from flamlib.detection import median_filter
+from flamlib.events import Event, write_events
 from flamlib.model import FLAM
 
 CAPTIONS = ["a dog barks", "a bell rings"]
@@ -105,3 +106,19 @@ def test_what_is_no_recording_is_refused(model, tmp_path):
 def test_a_caption_is_asked_once(model, waveform):
     with pytest.raises(ValueError, match="twice"):
         detector.score(model, (waveform, RATE), ["a tone", "a tone"], **PLAIN)
+
+
+def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp_path):
+    rain, bell, tone = (Event(1.0, 2.0, caption) for caption in ("rain", "a bell", "a tone"))
+    write_events(tmp_path / "events.tsv", {"a.flac": [rain, bell, rain], "b.flac": [tone, bell]})
+    ask = detector.ask
+    assert ask(tmp_path / "a.flac", [], n_absent=0) == (["rain", "a bell"], [rain, bell, rain])
+    assert ask(tmp_path / "b.flac", [], n_absent=5)[0] == ["a tone", "a bell", "rain"]
+    # Who asks for something gets that and no more, compared with what is known.
+    assert ask(tmp_path / "b.flac", ["a dog"], n_absent=5) == (["a dog"], [tone, bell])
+
+
+def test_an_unknown_recording_needs_captions(tmp_path):
+    assert detector.ask(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
+    with pytest.raises(ValueError, match=r"mine.wav: .* captions are needed"):
+        detector.ask(tmp_path / "mine.wav", [], n_absent=2)

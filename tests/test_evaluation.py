@@ -65,6 +65,7 @@ def test_a_model_that_knows_the_truth(part):
     assert judged["brier"] < 1e-6
     assert judged["ece"] < 1e-4
     assert judged["psds2"] > 0.9
+    assert judged["psds2_mean"] >= judged["psds2"]
     assert judged["n_clips"] == len(part.mixtures)
     assert judged["n_unknown"] == (~part.known).sum() > 0
 
@@ -94,6 +95,18 @@ def test_the_numbers_are_those_of_scikit_learn(part):
     known = np.broadcast_to(part.known[:, :, None], part.active.shape)
     prob = expit(heard.logits.astype(np.float64))
     assert judged["brier"] == pytest.approx(np.mean((prob - part.active)[known] ** 2))
+
+
+def test_the_curves_belong_to_the_numbers(part):
+    heard = noise_hearing(part)
+    judged = evaluation.judge(part, heard, **JUDGE)
+    curve = evaluation.f1(part, heard, n_thresholds=SETTINGS["n_thresholds"])
+    best = curve["threshold"].tolist().index(judged["f1_best_threshold"])
+    assert curve["f1_macro"][best] == judged["f1_best"] == curve["f1_macro"].max()
+    bins = evaluation.reliability(part, heard, n_bins=SETTINGS["n_bins"])
+    gap = np.abs(bins["mean_prob"] - bins["frequency"])
+    assert bins["count"].sum() == part.known_by_frame.sum()
+    assert judged["ece"] == pytest.approx(np.nansum(gap * bins["count"]) / bins["count"].sum())
 
 
 def test_what_is_said_of_an_unknown_pair_changes_nothing(part):

@@ -173,3 +173,22 @@ def test_the_true_events_are_found_in_perfect_scores(part):
     for event in part.events[0]:
         nearest = min(abs(f.onset - event.onset) for f in found if f.caption == event.caption)
         assert nearest <= FRAME_S
+
+
+def test_a_scene_holds_what_sounds_and_what_might_be_taken_for_it(part):
+    heard = random_hearing(part)
+    for clip, events in enumerate(part.events):
+        shown = heldout.scene(part, heard, clip, n_absent=1)
+        sounding = {event.caption for event in events}
+        [*first, last] = shown["captions"]
+        silent = [
+            j
+            for j, caption in enumerate(part.captions)
+            if part.known[clip, j] and caption not in sounding
+        ]
+        if silent:
+            loudest = max(silent, key=lambda j: heard.score[clip, j].max())
+            assert (set(first), last) == (sounding, part.captions[loudest])
+        for caption, scores in zip(shown["captions"], shown["scores"].T, strict=True):
+            assert (scores == heard.score[clip, part.captions.index(caption)]).all()
+        assert shown["truth"] == events
