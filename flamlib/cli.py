@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         type=_share,
         default=0.5,
-        help="lowest score of an event, 0 to 1 (default: %(default)s)",
+        help="lowest score of an event, 0 to 1; at 0.5 all that is likelier than usual, at 0.9 few "
+        "and surer ones (default: %(default)s)",
     )
     add(
         "--method",
