@@ -198,7 +198,10 @@ def checksum(path: str | Path) -> str:
 
 
 def _accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
-    accelerator = Accelerator(mixed_precision=precision(mixed_precision))
+    # Unless it is told that there is nothing but CPUs, accelerate leaves each process on its own.
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(), mixed_precision=precision(mixed_precision)
+    )
     if accelerator.num_processes != n_processes:
         raise RuntimeError(
             f"{n_processes} processes are to share the training, but {accelerator.num_processes} "
@@ -289,9 +292,7 @@ class CaptionFeatures:
     spread: a few hundred captions are points in a space in which the model must answer everywhere.
     """
 
-    def __init__(
-        self, net: FLAM, lexicon: Lexicon, device: torch.device, *, noise: float
-    ) -> None:
+    def __init__(self, net: FLAM, lexicon: Lexicon, device: torch.device, *, noise: float) -> None:
         self.learns = any(p.requires_grad for p in net.caption.parameters())
         self.tokenize, self.device = net.caption.tokenize, device
         if not self.learns:

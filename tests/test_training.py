@@ -1,10 +1,11 @@
 import json
+import socket
 from functools import partial
 
 import pytest
 import tiny
 import torch
-from accelerate import debug_launcher
+from accelerate import notebook_launcher
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,7 +274,10 @@ def fit_and_keep(corpus, folder):
 
 
 def test_two_processes_end_with_the_same_model(corpus, tmp_path):
-    debug_launcher(fit_and_keep, (corpus, tmp_path), num_processes=2)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    notebook_launcher(fit_and_keep, (corpus, tmp_path), num_processes=2, use_port=port)
     first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
     assert same(first, second)
     assert not same(first, untrained(corpus))
