@@ -15,7 +15,7 @@ from flamlib.canvas import BLUE, COLUMN, GREY, ORANGE, PAGE, styled
 
 
 @styled
-def loss_curves(history: pd.DataFrame | Sequence[Mapping[str, float]]) -> Figure:
+def loss_curves(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> Figure:
     """Every loss of a training run over its steps, in nats, each on its own scale.
 
     `history` has a column `step` and the losses in columns `<name>_nats`. Thin: as logged; thick: a

@@ -9,7 +9,7 @@ RNG = np.random.default_rng(0)
 def test_each_loss_has_axes_of_its_own_and_says_where_it_ended():
     rows = [{"step": s, "loss": 9.0, "frame_nats": 1 / s, "clip_nats": 2.0} for s in range(1, 9)]
     figure = curves.loss_curves(rows)
-    assert [axes.get_title() for axes in figure.axes] == ["frame", "clip"]
+    assert [axes.get_title("left") for axes in figure.axes] == ["frame", "clip"]
     assert figure.axes[1].get_title("right") == "2"
     logged = figure.axes[0].lines[0].get_xydata()
     np.testing.assert_allclose(logged, [[s, 1 / s] for s in range(1, 9)])
