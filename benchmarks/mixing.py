@@ -101,7 +101,7 @@ def measure_scaper(folder: Path, n_mixtures: int) -> tuple[float | None, str]:
         import scaper
     except ImportError as error:
         return None, f"scaper is not installed here ({error})"
-    np.Inf = np.inf  # a name that NumPy 2 dropped and Scaper 1.6.5 uses
+    np.inf = np.inf  # a name that NumPy 2 dropped and Scaper 1.6.5 uses
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 10, size=n_mixtures, endpoint=True)
     started = time.process_time()
