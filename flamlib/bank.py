@@ -296,6 +296,8 @@ def _source(clip, variant, waveform, sample_rate):
 def _read_clips(data: Path) -> list[dict]:
     """The rows of clips.tsv as dicts, with onset and offset as numbers, checked."""
     path = data / "clips.tsv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no recordings yet; `make data` or 01_corpus makes them")
     table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3)
     missing = [name for name in CLIP_COLUMNS if name not in table]
     if missing:

@@ -1,5 +1,6 @@
 """Mixtures of tones to be judged on, two models and the pretrained towers, everything random."""
 
+import tiny
 import torch
 import towers
 from safetensors.torch import save_file
@@ -13,34 +14,13 @@ from flamlib.lexicon import Lexicon
 from flamlib.model import FLAM
 
 CLIP_S, FRAME_S, N_FRAMES = 2.56, 0.32, 8
-RULES = {
+RULES = tiny.RULES | {
     "clip_s": CLIP_S,
-    "n_events": [1, 3],
-    "max_polyphony": 2,
     "snr_db": [10, 20],
-    "background_db": [-50, -40],
-    "max_event_s": 2.0,
     "split_share": 0.0,
-    "n_fragments": [2, 3],
-    "repeat_share": 0.2,
-    "n_repeats": [2, 3],
     "short_event_s": 0.0,
-    "n_short_repeats": [2, 4],
-    "between_s": [0.1, 0.4],
-    "fade_s": 0.01,
-    "inactive_db": -70,
-    "audible_db": None,
-    "gap_s": 0.2,
-    "spike_s": 0.04,
 }
-VARIANTS = {
-    "n_foreground": 0,
-    "n_background": 0,
-    "speed": [1.0, 1.0],
-    "eq_db": 0.0,
-    "lowpass_share": 0.0,
-    "reverb_share": 0.0,
-}
+VARIANTS = tiny.AS_RECORDED
 # caption: (samples, family, parent). A hiss and a rattle cannot be told apart for certain, and
 # whenever a bell rings, a tone is heard.
 SOUNDS = {

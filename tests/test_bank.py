@@ -249,3 +249,8 @@ def test_the_quiet_does_not_count_towards_a_level():
     burst = np.concatenate([noise(0.5), silence(2.0)]).astype(np.float32)
     once = audio.gated_db(audio.a_weighted_db(burst[: RATE // 2], RATE))
     assert audio.gated_db(audio.a_weighted_db(burst, RATE)) == pytest.approx(once, abs=0.3)
+
+
+def test_a_folder_without_recordings_says_what_makes_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make data"):
+        bank.build(tmp_path / "data", tmp_path / "bank", **SETTINGS)
