@@ -3,11 +3,11 @@
 The notebooks call this package; they define nothing. A module imports only from those before it in
 this list, which `tests/test_layers.py` reads:
 
-    project       distributions events        audio
+    project       cluster       distributions events        annotations   audio
     containers    archives      packages      catalogue     own_sounds  recordings
     losses        runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
-    pieces        recipes       rules         mixing        lexicon       contents
+    pieces        recipes       rules         mixing        shards        lexicon       contents
     captions      model         batches       detector
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import soundfile
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 
 from flamlib import pieces, project
+from flamlib.annotations import write_jams
 from flamlib.bank import Bank
 from flamlib.events import Event, write_events
 
@@ -211,6 +212,7 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
     """Render mixtures for ears and other tools, with what is true of them in the community's form.
 
         00012.flac      the mixture of index 12: mono, 16 bit
+        00012.jams      its events, and in its sandbox its recipe
         events.tsv      filename onset offset event_label
         durations.tsv   filename duration
 
@@ -220,17 +222,27 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
     seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
     labels = [recipe.labels for recipe in recipes]
     with project.atomic_folder(folder) as whole, ThreadPoolExecutor(n_jobs) as pool:
-        for _ in pool.map(partial(_write_flac, bank, whole), names, recipes):
+        for _ in pool.map(partial(_write_one, bank, whole), names, recipes):
             pass
         write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
         rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
         (whole / "durations.tsv").write_text("\n".join(["filename\tduration", *rows, ""]))
 
 
-def _write_flac(bank, folder, name, recipe):
-    # `render` stays within [-1, 1]; the largest 16-bit number stands just below 1.
-    integers = np.clip(np.rint(render(bank, recipe) * 32768), -32768, 32767).astype(np.int16)
-    soundfile.write(folder / name, integers, recipe.sample_rate, subtype="PCM_16")
+def integers(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
+    """Samples of 16 bits; 1, the largest amplitude that `render` makes, stands just beyond them."""
+    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
+
+
+def _write_one(bank, folder, name, recipe):
+    samples = integers(render(bank, recipe))
+    soundfile.write(folder / name, samples, recipe.sample_rate, subtype="PCM_16")
+    write_jams(
+        (folder / name).with_suffix(".jams"),
+        recipe.labels,
+        recipe.n_samples / recipe.sample_rate,
+        sandbox={"recipe": recipe.as_row()},
+    )
 
 
 def _render_background(bank, recipe):
