@@ -5,7 +5,8 @@ this list, which `tests/test_layers.py` reads:
 
     project       cluster       distributions events        annotations   audio
     containers    archives      packages      catalogue     own_sounds  recordings
-    losses        runs          detection     intersections   psds      metrics
+    sharding      tiled         losses
+    runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     pieces        recipes       rules         mixing        shards        lexicon       contents
     captions      model         batches       detector
@@ -13,10 +14,10 @@ this list, which `tests/test_layers.py` reads:
     training      baselines     heldout       judging       evaluation
     cli
 
-Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
-knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
-mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures;
-the training loop, and what it was good for; the same from a shell.
+Row by row: files, seconds and samples; where recordings and weights come from; the losses; what
+else is arithmetic that knows neither model nor file; recordings, audio towers and weights as the
+experiment needs them; mixtures with exact labels; the caption tower, the whole model, tensors and
+detections; pictures; the training loop, and what it was good for; the same from a shell.
 """
 
 
