@@ -5,7 +5,9 @@ this list, which `tests/test_layers.py` reads:
 
     project       events        audio
     containers    archives      packages      catalogue     own_sounds  recordings
-    losses        runs          detection     intersections   psds      metrics
+    losses        runs          detection     intersections
+    ranking       segments      decisions     calibration   retrieval   classification
+    resampling    psds          metrics
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     recipes       mixing        lexicon       contents
     captions      model         batches       detector
