@@ -8,6 +8,7 @@ this list, which `tests/test_layers.py` reads:
     losses        runs          detection     intersections
     ranking       segments      decisions     calibration   retrieval   classification
     resampling    psds          metrics
+    tables        annotations   sed_sets      caption_sets  label_sets  testsets
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     recipes       mixing        lexicon       contents
     captions      model         batches       detector
@@ -16,7 +17,7 @@ this list, which `tests/test_layers.py` reads:
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
-knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
+knows neither model nor file; sets that others annotated; recordings, audio towers and weights as the experiment needs them;
 mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures;
 the training loop, and what it was good for; the same from a shell.
 """
