@@ -24,8 +24,8 @@ def write_text(path, *lines, newline="\n", encoding="utf-8"):
 
 
 def audioset(root):
-    """An id that begins with a dash, one with an underscore; a class of eval alone; a mid whose name
-    has a comma; one class twice at once; a clip without audio."""
+    """An id that begins with a dash, one with an underscore; a class of eval alone; a name with a
+    comma in it; one class twice at once; a clip without audio."""
     write_text(
         root / "mid_to_display_name.tsv",
         f"{DOG}\tDog",
@@ -139,7 +139,7 @@ def clotho(root):
         "file_name,caption_1,caption_2,caption_3,caption_4,caption_5",
         'Made Up Engine (1).wav,A motor hums.,An engine idles.,"A machine runs, then slows.",'
         "Someone lets a motor run.,The engine hums.",
-        "Bird's caf\u00e9.wav,Birds call.,Small birds chirp.,Chicks peep.,Birds tweet.,A bird sings.",
+        "Bird's caf\u00e9.wav,Birds call.,Birds chirp.,Chicks peep.,Birds tweet.,A bird sings.",
         "gone.wav,Rain.,It rains.,Drops fall.,A storm.,Wet weather.",
     )
     write_audio(root / "evaluation/Made Up Engine (1).wav", 16.0)
