@@ -181,7 +181,7 @@ def fit(
     if lead:
         live.end()
         progress.close()
-        about = {"parameters": parameters, "history": history}
+        about = {"commit": project.commit(), "parameters": parameters, "history": history}
         average.module.save_pretrained(out, provenance=about)
         shutil.rmtree(resume, ignore_errors=True)
 
