@@ -5,17 +5,17 @@ this list, which `tests/test_layers.py` reads:
 
     project       events        audio
     containers    archives      packages      catalogue     own_sounds  recordings
-    losses        runs          detection     intersections   psds      metrics
+    losses        codewords     runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     recipes       mixing        lexicon       contents
-    captions      model         batches       detector
+    captions      model         mgaclap       batches       detector
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
 knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
-mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures;
+mixtures with exact labels; the caption tower, whole models, tensors and detections; pictures;
 the training loop, and what it was good for; the same from a shell.
 """
 

@@ -57,7 +57,7 @@ class Step(NamedTuple):
     log_temperature: Float[Tensor, ""]
 
 
-CaptionInput = Float[Tensor, "caption dim"] | dict[str, Tensor]
+CaptionInput = Float[Tensor, "caption *word dim"] | dict[str, Tensor]
 
 
 class Head(nn.Module):
@@ -74,52 +74,23 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
-class FLAM(nn.Module):
-    """Frame-wise language-audio model.
+class TwoTowers(nn.Module):
+    """An audio tower and a caption tower whose features meet in one space.
 
-        frame_emb[l] = unit(audio_projection(frame feature l))
-        clip_emb     = unit(audio_projection(mean over l of frame feature l))
-        caption_emb  = unit(caption_projection(caption feature))
-        logit_scale  = exp(scale_head(caption feature))
-        logit_bias   = bias_head(caption feature)
-
-    One projection serves frames and clips, so that a caption means the same to both.
+    What `FLAM` and the models that it is compared with have in common: audio of any rate and
+    length, captions as text, a folder to be saved to. Each kind of model has its own `read` and
+    `_project`, which make embeddings of the towers' features, and its own `score`.
     """
 
-    def __init__(
-        self,
-        caption_folder: str | Path,
-        *,
-        audio: dict[str, Any],
-        caption: dict[str, Any],
-        dim: int,
-        dropout: float,
-        scale_init: float,
-        bias_init: float,
-        temperature_init: float,
-    ) -> None:
-        """A model with random weights; `training.pretrained` gives its towers theirs.
+    kind: str | None = None  # in `config.json`; FLAM's has none
 
-        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
-        `bias_init` are where a caption's multiplier and prior log-odds start.
-        """
+    def __init__(self, caption_folder: str | Path, config: dict[str, Any]) -> None:
+        """Towers with random weights; `config` are the other arguments of the kind of model."""
         super().__init__()
-        self.config = dict(
-            audio=audio,
-            caption=caption,
-            dim=dim,
-            dropout=dropout,
-            scale_init=scale_init,
-            bias_init=bias_init,
-            temperature_init=temperature_init,
-        )
-        self.audio = audio_tower(**audio)
-        self.caption = CaptionTower(Path(caption_folder), **caption)
-        self.audio_projection = _projection(self.audio.width, dim, dropout)
-        self.caption_projection = _projection(self.caption.width, dim, dropout)
-        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
-        self.bias_head = Head(self.caption.width, init=bias_init)
-        self.log_temperature = nn.Parameter(torch.tensor(-math.log(temperature_init)))
+        self.config = config
+        self.audio = audio_tower(**config["audio"])
+        self.caption = CaptionTower(Path(caption_folder), **config["caption"])
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config["temperature_init"])))
 
     @property
     def sample_rate(self) -> int:
@@ -139,20 +110,16 @@ class FLAM(nn.Module):
         """Embeddings of audio at the tower's own sample rate, with gradients."""
         return self._project(self._frames(waveform))
 
-    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
-        """Embeddings and heads from the caption tower's features, with gradients."""
-        return Captions(
-            _unit(self.caption_projection(features)),
-            self.scale_head(features).float().exp(),
-            self.bias_head(features).float(),
-        )
+    def read(self, features: Float[Tensor, "caption *word dim"]) -> Captions:
+        """What the model knows of captions, from the caption tower's features, with gradients."""
+        raise NotImplementedError
 
     def forward(
         self,
         waveform: Float[Tensor, "clip sample"] | None,
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
-        pair_captions: Float[Tensor, "pair dim"] | dict[str, Tensor] | None,
+        pair_captions: Float[Tensor, "pair *pair_word dim"] | dict[str, Tensor] | None,
     ) -> Step:
         """All that a training step needs, in one call so that gradients are synchronised once.
 
@@ -206,30 +173,6 @@ class FLAM(nn.Module):
             raise ValueError("captions are a list of at least one text")
         return self.read(self.caption.embed(list(captions)))
 
-    @torch.inference_mode()
-    def score(
-        self,
-        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
-        sample_rate: int,
-        captions: list[str],
-        method: Method = "unbiased",
-    ) -> Float[Tensor, "clip caption frame"]:
-        """How surely each caption sounds in each frame, in [0, 1].
-
-        biased:      sigmoid(logit), the probability that it does, prior included
-        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
-        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
-        """
-        if method not in ("unbiased", "biased", "approximate"):
-            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
-        frame_emb, _ = self.embed_audio(waveform, sample_rate)
-        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
-        bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
-        logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, bias)
-        if method == "unbiased":
-            return losses.unbiased_score(logits, logit_bias)
-        return logits.sigmoid()
-
     def save_pretrained(
         self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
     ) -> None:
@@ -245,7 +188,8 @@ class FLAM(nn.Module):
         if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
             raise FileExistsError(f"{folder} is no saved model: nothing was written to it")
         with project.atomic_folder(folder) as partial:
-            _write_json(partial / CONFIG, {"format": FORMAT, **self.config})
+            kind = {} if self.kind is None else {"model": self.kind}
+            _write_json(partial / CONFIG, {"format": FORMAT, **kind, **self.config})
             tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
             save_file(tensors, partial / WEIGHTS)
             self.caption.save_tokenizer(partial / CAPTION_FOLDER)
@@ -253,18 +197,18 @@ class FLAM(nn.Module):
                 _write_json(partial / TRAINING, dict(provenance))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "FLAM":
+    def from_pretrained(cls, folder: str | Path) -> "TwoTowers":
         """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
 
         No hub is contacted. Raises FileNotFoundError for a folder or file that is missing, and
-        ValueError for a newer format, for settings or tensors other than the model's own, and for
-        a damaged file.
+        ValueError for a newer format, for another kind of model, for settings or tensors other than
+        the model's own, and for a damaged file.
         """
         folder = Path(folder)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
-        model = cls(folder / CAPTION_FOLDER, **_read_config(folder / CONFIG))
+        model = cls(folder / CAPTION_FOLDER, **_read_config(folder / CONFIG, cls))
         try:
             tensors = load_file(folder / WEIGHTS)
         except SafetensorError as error:
@@ -295,8 +239,8 @@ class FLAM(nn.Module):
         return torch.cat(blocks, dim=1)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
-        whole = frames.mean(dim=1)
-        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+        """Embeddings from the audio tower's features, with gradients."""
+        raise NotImplementedError
 
     def _resampled(
         self, waveform: Float[Tensor, "clip sample"], sample_rate: int
@@ -310,6 +254,87 @@ class FLAM(nn.Module):
         return torch.from_numpy(
             np.stack([resample(clip, sample_rate, self.sample_rate) for clip in padded])
         )
+
+
+class FLAM(TwoTowers):
+    """Frame-wise language-audio model.
+
+        frame_emb[l] = unit(audio_projection(frame feature l))
+        clip_emb     = unit(audio_projection(mean over l of frame feature l))
+        caption_emb  = unit(caption_projection(caption feature))
+        logit_scale  = exp(scale_head(caption feature))
+        logit_bias   = bias_head(caption feature)
+
+    One projection serves frames and clips, so that a caption means the same to both.
+    """
+
+    def __init__(
+        self,
+        caption_folder: str | Path,
+        *,
+        audio: dict[str, Any],
+        caption: dict[str, Any],
+        dim: int,
+        dropout: float,
+        scale_init: float,
+        bias_init: float,
+        temperature_init: float,
+    ) -> None:
+        """A model with random weights; `training.pretrained` gives its towers theirs.
+
+        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
+        `bias_init` are where a caption's multiplier and prior log-odds start.
+        """
+        config = dict(
+            audio=audio,
+            caption=caption,
+            dim=dim,
+            dropout=dropout,
+            scale_init=scale_init,
+            bias_init=bias_init,
+            temperature_init=temperature_init,
+        )
+        super().__init__(caption_folder, config)
+        self.audio_projection = _projection(self.audio.width, dim, dropout)
+        self.caption_projection = _projection(self.caption.width, dim, dropout)
+        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
+        self.bias_head = Head(self.caption.width, init=bias_init)
+
+    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
+        """Embeddings and heads from the caption tower's features, with gradients."""
+        return Captions(
+            _unit(self.caption_projection(features)),
+            self.scale_head(features).float().exp(),
+            self.bias_head(features).float(),
+        )
+
+    @torch.inference_mode()
+    def score(
+        self,
+        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """How surely each caption sounds in each frame, in [0, 1].
+
+        biased:      sigmoid(logit), the probability that it does, prior included
+        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
+        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
+        """
+        if method not in ("unbiased", "biased", "approximate"):
+            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
+        frame_emb, _ = self.embed_audio(waveform, sample_rate)
+        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
+        bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
+        logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, bias)
+        if method == "unbiased":
+            return losses.unbiased_score(logits, logit_bias)
+        return logits.sigmoid()
+
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+        whole = frames.mean(dim=1)
+        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
 
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
@@ -339,8 +364,30 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """The settings of a saved model, for `FLAM(caption_folder, **settings)`."""
+def read_kind(folder: str | Path) -> str | None:
+    """The `kind` of a saved model: None for FLAM. Raises as `from_pretrained` does."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give a folder that a model was saved to")
+    return _parse_config(path).get("model")
+
+
+def _read_config(path: Path, cls: type[TwoTowers]) -> dict[str, Any]:
+    """The settings of a saved model, for `cls(caption_folder, **settings)`."""
+    config = _parse_config(path)
+    if (kind := config.pop("model", None)) != cls.kind:
+        raise ValueError(f"{path} is that of a model {kind or 'flam'!r}: {cls.__name__} is another")
+    expected = set(inspect.signature(cls).parameters) - {"caption_folder"}
+    if config.keys() != expected:
+        raise ValueError(
+            f"{path}: settings {sorted(expected - config.keys())} are missing, "
+            f"{sorted(config.keys() - expected)} are unknown"
+        )
+    return config
+
+
+def _parse_config(path: Path) -> dict[str, Any]:
+    """The content of a `config.json` without its format, which is one that can be read."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -351,12 +398,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     if written > FORMAT:
         raise ValueError(
             f"{path} has format {written}, written by a newer flamlib; this one reads {FORMAT}"
-        )
-    expected = set(inspect.signature(FLAM).parameters) - {"caption_folder"}
-    if config.keys() != expected:
-        raise ValueError(
-            f"{path}: settings {sorted(expected - config.keys())} are missing, "
-            f"{sorted(config.keys() - expected)} are unknown"
         )
     return config
 
