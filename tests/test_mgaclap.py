@@ -8,22 +8,13 @@ from sounds import noise as sound
 from torch import nn
 from torch.nn.functional import normalize
 from torch.testing import assert_close
-from towers import SETTINGS, YAMNET, write_bert, write_roberta
+from towers import MGA_CLAP, SETTINGS, write_bert, write_roberta
 
 from flamlib import codewords, mgaclap
 from flamlib.baselines import Listener
 from flamlib.mgaclap import MGACLAP, LocalBlock, load
 from flamlib.model import FLAM
 
-CODEBOOK = {"n_codes": 20, "code_temperature": 0.3}
-OURS = {
-    "audio": YAMNET,
-    "caption": {"pooling": "words"},
-    "dim": 12,
-    "dropout": 0.1,
-    "temperature_init": 0.07,
-    **CODEBOOK,
-}
 HTSAT = {
     "tower": "htsat",
     "embed": 8,
@@ -42,7 +33,7 @@ def net(tmp_path_factory):
     """YAMNet and a tiny BERT, with weights that let the sound through to the last layer."""
     folder = write_bert(tmp_path_factory.mktemp("bert"))
     torch.manual_seed(0)
-    net = MGACLAP(folder, **OURS).eval()
+    net = MGACLAP(folder, **MGA_CLAP).eval()
     for layer in net.audio.layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
@@ -54,7 +45,7 @@ def paper(tmp_path_factory):
     """The towers of the papers, small: HTS-AT, whose last block keeps cells apart, and RoBERTa."""
     folder = write_roberta(tmp_path_factory.mktemp("roberta"))
     torch.manual_seed(0)
-    return MGACLAP(folder, **OURS | {"audio": HTSAT}).eval()
+    return MGACLAP(folder, **MGA_CLAP | {"audio": HTSAT}).eval()
 
 
 def noise(seconds, rate=RATE):
@@ -238,7 +229,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 def test_only_words_can_be_read(tmp_path):
     with pytest.raises(ValueError, match='pooling is "words", not'):
-        MGACLAP(write_bert(tmp_path), **OURS | {"caption": {"pooling": "mean"}})
+        MGACLAP(write_bert(tmp_path), **MGA_CLAP | {"caption": {"pooling": "mean"}})
 
 
 def test_the_temperature_starts_where_it_is_told(net):
