@@ -15,7 +15,6 @@ convolutions such as YAMNet has no attention, and so no counterpart: its frames 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from torch.nn.functional import normalize
 
 from flamlib.codewords import aggregate
 from flamlib.htsat import HTSAT
-from flamlib.model import FLAM, Audio, Captions, TwoTowers, read_kind
+from flamlib.model import Audio, Captions, TwoTowers
 
 
 class MGACLAP(TwoTowers):
@@ -86,18 +85,6 @@ class MGACLAP(TwoTowers):
         one = torch.ones(len(mixture), device=mixture.device)
         return Captions(normalize(mixture, dim=1), one, 0 * one)
 
-    @torch.inference_mode()
-    def score(
-        self,
-        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
-        sample_rate: int,
-        captions: list[str],
-        method: str = "unbiased",
-    ) -> Float[Tensor, "clip caption frame"]:
-        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
-        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return cosine_score(heard, asked, method)
-
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
         steps = self.frame_projection(frames).float()
         known = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device)
@@ -145,32 +132,6 @@ def keep_local(tower: HTSAT) -> None:
     """Replace the last block of a tower, in place, by one that keeps cells apart."""
     blocks = tower.encoder.audio_encoder.layers[-1].blocks
     blocks[-1] = LocalBlock(blocks[-1])
-
-
-def cosine_score(heard: Audio, asked: Captions, method: str) -> Float[Tensor, "clip caption frame"]:
-    """The score of a model that knows no prior.
-
-        score = (1 + <frame_emb[l], caption_emb>) / 2
-
-    One half says nothing, as in FLAM's unbiased score; it is no probability. Raises ValueError for
-    a method other than "unbiased": there is no prior to be left in.
-    """
-    if method != "unbiased":
-        raise ValueError(f"a model without priors has unbiased scores alone, no {method!r} ones")
-    cosine = torch.einsum("ild,jd->ijl", heard.frame_emb, asked.caption_emb)
-    return (1 + cosine) / 2
-
-
-def load(folder: str | Path) -> TwoTowers:
-    """The model in a folder, of whichever kind its `config.json` says; see `from_pretrained`.
-
-    Raises ValueError for a kind that is not known.
-    """
-    kinds = {cls.kind: cls for cls in (FLAM, MGACLAP)}
-    kind = read_kind(folder)
-    if kind not in kinds:
-        raise ValueError(f"{folder} holds a model {kind!r}, which this flamlib does not know")
-    return kinds[kind].from_pretrained(folder)
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:

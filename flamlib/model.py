@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +47,32 @@ class Captions(NamedTuple):
     logit_bias: Float[Tensor, "caption"]
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """A model that can be asked for captions. Frame l spans [l, l + 1) * frame_s seconds."""
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    @property
+    def frame_s(self) -> float: ...
+
+    @property
+    def context_frames(self) -> int: ...
+
+    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio: ...
+
+    def embed_captions(self, captions: list[str]) -> Captions: ...
+
+    def score(
+        self,
+        waveform: Float[Tensor, "clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]: ...
+
+
 class Step(NamedTuple):
     """One forward pass of training; what was not asked for is None."""
 
@@ -79,7 +105,7 @@ class TwoTowers(nn.Module):
 
     What `FLAM` and the models that it is compared with have in common: audio of any rate and
     length, captions as text, a folder to be saved to. Each kind of model has its own `read` and
-    `_project`, which make embeddings of the towers' features, and its own `score`.
+    `_project`, which make embeddings of the towers' features.
     """
 
     kind: str | None = None  # in `config.json`; FLAM's has none
@@ -101,6 +127,11 @@ class TwoTowers(nn.Module):
     def frame_s(self) -> float:
         """Duration of a frame in seconds."""
         return self.audio.frame_s
+
+    @property
+    def context_frames(self) -> int:
+        """On either side of a frame, more than which it does not depend on."""
+        return self.audio.context_frames
 
     @property
     def device(self) -> torch.device:
@@ -172,6 +203,18 @@ class TwoTowers(nn.Module):
         if isinstance(captions, str) or not captions:
             raise ValueError("captions are a list of at least one text")
         return self.read(self.caption.embed(list(captions)))
+
+    @torch.inference_mode()
+    def score(
+        self,
+        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
 
     def save_pretrained(
         self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
@@ -335,6 +378,22 @@ class FLAM(TwoTowers):
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
         whole = frames.mean(dim=1)
         return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+
+
+def cosine_score(
+    heard: Audio, asked: Captions, method: Method
+) -> Float[Tensor, "clip caption frame"]:
+    """The score of a model that knows no prior.
+
+        score = (1 + <frame_emb[l], caption_emb>) / 2
+
+    One half says nothing, as in FLAM's unbiased score; it is no probability. Raises ValueError for
+    a method other than "unbiased": there is no prior that could be left in.
+    """
+    if method != "unbiased":
+        raise ValueError(f"a model without priors has unbiased scores alone, no {method!r} ones")
+    cosine = torch.einsum("ild,jd->ijl", heard.frame_emb, asked.caption_emb)
+    return (1 + cosine) / 2
 
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
