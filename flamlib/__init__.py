@@ -8,15 +8,16 @@ this list, which `tests/test_layers.py` reads:
     losses        codewords     runs          detection     intersections   psds      metrics
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     recipes       mixing        lexicon       contents
-    captions      model         mgaclap       batches       detector
+    card          checkpoint    captions      model         mgaclap       batches       detector
+    htsat_layout  openflam      clap
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
 knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
-mixtures with exact labels; the caption tower, whole models, tensors and detections; pictures;
-the training loop, and what it was good for; the same from a shell.
+mixtures with exact labels; the caption tower, whole models, tensors and detections; checkpoints of
+others; pictures; the training loop, and what it was good for; the same from a shell.
 """
 
 

@@ -5,7 +5,6 @@ the two numbers that `losses.frame_logits` asks for. Their product, the *evidenc
 frame speaks for a caption; it is no probability until `evaluation.calibrated` has made it one.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from flamlib import losses, weights
+from flamlib import checkpoint, losses, weights
 from flamlib.captions import CaptionTower
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, TRAINING, Audio, Captions, Listener, Method, cosine_score, read_kind
+from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score
 from flamlib.yamnet import YAMNet
 
 
@@ -135,18 +134,18 @@ class LabelMatching:
 def load(folder: str | Path) -> Listener:
     """The model saved to a folder, of whichever kind its `config.json` says.
 
-    A FLAM whose training had no frame-wise loss comes as `FLAMGlobal`. Raises what
-    `from_pretrained` does, and ValueError for a kind that is not known.
+    A FLAM whose training had no frame-wise loss, or whose heads an import has made anew, comes as
+    `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for a kind that is not known.
     """
     folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP)}
-    kind = read_kind(folder)
+    kind = checkpoint.read_kind(folder)
     if kind not in kinds:
         raise ValueError(f"{folder} holds a model {kind!r}, which this flamlib does not know")
     model = kinds[kind].from_pretrained(folder)
-    if kind == FLAM.kind and (folder / TRAINING).is_file():
-        about = json.loads((folder / TRAINING).read_text(encoding="utf-8"))
+    if isinstance(model, FLAM):
+        about = model.provenance or {}
         objective = about.get("parameters", {}).get("objective")
-        if objective is not None and not objective.get("frame"):
+        if "heads" in about or (objective is not None and not objective.get("frame")):
             return FLAMGlobal(model)
     return model
 

@@ -23,9 +23,10 @@ from tqdm.auto import tqdm
 from flamlib import codewords, losses, mixing, project, recipes
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
+from flamlib.checkpoint import TRAINING
 from flamlib.lexicon import Lexicon
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, TRAINING, TwoTowers
+from flamlib.model import FLAM, TwoTowers
 
 STATE = "state.json"
 TENSORS = "state.safetensors"

@@ -116,8 +116,12 @@ def test_a_folder_says_which_kind_of_model_it_holds(folder, tmp_path):
     write_mga_clap(tmp_path / "mga_clap")
     assert type(baselines.load(tmp_path / "mga_clap")) is MGACLAP
     assert type(baselines.load(folder / "flam_global")) is FLAM, "nothing says how it was trained"
-    for objective, kind in (({"clip": 1.0, "frame": 0.0}, FLAMGlobal), ({"frame": 9.0}, FLAM)):
-        about = {"parameters": {"objective": objective}, "history": []}
+    frames, clips = {"clip": 1.0, "frame": 9.0}, {"clip": 1.0, "frame": 0.0}
+    for about, kind in (
+        ({"parameters": {"objective": clips}, "history": []}, FLAMGlobal),
+        ({"parameters": {"objective": frames}, "history": []}, FLAM),
+        ({"imported from": "CLAP", "heads": "new: they have learned nothing"}, FLAMGlobal),
+    ):
         trained = FLAM.from_pretrained(folder / "flam_global")
         trained.save_pretrained(tmp_path / "flam", provenance=about)
         assert type(baselines.load(tmp_path / "flam")) is kind
