@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         "--method",
         choices=["unbiased", "biased", "approximate"],
         default="unbiased",
-        help="kind of score: unbiased takes out how common a caption is (default: %(default)s)",
+        help="kind of score: unbiased takes out how common a caption is; a model that knows no "
+        "priors has no other (default: %(default)s)",
     )
     add(
         "--median-frames",
@@ -155,12 +156,11 @@ def _detect(args: argparse.Namespace) -> None:
     folder = _model_folder(args.model)
 
     # Not at the top: torch takes seconds to import, which --help and a typo need not.
-    from flamlib import audio, detection, detector
-    from flamlib.model import FLAM
+    from flamlib import audio, baselines, detection, detector
 
     try:
         found = detector.detect(
-            FLAM.from_pretrained(folder),
+            baselines.load(folder),
             args.audio,
             args.captions,
             method=args.method,

@@ -18,6 +18,7 @@ from flamlib.bank import Bank
 from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
 from flamlib.heldout import Hearing, Part
 from flamlib.lexicon import Lexicon
+from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM
 
 PARTS = ("seen_captions", "unseen_captions")
@@ -40,6 +41,7 @@ def evaluate(
     weights: str | Path,
     flam: str | Path,
     flam_global: str | Path,
+    mga_clap: str | Path,
     scores: str | Path,
     seed: int,
     n_clips: int,
@@ -54,12 +56,13 @@ def evaluate(
     """Everything: the first `n_clips` mixtures of each part, all held-out recordings.
 
     Reads a bank, the folder of mixtures with one Parquet table per part, a corpus's table of
-    captions, the pretrained towers and two checkpoints; writes the folder `scores`.
+    captions, the pretrained towers and three checkpoints; writes the folder `scores`.
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
     models: dict[str, Listener] = {
         "flam": FLAM.from_pretrained(flam),
         "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
+        "mga_clap": MGACLAP.from_pretrained(mga_clap),
         "label_matching": LabelMatching.pretrained(weights, temperature=label_temperature),
     }
     parts = {}

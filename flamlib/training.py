@@ -1,4 +1,4 @@
-"""Fit FLAM to mixtures: the Accelerate loop, its checkpoints and its curves."""
+"""Fit FLAM, or a baseline, to mixtures: the Accelerate loop, its checkpoints and its curves."""
 
 import hashlib
 import json
@@ -20,12 +20,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from flamlib import losses, mixing, project, recipes
+from flamlib import codewords, losses, mixing, project, recipes
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.checkpoint import TRAINING
 from flamlib.lexicon import Lexicon
-from flamlib.model import FLAM
+from flamlib.mgaclap import MGACLAP
+from flamlib.model import FLAM, TwoTowers
 
 STATE = "state.json"
 TENSORS = "state.safetensors"
@@ -47,6 +48,8 @@ def fit(
     rules: Mapping[str, Any],
     network: Mapping[str, Any],
     objective: Mapping[str, float],
+    codebook: Mapping[str, Any] | None,
+    hardness: float,
     n_steps: int,
     batch_size: int,
     n_pairs: int,
@@ -72,14 +75,17 @@ def fit(
     """Train a model and save it to the folder `out`; returns nothing, as processes may be forked.
 
     `bank`, `mixtures` (a Parquet table of recipes), `captions` (a corpus's table) and `weights`
-    (folders of the pretrained towers) are read; `network` are the other arguments of `FLAM`. Every
+    (folders of the pretrained towers) are read; `network` are the other arguments of `FLAM`, and
+    with a `codebook` (`n_codes`, `code_temperature`) it is MGA-CLAP that is trained. Every
     `save_every` steps the whole state goes to `resume`, in a folder named after the parameters and
     the content of what is read: the same call continues where it was stopped, another one starts
     anew. `curves` receives DVCLive's tables.
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
-             + objective[prior] * prior_loss
+             + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
+             + objective[even] * evenness_loss
 
+    A loss that `objective` does not name has no weight. `hardness` is that of hard negatives.
     `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes. The
     learning rates rise linearly for `n_warmup` steps and fall to zero by a cosine; one of zero
     freezes its part, and `n_frozen` is the number of the audio tower's lowest convolutions left as
@@ -96,7 +102,7 @@ def fit(
     accelerator = _accelerator(mixed_precision, n_processes)
     set_seed(seed)
 
-    net = pretrained(Path(weights), **network)
+    net = pretrained(Path(weights), codebook=codebook, **network)
     freeze(net, n_frozen=n_frozen, lr_caption=lr_caption, objective=objective)
     optimizer = torch.optim.AdamW(
         parameter_groups(net, audio=lr_audio, caption=lr_caption, heads=lr_heads),
@@ -155,7 +161,9 @@ def fit(
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(step, n_warmup=n_warmup, n_steps=n_steps)
         with accelerator.autocast():
-            terms = objective_terms(wrapped, _to(batch, accelerator.device), features, objective)
+            terms = objective_terms(
+                wrapped, _to(batch, accelerator.device), features, objective, hardness=hardness
+            )
             loss = sum(objective[name] * value for name, value in terms.items())
         if not torch.isfinite(loss):
             _refuse(resume, step, batches, terms)
@@ -241,11 +249,18 @@ def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1))
 
 
-def pretrained(weights: Path, **network: Any) -> FLAM:
-    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new."""
+def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> TwoTowers:
+    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
+
+    FLAM; with a `codebook` MGA-CLAP, which has no heads and whose caption tower gives words.
+    """
     caption = dict(network["caption"])
     folder = weights / caption.pop("tower")
-    net = FLAM(folder, **(network | {"caption": caption}))
+    if codebook is None:
+        net = FLAM(folder, **(network | {"caption": caption}))
+    else:
+        shared = {name: network[name] for name in ("audio", "dim", "dropout", "temperature_init")}
+        net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **codebook)
     net.caption.load_weights(folder / "model.safetensors")
     audio = weights / network["audio"]["tower"] / "model.safetensors"
     if audio.exists():
@@ -253,20 +268,23 @@ def pretrained(weights: Path, **network: Any) -> FLAM:
     return net
 
 
-def freeze(net: FLAM, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]) -> None:
+def freeze(
+    net: TwoTowers, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
+) -> None:
     """Mark what does not learn: it costs no backward pass and no synchronisation."""
     convolutions = [m for m in net.audio.modules() if isinstance(m, nn.Conv2d)]
     still = [*convolutions[:n_frozen]]
     still += [] if lr_caption else [net.caption]
-    still += [] if objective["frame"] else [net.scale_head]
-    still += [] if objective["prior"] else [net.bias_head]
+    if isinstance(net, FLAM):
+        still += [] if objective.get("frame") else [net.scale_head]
+        still += [] if objective.get("prior") else [net.bias_head]
     for module in still:
         module.requires_grad_(False)
-    if not objective["clip"]:
+    if not (objective.get("clip") or objective.get("hard")):
         net.log_temperature.requires_grad_(False)
 
 
-def parameter_groups(net: FLAM, *, audio: float, caption: float, heads: float) -> list[dict]:
+def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: float) -> list[dict]:
     """The learning parameters of each tower and of the heads, with their peak learning rates.
 
     What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
@@ -293,7 +311,9 @@ class CaptionFeatures:
     spread: a few hundred captions are points in a space in which the model must answer everywhere.
     """
 
-    def __init__(self, net: FLAM, lexicon: Lexicon, device: torch.device, *, noise: float) -> None:
+    def __init__(
+        self, net: TwoTowers, lexicon: Lexicon, device: torch.device, *, noise: float
+    ) -> None:
         self.learns = any(p.requires_grad for p in net.caption.parameters())
         self.tokenize, self.device = net.caption.tokenize, device
         if not self.learns:
@@ -301,7 +321,8 @@ class CaptionFeatures:
             texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
             self.row = {text: i for i, text in enumerate(texts)}
             self.features = net.caption.embed(texts).to(device)
-            self.noise = noise * self.features.std()
+            # NaN is where a shorter caption has no word; noise leaves it NaN.
+            self.noise = noise * self.features[self.features.isfinite()].std()
 
     def __call__(self, texts: list[str]) -> Tensor | dict[str, Tensor]:
         if self.learns:
@@ -311,19 +332,24 @@ class CaptionFeatures:
 
 
 def objective_terms(
-    net: nn.Module, batch: Batch, features: CaptionFeatures, objective: Mapping[str, float]
+    net: nn.Module,
+    batch: Batch,
+    features: CaptionFeatures,
+    objective: Mapping[str, float],
+    *,
+    hardness: float,
 ) -> dict[str, Tensor]:
     """The losses that have a weight, by name, in nats.
 
     The frame-wise loss sees the prior's log-odds but does not move them; the prior loss alone does.
     """
     wanted = {name for name, weight in objective.items() if weight}
-    sed = wanted & {"frame", "prior"}
+    sed, pairs = wanted & {"frame", "prior"}, wanted & {"clip", "hard", "even"}
     heard, captions, pair_heard, pair_captions, log_temperature = net(
         batch.waveform if sed else None,
         features(batch.queries) if sed else None,
-        batch.pair_waveform if "clip" in wanted else None,
-        features(batch.pair_captions) if "clip" in wanted else None,
+        batch.pair_waveform if pairs else None,
+        features(batch.pair_captions) if pairs else None,
     )
     terms = {}
     if "frame" in wanted:
@@ -340,6 +366,13 @@ def objective_terms(
         terms["clip"] = losses.clip_loss(
             pair_heard.clip_emb, pair_captions.caption_emb, log_temperature
         )
+    if "hard" in wanted:
+        terms["hard"] = codewords.hard_negative_loss(
+            pair_heard.clip_emb, pair_captions.caption_emb, log_temperature, hardness=hardness
+        )
+    if "even" in wanted:
+        both = pair_heard.clip_emb, pair_captions.caption_emb
+        terms["even"] = sum(codewords.evenness_loss(emb) for emb in both)
     return terms
 
 
@@ -359,7 +392,7 @@ class Checkpoints:
         self,
         step: int,
         history: list[Row],
-        net: FLAM,
+        net: TwoTowers,
         optimizer: torch.optim.Optimizer,
         average: AveragedModel,
     ) -> None:
@@ -378,7 +411,7 @@ class Checkpoints:
             (folder / STATE).write_text(json.dumps(state))
 
     def load(
-        self, net: FLAM, optimizer: torch.optim.Optimizer, average: AveragedModel
+        self, net: TwoTowers, optimizer: torch.optim.Optimizer, average: AveragedModel
     ) -> tuple[int, list[Row]]:
         """Put everything back; returns the number of steps done (0 for a fresh start) and the log.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
-from flamlib import lexicon, model, recipes, training
+from flamlib import lexicon, mgaclap, model, recipes, training
 from flamlib.bank import Bank
 
 NETWORK = {
@@ -26,12 +26,18 @@ NETWORK = {
 }
 FLAM = {"clip": 1.0, "frame": 20.0, "prior": 1.0}
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
+MGA = {
+    "objective": {"hard": 1.0, "even": 1.0},
+    "codebook": {"n_codes": 32, "code_temperature": 1.0},
+}
 SETTINGS = {
     "seed": 0,
     "clip_s": tiny.CLIP_S,
     "rules": tiny.RULES,
     "network": NETWORK,
     "objective": FLAM,
+    "codebook": None,
+    "hardness": 0.15,
     "n_steps": 6,
     "batch_size": 4,
     "n_pairs": 4,
@@ -93,10 +99,11 @@ def run(corpus, folder, name="model", **changes):
     return folder / name
 
 
-def untrained(corpus, **changes):
+def untrained(corpus, codebook=None, **changes):
     """What a run with these settings starts from."""
     torch.manual_seed(SETTINGS["seed"])
-    return training.pretrained(corpus / "weights", **NETWORK | changes).state_dict()
+    net = training.pretrained(corpus / "weights", codebook=codebook, **NETWORK | changes)
+    return net.state_dict()
 
 
 def stop_at(monkeypatch, stop):
@@ -223,6 +230,30 @@ def test_without_frames_the_heads_are_left_untouched(fit, corpus):
     assert heads
     assert moved(start, end).isdisjoint(heads)
     assert {"audio.first.weight", "log_temperature"} <= moved(start, end)
+
+
+@pytest.mark.parametrize("lr_caption", [0.0, 1e-3])
+def test_mga_clap_is_trained_by_the_same_loop(fit, corpus, lr_caption):
+    """Its caption tower gives words, from the frozen tower's features or by learning."""
+    out = fit(lr_caption=lr_caption, **MGA)
+    start, end = untrained(corpus, codebook=MGA["codebook"]), weights(out)
+    assert mgaclap.MGACLAP.from_pretrained(out).config["n_codes"] == 32
+    assert {"audio.first.weight", "codes", "log_temperature"} <= moved(start, end)
+    assert any(name.startswith("caption.") for name in moved(start, end)) == bool(lr_caption)
+    assert {"hard_nats", "even_nats"} <= history(out)[-1].keys()
+    assert "clip_nats" not in history(out)[-1]
+
+
+def test_a_stopped_mga_clap_ends_as_one_that_was_not(fit):
+    straight = fit("straight", **MGA)
+    stopped(fit, 4, **MGA)
+    assert same(weights(fit(**MGA)), weights(straight))
+
+
+def test_hard_negatives_can_be_had_for_flam_too(fit, corpus):
+    out = fit(objective={"hard": 1.0, "frame": 20.0, "prior": 1.0})
+    assert {"hard_nats", "frame_nats", "prior_nats"} <= history(out)[-1].keys()
+    assert "log_temperature" in moved(untrained(corpus), weights(out))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_mixtures(fit, tmp_path):
