@@ -10,7 +10,7 @@ this list, which `tests/test_layers.py` reads:
     ranking       segments      decisions     calibration   retrieval   classification
     resampling    psds          metrics
     tables        annotations   sed_sets      caption_sets  label_sets  testsets
-    augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
+    augmentation  corpus        tensorbundle  tags          yamnet        htsat         weights       bank
     pieces        recipes       rules         mixing        shards        lexicon       contents
     card          checkpoint    captions      model         mgaclap       batches       detector
     htsat_layout  openflam      clap
