@@ -88,6 +88,7 @@ class HTSAT(nn.Module):
     """Log-mel [clip, hop, mel] -> frame features [clip, frame, width], some frames a window."""
 
     context_frames = 0  # beyond its window, whose frames divide `model.BLOCK_FRAMES`
+    n_tags = 0  # it has no classes of its own
 
     def __init__(
         self,

@@ -86,7 +86,8 @@ class MGACLAP(TwoTowers):
         return Captions(normalize(mixture, dim=1), one, 0 * one)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
-        steps = self.frame_projection(frames).float()
+        # The codebook is all that sound and text share here: a tower's tags have no part in it.
+        steps = self.frame_projection(frames[..., : self.audio.width]).float()
         known = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device)
         mixture = self._mixture(steps, known, None)
         return Audio(normalize(steps, dim=2), normalize(mixture, dim=1))

@@ -13,7 +13,7 @@ from huggingface_hub import ModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flamlib import card, checkpoint, losses
+from flamlib import card, checkpoint, losses, tags
 from flamlib.audio import resample
 from flamlib.captions import CaptionTower
 from flamlib.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
@@ -319,7 +319,9 @@ class FLAM(TwoTowers):
         logit_scale  = exp(scale_head(caption feature))
         logit_bias   = bias_head(caption feature)
 
-    One projection serves frames and clips, so that a caption means the same to both.
+    One projection serves frames and clips, so that a caption means the same to both. Where the
+    audio tower has tags, frame_emb, clip_emb and caption_emb are half of a longer unit vector, and
+    what a tagger makes of sound and caption is the other half: see `tags`.
     """
 
     def __init__(
@@ -353,11 +355,21 @@ class FLAM(TwoTowers):
         self.caption_projection = _projection(self.caption.width, dim, dropout)
         self.scale_head = Head(self.caption.width, init=math.log(scale_init))
         self.bias_head = Head(self.caption.width, init=bias_init)
+        if self.audio.n_tags:
+            # Features of the classes' names, from the caption tower as it was when they were named.
+            self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
+
+    def name_tags(self, names: list[str]) -> None:
+        """Tell the model what its audio tower's tags are called, in order."""
+        self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
 
     def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
         """Embeddings and heads from the caption tower's features, with gradients."""
+        caption_emb = _unit(self.caption_projection(features))
+        if self.audio.n_tags:
+            caption_emb = tags.beside(caption_emb, tags.asked(features, self.tag_names))
         return Captions(
-            _unit(self.caption_projection(features)),
+            caption_emb,
             self.scale_head(features).float().exp(),
             self.bias_head(features).float(),
         )
@@ -387,8 +399,14 @@ class FLAM(TwoTowers):
         return logits.sigmoid()
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
-        whole = frames.mean(dim=1)
-        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+        return Audio(self._embed(frames), self._embed(frames.mean(dim=1)))
+
+    def _embed(self, features: Float[Tensor, "*row width"]) -> Float[Tensor, "*row dim"]:
+        width = self.audio.width
+        learned = _unit(self.audio_projection(features[..., :width]))
+        if not self.audio.n_tags:
+            return learned
+        return tags.beside(learned, tags.heard(features[..., width:]))
 
 
 def cosine_score(

@@ -189,7 +189,7 @@ def fit(
     if lead:
         live.end()
         progress.close()
-        about = {"parameters": parameters, "history": history}
+        about = {"commit": project.commit(), "parameters": parameters, "history": history}
         average.module.save_pretrained(out, provenance=about)
         shutil.rmtree(resume, ignore_errors=True)
 
@@ -262,9 +262,11 @@ def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: 
         shared = {name: network[name] for name in ("audio", "dim", "dropout", "temperature_init")}
         net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **codebook)
     net.caption.load_weights(folder / "model.safetensors")
-    audio = weights / network["audio"]["tower"] / "model.safetensors"
-    if audio.exists():
-        net.audio.load_weights(audio)
+    audio = weights / network["audio"]["tower"]
+    if (audio / "model.safetensors").exists():
+        net.audio.load_weights(audio / "model.safetensors")
+    if isinstance(net, FLAM) and net.audio.n_tags:
+        net.name_tags((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
     return net
 
 

@@ -51,7 +51,7 @@ class Ear(nn.Module):
 
     width = 32
     sample_rate, frame_s = yamnet.SAMPLE_RATE, yamnet.FRAME_S
-    context_frames = 0
+    context_frames, n_tags = 0, 0
 
     def __init__(self):
         super().__init__()
