@@ -13,7 +13,7 @@ this list, which `tests/test_layers.py` reads:
     augmentation  corpus        tensorbundle  tags          yamnet        htsat         weights       bank
     pieces        recipes       rules         mixing        shards        lexicon       contents
     card          checkpoint    captions      model         mgaclap       batches       detector
-    htsat_layout  openflam      clap
+    htsat_layout  text_layout   openflam      clap          originals
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation
     cli

@@ -18,6 +18,7 @@ from flamlib import checkpoint, losses, weights
 from flamlib.captions import CaptionTower
 from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score
+from flamlib.originals import CLAP
 from flamlib.yamnet import YAMNet
 
 
@@ -137,7 +138,7 @@ def load(folder: str | Path) -> Listener:
     A FLAM whose training had no frame-wise loss, or whose heads an import has made anew, comes as
     `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for a kind that is not known.
     """
-    folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP)}
+    folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP, CLAP)}
     kind = checkpoint.read_kind(folder)
     if kind not in kinds:
         raise ValueError(f"{folder} holds a model {kind!r}, which this flamlib does not know")

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 
 FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
 
@@ -16,9 +16,10 @@ class CaptionTower(nn.Module):
     """A text encoder of `transformers` and its tokenizer; captions become vectors of `width`.
 
     `pooling` is "mean" (over the tokens, as sentence encoders such as MiniLM are trained), "pooler"
-    (the encoder's own summary of the first token, as FLAM takes from RoBERTa) or "words" (none: a
-    vector for each token, [caption, word, dim], and NaN for those that only mark where a caption
-    begins and ends or pad it).
+    (the encoder's own summary of the first token, as FLAM takes from RoBERTa), "all" (the mean over
+    as many places as the tower reads at most, padding among them, as CompA-CLAP was trained) or
+    "words" (none: a vector for each token, [caption, word, dim], and NaN for those that only mark
+    where a caption begins and ends or pad it).
     """
 
     def __init__(self, folder: Path, *, pooling: str) -> None:
@@ -28,8 +29,8 @@ class CaptionTower(nn.Module):
         configuration or tokenizer. No hub is contacted.
         """
         super().__init__()
-        if pooling not in ("mean", "pooler", "words"):
-            raise ValueError(f'pooling is "mean", "pooler" or "words", not {pooling!r}')
+        if pooling not in ("mean", "pooler", "all", "words"):
+            raise ValueError(f'pooling is "mean", "pooler", "all" or "words", not {pooling!r}')
         # `transformers` would make do without a tokenizer, and read every word as unknown.
         for path in (Path(folder) / name for name in FILES):
             if not path.is_file():
@@ -37,15 +38,19 @@ class CaptionTower(nn.Module):
         self.pooling = pooling
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.encoder = AutoModel.from_config(config, add_pooling_layer=pooling == "pooler")
+        if config.model_type == "t5":  # half of it: what writes text is not needed to read any
+            self.encoder = T5EncoderModel(config).encoder
+        else:
+            self.encoder = AutoModel.from_config(config, add_pooling_layer=pooling == "pooler")
         self.width = config.hidden_size
         # A word that the tokenizer does not know is still a word.
         marks = {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
         self.register_buffer("marks", torch.tensor(sorted(marks)), persistent=False)
         # RoBERTa numbers positions from its padding index on, which costs it two of them.
         offset = config.pad_token_id + 1 if config.model_type == "roberta" else 0
-        n_positions = config.max_position_embeddings - offset
-        self.max_tokens = min(n_positions, self.tokenizer.model_max_length)
+        self.max_tokens = self.tokenizer.model_max_length
+        if config.model_type != "t5":  # whose positions are relative
+            self.max_tokens = min(config.max_position_embeddings - offset, self.max_tokens)
 
     def load_weights(self, path: Path) -> None:
         """Take the weights of a `transformers` checkpoint; tensors of unused heads are left out."""
@@ -67,7 +72,10 @@ class CaptionTower(nn.Module):
         for caption in captions:
             if not caption.strip():
                 raise ValueError("an empty caption: every query needs at least one word")
-        tokens = self.tokenizer(captions, padding=True, return_tensors="pt")
+        padding = {"padding": True}
+        if self.pooling == "all":
+            padding = {"padding": "max_length", "max_length": self.max_tokens}
+        tokens = self.tokenizer(captions, **padding, return_tensors="pt")
         lengths = tokens["attention_mask"].sum(dim=1)
         if int(lengths.max()) > self.max_tokens:
             worst = captions[int(lengths.argmax())]
@@ -87,6 +95,8 @@ class CaptionTower(nn.Module):
         out = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         if self.pooling == "pooler":
             return out.pooler_output
+        if self.pooling == "all":
+            return out.last_hidden_state.mean(dim=1)
         if self.pooling == "words":
             is_word = self._is_word(input_ids, attention_mask)
             return out.last_hidden_state.masked_fill(~is_word[:, :, None], torch.nan)

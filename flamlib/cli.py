@@ -6,6 +6,7 @@ writes a table, `onset offset event_label score` in seconds, or Audacity's label
 
     flam import-openflam CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-clap FOLDER_OR_HUB_ID OUT
+    flam import-baseline CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-htsat CKPT OUT
 
 make models, and the last a tower to train from, out of what others published. Exit code 0, also if
@@ -112,11 +113,28 @@ def _add_imports(commands: argparse._SubParsersAction) -> None:
     clap.add_argument(
         "source", metavar="FOLDER_OR_HUB_ID", help="without fusion, as laion/clap-htsat-unfused"
     )
+    baseline = commands.add_parser(
+        "import-baseline",
+        help="LAION-CLAP's, CompA-CLAP's or MGA-CLAP's own checkpoint as a model",
+        description=_baseline.__doc__,
+    )
+    baseline.add_argument(
+        "source", metavar="CKPT", help="your copy, such as 630k-audioset-best.pt; its tensors tell "
+        "which of them it is",
+    )  # fmt: skip
+    baseline.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="FOLDER_OR_HUB_ID",
+        help="of its text encoder: a folder, or roberta-base, google/flan-t5-large or "
+        "bert-base-uncased to ask the hub for it",
+    )
     htsat = commands.add_parser(
         "import-htsat", help="HTS-AT's own checkpoint as a tower", description=_htsat.__doc__
     )
     htsat.add_argument("source", metavar="CKPT", help="such as one trained on AudioSet's classes")
-    for command, run in ((openflam, _openflam), (clap, _clap), (htsat, _htsat)):
+    runs = ((openflam, _openflam), (clap, _clap), (baseline, _baseline), (htsat, _htsat))
+    for command, run in runs:
         command.add_argument("out", metavar="OUT", help="the folder to write")
         command.set_defaults(run=run)
 
@@ -133,6 +151,13 @@ def _clap(args: argparse.Namespace) -> None:
     from flamlib import clap
 
     _write(lambda: clap.read(args.source).save_pretrained(args.out))
+
+
+def _baseline(args: argparse.Namespace) -> None:
+    """Write a model to compare with out of its authors' own checkpoint, for --model."""
+    from flamlib import originals
+
+    _write(lambda: originals.read(args.source, args.tokenizer).save_pretrained(args.out))
 
 
 def _htsat(args: argparse.Namespace) -> None:

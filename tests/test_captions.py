@@ -58,6 +58,18 @@ def test_mean_pooling_leaves_padding_out_of_the_gradient_too(bert):
     )
 
 
+def test_all_places_are_as_many_as_the_tower_reads(folders):
+    """Padding among them, and so in every company the same."""
+    tower = CaptionTower(folders["bert"], pooling="all").eval()
+    tokens = tower.tokenize(["rain"])
+    assert tokens["input_ids"].shape == (1, tower.max_tokens)
+    with torch.no_grad():
+        hidden = tower.encoder(**tokens).last_hidden_state[0]
+    assert_close(tower.embed(["rain", "a bell rings"])[0], sum(hidden) / tower.max_tokens)
+    with pytest.raises(ValueError, match="reads at most"):
+        tower.tokenize(["a " * 20])
+
+
 @pytest.mark.parametrize(("kind", "pooling"), WORDS)
 def test_words_are_the_vectors_of_a_captions_own_tokens(folders, kind, pooling):
     """In order, without the marks around them, alone or in company."""

@@ -10,8 +10,9 @@ import soundfile
 import torch
 from heldouts import write_model
 from openflam_layout import random_state
+from originals_layout import mga_state
 from sounds import RATE, noise, tone
-from towers import write_roberta
+from towers import write_bert, write_roberta
 
 from flamlib import cli, detector
 from flamlib.model import FLAM
@@ -177,6 +178,22 @@ def test_the_authors_checkpoint_becomes_a_model(tmp_path, capsys):
     write_state(tmp_path / "open_flam.pth", words=words + 1)
     assert cli.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 2
     assert "give that of RoBERTa" in capsys.readouterr().err
+
+
+def test_a_baselines_own_checkpoint_becomes_a_model_to_detect_with(tmp_path, capsys):
+    bert = write_bert(tmp_path / "bert", max_tokens=512)
+    words = json.loads((bert / "config.json").read_text())["vocab_size"]
+    torch.save({"model": mga_state(words)}, tmp_path / "mga.pt")
+    arguments = ["import-baseline", tmp_path / "mga.pt", tmp_path / "out", "--tokenizer", bert]
+    assert cli.main([*map(str, arguments)]) == 0
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    how = ["--model", str(tmp_path / "out"), "--threshold", "0"]
+    assert cli.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 0
+    assert "a dog barks" in capsys.readouterr().out
+    how = [*how, "--method", "biased"]
+    assert cli.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 2
+    assert "a model without priors has unbiased scores alone" in capsys.readouterr().err
+    assert cli.main([*map(str, [*arguments[:-1], tmp_path / "out"])]) == 2
 
 
 def test_the_encoder_alone_becomes_a_tower(tmp_path, capsys):
