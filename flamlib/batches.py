@@ -103,12 +103,27 @@ class Batches(Dataset):
         return generator(self.seed, "epoch", epoch).permutation(len(self.mixtures))
 
     def _queries(self, batch: list[Recipe], rng: np.random.Generator) -> list[str]:
-        """Every caption that sounds in the batch, and some of their parents."""
+        """Every caption that sounds in the batch, some of their parents, and the hard negatives."""
         captions = sorted({event.caption for recipe in batch for event in recipe.labels})
         parents = {p for caption in captions for p in self.lexicon.parents[caption]}
         parents = sorted(parents - set(captions))  # a corpus may have one that is a caption too
         n_parents = min(self.n_parents, len(parents))
-        return captions + [parents[i] for i in rng.choice(len(parents), n_parents, replace=False)]
+        queries = captions + [
+            parents[i] for i in rng.choice(len(parents), n_parents, replace=False)
+        ]
+        return queries + self._hard_negatives(captions, queries, rng)
+
+    def _hard_negatives(
+        self, captions: list[str], queries: list[str], rng: np.random.Generator
+    ) -> list[str]:
+        """Captions that resemble one that sounds, and do not: each is one of the ten most alike."""
+        hard: list[str] = []
+        for _ in range(self.rules.n_hard_negatives if captions else 0):
+            alike = self.lexicon.resembling(captions[int(rng.integers(len(captions)))], 10)
+            alike = [text for text in alike if text not in queries and text not in hard]
+            if alike:
+                hard.append(alike[int(rng.integers(len(alike)))])
+        return hard
 
     def _word(self, queries: list[str], rng: np.random.Generator) -> list[str]:
         """The query itself, or as often as `wording_share` says any of its wordings."""

@@ -248,3 +248,17 @@ def test_what_is_audible_in_a_background_is_not_known(steps, sounds, mixtures):
 
 def test_there_are_as_many_steps_as_asked_for(steps):
     assert len(steps(n_steps=3)) == 3
+
+
+def test_hard_negatives_are_asked_and_are_never_true(steps):
+    plain, drawn = steps(), steps(rules=dataclasses.replace(RULES, n_hard_negatives=3))
+    asked = 0
+    for step in range(6):
+        batch, without = drawn[step], plain[step]
+        n = len(without.queries)
+        assert len(batch.queries) >= n
+        assert not batch.active[:, n:].any()
+        assert torch.equal(batch.active[:, :n], without.active)
+        assert len(set(batch.queries)) == len(batch.queries)
+        asked += len(batch.queries) - n
+    assert asked

@@ -138,7 +138,7 @@ def test_parameters_of_the_same_shape_pass(notebook):
         ({"lr_peak": "high"}, r"train\.lr_peak = 'high' is str, expected float$"),
         ({"n_steps": 20.0}, r"train\.n_steps = 20\.0 is float, expected int"),
         ({"n_steps": True}, r"train\.n_steps = True is bool, expected int"),
-        ({"snr_db": 6.0}, r"train\.snr_db = 6\.0 is float, expected list"),
+        ({"snr_db": "6"}, r"train\.snr_db = '6' is str, expected list"),
         ({"snr_db": [6.0, "x"]}, r"train\.snr_db\[1\] = 'x' is str, expected float"),
     ],
 )
@@ -167,6 +167,12 @@ def test_there_is_exactly_one_parameters_cell(notebook):
         project.declared_parameters(notebook("a = 1", "b = 1"))
     with pytest.raises(ValueError, match="0 cells are tagged"):
         project.declared_parameters(notebook("a = 1", tags=()))
+
+
+@pytest.mark.parametrize("form", [[1.0, 2.0], 6.0, {"normal": [18.0, 5.0], "within": [6.0, 30.0]}])
+def test_a_range_may_be_another_distribution(notebook, form):
+    train = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": form, "init": None}
+    project.check_parameters(notebook(TRAIN), seed=0, train=train)
 
 
 def test_the_commit_is_gits_and_says_if_files_differ(tmp_path, monkeypatch):
