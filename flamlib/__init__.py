@@ -13,7 +13,7 @@ this list, which `tests/test_layers.py` reads:
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     pieces        recipes       rules         mixing        shards        lexicon       contents
     card          checkpoint    captions      model         batches       detector
-    htsat_layout  openflam      clap
+    htsat_layout  openflam      clap          export
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation
     cli
@@ -22,8 +22,8 @@ Row by row: files, seconds and samples; where recordings and weights come from; 
 and events; each question that is asked of them, as arithmetic that knows neither model nor file;
 and of many clips; sets that others annotated; recordings, audio towers and weights as the
 experiment needs them; mixtures with exact labels; the caption tower, the whole model, tensors and
-detections; checkpoints of others; pictures; the training loop, and what it was good for; the same
-from a shell.
+detections; checkpoints of others, and ours as ONNX; pictures; the training loop, and what it was
+good for; the same from a shell.
 """
 
 
