@@ -4,16 +4,19 @@ The notebooks call this package; they define nothing. A module imports only from
 this list, which `tests/test_layers.py` reads:
 
     project       cluster       distributions events        jams_files    audio
-    containers    archives      packages      catalogue     own_sounds  recordings
+    containers    archives      packages      catalogue     own_sounds    recordings
     sharding      tiled         losses        codewords
     runs          detection     intersections
-    ranking       segments      decisions     calibration   retrieval   classification
+    ranking       segments      decisions     calibration   retrieval     classification
     resampling    psds          metrics
-    tables        annotations   sed_sets      caption_sets  label_sets  testsets
-    augmentation  corpus        tensorbundle  tags          yamnet        htsat         weights       bank
-    pieces        recipes       rules         mixing        shards        lexicon       contents
-    card          checkpoint    captions      model         mgaclap       batches       detector
-    htsat_layout  text_layout   openflam      clap          originals
+    tables        annotations   sed_sets      caption_sets  label_sets    testsets
+    augmentation  corpus        tensorbundle  tags          yamnet        htsat
+    weights       bank
+    pieces        recipes       rules         mixing        shards        lexicon
+    contents
+    card          checkpoint    captions      model         mgaclap       batches
+    detector
+    htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation
     cli
@@ -22,8 +25,8 @@ Row by row: files, seconds and samples; where recordings and weights come from; 
 and events; each question that is asked of them, as arithmetic that knows neither model nor file;
 and of many clips; sets that others annotated; recordings, audio towers and weights as the
 experiment needs them; mixtures with exact labels; the caption tower, whole models, tensors and
-detections; checkpoints of others; pictures; the training loop, and what it was good for; the same
-from a shell.
+detections; checkpoints of others, and ours as ONNX; pictures; the training loop, and what it was
+good for; the same from a shell.
 """
 
 

@@ -9,11 +9,16 @@ writes a table, `onset offset event_label score` in seconds, or Audacity's label
     flam import-baseline CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-htsat CKPT OUT
 
-make models, and the last a tower to train from, out of what others published. Exit code 0, also if
-nothing was found; 2 if the call or a file is no good.
+make models, and the last a tower to train from, out of what others published.
+
+    flam export MODEL OUT
+
+writes a model as ONNX and says how far onnxruntime is from torch. Exit code 0, also if nothing was
+found; 2 if the call or a file is no good.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,6 +97,19 @@ def _parser() -> argparse.ArgumentParser:
         help="a table, or a label track for Audacity (default: %(default)s)",
     )
     _add_imports(commands)
+    export = commands.add_parser(
+        "export", help="a model as ONNX, in float32 and int8", description=_export.__doc__
+    )
+    export.set_defaults(run=_export)
+    export.add_argument("model", metavar="MODEL", help="a saved model")
+    export.add_argument("out", metavar="OUT", help="the folder to write")
+    export.add_argument(
+        "--clip",
+        metavar="S",
+        type=_seconds,
+        default=10.0,
+        help="length of the clips it will hear, rounded up to whole frames (default: %(default)s)",
+    )
     return parser
 
 
@@ -165,6 +183,19 @@ def _htsat(args: argparse.Namespace) -> None:
     from flamlib import clap
 
     _write(lambda: clap.write_tower(args.out, clap.read_tower(args.source)))
+
+
+def _export(args: argparse.Namespace) -> None:
+    """Write ONNX files of what hears and what reads, and print how far they are from the model."""
+    folder = _model_folder(args.model)
+    from flamlib import export
+    from flamlib.model import FLAM
+
+    def write() -> None:
+        model = FLAM.from_pretrained(folder)
+        print(json.dumps(export.export(model, args.out, clip_s=args.clip), indent=2))
+
+    _write(write)
 
 
 def _write(write: Callable[[], None]) -> None:

@@ -166,4 +166,4 @@ class HTSAT(nn.Module):
         windows = log_mel.reshape(-1, 1, HOPS, N_MELS)
         features = self.encoder(windows).last_hidden_state  # [window, dim, frequency, frame]
         frames = features.mean(dim=2).transpose(1, 2)
-        return frames.reshape(len(log_mel), -1, self.width)
+        return frames.reshape(log_mel.shape[0], -1, self.width)

@@ -14,7 +14,7 @@ from originals_layout import mga_state
 from sounds import RATE, noise, tone
 from towers import write_bert, write_roberta
 
-from flamlib import cli, detector
+from flamlib import cli, detector, export
 from flamlib.model import FLAM
 
 HEADER = ["onset", "offset", "event_label", "score"]
@@ -208,3 +208,19 @@ def test_what_is_no_clap_is_refused(tmp_path, capsys):
     assert cli.main(["import-clap", str(tmp_path), str(tmp_path / "out")]) == 2
     assert "config.json is missing: no ClapModel" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_becomes_onnx(here, tmp_path, capsys, monkeypatch):
+    """By `export`; here, that what it measured is printed and what it refuses is said."""
+    asked = []
+
+    def pretend(model, out, *, clip_s):
+        asked.append((type(model), out, clip_s))
+        return {"difference": 0.0}
+
+    assert cli.main(["export", cli.CHECKPOINT, str(tmp_path / "onnx"), "--clip", "0"]) == 2
+    assert "hold no frame" in capsys.readouterr().err
+    monkeypatch.setattr(export, "export", pretend)
+    assert cli.main(["export", cli.CHECKPOINT, "onnx", "--clip", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"difference": 0.0}
+    assert asked == [(FLAM, "onnx", 1.0)]
