@@ -3,20 +3,27 @@
 The notebooks call this package; they define nothing. A module imports only from those before it in
 this list, which `tests/test_layers.py` reads:
 
-    project       cluster       distributions events        annotations   audio
+    project       cluster       distributions events        jams_files    audio
     containers    archives      packages      catalogue     own_sounds  recordings
-    losses        runs          detection     intersections   psds      metrics
+    sharding      tiled         losses
+    runs          detection     intersections
+    ranking       segments      decisions     calibration   retrieval   classification
+    resampling    psds          metrics
+    tables        annotations   sed_sets      caption_sets  label_sets  testsets
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     pieces        recipes       rules         mixing        shards        lexicon       contents
-    captions      model         batches       detector
+    card          checkpoint    captions      model         batches       detector
+    htsat_layout  openflam      clap
     canvas        overview      scenes        curves        figures
     training      baselines     heldout       judging       evaluation
     cli
 
-Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
-knows neither model nor file; recordings, audio towers and weights as the experiment needs them;
-mixtures with exact labels; the caption tower, the whole model, tensors and detections; pictures;
-the training loop, and what it was good for; the same from a shell.
+Row by row: files, seconds and samples; where recordings and weights come from; the losses; frames
+and events; each question that is asked of them, as arithmetic that knows neither model nor file;
+and of many clips; sets that others annotated; recordings, audio towers and weights as the
+experiment needs them; mixtures with exact labels; the caption tower, the whole model, tensors and
+detections; checkpoints of others; pictures; the training loop, and what it was good for; the same
+from a shell.
 """
 
 

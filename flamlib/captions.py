@@ -38,7 +38,8 @@ class CaptionTower(nn.Module):
         self.width = config.hidden_size
         # RoBERTa numbers positions from its padding index on, which costs it two of them.
         offset = config.pad_token_id + 1 if config.model_type == "roberta" else 0
-        self.max_tokens = config.max_position_embeddings - offset
+        n_positions = config.max_position_embeddings - offset
+        self.max_tokens = min(n_positions, self.tokenizer.model_max_length)
 
     def load_weights(self, path: Path) -> None:
         """Take the weights of a `transformers` checkpoint; tensors of unused heads are left out."""

@@ -2,13 +2,19 @@
 
     flam detect AUDIO -c CAPTION [-c CAPTION …] [--model FOLDER] [-o FILE] …
 
-writes a table, `onset offset event_label score` in seconds, or Audacity's labels. Exit code 0, also
-if nothing was found; 2 if the call or a file is no good.
+writes a table, `onset offset event_label score` in seconds, or Audacity's labels.
+
+    flam import-openflam CKPT OUT --tokenizer FOLDER_OR_HUB_ID
+    flam import-clap FOLDER_OR_HUB_ID OUT
+    flam import-htsat CKPT OUT
+
+make models, and the last a tower to train from, out of what others published. Exit code 0, also if
+nothing was found; 2 if the call or a file is no good.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flamlib import project
@@ -20,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of `flam` with these arguments, by default those of the command line."""
     args = _parser().parse_args(arguments)
     try:
-        _detect(args)
+        args.run(args)
     except _Refused as error:
         print(f"flam: {error}", file=sys.stderr)
         return 2
@@ -37,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     detect = commands.add_parser(
         "detect", help="find the moments that captions describe", description=_detect.__doc__
     )
+    detect.set_defaults(run=_detect)
     add = detect.add_argument
     add(
         "audio", metavar="AUDIO", help="any length and rate that libsndfile reads: WAV, FLAC, MP3 …"
@@ -82,7 +89,63 @@ def _parser() -> argparse.ArgumentParser:
         default="tsv",
         help="a table, or a label track for Audacity (default: %(default)s)",
     )
+    _add_imports(commands)
     return parser
+
+
+def _add_imports(commands: argparse._SubParsersAction) -> None:
+    """The commands that turn what others published into folders of ours."""
+    openflam = commands.add_parser(
+        "import-openflam", help="the authors' checkpoint as a model", description=_openflam.__doc__
+    )
+    openflam.add_argument("source", metavar="CKPT", help="your copy of the published .pth file")
+    openflam.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="FOLDER_OR_HUB_ID",
+        help="RoBERTa's: a folder, or roberta-base to ask the hub for it",
+    )
+    clap = commands.add_parser(
+        "import-clap", help="a CLAP of transformers as a model", description=_clap.__doc__
+    )
+    clap.add_argument(
+        "source", metavar="FOLDER_OR_HUB_ID", help="without fusion, as laion/clap-htsat-unfused"
+    )
+    htsat = commands.add_parser(
+        "import-htsat", help="HTS-AT's own checkpoint as a tower", description=_htsat.__doc__
+    )
+    htsat.add_argument("source", metavar="CKPT", help="such as one trained on AudioSet's classes")
+    for command, run in ((openflam, _openflam), (clap, _clap), (htsat, _htsat)):
+        command.add_argument("out", metavar="OUT", help="the folder to write")
+        command.set_defaults(run=run)
+
+
+def _openflam(args: argparse.Namespace) -> None:
+    """Write the model in the authors' checkpoint, for --model and FLAM.from_pretrained."""
+    from flamlib import openflam
+
+    _write(lambda: openflam.read(args.source, args.tokenizer).save_pretrained(args.out))
+
+
+def _clap(args: argparse.Namespace) -> None:
+    """Write the model in a CLAP checkpoint, for --model and FLAM.from_pretrained."""
+    from flamlib import clap
+
+    _write(lambda: clap.read(args.source).save_pretrained(args.out))
+
+
+def _htsat(args: argparse.Namespace) -> None:
+    """Write the encoder alone, for a training that finds it as artifacts/weights/htsat."""
+    from flamlib import clap
+
+    _write(lambda: clap.write_tower(args.out, clap.read_tower(args.source)))
+
+
+def _write(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except (OSError, ValueError) as error:
+        raise _Refused(str(error)) from error
 
 
 def _detect(args: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from flamlib.detection import Detection
 from flamlib.events import Event, read_events
 from flamlib.model import FLAM, Method
 
-PIECE_FRAMES = 30 * 32  # five minutes, and a whole number of the windows of a tower that has such
+PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
 
 Read = Callable[[float, float], Float[np.ndarray, "sample"]]
 Recording = str | Path | tuple[Float[np.ndarray, "sample"], int]

@@ -1,7 +1,6 @@
 """FLAM: two towers that meet in one space, and the two numbers that a caption carries with it."""
 
 import inspect
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,22 +9,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from flamlib import losses, project
+from flamlib import card, checkpoint, losses
 from flamlib.audio import resample
 from flamlib.captions import CaptionTower
+from flamlib.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
 from flamlib.htsat import HTSAT
 from flamlib.yamnet import YAMNet
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-CAPTION_FOLDER = "caption_tower"
-TRAINING = "training.json"
-FORMAT = 1  # of a saved folder; a reader refuses a newer one
 
 BLOCK_FRAMES = 128  # long audio is heard in pieces of this many frames, about 40 s
 
@@ -74,7 +67,7 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
-class FLAM(nn.Module):
+class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
     """Frame-wise language-audio model.
 
         frame_emb[l] = unit(audio_projection(frame feature l))
@@ -113,6 +106,7 @@ class FLAM(nn.Module):
             bias_init=bias_init,
             temperature_init=temperature_init,
         )
+        self.provenance: dict[str, Any] | None = None  # how it was made, if that is known
         self.audio = audio_tower(**audio)
         self.caption = CaptionTower(Path(caption_folder), **caption)
         self.audio_projection = _projection(self.audio.width, dim, dropout)
@@ -231,46 +225,61 @@ class FLAM(nn.Module):
         return logits.sigmoid()
 
     def save_pretrained(
-        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
+        self,
+        folder: str | Path,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        config: None = None,
+        model_card_kwargs: None = None,
     ) -> None:
         """Write all that `from_pretrained` needs, the caption tower included; all of it or nothing.
 
             config.json        format and settings      caption_tower/  shape and tokenizer
-            model.safetensors  every tensor             training.json   `provenance`, if given
+            model.safetensors  every tensor             training.json   `provenance`, if known
+            README.md          the model card
 
-        An older model in `folder` is replaced. Raises FileExistsError rather than replace a folder
-        that holds anything else.
+        Without `provenance`, that of the folder this model was read from stays with it. An older
+        model in `folder` is replaced. `config` and `model_card_kwargs` are what `push_to_hub`
+        passes along; here both come from the model. Raises FileExistsError rather than replace a
+        folder that holds anything else.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
-            raise FileExistsError(f"{folder} is no saved model: nothing was written to it")
-        with project.atomic_folder(folder) as partial:
-            _write_json(partial / CONFIG, {"format": FORMAT, **self.config})
-            tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-            save_file(tensors, partial / WEIGHTS)
-            self.caption.save_tokenizer(partial / CAPTION_FOLDER)
-            if provenance is not None:
-                _write_json(partial / TRAINING, dict(provenance))
+        provenance = self.provenance if provenance is None else provenance
+        checkpoint.write(
+            folder,
+            config=self.config,
+            tensors=self.state_dict(),
+            save_captions=self.caption.save_tokenizer,
+            provenance=provenance,
+            card=card.text(
+                self.config,
+                sample_rate=self.sample_rate,
+                frame_s=self.frame_s,
+                n_parameters=sum(p.numel() for p in self.parameters()),
+                provenance=provenance,
+            ),
+        )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "FLAM":
+    def from_pretrained(cls, folder: str | Path, **hub: Any) -> "FLAM":
         """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
 
-        No hub is contacted. Raises FileNotFoundError for a folder or file that is missing, and
-        ValueError for a newer format, for settings or tensors other than the model's own, and for
-        a damaged file.
+        `folder` may also be the id of a repository on the Hugging Face hub, `owner/name`, if there
+        is no such folder; `hub` are then arguments of `huggingface_hub.snapshot_download`, such as
+        `revision` or `local_files_only`. For a folder no hub is contacted. Raises
+        FileNotFoundError for a folder or file that is missing and a repository that cannot be had,
+        and ValueError for a newer format, for settings or tensors other than the model's own, and
+        for a damaged file.
         """
-        folder = Path(folder)
+        folder = checkpoint.fetched(folder, **hub)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
-        model = cls(folder / CAPTION_FOLDER, **_read_config(folder / CONFIG))
-        try:
-            tensors = load_file(folder / WEIGHTS)
-        except SafetensorError as error:
-            raise ValueError(f"{folder / WEIGHTS} cannot be read ({error}): truncated?") from error
-        _check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
+        settings = set(inspect.signature(cls.__init__).parameters) - {"self", "caption_folder"}
+        model = cls(folder / CAPTION_FOLDER, **checkpoint.read_config(folder / CONFIG, settings))
+        tensors = checkpoint.read_tensors(folder / WEIGHTS)
+        checkpoint.check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
         model.load_state_dict(tensors)
+        model.provenance = checkpoint.read_provenance(folder)
         return model.eval()
 
     def _frames(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip frame width"]:
@@ -333,46 +342,3 @@ def _projection(width: int, dim: int, dropout: float) -> nn.Module:
 
 def _unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """The settings of a saved model, for `FLAM(caption_folder, **settings)`."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): truncated?") from error
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise ValueError(f"{path} is not the configuration of a saved FLAM")
-    written = config.pop("format")
-    if written > FORMAT:
-        raise ValueError(
-            f"{path} has format {written}, written by a newer flamlib; this one reads {FORMAT}"
-        )
-    expected = set(inspect.signature(FLAM).parameters) - {"caption_folder"}
-    if config.keys() != expected:
-        raise ValueError(
-            f"{path}: settings {sorted(expected - config.keys())} are missing, "
-            f"{sorted(config.keys() - expected)} are unknown"
-        )
-    return config
-
-
-def _check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    """Raises ValueError naming what is missing, what is left over, or what has another shape."""
-    for what, names in (
-        ("lacks", expected.keys() - found.keys()),
-        ("holds, which the model of its config.json does not,", found.keys() - expected.keys()),
-    ):
-        if names:
-            listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-            raise ValueError(f"{path} {what} {len(names)} tensors: {listed}")
-    for name, tensor in found.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"{path}: {name} has shape {[*tensor.shape]}, its config.json asks for "
-                f"{[*expected[name].shape]}"
-            )

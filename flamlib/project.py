@@ -18,6 +18,7 @@ import math
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,16 @@ def root() -> Path:
         if (folder / "dvc.yaml").is_file():
             return folder
     raise FileNotFoundError(f"no dvc.yaml at or above {here}: start in a folder of the project")
+
+
+def commit() -> str | None:
+    """Git's name for the project as it is, `-dirty` at its end if files differ; None without git."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        told = subprocess.run(asked, cwd=root(), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:

@@ -24,12 +24,14 @@ of the cross-trigger average, so that its false alarms cost nothing. Report thos
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from flamlib.intersections import changes, event_table
+from flamlib.resampling import ClipStatistic
 
 BLOCK = 1 << 23  # scores whose changes are in memory at once: about 200 MB
 
@@ -97,39 +99,71 @@ def psd_rocs(
     Both arrays rise and start at an eFPR of 0; between two steps the TPR of the earlier one holds.
     Arguments and errors are those of `psds`.
     """
-    _check_settings(dtc_threshold, gtc_threshold, cttc_threshold, alpha_ct, max_efpr)
-    _check_scores(scores, frame_edges, captions)
-    events = event_table(list(scores), captions, ground_truth, durations)
-
-    n_events = np.bincount(events.caption, minlength=len(captions))
-    event_s = np.bincount(events.caption, events.offset - events.onset, minlength=len(captions))
+    ranked = _rank_changes(
+        scores,
+        frame_edges,
+        captions,
+        ground_truth,
+        durations,
+        dtc_threshold=dtc_threshold,
+        gtc_threshold=gtc_threshold,
+        cttc_threshold=cttc_threshold,
+        alpha_ct=alpha_ct,
+        max_efpr=max_efpr,
+    )
     total_s = math.fsum(durations[clip] for clip in scores)
-    judged = np.flatnonzero(n_events)
-    # A cross-trigger's share of the eFPR as a number of false alarms, so that there is one count,
-    # and it is whole when alpha_ct is 0.
-    price = np.zeros(len(captions))
-    price[judged] = alpha_ct * total_s / event_s[judged] / max(1, len(judged) - 1)
+    return {
+        caption: _staircase(changes.counts(), total_s / 3600, max_efpr)
+        for caption, changes in ranked
+    }
 
-    rocs = {}
-    n_points = len(scores) * (len(frame_edges) - 1)
-    n_at_once = max(1, BLOCK // n_points)
-    for first in range(0, len(judged), n_at_once):
-        asked = judged[first : first + n_at_once]
-        at_thresholds = changes(
-            list(scores.values()),
+
+def clip_psds(
+    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    ground_truth: Mapping[str, Sequence[tuple]],
+    durations: Mapping[str, float],
+    *,
+    dtc_threshold: float,
+    gtc_threshold: float,
+    cttc_threshold: float | None,
+    alpha_ct: float,
+    alpha_st: float,
+    max_efpr: float = 100.0,
+) -> ClipStatistic:
+    """`psds` as a statistic for `resampling.bootstrap`, clips in the order of `scores`.
+
+    Everything is judged and sorted once; a draw weighs each clip's changes by how often it came.
+    One thing stays as it is in the whole set: what a cross-trigger costs, that is the hours of each
+    caption. Without cross-triggers a draw's value is exactly the PSDS of the clips drawn.
+    """
+    ranked = list(
+        _rank_changes(
+            scores,
             frame_edges,
-            events,
-            asked,
+            captions,
+            ground_truth,
+            durations,
             dtc_threshold=dtc_threshold,
             gtc_threshold=gtc_threshold,
             cttc_threshold=cttc_threshold,
-            price=price,
+            alpha_ct=alpha_ct,
+            max_efpr=max_efpr,
         )
-        for caption, threshold, alarms, found in zip(asked, *at_thresholds, strict=True):
-            alarms, found = _counts(threshold, alarms, found)
-            efpr, tpr = alarms / (total_s / 3600), found / n_events[caption]
-            rocs[captions[caption]] = _staircase(efpr, tpr, max_efpr)
-    return rocs
+    )
+    clip_s = np.array([durations[clip] for clip in scores], dtype=float)
+
+    def statistic(times_drawn: Int[np.ndarray, "clip"]) -> float:
+        hours = float(times_drawn @ clip_s) / 3600
+        rocs = {
+            caption: _staircase(changes.counts(times_drawn), hours, max_efpr)
+            for caption, changes in ranked
+            if times_drawn @ changes.n_events
+        }
+        return area(rocs, alpha_st=alpha_st, max_efpr=max_efpr)
+
+    return statistic
 
 
 def area(
@@ -155,27 +189,91 @@ def area(
     return total / max_efpr
 
 
-def _counts(
-    threshold: Float[np.ndarray, "point"],
-    alarms: Float[np.ndarray, "point"],
-    found: Int[np.ndarray, "point"],
-) -> tuple[Float[np.ndarray, "threshold"], Int[np.ndarray, "threshold"]]:
-    """From changes to counts: false alarms and events found at every threshold at which they
-    change, from the highest, above which there are none."""
-    changed = np.flatnonzero((alarms != 0) | (found != 0))
-    order = changed[np.argsort(threshold[changed])[::-1]]
-    threshold = threshold[order]
-    # Only at the last of equal scores have all of them been passed. (nan differs from anything.)
-    passed = np.flatnonzero(threshold != np.append(threshold[1:], np.nan))
-    alarms, found = np.cumsum(alarms[order])[passed], np.cumsum(found[order])[passed]
-    # Sums of fractions may end a hair below zero, which would be left of the staircase's start.
-    return np.append(0.0, np.maximum(alarms, 0.0)), np.append(0, found)
+class _Changes(NamedTuple):
+    """Where one caption's counts change, from the highest threshold down, and by how much.
+
+    `last` marks the last of equal thresholds: only there have all of them been passed.
+    """
+
+    clip: Int[np.ndarray, "point"]
+    alarms: Float[np.ndarray, "point"]
+    found: Int[np.ndarray, "point"]
+    last: Int[np.ndarray, "threshold"]
+    n_events: Int[np.ndarray, "clip"]
+
+    def counts(
+        self, times_drawn: Int[np.ndarray, "clip"] | None = None
+    ) -> tuple[Float[np.ndarray, "step"], Float[np.ndarray, "step"]]:
+        """False alarms and TPR at every threshold, the first above all scores; a clip counts as
+        often as it was drawn, by default once."""
+        alarms, found, n_events = self.alarms, self.found, self.n_events.sum()
+        if times_drawn is not None:
+            times = times_drawn[self.clip]
+            alarms, found, n_events = alarms * times, found * times, times_drawn @ self.n_events
+        alarms, found = np.cumsum(alarms)[self.last], np.cumsum(found)[self.last]
+        # Sums of fractions may end a hair below zero, left of the staircase's start.
+        return np.append(0.0, np.maximum(alarms, 0.0)), np.append(0, found) / n_events
+
+
+def _rank_changes(
+    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    ground_truth: Mapping[str, Sequence[tuple]],
+    durations: Mapping[str, float],
+    *,
+    dtc_threshold: float,
+    gtc_threshold: float,
+    cttc_threshold: float | None,
+    alpha_ct: float,
+    max_efpr: float,
+) -> Iterator[tuple[str, _Changes]]:
+    """Each caption that has an event, with its changes, in blocks of bounded memory."""
+    _check_settings(dtc_threshold, gtc_threshold, cttc_threshold, alpha_ct, max_efpr)
+    _check_scores(scores, frame_edges, captions)
+    events = event_table(list(scores), captions, ground_truth, durations)
+
+    n_events = np.bincount(events.caption, minlength=len(captions))
+    event_s = np.bincount(events.caption, events.offset - events.onset, minlength=len(captions))
+    total_s = math.fsum(durations[clip] for clip in scores)
+    judged = np.flatnonzero(n_events)
+    # A cross-trigger's share of the eFPR as a number of false alarms, so that there is one count,
+    # and it is whole when alpha_ct is 0.
+    price = np.zeros(len(captions))
+    price[judged] = alpha_ct * total_s / event_s[judged] / max(1, len(judged) - 1)
+
+    n_frames = len(frame_edges) - 1
+    n_at_once = max(1, BLOCK // (len(scores) * n_frames))
+    for first in range(0, len(judged), n_at_once):
+        asked = judged[first : first + n_at_once]
+        at_thresholds = changes(
+            list(scores.values()),
+            frame_edges,
+            events,
+            asked,
+            dtc_threshold=dtc_threshold,
+            gtc_threshold=gtc_threshold,
+            cttc_threshold=cttc_threshold,
+            price=price,
+        )
+        for column, threshold, alarms, found in zip(asked, *at_thresholds, strict=True):
+            changed = np.flatnonzero((alarms != 0) | (found != 0))
+            order = changed[np.argsort(threshold[changed])[::-1]]
+            threshold = threshold[order]
+            # nan differs from anything, so the last one is a last one.
+            last = np.flatnonzero(threshold != np.append(threshold[1:], np.nan))
+            of_clips = np.bincount(events.clip[events.caption == column], minlength=len(scores))
+            ranked = _Changes(order // n_frames, alarms[order], found[order], last, of_clips)
+            yield captions[column], ranked
 
 
 def _staircase(
-    efpr: Float[np.ndarray, "point"], tpr: Float[np.ndarray, "point"], max_efpr: float
+    counts: tuple[Float[np.ndarray, "point"], Float[np.ndarray, "point"]],
+    hours: float,
+    max_efpr: float,
 ) -> tuple[Float[np.ndarray, "step"], Float[np.ndarray, "step"]]:
-    """The steps at which the best TPR at no more than an eFPR rises."""
+    """The steps at which the best TPR at no more than an eFPR rises, from false alarms and TPR."""
+    efpr, tpr = counts[0] / hours, counts[1]
     affordable = np.flatnonzero(efpr <= max_efpr)
     order = affordable[np.lexsort((-tpr[affordable], efpr[affordable]))]
     efpr, tpr = efpr[order], np.maximum.accumulate(tpr[order])

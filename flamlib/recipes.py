@@ -19,7 +19,7 @@ import soundfile
 from jaxtyping import Float, Int16
 
 from flamlib import pieces, project
-from flamlib.annotations import write_jams
+from flamlib.jams_files import write_jams
 from flamlib.bank import Bank
 from flamlib.events import Event, write_events
 

@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 from flamlib import losses, mixing, project, recipes
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
+from flamlib.checkpoint import TRAINING
 from flamlib.lexicon import Lexicon
-from flamlib.model import FLAM, TRAINING
+from flamlib.model import FLAM
 
 STATE = "state.json"
 TENSORS = "state.safetensors"
@@ -180,7 +181,7 @@ def fit(
     if lead:
         live.end()
         progress.close()
-        about = {"parameters": parameters, "history": history}
+        about = {"commit": project.commit(), "parameters": parameters, "history": history}
         average.module.save_pretrained(out, provenance=about)
         shutil.rmtree(resume, ignore_errors=True)
 

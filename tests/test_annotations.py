@@ -1,45 +1,78 @@
-import json
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from public_sets import write_audio, write_text
 
-from flamlib.annotations import read_jams, write_jams
+from flamlib import annotations
+from flamlib.annotations import AnnotatedSet, AudioFolder, Clip, Timed
 from flamlib.events import Event
-
-times = st.integers(0, 1000).map(lambda n: n / 100)
-texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1)
-events = st.builds(
-    lambda a, b, caption: Event(min(a, b), max(a, b) + 0.01, caption), times, times, texts
-)
+from flamlib.tables import Row
 
 
-@settings(max_examples=25)
-@given(st.lists(events, max_size=5))
-def test_events_are_read_as_they_were_written(tmp_path_factory, drawn):
-    path = tmp_path_factory.mktemp("jams") / "0.jams"
-    write_jams(path, drawn, 10.01, sandbox={})
-    found = read_jams(path)
-    assert sorted(e.caption for e in found) == sorted(e.caption for e in drawn)
-    for one, other in zip(sorted(found), sorted(drawn), strict=True):
-        assert one[:2] == pytest.approx(other[:2], abs=1e-9)
+def settled(tmp_path, *times, audio=True):
+    write_audio(tmp_path / "a.wav", 4.0)
+    rows = [Timed(f"t.tsv, line {n}", *of, "rain") for n, of in enumerate(times, start=2)]
+    path = tmp_path / "a.wav" if audio else None
+    found = annotations.settle("mine", "sed", {"a": rows}, {"a": path}, ["rain"])
+    return found.clips[0], dict(found.repairs)
 
 
-def test_the_recipe_goes_with_it(tmp_path):
-    write_jams(tmp_path / "7.jams", [], 10.0, sandbox={"recipe": {"index": 7}})
-    written = json.loads((tmp_path / "7.jams").read_text())
-    assert written["sandbox"] == {"recipe": {"index": 7}}
-    assert (written["file_metadata"]["duration"], written["file_metadata"]["title"]) == (10.0, "7")
+def test_what_cannot_be_scored_is_mended_and_counted(tmp_path):
+    clip, repairs = settled(
+        tmp_path, (0.0, 1.0), (0.5, 2.0), (2.0, 2.5), (3.0, 3.0), (3.5, 5.0), (4.0, 4.5)
+    )
+    assert clip.events == [Event(0.0, 2.5, "rain"), Event(3.5, 4.0, "rain")]
+    assert repairs == {"merged": 2, "zero_length": 1, "clipped": 1, "beyond": 1}
 
 
-def test_an_event_beyond_the_end_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"7: an event from 9.0 to 11.0 s of 10.0 s"):
-        write_jams(tmp_path / "7.jams", [Event(9.0, 11.0, "rain")], 10.0, sandbox={})
-    assert not (tmp_path / "7.jams").exists()
+def test_good_events_are_left_alone(tmp_path):
+    clip, repairs = settled(tmp_path, (0.0, 1.0), (1.5, 4.0))
+    assert (len(clip.events), repairs, clip.duration_s) == (2, {}, 4.0)
 
 
-@pytest.mark.parametrize("content", ["", "rain", '{"a": 1}'])
-def test_what_is_no_jams_file_is_named(tmp_path, content):
-    (tmp_path / "x.jams").write_text(content)
-    with pytest.raises(ValueError, match=r"x.jams: no JAMS file"):
-        read_jams(tmp_path / "x.jams")
+def test_without_audio_nobody_knows_where_it_ends(tmp_path):
+    clip, repairs = settled(tmp_path, (3.0, 50.0), audio=False)
+    assert (clip.path, clip.events, repairs) == (None, [Event(3.0, 50.0, "rain")], {})
+
+
+@pytest.mark.parametrize("times", [(2.0, 1.0), (-1.0, 1.0)])
+def test_an_event_that_ends_before_it_begins_is_refused_with_its_line(tmp_path, times):
+    with pytest.raises(ValueError, match=r"t.tsv, line 3: an event from"):
+        settled(tmp_path, (0.0, 1.0), times)
+
+
+def test_coverage_counts_what_can_be_heard(tmp_path):
+    write_audio(tmp_path / "a.wav", 1.0)
+    write_text(tmp_path / "broken.wav", "no audio at all")
+    assert annotations.heard(tmp_path / "a.wav") == (tmp_path / "a.wav", 1.0)
+    assert annotations.heard(tmp_path / "broken.wav") == (None, 0.0)
+    clips = [Clip("a", tmp_path / "a.wav"), Clip("b", None), Clip("c", None)]
+    found = AnnotatedSet("mine", "retrieval", clips)
+    assert (found.found, found.missing, found.coverage) == (clips[:1], ["b", "c"], 1 / 3)
+    assert AnnotatedSet("none", "retrieval", []).coverage == 0.0
+
+
+def test_audio_is_found_by_its_stem_whatever_its_kind_and_folder(tmp_path):
+    write_audio(tmp_path / "audio/deep/Bird's cafe\u0301 1.5.flac", 0.1)
+    write_text(tmp_path / "audio/notes.txt", "no audio")
+    folder = AudioFolder(tmp_path, "elsewhere", "audio")
+    assert folder.find("unknown", "Bird's caf\u00e9 1.5").suffix == ".flac"
+    assert folder.find("notes") is None
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path):
+    write_audio(tmp_path / "x/a.wav", 0.1)
+    write_audio(tmp_path / "y/a.flac", 0.1)
+    with pytest.raises(ValueError, match=r"which of them is 'a'"):
+        AudioFolder(tmp_path).find("a")
+
+
+def test_an_unknown_label_is_refused_with_the_nearest():
+    row = Row("t.tsv, line 9", {})
+    assert annotations.known_label(row, "Dog", ["Cat", "Dog"]) == "Dog"
+    with pytest.raises(ValueError, match=r"line 9: unknown label 'Doge'; did you mean 'Dog'"):
+        annotations.known_label(row, "Doge", ["Cat", "Dog"])
+
+
+def test_a_clip_that_is_listed_twice_is_refused():
+    rows = [Row(f"t.csv, line {n}", {"f": name}) for n, name in enumerate("aba", start=2)]
+    with pytest.raises(ValueError, match=r"line 4: 'a' is listed again, first t.csv, line 2"):
+        annotations.listed_once(rows, "f")

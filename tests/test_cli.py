@@ -1,13 +1,17 @@
 import csv
 import io
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from heldouts import write_model
+from openflam_layout import random_state
 from sounds import RATE, noise, tone
+from towers import write_roberta
 
 from flamlib import cli, detector
 from flamlib.model import FLAM
@@ -152,3 +156,38 @@ def test_help_does_not_wait_for_torch():
     asked = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert asked.stdout.startswith("usage: flam detect")
     assert asked.stdout.endswith("False\n")
+
+
+# What others published
+
+
+def write_state(path, *, words):
+    text = {"words": words, "width": 64, "layers": 1, "inner": 8, "positions": 99}
+    sizes = {"embed": 8, "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "dim": 4}
+    torch.save(random_state(**sizes, text=text), path)
+
+
+def test_the_authors_checkpoint_becomes_a_model(tmp_path, capsys):
+    roberta = write_roberta(tmp_path / "roberta")
+    words = json.loads((roberta / "config.json").read_text())["vocab_size"]
+    write_state(tmp_path / "open_flam.pth", words=words)
+    arguments = ["import-openflam", tmp_path / "open_flam.pth", tmp_path / "out"]
+    assert cli.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 0
+    assert FLAM.from_pretrained(tmp_path / "out").embed_captions(["a bell"])[0].shape == (1, 4)
+    write_state(tmp_path / "open_flam.pth", words=words + 1)
+    assert cli.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 2
+    assert "give that of RoBERTa" in capsys.readouterr().err
+
+
+def test_the_encoder_alone_becomes_a_tower(tmp_path, capsys):
+    write_state(tmp_path / "a.pth", words=9)
+    assert cli.main(["import-htsat", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/model.safetensors").is_file()
+    assert cli.main(["import-htsat", str(tmp_path / "b.pth"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"flam: {tmp_path / 'b.pth'} is missing\n"
+
+
+def test_what_is_no_clap_is_refused(tmp_path, capsys):
+    assert cli.main(["import-clap", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "config.json is missing: no ClapModel" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

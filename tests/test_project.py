@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -172,3 +173,24 @@ def test_there_is_exactly_one_parameters_cell(notebook):
 def test_a_range_may_be_another_distribution(notebook, form):
     train = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": form, "init": None}
     project.check_parameters(notebook(TRAIN), seed=0, train=train)
+
+
+def test_the_commit_is_gits_and_says_if_files_differ(tmp_path, monkeypatch):
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert project.commit() is None
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        run = subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert project.commit() == git("rev-parse", "HEAD")[:12]
+    (tmp_path / "dvc.yaml").write_text("stages: {a: 1}\n")
+    assert project.commit() == git("rev-parse", "HEAD")[:12] + "-dirty"
+    (tmp_path / "dvc.yaml").unlink()
+    assert project.commit() is None

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import assume, given, reject
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
+from oracles import random_clips
 
 from flamlib.events import Event, merge
-from flamlib.psds import area, psd_rocs, psds
+from flamlib.psds import area, clip_psds, psd_rocs, psds
 
 with warnings.catch_warnings():  # on import, it asks for pkg_resources
     warnings.simplefilter("ignore")
@@ -311,3 +312,42 @@ def test_what_cannot_be_meant_is_refused(arguments, complaint):
     positional = [arguments.pop(name) for name in list(bad())[:5]]
     with pytest.raises(ValueError, match=complaint):
         psds(*positional, **arguments)
+
+
+# Draws of clips
+
+
+def drawn(scores, truth, durations, times_drawn):
+    """The clips as often as they were drawn, under new names."""
+    picked = [
+        (clip, copy) for clip, n in zip(scores, times_drawn, strict=True) for copy in range(n)
+    ]
+    return tuple(
+        {f"{clip} {copy}": of[clip] for clip, copy in picked} for of in (scores, truth, durations)
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_draw_of_clips_is_the_psds_of_those_clips(seed):
+    scores, edges, captions, truth, durations = random_clips(seed, n_clips=6)
+    statistic = clip_psds(scores, edges, captions, truth, durations, **PSDS1)
+    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
+    drawn_scores, drawn_truth, drawn_durations = drawn(scores, truth, durations, times_drawn)
+    expected = psds(drawn_scores, edges, captions, drawn_truth, drawn_durations, **PSDS1)
+    assert statistic(times_drawn) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("settings", [PSDS1, PSDS2, HALVES])
+def test_every_clip_once_is_the_psds(settings):
+    clips = random_clips(0, n_clips=6)
+    once = np.ones(6, dtype=int)
+    assert clip_psds(*clips, **settings)(once) == pytest.approx(psds(*clips, **settings), abs=1e-12)
+
+
+def test_a_draw_without_any_event_has_no_psds():
+    scores = {"a": np.zeros((2, 1)), "b": np.zeros((2, 1))}
+    truth = {"a": [(0.0, 1.0, "rain")], "b": []}
+    statistic = clip_psds(
+        scores, np.arange(3.0), ["rain"], truth, dict.fromkeys(truth, 2.0), **PSDS1
+    )
+    assert np.isnan(statistic(np.array([0, 2])))

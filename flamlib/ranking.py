@@ -1,0 +1,184 @@
+"""Are active frames ranked above silent ones? AUROC, whole and in part, and average precision.
+
+*Macro and pooled.* A macro mean gives every caption the same weight and does not mind if one
+caption's scores are higher than another's. A pooled figure throws the frames of all captions
+together, so it also asks that scores mean the same for all of them.
+
+*What is left out.* A frame that is not `known` leaves the count altogether. A caption whose known
+frames are all active or all silent has no ranking to judge: it is nan, takes no part in the macro
+mean, and is counted in `n_skipped`. torchmetrics counts it as 0, which lowers the mean.
+"""
+
+import itertools
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from sklearn.metrics import average_precision_score
+
+
+def frame_auroc(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    known: Bool[np.ndarray, "frame caption"] | None = None,
+) -> dict[str, float | int | np.ndarray]:
+    """How often an active frame scores higher than a silent one; a tie counts half.
+
+        AUROC = (pairs with active > silent + 1/2 * pairs with active = silent)
+                / (active frames * silent frames)
+
+    over all pairs of an active and a silent frame, of one caption ("per_caption", nan where there
+    is no pair; "macro" is their mean, "n_skipped" says how many are left out) or of any captions
+    ("pooled"). The frames of all clips stand below one another. Exact: nothing is binned.
+    """
+    known = known_mask(scores, active, known)
+    per_caption = np.array(
+        [
+            _auroc(score[is_known & is_active], score[is_known & ~is_active])
+            for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
+        ]
+    )
+    return {
+        "macro": mean_of_known(per_caption),
+        "pooled": _auroc(scores[known & active], scores[known & ~active]),
+        "per_caption": per_caption,
+        "n_skipped": int(np.isnan(per_caption).sum()),
+    }
+
+
+def auroc_by_clip(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    clip_of_frame: Int[np.ndarray, "frame"],
+    known: Bool[np.ndarray, "frame caption"] | None = None,
+) -> dict[str, float | int | np.ndarray]:
+    """AUROC within each clip, all of its frames and captions thrown together.
+
+    Asks what `frame_auroc` cannot tell: whether in one recording what sounds, and when, ranks above
+    what does not. "macro" is the mean over clips, "per_clip" has one number for each clip from 0 to
+    the highest of `clip_of_frame`, nan where nothing sounds or nothing is silent ("n_skipped").
+    """
+    known = known_mask(scores, active, known)
+    order = np.argsort(clip_of_frame, kind="stable")
+    edges = np.searchsorted(clip_of_frame[order], np.arange(clip_of_frame.max(initial=-1) + 2))
+    per_clip = np.full(len(edges) - 1, np.nan)
+    for clip, (first, stop) in enumerate(itertools.pairwise(edges)):
+        rows = order[first:stop]
+        score, is_active, is_known = scores[rows], active[rows], known[rows]
+        per_clip[clip] = _auroc(score[is_known & is_active], score[is_known & ~is_active])
+    return {
+        "macro": mean_of_known(per_clip),
+        "per_clip": per_clip,
+        "n_skipped": int(np.isnan(per_clip).sum()),
+    }
+
+
+def partial_auroc(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    known: Bool[np.ndarray, "frame caption"] | None = None,
+    *,
+    max_fpr: float,
+) -> dict[str, float | int | np.ndarray]:
+    """Area under the ROC up to a false positive rate of `max_fpr`, in both usual normalisations.
+
+        area    = integral of TPR over FPR from 0 to max_fpr, straight between thresholds
+        macro   = area / max_fpr                      chance: max_fpr / 2 (sed_scores_eval, DCASE)
+        mcclish = 1/2 * (1 + (area - max_fpr^2 / 2) / (max_fpr - max_fpr^2 / 2))
+                                                      chance: 1/2 (scikit-learn)
+
+    Each is the mean over captions; "per_caption" is normalised as "macro". With segments of one
+    second for frames and a `max_fpr` of 0.1, "macro" is the MPAUC of DCASE 2024's MAESTRO.
+    """
+    known = known_mask(scores, active, known)
+    if not 0 < max_fpr <= 1:
+        raise ValueError(f"max_fpr must be in (0, 1], found {max_fpr}")
+    area = np.array(
+        [
+            _area_to(score[is_known], is_active[is_known], max_fpr)
+            for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
+        ]
+    )
+    chance = max_fpr**2 / 2
+    return {
+        "macro": mean_of_known(area / max_fpr),
+        "mcclish": mean_of_known(0.5 * (1 + (area - chance) / (max_fpr - chance))),
+        "per_caption": area / max_fpr,
+        "n_skipped": int(np.isnan(area).sum()),
+    }
+
+
+def average_precision(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    known: Bool[np.ndarray, "frame caption"] | None = None,
+) -> dict[str, float | int | np.ndarray]:
+    """Precision averaged over recall, sum over thresholds of (recall gained) * precision.
+
+    "macro" is the mean over captions, often called mAP. Unlike AUROC it depends on how rare a
+    caption is: a model that knows nothing scores the fraction of active frames.
+    """
+    known = known_mask(scores, active, known)
+    per_caption = np.full(scores.shape[1], np.nan)
+    for caption, is_known in enumerate(known.T):
+        score, is_active = scores[is_known, caption], active[is_known, caption]
+        if is_active.any() and not is_active.all():
+            per_caption[caption] = average_precision_score(is_active, score)
+    return {
+        "macro": mean_of_known(per_caption),
+        "per_caption": per_caption,
+        "n_skipped": int(np.isnan(per_caption).sum()),
+    }
+
+
+def _auroc(above: Float[np.ndarray, "active"], below: Float[np.ndarray, "silent"]) -> float:
+    """How often a value of `above` is higher than one of `below`, a tie counting half."""
+    if not len(above) or not len(below):
+        return np.nan
+    # Sorted needles as well: the search then walks through memory instead of jumping.
+    above, below = np.sort(above), np.sort(below)
+    won = np.searchsorted(below, above, side="left").sum()
+    won_or_tied = np.searchsorted(below, above, side="right").sum()
+    return float(int(won + won_or_tied) / (2 * len(above) * len(below)))
+
+
+def _area_to(
+    score: Float[np.ndarray, "frame"], active: Bool[np.ndarray, "frame"], max_fpr: float
+) -> float:
+    """Area under one caption's ROC from 0 to `max_fpr`; nan where there is none."""
+    n_active = int(active.sum())
+    if n_active in (0, len(active)):
+        return np.nan
+    order = np.argsort(-score, kind="stable")
+    score, active = score[order], active[order]
+    # A point of the curve stands where all of equal scores have been passed.
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    n_true = np.cumsum(active)[last]
+    tpr = np.append(0.0, n_true / n_active)
+    fpr = np.append(0.0, (last + 1 - n_true) / (len(active) - n_active))
+    inside = np.searchsorted(fpr, max_fpr, side="right")
+    at_end = np.interp(max_fpr, fpr[inside - 1 : inside + 1], tpr[inside - 1 : inside + 1])
+    return float(np.trapezoid(np.append(tpr[:inside], at_end), np.append(fpr[:inside], max_fpr)))
+
+
+def known_mask(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    known: Bool[np.ndarray, "frame caption"] | None,
+) -> Bool[np.ndarray, "frame caption"]:
+    """The mask to use, after a look at the scores under it."""
+    known = np.ones(scores.shape, dtype=bool) if known is None else known
+    if not scores.shape == active.shape == known.shape:
+        raise ValueError(
+            f"scores {scores.shape}, active {active.shape} and known {known.shape} must be of one "
+            "shape, [frame, caption]"
+        )
+    if (np.isnan(scores) & known).any():
+        frame, caption = np.argwhere(np.isnan(scores) & known)[0]
+        raise ValueError(f"the score in row {frame}, column {caption} is NaN")
+    return known
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of what is not nan; nan, without a warning, if that is nothing."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else np.nan

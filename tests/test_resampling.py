@@ -1,0 +1,117 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from scipy.stats import ttest_rel
+from scored_frames import frames, levels, seeds
+
+from flamlib import ranking, resampling
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@given(seeds, levels)
+def test_a_draw_of_clips_is_the_auroc_of_those_clips(pooled, seed, n_levels):
+    scores, active, known = frames(seed, n_levels)
+    clip_of_frame = np.arange(60) // 10
+    statistic = resampling.clip_auroc(scores, active, clip_of_frame, known, pooled=pooled)
+    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
+    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
+    drawn = ranking.frame_auroc(scores[repeated], active[repeated], known[repeated])
+    expected = drawn["pooled" if pooled else "macro"]
+    assert statistic(times_drawn) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_the_interval_of_a_mean_is_about_two_standard_errors():
+    values = np.random.default_rng(0).normal(size=400)
+    interval = resampling.bootstrap(resampling.clip_mean(values), 400, n_resamples=2000, seed=1)
+    error = values.std() / 20
+    assert interval == pytest.approx(values.mean() + 1.96 * error * np.array([-1, 1]), abs=0.01)
+
+
+def test_the_same_seed_draws_the_same_clips():
+    statistic = resampling.clip_mean(np.random.default_rng(0).normal(size=9))
+    once, again, other = (
+        resampling.bootstrap(statistic, 9, n_resamples=50, seed=seed) for seed in (1, 1, 2)
+    )
+    assert once == again != other
+
+
+def test_a_constant_advantage_is_certain_however_hard_the_clips():
+    values = np.random.default_rng(0).normal(size=30)
+    better, worse = resampling.clip_mean(values + 0.1), resampling.clip_mean(values)
+    interval = resampling.paired_bootstrap(better, worse, 30, n_resamples=100, seed=0)
+    assert interval == pytest.approx((0.1, 0.1))
+
+
+def test_draws_with_nothing_to_judge_are_left_out():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nowhere = resampling.bootstrap(lambda times: np.nan, 3, n_resamples=5, seed=0)
+        seldom = resampling.bootstrap(
+            lambda times: 1.0 if times[0] else np.nan, 3, n_resamples=50, seed=0
+        )
+    assert np.isnan(nowhere).all()
+    assert seldom == (1.0, 1.0)
+
+
+@given(seeds, levels)
+def test_a_draw_of_clips_is_the_average_precision_of_those_clips(seed, n_levels):
+    scores, active, known = frames(seed, n_levels)
+    clip_of_frame = np.arange(60) // 10
+    statistic = resampling.clip_average_precision(scores, active, clip_of_frame, known)
+    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
+    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
+    drawn = ranking.average_precision(scores[repeated], active[repeated], known[repeated])
+    assert statistic(times_drawn) == pytest.approx(drawn["macro"], abs=1e-12, nan_ok=True)
+
+
+def test_a_number_of_sums_over_clips_is_drawn_with_them():
+    counts = np.array([[1, 4], [2, 2], [0, 3]])
+    statistic = resampling.clip_sum(counts, lambda n: n[0] / n[1])
+    assert statistic(np.array([1, 1, 1])) == 3 / 9
+    assert statistic(np.array([0, 2, 1])) == 4 / 7
+
+
+# Tests
+
+
+def test_a_model_is_no_different_from_itself():
+    same = resampling.clip_mean(np.random.default_rng(0).normal(size=30))
+    found = resampling.paired_test(same, same, 30, n_resamples=99, seed=0)
+    assert found == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+
+
+def test_a_constant_advantage_has_the_smallest_p_value_there_is():
+    values = np.random.default_rng(0).normal(size=30)
+    better, worse = resampling.clip_mean(values + 0.1), resampling.clip_mean(values)
+    found = resampling.paired_test(better, worse, 30, n_resamples=99, seed=0)
+    assert found["p_value"] == 2 / 100
+    assert found["difference"] == pytest.approx(0.1)
+    assert resampling.paired_test(worse, better, 30, n_resamples=99, seed=0)["p_value"] == 2 / 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_p_value_is_about_that_of_a_paired_t_test(seed):
+    rng = np.random.default_rng(seed)
+    one = rng.normal(size=200)
+    other = one + rng.normal(0.04, 0.4, size=200)
+    ours = resampling.paired_test(
+        resampling.clip_mean(other), resampling.clip_mean(one), 200, n_resamples=4000, seed=0
+    )
+    assert ours["p_value"] == pytest.approx(ttest_rel(other, one).pvalue, abs=0.03)
+
+
+def test_a_true_null_is_rejected_about_as_often_as_claimed():
+    rng = np.random.default_rng(0)
+    p_values = [
+        resampling.paired_test(
+            resampling.clip_mean(rng.normal(size=60)),
+            resampling.clip_mean(rng.normal(size=60)),
+            60,
+            n_resamples=199,
+            seed=i,
+        )["p_value"]
+        for i in range(200)
+    ]
+    assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.04)

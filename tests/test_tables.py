@@ -1,0 +1,59 @@
+import pytest
+from public_sets import write_text
+
+from flamlib import tables
+
+
+def test_rows_know_where_they_stand(tmp_path):
+    write_text(tmp_path / "t.csv", "b,extra,a", '1,x,"two, three"', "", "4,y,5")
+    rows = tables.read(tmp_path / "t.csv", ("a", "b"), delimiter=",")
+    assert [(row["a"], row["b"]) for row in rows] == [("two, three", "1"), ("5", "4")]
+    assert [row.where for row in rows] == [f"{tmp_path / 't.csv'}, line {n}" for n in (2, 4)]
+    assert rows[1].number("b") == 4.0
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path, newline, mark):
+    write_text(tmp_path / "t.tsv", f"{mark}name\tlabel", 'käfer\tein "wort"', newline=newline)
+    [row] = tables.read(tmp_path / "t.tsv", ("name", "label"), delimiter="\t")
+    assert row.fields == {"name": "käfer", "label": 'ein "wort"'}
+
+
+def test_without_a_header_the_first_row_is_a_row(tmp_path):
+    write_text(tmp_path / "t.tsv", "0.0\t1.0\train")
+    [row] = tables.read(tmp_path / "t.tsv", ("on", "off", "label"), delimiter="\t", header=False)
+    assert row["label"] == "rain"
+
+
+def test_a_row_may_end_early_only_where_that_is_allowed(tmp_path):
+    write_text(tmp_path / "t.tsv", "a\tb\tc", "1")
+    [row] = tables.read(tmp_path / "t.tsv", ("a",), delimiter="\t", short_rows=True)
+    assert row.fields == {"a": "1", "b": "", "c": ""}
+    with pytest.raises(ValueError, match=r"t.tsv, line 2: 1 fields, expected 3"):
+        tables.read(tmp_path / "t.tsv", ("a",), delimiter="\t")
+
+
+def test_what_is_no_such_table_is_refused_with_file_and_line(tmp_path):
+    path = tmp_path / "t.csv"
+    with pytest.raises(FileNotFoundError):
+        tables.read(path, ("a",), delimiter=",")
+    write_text(path, "b,c")
+    with pytest.raises(ValueError, match=r"t.csv, line 1: no column \['a'\], found \['b', 'c'\]"):
+        tables.read(path, ("a",), delimiter=",")
+    write_text(path)
+    with pytest.raises(ValueError, match=r"line 1: no column"):
+        tables.read(path, ("a",), delimiter=",")
+    write_text(path, "a", "naïve", encoding="latin-1")
+    with pytest.raises(ValueError, match=r"t.csv: not utf-8-sig text"):
+        tables.read(path, ("a",), delimiter=",")
+    assert tables.read(path, ("a",), delimiter=",", encoding="latin-1")[0]["a"] == "naïve"
+    write_text(path, "a", "1", '"never closed')
+    with pytest.raises(ValueError, match=r"t.csv, line 3: "):
+        tables.read(path, ("a",), delimiter=",")
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1,5"])
+def test_what_is_no_number_is_refused(text):
+    with pytest.raises(ValueError, match=rf"x, line 7: onset is {text!r}, expected a number"):
+        tables.Row("x, line 7", {"onset": text}).number("onset")

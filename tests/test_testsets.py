@@ -1,0 +1,86 @@
+import public_sets
+import pytest
+from public_sets import write_audio, write_text
+
+from flamlib import testsets
+
+
+def test_every_set_has_a_fixture_in_its_official_layout():
+    assert set(public_sets.WRITERS) == set(testsets.SETS)
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_a_set_is_read_for_its_task_and_says_where_it_differs_from_the_official_one(tmp_path, name):
+    expected = testsets.SETS[name]
+    found = testsets.read(name, public_sets.WRITERS[name](tmp_path))
+    assert (found.name, found.task) == (name, expected.task)
+    assert 0 < found.coverage <= 1
+    for clip in found.found:
+        assert clip.duration_s > 0
+        assert {event.caption for event in clip.events} <= set(found.captions)
+        assert bool(clip.captions) == (found.task == "retrieval")
+        assert (clip.label in found.captions) == (found.task == "classification")
+    if expected.n_listed:
+        note = f"{len(found.clips)} clips listed, {expected.n_listed} in the official set"
+        assert note in found.notes
+
+
+def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
+    writers = {
+        "audioset_strong": public_sets.audioset,
+        "maestro": public_sets.maestro,
+        "tacos": public_sets.tacos,
+    }
+    for name, write in writers.items():
+        found = testsets.STRONG[name](write(tmp_path / name))
+        assert found.found, name
+        assert all(clip.events for clip in found.found)
+    assert set(testsets.STRONG) == {*writers, "desed", "urbansed"}
+
+
+def test_one_s_own_tables_join_by_their_headers(tmp_path):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    tables = {
+        "sed": ("t.tsv", "filename\tonset\toffset\tevent_label", "a.wav\t0.0\t1.0\tA Dog"),
+        "retrieval": ("c.csv", "filename,caption", "a.wav,a dog"),
+        "classification": ("l.csv", "filename,fold,label", "a.wav,3,dog"),
+    }
+    for task, (table, *lines) in tables.items():
+        write_text(tmp_path / table, *lines)
+        found = testsets.own("mine", tmp_path / table, tmp_path / "audio")
+        assert (found.task, len(found.found)) == (task, 1)
+    assert found.clips[0].fold == 3
+    write_text(tmp_path / "x.csv", "filename,colour", "a.wav,red")
+    with pytest.raises(ValueError, match=r"x.csv, line 1: beside filename"):
+        testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
+    write_text(tmp_path / "x.csv", "filename,label")
+    with pytest.raises(ValueError, match=r"a header and no rows"):
+        testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
+
+
+def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
+    folders = dict.fromkeys(testsets.SETS) | {"esc50": str(public_sets.esc50(tmp_path / "esc"))}
+    own = {"name": "mine", "table": str(tmp_path / "l.csv"), "audio": str(tmp_path)}
+    write_audio(tmp_path / "a.wav", 1.0)
+    write_text(tmp_path / "l.csv", "filename,label", "a.wav,dog")
+    found, skipped = testsets.read_all(folders, [own])
+    assert [one.name for one in found] == ["esc50", "mine"]
+    assert set(skipped) == set(testsets.SETS) - {"esc50"}
+    with pytest.raises(ValueError, match=r"already"):
+        testsets.read_all(folders, [own, own])
+    with pytest.raises(ValueError, match=r"no test sets"):
+        testsets.read_all({"esc51": None}, [])
+    with pytest.raises(ValueError, match=r"name, table and audio"):
+        testsets.read_all({}, [{"name": "mine"}])
+
+
+def test_a_folder_without_any_of_the_audio_is_refused(tmp_path):
+    root = public_sets.esc50(tmp_path)
+    for path in root.rglob("*.wav"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"esc50: 3 clips are listed and not one is below"):
+        testsets.read("esc50", root)
+    with pytest.raises(FileNotFoundError, match=r"is no folder"):
+        testsets.read("esc50", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"no test set 'esc51'"):
+        testsets.read("esc51", root)
