@@ -112,7 +112,7 @@ def measure_ours(folder: Path, n_mixtures: int) -> dict[str, float]:
 
 
 def measure_million(folder: Path, n: int) -> dict[str, float]:
-    """A file of `n` recipes made by two processes: seconds, computing too, and the largest in MB."""
+    """A file of `n` recipes by two processes: seconds, core-minutes, the largest process in MB."""
     opened = bank.Bank.open(folder / "bank")
     before, computing = time.perf_counter(), cpu_s()
     tables = mixing.draw_many(opened, RULES, seed=0, split="train", n=n, n_jobs=2)
