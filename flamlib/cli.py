@@ -13,8 +13,12 @@ make models, and the last a tower to train from, out of what others published.
 
     flam export MODEL OUT
 
-writes a model as ONNX and says how far onnxruntime is from torch. Exit code 0, also if nothing was
-found; 2 if the call or a file is no good.
+writes a model as ONNX and says how far onnxruntime is from torch.
+
+    flam mix FOLDER -n 1000000 [--form webdataset] [--jobs 8 | --scheduler ADDRESS] …
+
+renders the project's mixtures to files for any loader. Exit code 0, also if nothing was found; 2 if
+the call or a file is no good.
 """
 
 import argparse
@@ -110,7 +114,38 @@ def _parser() -> argparse.ArgumentParser:
         default=10.0,
         help="length of the clips it will hear, rounded up to whole frames (default: %(default)s)",
     )
+    _add_mix(commands)
     return parser
+
+
+def _add_mix(commands: argparse._SubParsersAction) -> None:
+    mix = commands.add_parser(
+        "mix", help="render mixtures to files, here or on a cluster", description=_mix.__doc__
+    )
+    mix.set_defaults(run=_mix)
+    add = mix.add_argument
+    add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
+    add("-n", type=_count, required=True, metavar="N", help="how many mixtures")
+    add("--split", default="train", help="whose recordings (default: %(default)s)")
+    add(
+        "--form",
+        choices=["parquet", "webdataset"],
+        default="parquet",
+        help="FLAC in Parquet, as `datasets` reads it, or tar files (default: %(default)s)",
+    )
+    add(
+        "--shard-size",
+        type=_count,
+        default=1000,
+        metavar="N",
+        help="mixtures in a file (default: %(default)s)",
+    )
+    add("--jobs", type=_count, default=1, metavar="N", help="processes here (default: 1)")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a dask scheduler, tcp://host:8786, or its scheduler file: its workers do the work",
+    )
 
 
 def _add_imports(commands: argparse._SubParsersAction) -> None:
@@ -205,6 +240,35 @@ def _write(write: Callable[[], None]) -> None:
         raise _Refused(str(error)) from error
 
 
+def _mix(args: argparse.Namespace) -> None:
+    """Render mixtures by the `seed`, `audio` and `rules` of params.yaml from artifacts/bank."""
+    import yaml
+
+    from flamlib import shards
+    from flamlib.rules import Rules
+
+    try:
+        root = project.root()
+        params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        manifest = shards.write(
+            root / "artifacts/bank",
+            Rules(clip_s=params["audio"]["clip_s"], **params["rules"]),
+            args.folder,
+            seed=params["seed"],
+            split=args.split,
+            n=args.n,
+            shard_size=args.shard_size,
+            form=args.form,
+            n_jobs=args.jobs,
+            scheduler=args.scheduler,
+            progress=sys.stderr.isatty(),
+        )
+    except (OSError, ValueError) as error:
+        raise _Refused(str(error)) from error
+    n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
+    print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
+
+
 def _detect(args: argparse.Namespace) -> None:
     """Write the events of a recording that the captions describe: onset, offset, caption, score."""
     if not Path(args.audio).is_file():
@@ -277,6 +341,13 @@ def _odd(text: str) -> int:
     value = _number(text)
     if value < 1 or value % 2 != 1:
         raise argparse.ArgumentTypeError(f"{text} is not an odd number of frames")
+    return int(value)
+
+
+def _count(text: str) -> int:
+    value = _number(text)
+    if value < 1 or value % 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return int(value)
 
 

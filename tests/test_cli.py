@@ -3,6 +3,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ import torch
 from heldouts import write_model
 from openflam_layout import random_state
 from originals_layout import mga_state
-from sounds import RATE, noise, tone
+from sounds import RATE, VARIANTS, noise, tone, write_data
 from towers import write_bert, write_roberta
 
-from flamlib import cli, detector, export
+from flamlib import bank, cli, detector, export, shards
 from flamlib.model import FLAM
 
 HEADER = ["onset", "offset", "event_label", "score"]
@@ -224,3 +225,24 @@ def test_a_model_becomes_onnx(here, tmp_path, capsys, monkeypatch):
     assert cli.main(["export", cli.CHECKPOINT, "onnx", "--clip", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"difference": 0.0}
     assert asked == [(FLAM, "onnx", 1.0)]
+
+
+def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc.yaml").touch()
+    params = Path(__file__).parents[1] / "params.yaml"
+    (tmp_path / "params.yaml").write_text(params.read_text())
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(
+        write_data(tmp_path / "data"), tmp_path / "artifacts/bank", **settings, n_jobs=1,
+        progress=False,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    asked = ["mix", "out", "-n", "3", "--shard-size", "2", "--form", "webdataset"]
+    assert cli.main(asked) == 0
+    assert "3 mixtures, 2 files" in capsys.readouterr().out
+    assert [s["name"] for s in shards.verify("out")["shards"]] == [
+        "train-00000.tar",
+        "train-00001.tar",
+    ]
+    assert cli.main([*asked[:3], "4", *asked[4:]]) == 2
+    assert "shards of other parameters (n)" in capsys.readouterr().err
