@@ -11,7 +11,8 @@ this list, which `tests/test_layers.py` reads:
     recipes       mixing        lexicon       contents
     captions      model         batches       detector
     canvas        overview      scenes        curves        figures
-    training      baselines     heldout       judging       evaluation
+    objective     resuming      training
+    baselines     heldout       judging       evaluation
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; the losses; what
