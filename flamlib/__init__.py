@@ -18,7 +18,7 @@ this list, which `tests/test_layers.py` reads:
     detector
     htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
-    training      baselines     heldout       judging       evaluation
+    objective     resuming      training      baselines     heldout       judging       evaluation
     cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; the losses; frames
