@@ -79,9 +79,10 @@ def fit(
     `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table) and
     `weights` (folders of the pretrained towers) are read; `network` are the other arguments of
     `FLAM`, and with a `codebook` (`n_codes`, `code_temperature`) it is MGA-CLAP that is trained;
-    `init_from` is a saved model to start from instead of new heads. Every `save_every` steps the whole state goes to `resume`, in a folder named after the parameters and the content
-    of what is read, and the last `n_states` of them stay: the same call continues where it was
-    stopped, another one starts anew. `curves` receives DVCLive's tables.
+    `init_from` is a saved model to start from instead of new heads. Every `save_every` steps the
+    whole state goes to `resume`, in a folder named after the parameters and the content of what is
+    read, and the last `n_states` of them stay: the same call continues where it was stopped,
+    another one starts anew. `curves` receives DVCLive's tables.
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
              + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
