@@ -8,7 +8,8 @@ this list, which `tests/test_layers.py` reads:
     losses        runs          detection     intersections
     ranking       segments      decisions     calibration   retrieval   classification
     resampling    psds          metrics
-    tables        annotations   sed_sets      caption_sets  label_sets  testsets
+    localisation
+    tables        annotations   sed_sets      caption_sets  label_sets    testsets
     augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
     recipes       mixing        lexicon       contents
     captions      model         batches       detector

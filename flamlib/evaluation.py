@@ -18,6 +18,7 @@ from flamlib.bank import Bank
 from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
 from flamlib.heldout import Hearing, Part
 from flamlib.lexicon import Lexicon
+from flamlib.localisation import Criteria
 from flamlib.model import FLAM
 
 PARTS = ("seen_captions", "unseen_captions")
@@ -48,6 +49,10 @@ def evaluate(
     median_frames: int,
     n_thresholds: int,
     n_bins: int,
+    segment_s: float,
+    max_fpr: float,
+    collar_s: float,
+    collar_rate: float,
     n_resamples: int,
     progress: bool = True,
 ) -> Evaluation:
@@ -57,11 +62,10 @@ def evaluate(
     captions, the pretrained towers and two checkpoints; writes the folder `scores`.
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
-    models: dict[str, Listener] = {
-        "flam": FLAM.from_pretrained(flam),
-        "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
-        "label_matching": LabelMatching.pretrained(weights, temperature=label_temperature),
-    }
+    models = listeners(
+        flam=flam, flam_global=flam_global, weights=weights, label_temperature=label_temperature
+    )
+    criteria = Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames)
     parts = {}
     for name in ("valid", *PARTS):
         drawn = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
@@ -70,19 +74,29 @@ def evaluate(
     heldout.write_scores(scores, parts, hearings)
 
     valid, heard_valid = parts.pop("valid"), hearings.pop("valid")
+    thresholds = {
+        model: judging.f1(valid, heard_valid[model], n_thresholds=n_thresholds)["best_macro"]
+        for model in models
+    }
     numbers = {name: {} for name in (*models, "difference")}
     for name, part in parts.items():
-        intervals = judging.bounded(part, hearings[name], n_resamples=n_resamples, seed=seed)
+        intervals = judging.bounded(
+            part,
+            hearings[name],
+            thresholds,
+            criteria=criteria,
+            n_bins=n_bins,
+            n_resamples=n_resamples,
+            seed=seed,
+        )
         for model in numbers:
             numbers[model][name] = intervals[model]
-    for model in models:
-        best = judging.f1(valid, heard_valid[model], n_thresholds=n_thresholds)["best_macro"]
-        for name, part in parts.items():
+        for model, threshold in thresholds.items():
             numbers[model][name] |= judging.judge(
                 part,
                 hearings[name][model],
-                threshold=best,
-                median_frames=median_frames,
+                threshold=threshold,
+                criteria=criteria,
                 n_thresholds=n_thresholds,
                 n_bins=n_bins,
             )
@@ -94,6 +108,17 @@ def evaluate(
         ignore_index=True,
     )
     return Evaluation(parts, hearings, table, _defined(numbers))
+
+
+def listeners(
+    *, flam: str | Path, flam_global: str | Path, weights: str | Path, label_temperature: float
+) -> dict[str, Listener]:
+    """Every model that is evaluated, by name, from its checkpoint or from the pretrained towers."""
+    return {
+        "flam": FLAM.from_pretrained(flam),
+        "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
+        "label_matching": LabelMatching.pretrained(weights, temperature=label_temperature),
+    }
 
 
 def listen(

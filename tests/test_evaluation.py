@@ -17,6 +17,10 @@ SETTINGS = {
     "median_frames": 1,
     "n_thresholds": 19,
     "n_bins": 10,
+    "segment_s": 1.0,
+    "max_fpr": 0.1,
+    "collar_s": 0.2,
+    "collar_rate": 0.2,
     "n_resamples": 20,
 }
 
@@ -118,7 +122,9 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
         assert found.metrics["flam"][part]["n_clips"] == SETTINGS["n_clips"]
         difference = found.metrics["flam"][part]["auroc_macro"]
         difference -= found.metrics["flam_global"][part]["auroc_macro"]
-        assert found.metrics["difference"][part]["auroc_macro"] == pytest.approx(difference)
+        compared = found.metrics["difference"][part]
+        assert set(compared) == models - {"flam"}
+        assert compared["flam_global"]["auroc_macro"] == pytest.approx(difference)
     assert set(found.captions["part"]) == set(evaluation.PARTS)
     assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
 
