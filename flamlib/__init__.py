@@ -21,8 +21,8 @@ this list, which `tests/test_layers.py` reads:
 Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
 knows neither model nor file; sets that others annotated; recordings, audio towers and weights as
 the experiment needs them; mixtures with exact labels; the caption tower, the whole model, tensors
-and detections; pictures; the training loop, and what it was good for; what others published, and the report of all that;
-the same from a shell.
+and detections; pictures; the training loop, and what it was good for; what others published, and
+the page that shows all; the same from a shell.
 """
 
 

@@ -11,7 +11,7 @@ is the middle of theirs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,23 @@ class Settings(NamedTuple):
     sed_template: str
     criteria: Criteria
     n_thresholds: int
+
+
+def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settings:
+    """From the sections of the parameters that have these names."""
+    return Settings(
+        testsets["window_s"],
+        testsets["templates"],
+        testsets["sed_template"],
+        Criteria(
+            evaluate["segment_s"],
+            evaluate["max_fpr"],
+            evaluate["collar_s"],
+            evaluate["collar_rate"],
+            evaluate["median_frames"],
+        ),
+        evaluate["n_thresholds"],
+    )
 
 
 def judge(

@@ -7,7 +7,7 @@ what score and probability are.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -107,7 +107,7 @@ def evaluate(
         [caption_table(part, hearings[name], lexicon) for name, part in parts.items()],
         ignore_index=True,
     )
-    return Evaluation(parts, hearings, table, _defined(numbers))
+    return Evaluation(parts, hearings, table, defined(numbers))
 
 
 def listeners(
@@ -202,8 +202,8 @@ def caption_table(part: Part, hearings: Mapping[str, Hearing], lexicon: Lexicon)
     return pd.DataFrame(columns)
 
 
-def _defined(numbers):
+def defined(numbers: Any) -> Any:
     """The same, with None for nan: what is not defined here, in JSON."""
     if isinstance(numbers, dict):
-        return {key: _defined(value) for key, value in numbers.items()}
+        return {key: defined(value) for key, value in numbers.items()}
     return None if isinstance(numbers, float) and np.isnan(numbers) else numbers
