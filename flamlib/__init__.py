@@ -5,6 +5,7 @@ this list, which `tests/test_layers.py` reads:
 
     project       cluster       distributions events        jams_files    audio
     containers    archives      packages      catalogue     own_sounds  recordings
+    caption_writers captioning
     sharding      tiled         losses
     runs          detection     intersections
     ranking       segments      decisions     calibration   retrieval   classification
