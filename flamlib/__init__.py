@@ -13,7 +13,7 @@ this list, which `tests/test_layers.py` reads:
     canvas        overview      scenes        curves        figures
     objective     resuming      training
     baselines     heldout       judging       evaluation
-    cli
+    launch        cli
 
 Row by row: files, seconds and samples; where recordings and weights come from; the losses; what
 else is arithmetic that knows neither model nor file; recordings, audio towers and weights as the
