@@ -22,7 +22,7 @@ this list, which `tests/test_layers.py` reads:
     objective     resuming      training
     baselines     heldout       judging       evaluation    benchmarking
     published     gallery       page          report
-    cli
+    launch        cli
 
 Row by row: files, seconds and samples; where recordings, weights and captions come from; the
 losses; frames and events; each question that is asked of them, as arithmetic that knows neither
