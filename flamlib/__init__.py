@@ -3,26 +3,32 @@
 The notebooks call this package; they define nothing. A module imports only from those before it in
 this list, which `tests/test_layers.py` reads:
 
-    project       events        audio
-    containers    archives      packages      catalogue     own_sounds  recordings
-    losses        runs          detection     intersections
-    ranking       segments      decisions     calibration   retrieval   classification
+    project       cluster       distributions events        jams_files    audio
+    containers    archives      packages      catalogue     own_sounds    recordings
+    sharding      tiled         losses        codewords
+    runs          detection     intersections
+    ranking       segments      decisions     calibration   retrieval     classification
     resampling    psds          metrics
     localisation
     tables        annotations   sed_sets      caption_sets  label_sets    testsets
-    augmentation  corpus        tensorbundle  yamnet        htsat         weights       bank
-    recipes       mixing        lexicon       contents
-    captions      model         batches       detector
+    augmentation  corpus        tensorbundle  tags          yamnet        htsat
+    weights       bank
+    pieces        recipes       rules         mixing        shards        lexicon
+    contents
+    card          checkpoint    captions      model         mgaclap       batches
+    detector
+    htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
-    training      baselines     heldout       judging       evaluation    benchmarking
-    published     gallery       page          report
+    objective     resuming      training      baselines     heldout       judging       evaluation
+    benchmarking  published     gallery       page          report
     cli
 
-Row by row: files, seconds and samples; where recordings and weights come from; arithmetic that
-knows neither model nor file; sets that others annotated; recordings, audio towers and weights as
-the experiment needs them; mixtures with exact labels; the caption tower, the whole model, tensors
-and detections; pictures; the training loop, and what it was good for; what others published, and
-the page that shows all; the same from a shell.
+Row by row: files, seconds and samples; where recordings and weights come from; the losses; frames
+and events; each question that is asked of them, as arithmetic that knows neither model nor file;
+and of many clips; sets that others annotated; recordings, audio towers and weights as the
+experiment needs them; mixtures with exact labels; the caption tower, whole models, tensors and
+detections; checkpoints of others, and ours as ONNX; pictures; the training loop, and what it was
+good for; what others published, and the page that shows all; the same from a shell.
 """
 
 

@@ -1,8 +1,9 @@
 """All recordings decoded once, at the experiment's rate, in memory-mapped arrays.
 
-A folder of four files. `samples.i16` holds every source, one after another, each scaled to the
-full range of 16 bits by a factor of its own; `levels.f32` its A-weighted level per hop of 25 ms;
-`sources.parquet` one row per source; `bank.json` what the bank was built with. What could not be
+A folder of five files. `samples.i16` holds every source, one after another, each scaled to the
+full range of 16 bits by a factor of its own; `levels.f32` its A-weighted level per hop of 25 ms and
+`peaks.u16` its largest sample there; `sources.parquet` one row per source; `bank.json` what the
+bank was built with. What could not be
 read is in `skipped.tsv`. Worker processes that open the same bank share its pages.
 
 A *source* is one recording as it will be mixed: variant 0 is the recording itself, cut to the part
@@ -26,7 +27,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import pyarrow.parquet
-from jaxtyping import Float, Int16
+from jaxtyping import Float, Int16, UInt16
 from tqdm.auto import tqdm
 
 from flamlib import audio, augmentation, project
@@ -57,10 +58,11 @@ def generator(*key: int | str) -> np.random.Generator:
 class Bank:
     """Every source of an experiment. `bank[i]` are the samples of row i of `bank.sources`.
 
-    `sources` has the columns clip_id, variant, role, caption, family, split, group, audible
-    (families that can be heard in a background), start, n_samples, scale (amplitude of one 16-bit
-    step), level_start, n_levels, onset and offset (seconds, the active part), level_db (A-weighted,
-    of the active part), peak. `samples` and `levels` are the arrays that they point into.
+    `sources` has the columns clip_id, variant, role, caption, family, split, group, package,
+    audible (families that can be heard in a background), start, n_samples, scale (amplitude of one
+    16-bit step), level_start, n_levels, onset and offset (seconds, the active part), level_db
+    (A-weighted, of the active part), peak. `samples`, `levels_db` and `peaks` are the arrays that
+    they point into.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class Bank:
     sources: pd.DataFrame
     samples: Int16[np.ndarray, "samples_of_all"]
     levels_db: Float[np.ndarray, "hops_of_all"]
+    peaks: UInt16[np.ndarray, "hops_of_all"]
 
     @classmethod
     def open(cls, folder: str | Path) -> "Bank":
@@ -76,6 +79,8 @@ class Bank:
         folder = Path(folder)
         if not (folder / "bank.json").is_file():
             raise FileNotFoundError(f"{folder}: no bank.json, so no bank was completed here")
+        if not (folder / "peaks.u16").is_file():
+            raise ValueError(f"{folder}: of an earlier version, without peaks.u16: build it again")
         about = json.loads((folder / "bank.json").read_text())
         return cls(
             folder=folder,
@@ -85,6 +90,7 @@ class Bank:
             # As plain arrays: a slice of a memmap object costs ten times one of an array.
             samples=np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r")),
             levels_db=np.asarray(np.memmap(folder / "levels.f32", dtype="<f4", mode="r")),
+            peaks=np.asarray(np.memmap(folder / "peaks.u16", dtype="<u2", mode="r")),
         )
 
     def __reduce__(self):
@@ -110,12 +116,33 @@ class Bank:
                 "from another bank?"
             ) from None
 
-    def recordings(self, role: str, split: str) -> dict[str, list[list[int]]]:
+    def recordings(
+        self, role: str, split: str, package: str | None = None
+    ) -> dict[str, list[list[int]]]:
         """Rows of a role and split: for each caption its recordings, for each of them its variants.
 
-        In order of caption, clip_id and variant: the order of `clips.tsv` does not matter.
+        Those of one package, or of all. In order of caption, clip_id and variant: the order of
+        `clips.tsv` does not matter.
         """
-        return self._recordings.get((role, split), {})
+        key = role, split, package
+        if key not in self._recordings:
+            self._recordings[key] = self._find_recordings(*key)
+        return self._recordings[key]
+
+    def nested(self, role: str, split: str, package: str | None = None) -> list[list[list[int]]]:
+        """Rows of `recordings` without the captions' names, as a list to pick from."""
+        key = "nested", role, split, package
+        if key not in self._recordings:
+            self._recordings[key] = list(self.recordings(role, split, package).values())
+        return self._recordings[key]
+
+    def flat(self, role: str, split: str) -> list[list[int]]:
+        """The recordings of all captions in one list, each with its variants."""
+        key = "flat", role, split
+        if key not in self._recordings:
+            captions = self.nested(role, split)
+            self._recordings[key] = [recording for caption in captions for recording in caption]
+        return self._recordings[key]
 
     def integers(
         self, i: int, start: int = 0, n_samples: int | None = None
@@ -132,16 +159,18 @@ class Bank:
 
         Hop h is the time [h, h + 1) * HOP_S of the source.
         """
-        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
-        hop = HOP_S * self.sample_rate
-        first, last = int(start / hop), math.ceil((start + n_samples) / hop)
-        at = self.of(i, "level_start")
-        return self.levels_db[at + first : at + min(last, self.of(i, "n_levels"))]
+        first, last = self._hops(i, start, n_samples)
+        return self.levels_db[first:last]
 
     def peak(self, i: int, start: int = 0, n_samples: int | None = None) -> float:
-        """Largest amplitude of source i or a part of it; of digital silence, one step."""
-        integers = self.integers(i, start, n_samples)
-        return max(int(integers.max()), -int(integers.min()), 1) * self.of(i, "scale")
+        """Largest amplitude of source i, or of the hops that touch a part; at least one step.
+
+        By hops, because to look at every sample would take longer than all else about a mixture.
+        """
+        if n_samples is None and not start:
+            return self.of(i, "peak")
+        first, last = self._hops(i, start, n_samples)
+        return max(int(self.peaks[first:last].max()), 1) * self.of(i, "scale")
 
     @cached_property
     def _columns(self):
@@ -155,13 +184,26 @@ class Bank:
 
     @cached_property
     def _recordings(self):
+        return {}
+
+    def _find_recordings(self, role, split, package):
+        table = self.sources
+        chosen = table[(table["role"] == role) & (table["split"] == split)]
+        if package is not None:
+            chosen = chosen[chosen["package"] == package]
         found = {}
-        keys = ["role", "split", "caption", "clip_id"]
-        ordered = self.sources.sort_values([*keys, "variant"])
-        for (role, split, caption, _), rows in ordered.groupby(keys, sort=False):
-            captions = found.setdefault((role, split), {})
-            captions.setdefault(caption, []).append(rows.index.tolist())
+        ordered = chosen.sort_values(["caption", "clip_id", "variant"])
+        for (caption, _), rows in ordered.groupby(["caption", "clip_id"], sort=False):
+            found.setdefault(caption, []).append(rows.index.tolist())
         return found
+
+    def _hops(self, i, start, n_samples):
+        """First and last (exclusive) of the hops, of all sources, that touch a part of source i."""
+        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
+        hop = HOP_S * self.sample_rate
+        first, last = int(start / hop), math.ceil((start + n_samples) / hop)
+        at = self.of(i, "level_start")
+        return at + first, at + min(last, self.of(i, "n_levels"))
 
 
 def build(
@@ -197,6 +239,7 @@ def build(
         project.atomic_folder(out) as folder,
         open(folder / "samples.i16", "wb") as samples,
         open(folder / "levels.f32", "wb") as levels,
+        open(folder / "peaks.u16", "wb") as peaks,
     ):
         done = _map(work, clips, n_jobs)
         for clip, made in zip(
@@ -209,6 +252,7 @@ def build(
                 about |= {"start": samples.tell() // 2, "level_start": levels.tell() // 4}
                 samples.write(integers.astype("<i2").tobytes())
                 levels.write(profile.astype("<f4").tobytes())
+                peaks.write(_peaks(integers, sample_rate, len(profile)).astype("<u2").tobytes())
                 rows.append(about)
         if not rows:
             raise ValueError(
@@ -279,6 +323,7 @@ def _source(clip, variant, waveform, sample_rate):
         "family": clip["family"],
         "split": clip["split"],
         "group": clip["group"],
+        "package": clip["package"],
         "audible": clip["audible"],
         "start": 0,
         "n_samples": len(integers),
@@ -291,6 +336,13 @@ def _source(clip, variant, waveform, sample_rate):
         "peak": float(np.abs(heard).max()),
     }
     return row, integers, profile
+
+
+def _peaks(integers, sample_rate, n_hops):
+    """The largest sample of each hop, in steps."""
+    first = (np.arange(n_hops) * HOP_S * sample_rate).astype(int)
+    amplitude = np.abs(integers.astype(np.int32))
+    return np.maximum.reduceat(amplitude, np.minimum(first, len(integers) - 1))
 
 
 def _read_clips(data: Path) -> list[dict]:
@@ -314,7 +366,9 @@ def _read_clips(data: Path) -> list[dict]:
         for clip_id, family in zip(rows["clip_id"], rows["family"], strict=True):
             audible[clip_id].append(family)
 
-    clips = table[list(CLIP_COLUMNS)].to_dict("records")
+    if "package" not in table:
+        table["package"] = ""  # whoever writes a table by hand has one collection
+    clips = table[[*CLIP_COLUMNS, "package"]].to_dict("records")
     for line, clip in enumerate(clips, start=2):
         if clip["role"] not in ("foreground", "background"):
             raise ValueError(f"{path}, line {line}: role is {clip['role']!r}")

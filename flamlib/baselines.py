@@ -1,4 +1,4 @@
-"""What FLAM is compared with, as models that answer the same two calls.
+"""What FLAM is compared with, as models that answer the same calls (`Listener`).
 
 `embed_audio` gives a vector for each frame and each clip, `embed_captions` one for each caption and
 the two numbers that `losses.frame_logits` asks for. Their product, the *evidence*, says how much a
@@ -7,32 +7,19 @@ frame speaks for a caption; it is no probability until `evaluation.calibrated` h
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from flamlib import weights
+from flamlib import checkpoint, losses, weights
 from flamlib.captions import CaptionTower
-from flamlib.model import FLAM, Audio, Captions
+from flamlib.mgaclap import MGACLAP
+from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score
+from flamlib.originals import CLAP
 from flamlib.yamnet import YAMNet
-
-
-@runtime_checkable
-class Listener(Protocol):
-    """What evaluation asks of a model. `FLAM` is one."""
-
-    @property
-    def sample_rate(self) -> int: ...
-
-    @property
-    def frame_s(self) -> float: ...
-
-    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio: ...
-
-    def embed_captions(self, captions: list[str]) -> Captions: ...
 
 
 class FLAMGlobal:
@@ -46,12 +33,26 @@ class FLAMGlobal:
     def __init__(self, model: FLAM) -> None:
         self.model = model
         self.sample_rate, self.frame_s = model.sample_rate, model.frame_s
+        self.context_frames = model.context_frames
 
-    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio:
+    def embed_audio(
+        self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
+    ) -> Audio:
         return self.model.embed_audio(waveform, sample_rate)
 
     def embed_captions(self, captions: list[str]) -> Captions:
         return _unscaled(self.model.embed_captions(captions).caption_emb)
+
+    def score(
+        self,
+        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """See `model.cosine_score`."""
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
 
 
 class LabelMatching:
@@ -75,6 +76,7 @@ class LabelMatching:
         temperature: float,
     ) -> None:
         self.sample_rate, self.frame_s = tower.sample_rate, tower.frame_s
+        self.context_frames = tower.context_frames
         self.tower, self.weight, self.bias = tower.eval(), weight, bias
         self.caption_tower, self.temperature = caption_tower.eval(), temperature
         self.names_emb = self._text_emb([name.lower() for name in names])
@@ -108,8 +110,45 @@ class LabelMatching:
         cosine = self._text_emb(captions) @ self.names_emb.T
         return _unscaled(torch.softmax(cosine / self.temperature, dim=1))
 
+    @torch.inference_mode()
+    def score(
+        self,
+        waveform: Float[Tensor, "clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """How probable the tagger holds the classes that resemble the caption: sigmoid(evidence).
+
+        Raises ValueError for a method other than "unbiased", the one there is.
+        """
+        if method != "unbiased":
+            raise ValueError(f"label matching has one kind of score, no {method!r} one")
+        waveform = torch.as_tensor(waveform).float()
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return losses.frame_logits(heard.frame_emb, *asked).sigmoid()
+
     def _text_emb(self, texts: list[str]) -> Float[Tensor, "caption dim"]:
         return F.normalize(self.caption_tower.embed(texts), dim=1)
+
+
+def load(folder: str | Path) -> Listener:
+    """The model saved to a folder, of whichever kind its `config.json` says.
+
+    A FLAM whose training had no frame-wise loss, or whose heads an import has made anew, comes as
+    `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for a kind that is not known.
+    """
+    folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP, CLAP)}
+    kind = checkpoint.read_kind(folder)
+    if kind not in kinds:
+        raise ValueError(f"{folder} holds a model {kind!r}, which this flamlib does not know")
+    model = kinds[kind].from_pretrained(folder)
+    if isinstance(model, FLAM):
+        about = model.provenance or {}
+        objective = about.get("parameters", {}).get("objective")
+        if "heads" in about or (objective is not None and not objective.get("frame")):
+            return FLAMGlobal(model)
+    return model
 
 
 def _unscaled(caption_emb: Float[Tensor, "caption dim"]) -> Captions:

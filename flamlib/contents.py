@@ -1,68 +1,126 @@
-"""What a set of mixtures contains, as tables and numbers."""
+"""What a set of mixtures contains, as tables and numbers.
 
-from collections.abc import Iterable
+Everything is computed from the columns of a table of `recipes.SCHEMA`, such as
+`recipes.read(path).table`: a million mixtures are some ten seconds.
+"""
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.compute
 from jaxtyping import Float
-
-from flamlib.events import Event
-from flamlib.recipes import Recipe
 
 EVENT_COLUMNS = ("index", "caption", "family", "clip_id", "snr_db", "n_segments")
 LABEL_COLUMNS = ("index", "caption", "onset", "offset", "duration_s")
+CAPTION_COLUMNS = ("caption", "n_events", "seconds", "prior")
 
 
-def events(recipes: Iterable[Recipe]) -> pd.DataFrame:
+def events(mixtures: pyarrow.Table) -> pd.DataFrame:
     """One row per event that was placed, columns `EVENT_COLUMNS`."""
-    rows = [
-        (r.index, e.caption, e.family, e.clip_id, e.snr_db, len(e.segments))
-        for r in recipes
-        for e in r.events
-    ]
-    return pd.DataFrame(rows, columns=EVENT_COLUMNS)
+    placed = _flat(mixtures, "events")
+    columns = {name: _column(placed, name) for name in ("caption", "family", "clip_id", "snr_db")}
+    n_segments = pyarrow.compute.list_value_length(placed.field("segments")).to_numpy()
+    table = pd.DataFrame({"index": _index(mixtures, "events"), **columns})
+    return table.assign(n_segments=n_segments)[list(EVENT_COLUMNS)]
 
 
-def labels(recipes: Iterable[Recipe]) -> pd.DataFrame:
+def labels(mixtures: pyarrow.Table) -> pd.DataFrame:
     """One row per stretch in which a caption is true, columns `LABEL_COLUMNS`."""
-    rows = [
-        (r.index, e.caption, e.onset, e.offset, e.offset - e.onset)
-        for r in recipes
-        for e in r.labels
-    ]
-    return pd.DataFrame(rows, columns=LABEL_COLUMNS)
+    true = _flat(mixtures, "labels")
+    columns = {name: _column(true, name) for name in ("caption", "onset", "offset")}
+    table = pd.DataFrame({"index": _index(mixtures, "labels"), **columns})
+    return table.assign(duration_s=table["offset"] - table["onset"])[list(LABEL_COLUMNS)]
 
 
-def polyphony(recipes: Iterable[Recipe]) -> Float[np.ndarray, "captions_at_once"]:
+def captions(mixtures: pyarrow.Table) -> pd.DataFrame:
+    """One row per caption, columns `CAPTION_COLUMNS`, the most frequent first.
+
+    `prior` is the share of all the time in which the caption is true, p(z = 1 | y) of the paper:
+    what FLAM's bias has to learn is its log-odds.
+    """
+    n_events = events(mixtures)["caption"].astype(str).value_counts()
+    true = labels(mixtures)
+    seconds = true["duration_s"].groupby(true["caption"].astype(str)).sum()
+    table = pd.DataFrame({"n_events": n_events, "seconds": seconds}).fillna(0)
+    table = table.astype({"n_events": int}).rename_axis("caption").reset_index()
+    table["prior"] = table["seconds"] / max(_durations(mixtures).sum(), 1e-9)
+    order = ["n_events", "caption"]
+    table = table.sort_values(order, ascending=[False, True], ignore_index=True)
+    return table[list(CAPTION_COLUMNS)]
+
+
+def polyphony(mixtures: pyarrow.Table) -> Float[np.ndarray, "captions_at_once"]:
     """Share of the time in which 0, 1, 2, ... captions are true at once."""
-    seconds = np.zeros(1)
-    for recipe in recipes:
-        clip = _seconds_by_count(recipe.labels, recipe.n_samples / recipe.sample_rate)
-        seconds = np.pad(seconds, (0, max(0, len(clip) - len(seconds))))
-        seconds[: len(clip)] += clip
+    durations = _durations(mixtures)
+    rows = np.repeat(np.arange(len(mixtures)), _lengths(mixtures, "labels"))
+    true = labels(mixtures)
+    # Every mixture begins; labels begin and end; between two changes their number is constant.
+    row = np.concatenate([np.arange(len(mixtures)), rows, rows])
+    time = np.concatenate([np.zeros(len(mixtures)), true["onset"], true["offset"]])
+    change = np.repeat([0, 1, -1], [len(mixtures), len(true), len(true)])
+    order = np.lexsort((time, row))
+    row, time, count = row[order], time[order], np.cumsum(change[order])
+    last = np.diff(row, append=-1) != 0
+    until = np.where(last, durations[row], np.append(time[1:], 0.0))
+    seconds = np.bincount(count, weights=until - time, minlength=1)
     return seconds / max(seconds.sum(), 1e-9)
 
 
-def summary(recipes: Iterable[Recipe]) -> dict[str, float | int]:
-    """The mixtures in numbers; the mean polyphony is that of the time in which anything sounds."""
-    recipes = list(recipes)
-    placed, true, at_once = events(recipes), labels(recipes), polyphony(recipes)
-    active = at_once[1:].sum()
+def summary(mixtures: pyarrow.Table) -> dict[str, float | int]:
+    """The mixtures in numbers.
+
+    The mean polyphony is that of the time in which anything sounds. `rare_half` is the share of
+    events that have one of the rarer half of the captions: 0.5 if all are equally frequent, near 0
+    for a long tail. `prior_*` are those of `captions`.
+    """
+    placed, true, at_once = events(mixtures), labels(mixtures), polyphony(mixtures)
+    by_caption = captions(mixtures)
+    active, counts, prior = at_once[1:].sum(), by_caption["n_events"], by_caption["prior"]
+    rare = counts[len(counts) - len(counts) // 2 :].sum() + 0.5 * (
+        counts.iloc[len(counts) // 2] if len(counts) % 2 else 0
+    )
     return {
-        "n_mixtures": len(recipes),
+        "n_mixtures": len(mixtures),
         "n_events": len(placed),
-        "n_captions": int(placed["caption"].nunique()),
-        "events_per_mixture": len(placed) / max(len(recipes), 1),
-        "label_s_median": float(true["duration_s"].median()) if len(true) else 0.0,
-        "snr_db_median": float(placed["snr_db"].median()) if len(placed) else 0.0,
+        "n_captions": len(by_caption),
+        "events_per_mixture": len(placed) / max(len(mixtures), 1),
+        "label_s_median": _quantile(true["duration_s"], 0.5),
+        "snr_db_median": _quantile(placed["snr_db"], 0.5),
         "active_share": float(active),
         "polyphony": float(at_once @ np.arange(len(at_once)) / max(active, 1e-9)),
+        "caption_events_min": int(counts.min()) if len(counts) else 0,
+        "caption_events_max": int(counts.max()) if len(counts) else 0,
+        "rare_half": float(rare / max(counts.sum(), 1)),
+        "prior_p10": _quantile(prior, 0.1),
+        "prior_median": _quantile(prior, 0.5),
+        "prior_p90": _quantile(prior, 0.9),
     }
 
 
-def _seconds_by_count(events: Iterable[Event], duration_s: float) -> np.ndarray:
-    """For how long no event sounds, one, two, ...: between two changes their number is constant."""
-    changes = sorted([(e.onset, 1) for e in events] + [(e.offset, -1) for e in events])
-    times = np.array([0.0, *(time for time, _ in changes), duration_s])
-    count = np.cumsum([0, *(change for _, change in changes)])
-    return np.bincount(count, weights=np.diff(times))
+def _quantile(values, share) -> float:
+    return float(values.quantile(share)) if len(values) else 0.0
+
+
+def _durations(mixtures) -> np.ndarray:
+    return mixtures["n_samples"].to_numpy() / np.maximum(mixtures["sample_rate"].to_numpy(), 1)
+
+
+def _lengths(mixtures, column) -> np.ndarray:
+    return pyarrow.compute.list_value_length(mixtures[column]).to_numpy().astype(int)
+
+
+def _index(mixtures, column) -> np.ndarray:
+    return np.repeat(mixtures["index"].to_numpy(), _lengths(mixtures, column))
+
+
+def _flat(mixtures, column) -> pyarrow.StructArray:
+    """The structs of all rows, one below another."""
+    return pyarrow.compute.list_flatten(mixtures[column].combine_chunks())
+
+
+def _column(structs, name):
+    """A field; of texts, the few different ones once."""
+    values = structs.field(name)
+    if pyarrow.types.is_string(values.type):
+        return values.dictionary_encode().to_pandas()
+    return values.to_numpy(zero_copy_only=False)

@@ -19,6 +19,7 @@ from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
 from flamlib.heldout import Hearing, Part
 from flamlib.lexicon import Lexicon
 from flamlib.localisation import Criteria
+from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM
 
 PARTS = ("seen_captions", "unseen_captions")
@@ -41,6 +42,7 @@ def evaluate(
     weights: str | Path,
     flam: str | Path,
     flam_global: str | Path,
+    mga_clap: str | Path,
     scores: str | Path,
     seed: int,
     n_clips: int,
@@ -59,11 +61,15 @@ def evaluate(
     """Everything: the first `n_clips` mixtures of each part, all held-out recordings.
 
     Reads a bank, the folder of mixtures with one Parquet table per part, a corpus's table of
-    captions, the pretrained towers and two checkpoints; writes the folder `scores`.
+    captions, the pretrained towers and three checkpoints; writes the folder `scores`.
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
     models = listeners(
-        flam=flam, flam_global=flam_global, weights=weights, label_temperature=label_temperature
+        flam=flam,
+        flam_global=flam_global,
+        mga_clap=mga_clap,
+        weights=weights,
+        label_temperature=label_temperature,
     )
     criteria = Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames)
     parts = {}
@@ -111,12 +117,18 @@ def evaluate(
 
 
 def listeners(
-    *, flam: str | Path, flam_global: str | Path, weights: str | Path, label_temperature: float
+    *,
+    flam: str | Path,
+    flam_global: str | Path,
+    mga_clap: str | Path,
+    weights: str | Path,
+    label_temperature: float,
 ) -> dict[str, Listener]:
     """Every model that is evaluated, by name, from its checkpoint or from the pretrained towers."""
     return {
         "flam": FLAM.from_pretrained(flam),
         "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
+        "mga_clap": MGACLAP.from_pretrained(mga_clap),
         "label_matching": LabelMatching.pretrained(weights, temperature=label_temperature),
     }
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from jaxtyping import Bool
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from flamlib.events import Event, active_frames
 
@@ -80,6 +82,29 @@ class Lexicon:
             for parent in parents:
                 truth.setdefault(parent, []).append(self.captions[caption])
         return {query: np.unique(rows) for query, rows in truth.items()}
+
+    @cached_property
+    def _spelling(self) -> scipy.sparse.csr_matrix:
+        """A unit vector per caption: its groups of 3 and 4 letters, the rare ones heavier."""
+        # Letters and not words, so that "barks" and "barking" have something in common.
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
+        return vectorizer.fit_transform(self.table["caption"])
+
+    def resembling(self, caption: str, n: int) -> list[str]:
+        """At most `n` captions of the same split, worded most alike but for another sound.
+
+        Of another family, that is, and neither a parent nor a child; the most alike come first.
+        """
+        row = self.captions[caption]
+        alike = (self._spelling @ self._spelling[row].T).toarray()[:, 0]
+        table = self.table
+        alike[
+            (table["family"] == table["family"][row]) | (table["split"] != table["split"][row])
+        ] = 0
+        kin = {*self.parents[caption], *(c for c, up in self.parents.items() if caption in up)}
+        alike[[self.captions[c] for c in kin if c in self.captions]] = 0
+        best = np.argsort(-alike, kind="stable")[:n]
+        return [self.table["caption"][i] for i in best if alike[i] > 0]
 
     def families(self, query: str) -> set[str]:
         """The families of the captions that the query is true of."""

@@ -7,80 +7,27 @@ The rules are those of FLAM (arXiv:2505.05335): one background, up to ten events
 three sound at once, some split and some repeated, labels from the level of the event alone.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
+from math import log10
 from multiprocessing import get_context
 
-import numpy as np
 import pyarrow
 
-from flamlib import audio
-from flamlib.bank import HOP_S, Bank, generator
+from flamlib import audio, pieces
+from flamlib.bank import HOP_S, Bank
+from flamlib.distributions import Dice
 from flamlib.events import Event, merge
-from flamlib.recipes import SCHEMA, Background, Placed, Recipe, Segment, table
+from flamlib.recipes import Background, Placed, Recipe, Segment, table
+from flamlib.rules import Rules
 
 # Peaks: three events and the background together never leave [-1, 1].
 EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
 TRIES = 20  # to place an event, or to find a piece that is not silent, before giving it up
-BLOCK = 500  # recipes that a worker process draws at a time
-
-Number = int | float
-Range = Sequence[Number]  # [lowest, highest], both possible
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What mixtures are like: the numbers of an experiment, `Rules(**params["mixtures"])`.
-
-    Raises ValueError for what cannot be meant.
-    """
-
-    clip_s: Number
-    n_events: Range  # per clip, drawn uniformly
-    max_polyphony: int  # events that sound at once
-    snr_db: Range  # an event's A-weighted level over the background's
-    background_db: Range  # A-weighted level of the background, dBFS
-    max_event_s: Number  # longer recordings are cut at a random place
-    split_share: Number  # of events are cut into `n_fragments` with gaps between them
-    n_fragments: Range
-    repeat_share: Number  # of events sound `n_repeats` times
-    n_repeats: Range
-    short_event_s: Number  # events below this always repeat, `n_short_repeats` times: footsteps
-    n_short_repeats: Range
-    between_s: Range  # silence between fragments and between repeats
-    fade_s: Number  # at both ends of every segment
-    inactive_db: Number  # an event below this A-weighted level (dBFS) is not active
-    audible_db: Number | None  # nor when this far below the background; None: whatever that is
-    gap_s: Number  # shorter pauses in the activity of an event are filled
-    spike_s: Number  # and shorter activity is dropped from events that have longer
-
-    def __post_init__(self):
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type is Range:
-                if len(value) != 2 or not value[0] <= value[1]:
-                    raise ValueError(f"{field.name}: expected [lowest, highest], got {value}")
-                object.__setattr__(self, field.name, (value[0], value[1]))
-        for name in ("n_events", "n_fragments", "n_repeats", "n_short_repeats"):
-            low, high = getattr(self, name)
-            if low < 1 or low != int(low) or high != int(high):
-                raise ValueError(f"{name}: expected whole numbers from 1, got {[low, high]}")
-        for name in ("clip_s", "max_polyphony", "max_event_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("fade_s", "short_event_s", "gap_s", "spike_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        if self.between_s[0] < 0:
-            raise ValueError(f"between_s: a pause cannot be negative, got {self.between_s}")
-        if min(self.split_share, self.repeat_share, 1 - self.split_share - self.repeat_share) < 0:
-            raise ValueError(
-                "split_share and repeat_share are shares of all events and add up to at most 1, "
-                f"got {self.split_share} and {self.repeat_share}"
-            )
+BLOCK = 2000  # recipes that are drawn, and kept in memory, at a time
 
 
 def background_split(split: str) -> str:
@@ -91,11 +38,16 @@ def background_split(split: str) -> str:
 def check(bank: Bank, rules: Rules, *, split: str) -> None:
     """Say what stands in the way of drawing mixtures of a split. Raises ValueError."""
     splits = sorted(set(bank.sources["split"]))
-    for role, part in (("foreground", split), ("background", background_split(split))):
-        if not bank.recordings(role, part):
+    needed = [("foreground", split, package) for package in rules.packages or [None]]
+    if rules.background_share > 0:
+        needed.append(("background", background_split(split), None))
+    for role, part, package in needed:
+        if not bank.recordings(role, part, package):
+            of = f" of package {package!r}" if package else ""
+            hint = ", or set background_share to 0" if role == "background" else ""
             raise ValueError(
-                f"{bank.folder}: no {role} of split {part!r}, which {split!r} needs; the bank "
-                f"holds {splits}"
+                f"{bank.folder}: no {role} of split {part!r}{of}, which {split!r} needs; the bank "
+                f"holds {splits}{hint}"
             )
     if rules.clip_s > bank.clip_s:
         raise ValueError(
@@ -112,35 +64,38 @@ def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Reci
     duplicates, and none from a family that can be heard in the background. An event that finds no
     free place is given up, as is one that the limit on its peak would leave below `snr_db`.
     """
-    rng = generator(seed, "mixture", split, index)
+    dice = Dice(seed, "mixture", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    background, row = _draw_background(bank, rules, rng, split, n_samples)
-    refused = set(bank.of(row, "audible"))
+    behind, background_db, refused = None, 0.0, ()
+    if rules.background_share >= 1 or dice.random() < rules.background_share:
+        behind, row = _draw_background(bank, rules, dice, split, n_samples)
+        background_db, refused = behind.level_db, bank.of(row, "audible")
+    else:
+        background_db = rules.background_db.draw(dice)
 
-    occupied = np.zeros(n_samples, np.uint8)  # how many events sound at each sample
+    occupied: list[tuple[int, int]] = []  # from which to which sample something sounds
     groups, events, labels = set(), [], []
-    n_events = _whole(rng, rules.n_events)
+    n_events = rules.n_events.draw(dice)
     for attempt in range(n_events + TRIES):
-        if attempt >= n_events and len(events) >= rules.n_events[0]:
+        if attempt >= n_events and len(events) >= rules.n_events.lowest:
             break
-        row = _draw_foreground(bank, rng, split)
+        row = _draw_foreground(bank, rules, dice, split)
         if bank.of(row, "group") in groups or bank.of(row, "family") in refused:
             continue
-        pieces = _draw_pieces(bank, rules, rng, row, n_samples)
-        snr_db = rng.uniform(*rules.snr_db)
-        segments = _place(rng, pieces, occupied, rules.max_polyphony)
+        parts = _draw_pieces(bank, rules, dice, row, n_samples)
+        snr_db = rules.snr_db.draw(dice)
+        segments = _place(rules, dice, parts, occupied, n_samples)
         if segments is None:
             continue
-        event, active = _event(bank, rules, row, segments, background.level_db, snr_db)
-        if not active or event.snr_db < rules.snr_db[0]:
+        event, active = _event(bank, rules, row, segments, background_db, snr_db)
+        if not active or event.snr_db < rules.snr_db.lowest - 1e-9:
             continue
-        for onset, _, length in segments:
-            occupied[onset : onset + length] += 1
+        occupied += [(onset, onset + length) for onset, _, length in segments]
         groups.add(bank.of(row, "group"))
         events.append(event)
         labels += active
 
-    return _recipe(bank, rules, split, index, background, events, labels)
+    return _recipe(bank, rules, split, index, behind, events, labels)
 
 
 def solo(
@@ -158,39 +113,51 @@ def solo(
     `source` is a row of the bank, None draws one as evenly as `draw` does. Without a background
     the event has the level, and the labels, that it would have over one.
     """
-    rng = generator(seed, "solo", split, index)
+    dice = Dice(seed, "solo", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, background_db = None, rng.uniform(*rules.background_db)
+    behind, background_db = None, rules.background_db.draw(dice)
     if background:
-        behind, _ = _draw_background(bank, rules, rng, split, n_samples)
+        behind, _ = _draw_background(bank, rules, dice, split, n_samples)
         background_db = behind.level_db
-    row = _draw_foreground(bank, rng, split) if source is None else source
+    row = _draw_foreground(bank, rules, dice, split) if source is None else source
     length = min(bank.of(row, "n_samples"), n_samples)
-    piece = _crop(bank, rng, row, length)
+    piece = _crop(bank, dice, row, length)
 
     segments, onset = [], 0
     while onset + length <= n_samples:
         segments.append(Segment(onset, piece, length))
-        onset += length + _draw_pause(bank, rules, rng)
-    event, labels = _event(
-        bank, rules, row, tuple(segments), background_db, rng.uniform(*rules.snr_db)
-    )
+        onset += length + _draw_pause(bank, rules, dice)
+    snr_db = rules.snr_db.draw(dice)
+    event, labels = _event(bank, rules, row, tuple(segments), background_db, snr_db)
     return _recipe(bank, rules, split, index, behind, [event], labels)
 
 
 def draw_many(
-    bank: Bank, rules: Rules, *, seed: int, split: str, n: int, n_jobs: int
-) -> pyarrow.Table:
-    """The mixtures 0 to n - 1 of a split as a table of `SCHEMA`, one recipe a row."""
+    bank: Bank, rules: Rules, *, seed: int, split: str, n: int, n_jobs: int, first: int = 0
+) -> Iterator[pyarrow.Table]:
+    """The mixtures `first` to `first + n - 1` of a split, in order, a table of `SCHEMA` at a time.
+
+    `recipes.write` takes them as they come, so that a million need no more memory than a few
+    thousand. What stands in the way (`check`) is said at once, not when the first is asked for.
+    """
     check(bank, rules, split=split)
-    work = partial(_draw_table, bank, rules, seed, split)
-    blocks = [range(first, min(first + BLOCK, n)) for first in range(0, n, BLOCK)]
+    stop = first + n
+    blocks = [range(at, min(at + BLOCK, stop)) for at in range(first, stop, BLOCK)]
+    return _tables(partial(_draw_table, bank, rules, seed, split), blocks, n_jobs)
+
+
+def _tables(work, blocks, n_jobs):
     if n_jobs <= 1 or len(blocks) <= 1:
-        tables = [work(block) for block in blocks]
-    else:
-        with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
-            tables = list(pool.map(work, blocks))
-    return pyarrow.concat_tables(tables) if tables else SCHEMA.empty_table()
+        yield from map(work, blocks)
+        return
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
+        waiting: deque = deque()
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > 2 * n_jobs:  # no further ahead than the writer can follow
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
@@ -206,52 +173,51 @@ def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
     )
 
 
-def _draw_foreground(bank, rng, split) -> int:
-    recordings = bank.recordings("foreground", split)
-    return _pick(rng, _pick(rng, _pick(rng, list(recordings.values()))))
+def _draw_foreground(bank, rules, dice, split) -> int:
+    package = None
+    if rules.packages:
+        package = dice.weighted(rules.packages, rules.cumulative_weights)
+    return dice.pick(dice.pick(dice.pick(bank.nested("foreground", split, package))))
 
 
-def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, int]:
+def _draw_background(bank, rules, dice, split, n_samples) -> tuple[Background, int]:
     """A random excerpt of a random background, brought to a random level; and its row."""
-    recordings = bank.recordings("background", background_split(split))
-    row = _pick(rng, _pick(rng, [clip for clips in recordings.values() for clip in clips]))
+    row = dice.pick(dice.pick(bank.flat("background", background_split(split))))
     for _ in range(TRIES):
-        start = int(rng.integers(bank.of(row, "n_samples") - n_samples, endpoint=True))
+        start = dice.whole(0, bank.of(row, "n_samples") - n_samples)
         level_db = audio.mean_db(bank.levels(row, start, n_samples))
         if level_db > bank.of(row, "level_db") - 40:
             break  # not one of its silent stretches
     level_db = max(level_db, bank.of(row, "level_db") - 40)
-    gain = 10 ** ((rng.uniform(*rules.background_db) - level_db) / 20)
+    gain = 10 ** ((rules.background_db.draw(dice) - level_db) / 20)
     gain = min(gain, BACKGROUND_PEAK / bank.peak(row, start, n_samples))
-    level_db += 20 * np.log10(gain)
-    return Background(
-        bank.of(row, "clip_id"), bank.of(row, "variant"), start, float(gain), float(level_db)
-    ), row
+    level_db += 20 * log10(gain)
+    return Background(bank.of(row, "clip_id"), bank.of(row, "variant"), start, gain, level_db), row
 
 
-def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
+def _draw_pieces(bank, rules, dice, row, n_clip) -> list[tuple[int, int, int]]:
     """What of a source sounds, in order: (source_start, n_samples, pause before it)."""
     rate = bank.sample_rate
     length = min(bank.of(row, "n_samples"), round(rules.max_event_s * rate), n_clip)
-    start = _crop(bank, rng, row, length)
+    start = _crop(bank, dice, row, length)
     active_s = min(bank.of(row, "offset") - bank.of(row, "onset"), length / rate)
 
-    pieces = [(start, length)]
-    kind = rng.random()
+    parts = [(start, length)]
+    kind = dice.random()
     if kind < rules.split_share:
-        cuts = np.sort(rng.integers(length + 1, size=_whole(rng, rules.n_fragments) - 1)).tolist()
-        edges = [0, *cuts, length]
+        cuts = sorted(dice.whole(0, length) for _ in range(rules.n_fragments.draw(dice) - 1))
+        fragments = [(start + a, b - a) for a, b in pairwise([0, *cuts, length])]
         # Unless a fragment is shorter than a window of the level profile.
-        if min(np.diff(edges)) >= 2 * HOP_S * rate:
-            pieces = [(start + a, b - a) for a, b in pairwise(edges)]
+        if min(n for _, n in fragments) >= 2 * HOP_S * rate:
+            parts = fragments
     elif kind < rules.split_share + rules.repeat_share:
-        pieces *= _whole(rng, rules.n_repeats)
+        parts *= rules.n_repeats.draw(dice)
     elif active_s < rules.short_event_s:
-        pieces *= _whole(rng, rules.n_short_repeats)
+        parts *= rules.n_short_repeats.draw(dice)
 
     timed, used = [], 0
-    for source_start, n in pieces:
-        pause = _draw_pause(bank, rules, rng) if timed else 0
+    for source_start, n in parts:
+        pause = _draw_pause(bank, rules, dice) if timed else 0
         if used + pause + n > n_clip:
             break  # the rest does not fit into the clip
         timed.append((source_start, n, pause))
@@ -259,94 +225,84 @@ def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
     return timed
 
 
-def _crop(bank, rng, row, length) -> int:
+def _crop(bank, dice, row, length) -> int:
     """Where in a source to begin a piece of this length: anywhere that is not next to silent."""
     spare = bank.of(row, "n_samples") - length
     if spare <= 0:
         return 0
     levels_db = bank.levels(row)
     for _ in range(TRIES):
-        start = int(rng.integers(spare, endpoint=True))
+        start = dice.whole(0, spare)
         if bank.levels(row, start, length).max() >= levels_db.max() - 20:
             return start
-    loudest = round((levels_db.argmax() + 0.5) * HOP_S * bank.sample_rate)
+    loudest = round((float(levels_db.argmax()) + 0.5) * HOP_S * bank.sample_rate)
     return min(max(loudest - length // 2, 0), spare)
 
 
-def _draw_pause(bank, rules, rng) -> int:
-    return round(rng.uniform(*rules.between_s) * bank.sample_rate)
+def _draw_pause(bank, rules, dice) -> int:
+    return round(rules.between_s.draw(dice) * bank.sample_rate)
 
 
-def _place(rng, pieces, occupied, max_polyphony) -> tuple[Segment, ...] | None:
+def _place(rules, dice, parts, occupied, n_clip) -> tuple[Segment, ...] | None:
     """Put the pieces at a random time where there is room for one more; None if none was found."""
-    total = sum(n + pause for _, n, pause in pieces)
+    spare = n_clip - sum(n + pause for _, n, pause in parts)
     for _ in range(TRIES):
-        onset = int(rng.integers(len(occupied) - total, endpoint=True))
+        onset = min(int(rules.place.draw(dice) * (spare + 1)), spare)
         segments = []
-        for source_start, n, pause in pieces:
+        for source_start, n, pause in parts:
             onset += pause
             segments.append(Segment(onset, source_start, n))
             onset += n
-        if all(occupied[s.onset : s.onset + s.n_samples].max() < max_polyphony for s in segments):
+        if not any(
+            _full(occupied, s.onset, s.onset + s.n_samples, rules.max_polyphony) for s in segments
+        ):
             return tuple(segments)
     return None
 
 
+def _full(occupied, start, stop, limit) -> bool:
+    """Whether `limit` of the occupied spans sound at once anywhere from `start` to `stop`."""
+    inside = [span for span in occupied if span[0] < stop and span[1] > start]
+    if len(inside) < limit:
+        return False
+    # Their number only grows where one begins.
+    moments = [start, *(a for a, _ in inside if a > start)]
+    return any(sum(a <= moment < b for a, b in inside) >= limit for moment in moments)
+
+
 def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, list[Event]]:
     """The event at an SNR as near to `snr_db` as its peak allows, and when it is active."""
-    pieces = {(s.source_start, s.n_samples) for s in segments}
-    levels_db = np.concatenate([bank.levels(row, *piece) for piece in sorted(pieces)])
-    level_db = audio.gated_db(levels_db)
-    peak = max(bank.peak(row, *piece) for piece in pieces)
+    n_fade = round(rules.fade_s * bank.sample_rate)
+    heard = tuple(sorted({(s.source_start, s.n_samples) for s in segments}))
+    level_db = pieces.level_db(bank, row, heard, n_fade)
+    peak = max(bank.peak(row, *piece) for piece in heard)
     gain_db = background_db + snr_db - level_db
-    gain_db = min(gain_db, 20 * np.log10(EVENTS_PEAK / rules.max_polyphony / peak))
+    gain_db = min(gain_db, 20 * log10(EVENTS_PEAK / rules.max_polyphony / peak))
 
     event = Placed(
         clip_id=bank.of(row, "clip_id"),
         variant=bank.of(row, "variant"),
         caption=bank.of(row, "caption"),
         family=bank.of(row, "family"),
-        snr_db=float(level_db + gain_db - background_db),
-        gain=float(10 ** (gain_db / 20)),
+        snr_db=level_db + gain_db - background_db,
+        gain=10 ** (gain_db / 20),
         segments=segments,
     )
     floor_db = rules.inactive_db
     if rules.audible_db is not None:
         floor_db = max(floor_db, background_db - rules.audible_db)
-    return event, _active(bank, rules, event, row, floor_db - gain_db)
+    loud = {piece: pieces.loud(bank, row, *piece, n_fade, floor_db - gain_db) for piece in heard}
+    return event, _active(bank, rules, event, loud)
 
 
-def _active(bank, rules, event, row, floor_db) -> list[Event]:
-    """When the segments of an event are louder than a level (dBFS of the source)."""
-    hop = HOP_S * bank.sample_rate
-    spans = []
-    for segment in event.segments:
-        start, stop = segment.source_start, segment.source_start + segment.n_samples
-        loud = bank.levels(row, start, segment.n_samples) > floor_db
-        edges = np.flatnonzero(np.diff(loud, prepend=False, append=False)) + int(start / hop)
-        # The first and the last hop may reach out of the segment.
-        in_clip = np.clip(edges * hop, start, stop) - start + segment.onset
-        spans += (in_clip / bank.sample_rate).reshape(-1, 2).tolist()
-    return [Event(a, b, event.caption) for a, b in _smooth(spans, rules.gap_s, rules.spike_s)]
-
-
-def _smooth(spans: list[list[float]], gap_s: float, spike_s: float) -> list[list[float]]:
-    """Spans in order, with short gaps filled and then short spans dropped, unless all are short."""
-    joined = []
-    for onset, offset in spans:
-        if joined and onset - joined[-1][1] < gap_s:
-            joined[-1][1] = offset
-        else:
-            joined.append([onset, offset])
-    return [span for span in joined if span[1] - span[0] >= spike_s] or joined
-
-
-def _pick(rng, items):
-    return items[int(rng.integers(len(items)))]
-
-
-def _whole(rng, bounds) -> int:
-    return int(rng.integers(bounds[0], bounds[1], endpoint=True))
+def _active(bank, rules, event, loud) -> list[Event]:
+    """When an event sounds, in seconds, from the samples of its source at which each piece does."""
+    rate, spans = bank.sample_rate, []
+    for onset, start, n in event.segments:
+        later = onset - start
+        spans += [[(a + later) / rate, (b + later) / rate] for a, b in loud[start, n]]
+    smoothed = pieces.smooth(spans, rules.gap_s, rules.spike_s)
+    return [Event(a, b, event.caption) for a, b in smoothed]
 
 
 def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:

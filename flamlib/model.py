@@ -1,31 +1,24 @@
 """FLAM: two towers that meet in one space, and the two numbers that a caption carries with it."""
 
 import inspect
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from flamlib import losses, project
+from flamlib import card, checkpoint, losses, tags
 from flamlib.audio import resample
 from flamlib.captions import CaptionTower
+from flamlib.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
 from flamlib.htsat import HTSAT
 from flamlib.yamnet import YAMNet
-
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-CAPTION_FOLDER = "caption_tower"
-TRAINING = "training.json"
-FORMAT = 1  # of a saved folder; a reader refuses a newer one
 
 BLOCK_FRAMES = 128  # long audio is heard in pieces of this many frames, about 40 s
 
@@ -47,6 +40,32 @@ class Captions(NamedTuple):
     logit_bias: Float[Tensor, "caption"]
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """A model that can be asked for captions. Frame l spans [l, l + 1) * frame_s seconds."""
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    @property
+    def frame_s(self) -> float: ...
+
+    @property
+    def context_frames(self) -> int: ...
+
+    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio: ...
+
+    def embed_captions(self, captions: list[str]) -> Captions: ...
+
+    def score(
+        self,
+        waveform: Float[Tensor, "clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]: ...
+
+
 class Step(NamedTuple):
     """One forward pass of training; what was not asked for is None."""
 
@@ -57,7 +76,7 @@ class Step(NamedTuple):
     log_temperature: Float[Tensor, ""]
 
 
-CaptionInput = Float[Tensor, "caption dim"] | dict[str, Tensor]
+CaptionInput = Float[Tensor, "caption *word dim"] | dict[str, Tensor]
 
 
 class Head(nn.Module):
@@ -74,52 +93,24 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
-class FLAM(nn.Module):
-    """Frame-wise language-audio model.
+class TwoTowers(nn.Module, ModelHubMixin, library_name="flamlib"):
+    """An audio tower and a caption tower whose features meet in one space.
 
-        frame_emb[l] = unit(audio_projection(frame feature l))
-        clip_emb     = unit(audio_projection(mean over l of frame feature l))
-        caption_emb  = unit(caption_projection(caption feature))
-        logit_scale  = exp(scale_head(caption feature))
-        logit_bias   = bias_head(caption feature)
-
-    One projection serves frames and clips, so that a caption means the same to both.
+    What `FLAM` and the models that it is compared with have in common: audio of any rate and
+    length, captions as text, a folder to be saved to. Each kind of model has its own `read` and
+    `_project`, which make embeddings of the towers' features.
     """
 
-    def __init__(
-        self,
-        caption_folder: str | Path,
-        *,
-        audio: dict[str, Any],
-        caption: dict[str, Any],
-        dim: int,
-        dropout: float,
-        scale_init: float,
-        bias_init: float,
-        temperature_init: float,
-    ) -> None:
-        """A model with random weights; `training.pretrained` gives its towers theirs.
+    kind: str | None = None  # in `config.json`; FLAM's has none
 
-        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
-        `bias_init` are where a caption's multiplier and prior log-odds start.
-        """
+    def __init__(self, caption_folder: str | Path, config: dict[str, Any]) -> None:
+        """Towers with random weights; `config` are the other arguments of the kind of model."""
         super().__init__()
-        self.config = dict(
-            audio=audio,
-            caption=caption,
-            dim=dim,
-            dropout=dropout,
-            scale_init=scale_init,
-            bias_init=bias_init,
-            temperature_init=temperature_init,
-        )
-        self.audio = audio_tower(**audio)
-        self.caption = CaptionTower(Path(caption_folder), **caption)
-        self.audio_projection = _projection(self.audio.width, dim, dropout)
-        self.caption_projection = _projection(self.caption.width, dim, dropout)
-        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
-        self.bias_head = Head(self.caption.width, init=bias_init)
-        self.log_temperature = nn.Parameter(torch.tensor(-math.log(temperature_init)))
+        self.config = config
+        self.provenance: dict[str, Any] | None = None  # how it was made, if that is known
+        self.audio = audio_tower(**config["audio"])
+        self.caption = CaptionTower(Path(caption_folder), **config["caption"])
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config["temperature_init"])))
 
     @property
     def sample_rate(self) -> int:
@@ -132,6 +123,11 @@ class FLAM(nn.Module):
         return self.audio.frame_s
 
     @property
+    def context_frames(self) -> int:
+        """On either side of a frame, more than which it does not depend on."""
+        return self.audio.context_frames
+
+    @property
     def device(self) -> torch.device:
         return self.log_temperature.device
 
@@ -139,20 +135,16 @@ class FLAM(nn.Module):
         """Embeddings of audio at the tower's own sample rate, with gradients."""
         return self._project(self._frames(waveform))
 
-    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
-        """Embeddings and heads from the caption tower's features, with gradients."""
-        return Captions(
-            _unit(self.caption_projection(features)),
-            self.scale_head(features).float().exp(),
-            self.bias_head(features).float(),
-        )
+    def read(self, features: Float[Tensor, "caption *word dim"]) -> Captions:
+        """What the model knows of captions, from the caption tower's features, with gradients."""
+        raise NotImplementedError
 
     def forward(
         self,
         waveform: Float[Tensor, "clip sample"] | None,
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
-        pair_captions: Float[Tensor, "pair dim"] | dict[str, Tensor] | None,
+        pair_captions: Float[Tensor, "pair *pair_word dim"] | dict[str, Tensor] | None,
     ) -> Step:
         """All that a training step needs, in one call so that gradients are synchronised once.
 
@@ -214,63 +206,69 @@ class FLAM(nn.Module):
         captions: list[str],
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
-        """How surely each caption sounds in each frame, in [0, 1].
-
-        biased:      sigmoid(logit), the probability that it does, prior included
-        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
-        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
-        """
-        if method not in ("unbiased", "biased", "approximate"):
-            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
-        frame_emb, _ = self.embed_audio(waveform, sample_rate)
-        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
-        bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
-        logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, bias)
-        if method == "unbiased":
-            return losses.unbiased_score(logits, logit_bias)
-        return logits.sigmoid()
+        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
 
     def save_pretrained(
-        self, folder: str | Path, *, provenance: Mapping[str, Any] | None = None
+        self,
+        folder: str | Path,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        config: None = None,
+        model_card_kwargs: None = None,
     ) -> None:
         """Write all that `from_pretrained` needs, the caption tower included; all of it or nothing.
 
             config.json        format and settings      caption_tower/  shape and tokenizer
-            model.safetensors  every tensor             training.json   `provenance`, if given
+            model.safetensors  every tensor             training.json   `provenance`, if known
+            README.md          the model card
 
-        An older model in `folder` is replaced. Raises FileExistsError rather than replace a folder
-        that holds anything else.
+        Without `provenance`, that of the folder this model was read from stays with it. An older
+        model in `folder` is replaced. `config` and `model_card_kwargs` are what `push_to_hub`
+        passes along; here both come from the model. Raises FileExistsError rather than replace a
+        folder that holds anything else.
         """
-        folder = Path(folder)
-        if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
-            raise FileExistsError(f"{folder} is no saved model: nothing was written to it")
-        with project.atomic_folder(folder) as partial:
-            _write_json(partial / CONFIG, {"format": FORMAT, **self.config})
-            tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-            save_file(tensors, partial / WEIGHTS)
-            self.caption.save_tokenizer(partial / CAPTION_FOLDER)
-            if provenance is not None:
-                _write_json(partial / TRAINING, dict(provenance))
+        provenance = self.provenance if provenance is None else provenance
+        checkpoint.write(
+            folder,
+            kind=self.kind,
+            config=self.config,
+            tensors=self.state_dict(),
+            save_captions=self.caption.save_tokenizer,
+            provenance=provenance,
+            card=card.text(
+                self.config,
+                kind=self.kind,
+                sample_rate=self.sample_rate,
+                frame_s=self.frame_s,
+                n_parameters=sum(p.numel() for p in self.parameters()),
+                provenance=provenance,
+            ),
+        )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "FLAM":
+    def from_pretrained(cls, folder: str | Path, **hub: Any) -> "TwoTowers":
         """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
 
-        No hub is contacted. Raises FileNotFoundError for a folder or file that is missing, and
-        ValueError for a newer format, for settings or tensors other than the model's own, and for
-        a damaged file.
+        `folder` may also be the id of a repository on the Hugging Face hub, `owner/name`, if there
+        is no such folder; `hub` are then arguments of `huggingface_hub.snapshot_download`, such as
+        `revision` or `local_files_only`. For a folder no hub is contacted. Raises
+        FileNotFoundError for a folder or file that is missing and a repository that cannot be had,
+        and ValueError for a newer format, for another kind of model, for settings or tensors other
+        than the model's own, and for a damaged file.
         """
-        folder = Path(folder)
+        folder = checkpoint.fetched(folder, **hub)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
-        model = cls(folder / CAPTION_FOLDER, **_read_config(folder / CONFIG))
-        try:
-            tensors = load_file(folder / WEIGHTS)
-        except SafetensorError as error:
-            raise ValueError(f"{folder / WEIGHTS} cannot be read ({error}): truncated?") from error
-        _check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
+        settings = set(inspect.signature(cls.__init__).parameters) - {"self", "caption_folder"}
+        config = checkpoint.read_config(folder / CONFIG, settings, kind=cls.kind)
+        model = cls(folder / CAPTION_FOLDER, **config)
+        tensors = checkpoint.read_tensors(folder / WEIGHTS)
+        checkpoint.check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
         model.load_state_dict(tensors)
+        model.provenance = checkpoint.read_provenance(folder)
         return model.eval()
 
     def _frames(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip frame width"]:
@@ -295,8 +293,8 @@ class FLAM(nn.Module):
         return torch.cat(blocks, dim=1)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
-        whole = frames.mean(dim=1)
-        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+        """Embeddings from the audio tower's features, with gradients."""
+        raise NotImplementedError
 
     def _resampled(
         self, waveform: Float[Tensor, "clip sample"], sample_rate: int
@@ -310,6 +308,121 @@ class FLAM(nn.Module):
         return torch.from_numpy(
             np.stack([resample(clip, sample_rate, self.sample_rate) for clip in padded])
         )
+
+
+class FLAM(TwoTowers):
+    """Frame-wise language-audio model.
+
+        frame_emb[l] = unit(audio_projection(frame feature l))
+        clip_emb     = unit(audio_projection(mean over l of frame feature l))
+        caption_emb  = unit(caption_projection(caption feature))
+        logit_scale  = exp(scale_head(caption feature))
+        logit_bias   = bias_head(caption feature)
+
+    One projection serves frames and clips, so that a caption means the same to both. Where the
+    audio tower has tags, frame_emb, clip_emb and caption_emb are half of a longer unit vector, and
+    what a tagger makes of sound and caption is the other half: see `tags`.
+    """
+
+    def __init__(
+        self,
+        caption_folder: str | Path,
+        *,
+        audio: dict[str, Any],
+        caption: dict[str, Any],
+        dim: int,
+        dropout: float,
+        scale_init: float,
+        bias_init: float,
+        temperature_init: float,
+    ) -> None:
+        """A model with random weights; `training.pretrained` gives its towers theirs.
+
+        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
+        `bias_init` are where a caption's multiplier and prior log-odds start.
+        """
+        config = dict(
+            audio=audio,
+            caption=caption,
+            dim=dim,
+            dropout=dropout,
+            scale_init=scale_init,
+            bias_init=bias_init,
+            temperature_init=temperature_init,
+        )
+        super().__init__(caption_folder, config)
+        self.audio_projection = _projection(self.audio.width, dim, dropout)
+        self.caption_projection = _projection(self.caption.width, dim, dropout)
+        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
+        self.bias_head = Head(self.caption.width, init=bias_init)
+        if self.audio.n_tags:
+            # Features of the classes' names, from the caption tower as it was when they were named.
+            self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
+
+    def name_tags(self, names: list[str]) -> None:
+        """Tell the model what its audio tower's tags are called, in order."""
+        self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
+
+    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
+        """Embeddings and heads from the caption tower's features, with gradients."""
+        caption_emb = _unit(self.caption_projection(features))
+        if self.audio.n_tags:
+            caption_emb = tags.beside(caption_emb, tags.asked(features, self.tag_names))
+        return Captions(
+            caption_emb,
+            self.scale_head(features).float().exp(),
+            self.bias_head(features).float(),
+        )
+
+    @torch.inference_mode()
+    def score(
+        self,
+        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """How surely each caption sounds in each frame, in [0, 1].
+
+        biased:      sigmoid(logit), the probability that it does, prior included
+        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
+        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
+        """
+        if method not in ("unbiased", "biased", "approximate"):
+            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
+        frame_emb, _ = self.embed_audio(waveform, sample_rate)
+        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
+        bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
+        logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, bias)
+        if method == "unbiased":
+            return losses.unbiased_score(logits, logit_bias)
+        return logits.sigmoid()
+
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+        return Audio(self._embed(frames), self._embed(frames.mean(dim=1)))
+
+    def _embed(self, features: Float[Tensor, "*row width"]) -> Float[Tensor, "*row dim"]:
+        width = self.audio.width
+        learned = _unit(self.audio_projection(features[..., :width]))
+        if not self.audio.n_tags:
+            return learned
+        return tags.beside(learned, tags.heard(features[..., width:]))
+
+
+def cosine_score(
+    heard: Audio, asked: Captions, method: Method
+) -> Float[Tensor, "clip caption frame"]:
+    """The score of a model that knows no prior.
+
+        score = (1 + <frame_emb[l], caption_emb>) / 2
+
+    One half says nothing, as in FLAM's unbiased score; it is no probability. Raises ValueError for
+    a method other than "unbiased": there is no prior that could be left in.
+    """
+    if method != "unbiased":
+        raise ValueError(f"a model without priors has unbiased scores alone, no {method!r} ones")
+    cosine = torch.einsum("ild,jd->ijl", heard.frame_emb, asked.caption_emb)
+    return (1 + cosine) / 2
 
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
@@ -333,46 +446,3 @@ def _projection(width: int, dim: int, dropout: float) -> nn.Module:
 
 def _unit(x: Tensor) -> Tensor:
     return F.normalize(x.float(), dim=-1)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """The settings of a saved model, for `FLAM(caption_folder, **settings)`."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): truncated?") from error
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise ValueError(f"{path} is not the configuration of a saved FLAM")
-    written = config.pop("format")
-    if written > FORMAT:
-        raise ValueError(
-            f"{path} has format {written}, written by a newer flamlib; this one reads {FORMAT}"
-        )
-    expected = set(inspect.signature(FLAM).parameters) - {"caption_folder"}
-    if config.keys() != expected:
-        raise ValueError(
-            f"{path}: settings {sorted(expected - config.keys())} are missing, "
-            f"{sorted(config.keys() - expected)} are unknown"
-        )
-    return config
-
-
-def _check_tensors(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    """Raises ValueError naming what is missing, what is left over, or what has another shape."""
-    for what, names in (
-        ("lacks", expected.keys() - found.keys()),
-        ("holds, which the model of its config.json does not,", found.keys() - expected.keys()),
-    ):
-        if names:
-            listed = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-            raise ValueError(f"{path} {what} {len(names)} tensors: {listed}")
-    for name, tensor in found.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"{path}: {name} has shape {[*tensor.shape]}, its config.json asks for "
-                f"{[*expected[name].shape]}"
-            )

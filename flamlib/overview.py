@@ -48,14 +48,17 @@ def corpus_overview(clips: pd.DataFrame) -> Figure:
 
 @styled
 def mixtures_overview(
-    events: pd.DataFrame, labels: pd.DataFrame, polyphony: Float[np.ndarray, "captions_at_once"]
+    events: pd.DataFrame,
+    labels: pd.DataFrame,
+    captions: pd.DataFrame,
+    polyphony: Float[np.ndarray, "captions_at_once"],
 ) -> Figure:
     """What is in mixtures: how much at once, how long, how loud, and which captions how often.
 
     The tables and the shares are those of `contents`.
     """
-    figure = Figure(figsize=(PAGE, 2.0), layout="constrained")
-    number, at_once, seconds, snr, often = figure.subplots(1, 5)
+    figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
+    (number, at_once, seconds), (snr, often, prior) = figure.subplots(2, 3)
     per_mixture = events.groupby("index").size().value_counts(normalize=True).sort_index()
     number.bar(per_mixture.index, per_mixture, 0.8, color=BLUE)
     number.set(title="events", xlabel="in a mixture", ylabel="share")
@@ -69,10 +72,14 @@ def mixtures_overview(
     seconds.set(title="an event lasts", xlabel="s", ylabel="")
     seaborn.histplot(events["snr_db"], ax=snr, **look)
     snr.set(title="over background", xlabel="dB", ylabel="")
-    counts = events["caption"].value_counts()
-    often.plot(range(1, len(counts) + 1), counts, color=BLUE, drawstyle="steps-mid")
+    rank = np.arange(1, len(captions) + 1)
+    often.plot(rank, captions["n_events"], color=BLUE, drawstyle="steps-mid")
     often.set(title="caption sounds", xlabel="caption, by rank", ylim=(0, None))
     often.set_ylabel("events")
+    prior.plot(rank, captions["prior"].sort_values(ascending=False), color=BLUE)
+    prior.set(title="prior of a caption", xlabel="caption, by rank", ylabel="share of the time")
+    if captions["prior"].gt(0).any():
+        prior.set_yscale("log")
     return figure
 
 

@@ -18,6 +18,7 @@ import math
 import os
 import secrets
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,17 +37,37 @@ def root() -> Path:
     raise FileNotFoundError(f"no dvc.yaml at or above {here}: start in a folder of the project")
 
 
+def commit() -> str | None:
+    """Git's name for the project as it is, `-dirty` if files differ; None without git."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        told = subprocess.run(asked, cwd=root(), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip()
+
+
 def atomic_write(path: str | Path, content: bytes | str) -> None:
     """Write a whole file or nothing: an older file stays as it was until the new one is complete.
 
     Text is written as UTF-8 with its line ends untouched. Missing parent folders are made.
     """
+    with atomic_file(path) as partial:
+        partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """A file to write bit by bit, which takes the place of `path` when the block ends well.
+
+    with project.atomic_file(root / "artifacts/train.parquet") as partial:
+        ...  # open `partial` and write to it
+    """
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
-        partial.write_bytes(data)
+        yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -96,6 +117,8 @@ def check_parameters(notebook: str | Path, **given: Any) -> None:
     The cell of `notebook` tagged `parameters` is the template: every section given must have the
     same keys, to any depth, and values of the same types. A whole number may stand for a float; in
     a list every item is compared with the template's first; None in the template fits anything.
+    Where it has two numbers, [lowest, highest], one number or a dict may be given as well: another
+    distribution, which whoever draws from it checks.
 
         project.check_parameters(root / "notebooks/03_train.ipynb", seed=seed, train=train)
 
@@ -159,6 +182,8 @@ def _misfits(given: Any, template: Any, name: str) -> Iterator[str]:
             yield f"{prefix}{key} is missing"
         for key in template.keys() & given.keys():
             yield from _misfits(given[key], template[key], f"{prefix}{key}")
+    elif _is_range(template) and not isinstance(given, list) and _is_distribution(given):
+        return  # `distributions` reads both
     elif isinstance(given, list) and isinstance(template, list):
         for i, item in enumerate(given if template else []):
             yield from _misfits(item, template[0], f"{name}[{i}]")
@@ -166,6 +191,14 @@ def _misfits(given: Any, template: Any, name: str) -> Iterator[str]:
         kind, expected = type(given).__name__, type(template).__name__
         hint = _number_as_text(given) if expected in ("int", "float") else ""
         yield f"{name} = {given!r} is {kind}, expected {expected}{hint}"
+
+
+def _is_range(template: Any) -> bool:
+    return isinstance(template, list) and [type(x) in (int, float) for x in template] == [True] * 2
+
+
+def _is_distribution(given: Any) -> bool:
+    return type(given) in (int, float) or isinstance(given, dict)
 
 
 def _fits(given: Any, template: Any) -> bool:

@@ -7,19 +7,21 @@ turns it into the same samples in any process.
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import soundfile
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 
-from flamlib import project
+from flamlib import pieces, project
 from flamlib.bank import Bank
 from flamlib.events import Event, write_events
+from flamlib.jams_files import write_jams
 
 
 class Segment(NamedTuple):
@@ -129,16 +131,61 @@ def table(recipes: Iterable[Recipe]) -> pyarrow.Table:
     return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=SCHEMA)
 
 
-def write(path: str | Path, recipes: pyarrow.Table) -> None:
-    """Write the Parquet file that `read` and `datasets.Dataset.from_parquet` read."""
-    buffer = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(recipes, buffer, compression="zstd")
-    project.atomic_write(path, buffer.getvalue().to_pybytes())
+def write(path: str | Path, tables: pyarrow.Table | Iterable[pyarrow.Table]) -> None:
+    """Write the Parquet file that `read` and `datasets.Dataset.from_parquet` read.
+
+    Tables are written as they come, each as row groups of its own, and need not fit into memory
+    together. The file gets its name when it is complete.
+    """
+    tables = [tables] if isinstance(tables, pyarrow.Table) else tables
+    with (
+        project.atomic_file(path) as partial,
+        pyarrow.parquet.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
+    ):
+        for each in tables:
+            writer.write_table(each)
 
 
-def read(path: str | Path) -> list[Recipe]:
-    """The recipes of a Parquet file."""
-    return [Recipe.from_row(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+class Recipes(Sequence[Recipe]):
+    """The recipes of a Parquet file, each made when it is asked for; a slice is a list of them.
+
+    `table` has them as columns. Neither is in memory: `datasets` unpacks the file once into its
+    cache (HF_DATASETS_CACHE says where), and every process maps that. So a million recipes cost
+    a training process no more than a hundred.
+    """
+
+    def __init__(self, dataset: datasets.Dataset):
+        self._dataset = dataset
+
+    @property
+    def table(self) -> pyarrow.Table:
+        return self._dataset.data.table
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, i: int | slice) -> "Recipe | list[Recipe]":
+        if isinstance(i, slice):
+            return [self[place] for place in range(len(self))[i]]
+        return Recipe.from_row(self._dataset[int(i)])
+
+
+def read(path: str | Path) -> Recipes:
+    """The recipes of a Parquet file. Raises FileNotFoundError or ValueError if it is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no mixtures yet; 02_mix draws them")
+    schema = pyarrow.parquet.read_schema(path)
+    if not schema.equals(SCHEMA):
+        raise ValueError(f"{path}: not a table of mixtures: {schema.names}, not {SCHEMA.names}")
+    if pyarrow.parquet.read_metadata(path).num_rows == 0:
+        return Recipes(datasets.Dataset(SCHEMA.empty_table()))
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        return Recipes(datasets.Dataset.from_parquet(str(path)))
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()
 
 
 def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
@@ -165,6 +212,7 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
     """Render mixtures for ears and other tools, with what is true of them in the community's form.
 
         00012.flac      the mixture of index 12: mono, 16 bit
+        00012.jams      its events, and in its sandbox its recipe
         events.tsv      filename onset offset event_label
         durations.tsv   filename duration
 
@@ -174,17 +222,27 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
     seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
     labels = [recipe.labels for recipe in recipes]
     with project.atomic_folder(folder) as whole, ThreadPoolExecutor(n_jobs) as pool:
-        for _ in pool.map(partial(_write_flac, bank, whole), names, recipes):
+        for _ in pool.map(partial(_write_one, bank, whole), names, recipes):
             pass
         write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
         rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
         (whole / "durations.tsv").write_text("\n".join(["filename\tduration", *rows, ""]))
 
 
-def _write_flac(bank, folder, name, recipe):
-    # `render` stays within [-1, 1]; the largest 16-bit number stands just below 1.
-    integers = np.clip(np.rint(render(bank, recipe) * 32768), -32768, 32767).astype(np.int16)
-    soundfile.write(folder / name, integers, recipe.sample_rate, subtype="PCM_16")
+def integers(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
+    """Samples of 16 bits; 1, the largest amplitude that `render` makes, stands just beyond them."""
+    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
+
+
+def _write_one(bank, folder, name, recipe):
+    samples = integers(render(bank, recipe))
+    soundfile.write(folder / name, samples, recipe.sample_rate, subtype="PCM_16")
+    write_jams(
+        (folder / name).with_suffix(".jams"),
+        recipe.labels,
+        recipe.n_samples / recipe.sample_rate,
+        sandbox={"recipe": recipe.as_row()},
+    )
 
 
 def _render_background(bank, recipe):
@@ -206,14 +264,7 @@ def _add(bank, recipe, event, mixture):
     factor = np.float32(event.gain * bank.of(row, "scale"))
     for onset, start, length in event.segments:
         segment = bank.integers(row, start, length) * factor
-        fade = _fade(min(recipe.n_fade, length // 2))
+        fade = pieces.fade(min(recipe.n_fade, length // 2))
         segment[: len(fade)] *= fade
         segment[length - len(fade) :] *= fade[::-1]
         mixture[onset : onset + length] += segment
-
-
-@cache
-def _fade(n_samples: int) -> np.ndarray:
-    """A raised cosine from 0 to 1: neither it nor its slope jumps, so it cannot click."""
-    phase = (np.arange(n_samples) + 0.5) / max(n_samples, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)

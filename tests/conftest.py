@@ -1,6 +1,7 @@
 """What holds for every test: one thread, no screen, no network, no luck."""
 
 import os
+import tempfile
 
 # Set before torch, matplotlib or transformers are imported. Two OpenMP threads on a busy two-core
 # machine are slower than one, and pytest-xdist already keeps both cores busy.
@@ -9,11 +10,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+# What tests unpack is of no use to anyone after them.
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="flam-datasets-")
 
+import atexit
+import shutil
 import socket
 
 import pytest
 from hypothesis import settings
+
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 # The same examples on every machine and every day; no deadline, because CI machines pause.
 settings.register_profile("house", derandomize=True, deadline=None, print_blob=True)

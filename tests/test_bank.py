@@ -101,7 +101,9 @@ def test_a_part_has_the_levels_and_peak_of_that_part(whole):
     i = whole.row("bursts", 0)
     assert whole.levels(i, 3 * 400, 400).tolist() == whole.levels(i)[3:4].tolist()
     assert whole.levels(i, 3 * 400 + 1, 400).tolist() == whole.levels(i)[3:5].tolist()
-    assert whole.peak(i, 100, 1000) == np.abs(whole[i][100:1100]).max()
+    hop = round(bank.HOP_S * RATE)
+    assert whole.peak(i, hop, 3 * hop) == np.abs(whole[i][hop : 4 * hop]).max()
+    assert whole.peak(i, hop + 7, 3 * hop) == np.abs(whole[i][hop : 5 * hop]).max()
 
 
 def test_only_training_recordings_have_variants(whole):

@@ -1,11 +1,15 @@
+import inspect
+import json
+
 import pytest
 import torch
-from heldouts import CLASSES, write_model, write_weights
+from heldouts import CLASSES, write_mga_clap, write_model, write_weights
 from sounds import RATE, noise
 
-from flamlib import losses
-from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
-from flamlib.model import FLAM
+from flamlib import baselines, losses
+from flamlib.baselines import FLAMGlobal, LabelMatching
+from flamlib.mgaclap import MGACLAP
+from flamlib.model import FLAM, Listener
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +80,58 @@ def test_audio_at_another_rate_is_refused(folder, waveform):
         model.embed_audio(waveform, 44100)
 
 
-def test_all_of_them_are_asked_in_the_same_way(folder):
+def test_all_of_them_are_asked_in_the_same_way(folder, waveform):
     model = FLAM.from_pretrained(folder / "flam_global")
     others = FLAMGlobal(model), LabelMatching.pretrained(folder / "weights", temperature=1.0)
     for listener in (model, *others):
         assert isinstance(listener, Listener)
         assert (listener.sample_rate, listener.frame_s) == (model.sample_rate, model.frame_s)
+        assert listener.context_frames == model.context_frames
+        score = listener.score(waveform, RATE, ["rain", "a bell rings"])
+        assert torch.equal(score, listener.score(waveform.numpy(), RATE, ["rain", "a bell rings"]))
+        assert score.shape == (1, 2, 4)
+        assert ((score >= 0) & (score <= 1)).all()
+
+
+def test_scores_rise_with_the_evidence(folder, waveform):
+    """One half is where a frame says nothing: a cosine, or a logit, of zero."""
+    model = FLAM.from_pretrained(folder / "flam_global")
+    others = FLAMGlobal(model), LabelMatching.pretrained(folder / "weights", temperature=1.0)
+    for listener in others:
+        said = evidence(listener, waveform, ["rain", "a dog barks"]).flatten()
+        score = listener.score(waveform, RATE, ["rain", "a dog barks"]).flatten()
+        assert (score[said.argsort()].diff() >= 0).all()
+        assert torch.equal(score > 0.5, said > 0)
+
+
+def test_without_a_prior_none_can_be_left_in(folder, waveform):
+    model = FLAM.from_pretrained(folder / "flam_global")
+    others = FLAMGlobal(model), LabelMatching.pretrained(folder / "weights", temperature=1.0)
+    for listener in others:
+        with pytest.raises(ValueError, match="no 'biased' one"), torch.inference_mode():
+            inspect.unwrap(type(listener).score)(listener, waveform, RATE, ["rain"], "biased")
+
+
+def test_a_folder_says_which_kind_of_model_it_holds(folder, tmp_path):
+    write_mga_clap(tmp_path / "mga_clap")
+    assert type(baselines.load(tmp_path / "mga_clap")) is MGACLAP
+    assert type(baselines.load(folder / "flam_global")) is FLAM, "nothing says how it was trained"
+    frames, clips = {"clip": 1.0, "frame": 9.0}, {"clip": 1.0, "frame": 0.0}
+    for about, kind in (
+        ({"parameters": {"objective": clips}, "history": []}, FLAMGlobal),
+        ({"parameters": {"objective": frames}, "history": []}, FLAM),
+        ({"imported from": "CLAP", "heads": "new: they have learned nothing"}, FLAMGlobal),
+    ):
+        trained = FLAM.from_pretrained(folder / "flam_global")
+        trained.save_pretrained(tmp_path / "flam", provenance=about)
+        assert type(baselines.load(tmp_path / "flam")) is kind
+
+
+def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):
+    write_mga_clap(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps(config | {"model": "whisper"}))
+    with pytest.raises(ValueError, match="holds a model 'whisper', which this flamlib does not"):
+        baselines.load(tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"config.json is missing"):
+        baselines.load(tmp_path / "nothing")

@@ -53,6 +53,7 @@ def evaluate(folder, **changes):
         weights=made / "weights",
         flam=made / "checkpoints/flam",
         flam_global=made / "checkpoints/flam_global",
+        mga_clap=made / "checkpoints/mga_clap",
         scores=made / "scores",
         progress=False,
         **SETTINGS | changes,
@@ -112,7 +113,7 @@ def test_every_caption_has_its_row(folder, part):
 
 def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     found = evaluate(folder)
-    models = {"flam", "flam_global", "label_matching"}
+    models = {"flam", "flam_global", "mga_clap", "label_matching"}
     assert set(found.metrics) == models | {"difference"}
     for name in models:
         assert set(found.metrics[name]) == {"seen_captions", "unseen_captions", "retrieval"}

@@ -7,9 +7,11 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 
-from flamlib import htsat
-from flamlib.htsat import HOPS, HTSAT, N_FRAMES, N_MELS, SAMPLE_RATE, WINDOW_SAMPLES
+from flamlib import detector, htsat, model
+from flamlib.htsat import HOPS, HTSAT, N_MELS, SAMPLE_RATE
 
+N_FRAMES = 32
+WINDOW_SAMPLES = 10 * SAMPLE_RATE
 TINY = {
     "embed": 8,
     "depths": [1, 1, 1, 1],
@@ -42,17 +44,17 @@ def slaney_mel(hz):
     )
 
 
-def slow_log_mel(waveform):
+def slow_log_mel(waveform, sample_rate, n_fft, low_hz, high_hz):
     """The definition in float64: reflected ends, Slaney's triangles of unit area, decibels."""
-    padded = np.pad(waveform, 512, mode="reflect")
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
-    windows = np.stack([padded[480 * t :][:1024] * hann for t in range(len(waveform) // 480 + 1)])
+    padded, hop = np.pad(waveform, n_fft // 2, mode="reflect"), sample_rate // 100
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    windows = np.stack([padded[hop * t :][:n_fft] * hann for t in range(len(waveform) // hop + 1)])
     power = np.abs(np.fft.rfft(windows)) ** 2
 
-    hz = np.arange(513) * 48_000 / 1024
+    hz = np.arange(n_fft // 2 + 1) * sample_rate / n_fft
     pitch = np.geomspace(20, 20_000, 10**6)  # to invert it by looking up
     edges = np.interp(
-        np.linspace(*slaney_mel(np.array([50, 14_000])), 66), slaney_mel(pitch), pitch
+        np.linspace(*slaney_mel(np.array([low_hz, high_hz])), 66), slaney_mel(pitch), pitch
     )
     bands = []
     for left, centre, right in zip(edges, edges[1:], edges[2:], strict=False):
@@ -61,12 +63,22 @@ def slow_log_mel(waveform):
     return 10 * np.log10(np.maximum(np.stack(bands, axis=1), 1e-10))
 
 
-def test_the_log_mel_agrees_with_its_definition():
-    waveform = noise(1, WINDOW_SAMPLES) * torch.linspace(0, 1, WINDOW_SAMPLES)
-    found = htsat.LogMel()(waveform)
+@pytest.mark.parametrize(
+    ("sample_rate", "n_fft", "high_hz"),
+    [(48_000, 1024, 14_000), (32_000, 1024, 14_000), (16_000, 512, 8000)],
+)
+def test_the_log_mel_agrees_with_its_definition(sample_rate, n_fft, high_hz):
+    n_samples = 10 * sample_rate
+    waveform = noise(1, n_samples) * torch.linspace(0, 1, n_samples)
+    found = htsat.LogMel(sample_rate)(waveform)
     assert found.shape == (1, 1001, 64)
-    expected = slow_log_mel(waveform[0].double().numpy())
+    expected = slow_log_mel(waveform[0].double().numpy(), sample_rate, n_fft, 50, high_hz)
     np.testing.assert_allclose(found[0], expected, atol=1e-3)
+
+
+def test_filters_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"filters are .slaney. or .htk., not 'mel'"):
+        htsat.LogMel(filters="mel")
 
 
 def test_silence_is_the_floor():
@@ -153,11 +165,72 @@ def test_the_papers_tower_has_as_many_parameters_as_the_papers():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"depths": [1, 1]}, {"heads": [1, 2, 4]}, {"heads": [1, 3, 4, 8]}]
+    ("wrong", "why"),
+    [
+        ({"heads": [1, 2, 4]}, r"of widths \[8, 16, 32, 64\] needs as many numbers of heads"),
+        ({"heads": [1, 3, 4, 8]}, "each a divisor"),
+        ({"depths": [1, 1], "heads": [1, 1], "patch": 2}, "give 256 frames a window"),
+        ({"depths": [1] * 6, "heads": [1] * 6}, "give 8 frames a window"),
+        ({"depths": [], "heads": []}, "give 256 frames a window"),
+        ({"patch": 8}, "with patches of 4 or 2"),
+        ({"sample_rate": 44_100}, r"hears \[16000, 32000, 48000\] Hz, not 44100"),
+    ],
 )
-def test_sizes_that_do_not_fit_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"four stages, of widths \[8, 16, 32, 64\]"):
+def test_sizes_that_do_not_fit_are_refused(wrong, why):
+    with pytest.raises(ValueError, match=why):
         HTSAT(**TINY | wrong)
+
+
+FINE = TINY | {"depths": [1, 1, 1], "heads": [1, 2, 2], "patch": 2}
+
+
+def test_the_encoder_of_128_frames_has_as_many_parameters_as_the_papers():
+    tower = HTSAT(**FINE | {"embed": 192, "depths": [2, 12, 2], "heads": [8, 16, 32]})
+    assert tower.width == 768
+    assert sum(p.numel() for p in tower.parameters()) == pytest.approx(37.9e6, rel=2e-3)
+
+
+@pytest.fixture(scope="module")
+def fine():
+    torch.manual_seed(1)
+    return HTSAT(**FINE).eval()
+
+
+def test_smaller_patches_and_a_stage_less_give_128_frames(fine):
+    found = features(fine, noise(1, WINDOW_SAMPLES + 1))
+    assert found.shape == (1, 256, fine.width)
+    assert fine.width == 4 * FINE["embed"]
+    assert fine.frame_s == 10 / 128
+    assert fine.n_frames(3750) == 1
+    assert fine.n_frames(3751) == 2
+
+
+@pytest.mark.parametrize("frame", [3, 40, 77, 120])
+def test_fine_frames_are_in_the_order_of_time(fine, frame):
+    hops = torch.full((1, HOPS, N_MELS), -80.0)
+    changed = hops.clone()
+    changed[:, round(frame * 7.8125) : round((frame + 1) * 7.8125)] = -20.0
+    with torch.no_grad():
+        change = (fine(changed) - fine(hops))[0].norm(dim=1)
+    assert abs(int(change.argmax()) - frame) <= 1
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 32_000])
+@pytest.mark.parametrize("settings", [TINY, FINE])
+def test_other_sample_rates_have_the_same_frames(sample_rate, settings):
+    torch.manual_seed(0)
+    tower = HTSAT(**settings, sample_rate=sample_rate).eval()
+    assert tower.sample_rate == sample_rate
+    n_frames = tower.n_frames(7 * sample_rate)
+    assert n_frames == int(np.ceil(7 / tower.frame_s))
+    found = features(tower, noise(1, 7 * sample_rate))
+    assert found.shape[1] == tower.n_frames(10 * sample_rate)
+
+
+@pytest.mark.parametrize("settings", [TINY, FINE])
+def test_blocks_of_long_audio_are_whole_windows(settings):
+    assert model.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
+    assert detector.PIECE_FRAMES % HTSAT(**settings).frames_per_window == 0
 
 
 def test_a_clap_checkpoint_fits(tmp_path, tower):

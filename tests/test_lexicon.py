@@ -236,3 +236,26 @@ def test_a_row_of_too_many_cells_is_refused(tmp_path):
     rows = [["rain", "rain", "train", "", ""], ["a", "b", "c", "d", "e", "f"]]
     with pytest.raises(ValueError, match=r"captions.tsv: .*line 3"):
         Lexicon.read(write(tmp_path / "captions.tsv", rows))
+
+
+ALIKE = pd.DataFrame(
+    [
+        ["a dog barks", "dog", "train", "", "an animal"],
+        ["a small dog barking", "dog", "train", "", "an animal"],
+        ["bark is stripped from a tree", "tree", "train", "", ""],
+        ["hum", "hum", "train", "", ""],
+        ["a fox barks", "fox", "unseen_captions", "", "an animal"],
+    ],
+    columns=COLUMNS,
+)
+
+
+def test_what_is_worded_alike_but_means_another_sound_resembles():
+    book = Lexicon(ALIKE)
+    assert book.resembling("a dog barks", 5) == ["bark is stripped from a tree"]
+    assert set(book.resembling("bark is stripped from a tree", 5)) == {
+        "a dog barks",
+        "a small dog barking",
+    }
+    assert len(book.resembling("bark is stripped from a tree", 1)) == 1
+    assert book.resembling("hum", 5) == []

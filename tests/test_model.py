@@ -2,6 +2,7 @@ import inspect
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 from towers import SETTINGS, write_bert, write_roberta
 
-from flamlib import losses, model
+from flamlib import checkpoint, losses, model, tags
 from flamlib.model import FLAM
 
 HTSAT = {
@@ -346,6 +347,61 @@ def test_a_saved_model_is_these_files(net, tmp_path):
     assert files >= {"config.json", "model.safetensors", "training.json", "caption_tower"}
     assert json.loads((tmp_path / "model/training.json").read_text()) == {"seed": 7, "ü": [0.5]}
     assert json.loads((tmp_path / "model/config.json").read_text()) == {"format": 1, **SETTINGS}
+    assert (tmp_path / "model/README.md").read_text().startswith("---\nlibrary_name: flamlib\n")
+
+
+def test_no_pickle_is_written(saved):
+    pickles = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+    assert not [path for path in saved.rglob("*") if path.suffix in pickles]
+
+
+def test_provenance_stays_with_a_model_that_is_saved_again(net, tmp_path):
+    net.save_pretrained(tmp_path / "first", provenance={"data": "0f9e"})
+    again = FLAM.from_pretrained(tmp_path / "first")
+    assert again.provenance == {"data": "0f9e"}
+    again.save_pretrained(tmp_path / "second")
+    assert json.loads((tmp_path / "second/training.json").read_text()) == {"data": "0f9e"}
+    assert "| data | 0f9e |" in (tmp_path / "second/README.md").read_text()
+
+
+def test_a_folder_of_the_first_release_still_loads(net, saved, tmp_path):
+    """It has no card, and its audio tower names neither patches nor a sample rate."""
+    (saved / "README.md").unlink()
+    save_file(load_file(saved / "model.safetensors"), saved / "model.safetensors")
+    again = FLAM.from_pretrained(saved)
+    assert again.provenance is None
+    assert torch.equal(again.embed_captions(CAPTIONS)[0], net.embed_captions(CAPTIONS)[0])
+
+
+# The hub
+
+
+def test_what_is_pushed_to_the_hub_is_what_is_read(net, tmp_path, monkeypatch):
+    uploaded = tmp_path / "repository"
+
+    class Api:
+        def __init__(self, **kwargs):
+            pass
+
+        def create_repo(self, repo_id, **kwargs):
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, *, repo_id, folder_path, **kwargs):
+            shutil.copytree(folder_path, uploaded)
+            return f"commit to {repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    assert net.push_to_hub("someone/flam") == "commit to someone/flam"
+    names = {path.name for path in uploaded.iterdir()}
+    assert names == {"config.json", "model.safetensors", "caption_tower", "README.md"}
+    monkeypatch.setattr(checkpoint, "snapshot_download", lambda name, **hub: str(uploaded))
+    again = FLAM.from_pretrained("someone/flam", revision="main")
+    assert torch.equal(again.embed_captions(CAPTIONS)[0], net.embed_captions(CAPTIONS)[0])
+
+
+def test_a_model_that_is_not_on_the_hub_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder here nor a repository"):
+        FLAM.from_pretrained("someone/flam", cache_dir=tmp_path)
 
 
 def test_a_newer_model_takes_the_place_of_an_older_one(net, saved):
@@ -448,3 +504,45 @@ def test_a_truncated_file_is_said_to_be(saved, n_bytes):
 def test_an_unknown_tower_is_refused():
     with pytest.raises(ValueError, match="no audio tower 'ear'"):
         model.audio_tower(tower="ear")
+
+
+@pytest.fixture(scope="module")
+def tagging(folder):
+    torch.manual_seed(0)
+    net = FLAM(folder, **SETTINGS | {"audio": {"tower": "yamnet", "tags": True}}).eval()
+    for part in (net.audio.layers, net.audio.tagger):
+        for layer in part:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+    net.name_tags([f"{word} {i}" for i, word in enumerate(["Dog", "bell", "rain"] * 174)][:521])
+    return net
+
+
+def test_with_tags_embeddings_are_still_unit_vectors_of_one_length(tagging):
+    heard, asked = tagging.embed_audio(noise(2, 48_000), 16_000), tagging.embed_captions(CAPTIONS)
+    for rows in (*heard, asked.caption_emb):
+        assert_close(rows.norm(dim=-1), torch.ones(rows.shape[:-1]))
+    assert heard.frame_emb.shape[2] == heard.clip_emb.shape[1] == asked.caption_emb.shape[1]
+
+
+def test_with_tags_the_cosine_is_the_mean_of_what_was_learned_and_what_the_tagger_says(tagging):
+    frames = torch.rand(1, 3, 1024 + 521)
+    features = tagging.caption.embed(CAPTIONS)
+    with torch.no_grad():
+        found = tagging._project(frames).frame_emb[0] @ tagging.read(features).caption_emb.T
+        learned = nn.functional.cosine_similarity(
+            tagging.audio_projection(frames[0, :, None, :1024]),
+            tagging.caption_projection(features)[None],
+            dim=2,
+        )
+        said = tags.heard(frames[0, :, 1024:]) @ tags.asked(features, tagging.tag_names).T
+    assert_close(found, (learned + said) / 2)
+
+
+def test_names_of_tags_are_saved_with_the_model(tagging, tmp_path):
+    tagging.save_pretrained(tmp_path / "model")
+    again = FLAM.from_pretrained(tmp_path / "model")
+    waveform = noise(1, 32_000)
+    assert torch.equal(
+        again.score(waveform, 16_000, CAPTIONS), tagging.score(waveform, 16_000, CAPTIONS)
+    )

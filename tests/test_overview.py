@@ -4,7 +4,7 @@ import pytest
 
 from flamlib import contents, overview
 from flamlib.events import Event
-from flamlib.recipes import Placed, Recipe, Segment
+from flamlib.recipes import Placed, Recipe, Segment, table
 
 
 def clips(n):
@@ -29,6 +29,12 @@ def mixtures():
     return [recipe, recipe._replace(index=1, events=tuple(placed[:1]))]
 
 
+def drawn(recipes):
+    made = table(recipes)
+    tables = contents.events(made), contents.labels(made), contents.captions(made)
+    return overview.mixtures_overview(*tables, contents.polyphony(made))
+
+
 def test_every_split_of_a_corpus_is_counted():
     figure = overview.corpus_overview(clips(3))
     widths = [patch.get_width() for patch in figure.axes[0].patches]
@@ -40,18 +46,14 @@ def test_a_corpus_of_one_recording_can_be_drawn():
 
 
 def test_the_shares_of_mixtures_are_shares():
-    made = mixtures()
-    shown = contents.events(made), contents.labels(made), contents.polyphony(made)
-    number, at_once, seconds, snr, often = overview.mixtures_overview(*shown).axes
+    number, at_once, seconds, snr, often, prior = drawn(mixtures()).axes
     assert [patch.get_height() for patch in number.patches] == [0.5, 0.5]
     np.testing.assert_allclose([p.get_height() for p in at_once.patches], [0.4, 0.4, 0.2])
-    assert often.lines[0].get_ydata().tolist() == [3]
+    assert often.lines[0].get_ydata().tolist() == [3, 0]
+    np.testing.assert_allclose(prior.lines[0].get_ydata(), [8 / 20, 8 / 20])
     assert (seconds.get_xlabel(), snr.get_xlabel()) == ("s", "dB")
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_hardly_any_mixtures_can_be_drawn(n):
-    made = mixtures()[:n]
-    overview.mixtures_overview(
-        contents.events(made), contents.labels(made), contents.polyphony(made)
-    )
+    drawn(mixtures()[:n])

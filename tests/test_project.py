@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_parameters_of_the_same_shape_pass(notebook):
         ({"lr_peak": "high"}, r"train\.lr_peak = 'high' is str, expected float$"),
         ({"n_steps": 20.0}, r"train\.n_steps = 20\.0 is float, expected int"),
         ({"n_steps": True}, r"train\.n_steps = True is bool, expected int"),
-        ({"snr_db": 6.0}, r"train\.snr_db = 6\.0 is float, expected list"),
+        ({"snr_db": "6"}, r"train\.snr_db = '6' is str, expected list"),
         ({"snr_db": [6.0, "x"]}, r"train\.snr_db\[1\] = 'x' is str, expected float"),
     ],
 )
@@ -166,3 +167,30 @@ def test_there_is_exactly_one_parameters_cell(notebook):
         project.declared_parameters(notebook("a = 1", "b = 1"))
     with pytest.raises(ValueError, match="0 cells are tagged"):
         project.declared_parameters(notebook("a = 1", tags=()))
+
+
+@pytest.mark.parametrize("form", [[1.0, 2.0], 6.0, {"normal": [18.0, 5.0], "within": [6.0, 30.0]}])
+def test_a_range_may_be_another_distribution(notebook, form):
+    train = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": form, "init": None}
+    project.check_parameters(notebook(TRAIN), seed=0, train=train)
+
+
+def test_the_commit_is_gits_and_says_if_files_differ(tmp_path, monkeypatch):
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert project.commit() is None
+
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        run = subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True)
+        return run.stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    assert project.commit() == git("rev-parse", "HEAD")[:12]
+    (tmp_path / "dvc.yaml").write_text("stages: {a: 1}\n")
+    assert project.commit() == git("rev-parse", "HEAD")[:12] + "-dirty"
+    (tmp_path / "dvc.yaml").unlink()
+    assert project.commit() is None

@@ -1,3 +1,5 @@
+import pickle
+
 import datasets
 import numpy as np
 import pandas as pd
@@ -36,7 +38,57 @@ def sounds(tmp_path_factory):
 
 def test_a_file_holds_recipes_as_they_were(tmp_path):
     recipes.write(tmp_path / "a/recipes.parquet", recipes.table([RECIPE, EMPTY]))
-    assert recipes.read(tmp_path / "a/recipes.parquet") == [RECIPE, EMPTY]
+    read = recipes.read(tmp_path / "a/recipes.parquet")
+    assert list(read) == read[:] == [RECIPE, EMPTY]
+    assert (read[-1], read[1:], len(read)) == (EMPTY, [EMPTY], 2)
+    with pytest.raises(IndexError):
+        read[2]
+
+
+def test_tables_are_written_as_they_come(tmp_path):
+    made = (recipes.table([recipe]) for recipe in (RECIPE, EMPTY))
+    recipes.write(tmp_path / "recipes.parquet", made)
+    read = recipes.read(tmp_path / "recipes.parquet")
+    assert list(read) == [RECIPE, EMPTY]
+    assert read.table["index"].to_pylist() == [3, 4]
+
+
+def test_what_ends_badly_leaves_no_file(tmp_path):
+    def tables():
+        yield recipes.table([RECIPE])
+        raise RuntimeError("stopped")
+
+    recipes.write(tmp_path / "recipes.parquet", recipes.table([EMPTY]))
+    with pytest.raises(RuntimeError, match="stopped"):
+        recipes.write(tmp_path / "recipes.parquet", tables())
+    assert list(recipes.read(tmp_path / "recipes.parquet")) == [EMPTY]
+    assert [path.name for path in tmp_path.iterdir()] == ["recipes.parquet"]
+
+
+def test_a_new_file_is_not_mistaken_for_the_old_one(tmp_path):
+    for recipe in (RECIPE, EMPTY):
+        recipes.write(tmp_path / "recipes.parquet", recipes.table([recipe]))
+        assert list(recipes.read(tmp_path / "recipes.parquet")) == [recipe]
+
+
+def test_no_recipes_are_no_special_case(tmp_path):
+    recipes.write(tmp_path / "recipes.parquet", iter(()))
+    assert list(recipes.read(tmp_path / "recipes.parquet")) == []
+
+
+def test_recipes_travel_to_another_process_by_name(tmp_path):
+    recipes.write(tmp_path / "recipes.parquet", recipes.table([RECIPE] * 2000))
+    read = recipes.read(tmp_path / "recipes.parquet")
+    assert len(pickle.dumps(read)) < 20_000
+    assert pickle.loads(pickle.dumps(read))[1999] == RECIPE
+
+
+def test_what_is_no_table_of_recipes_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="02_mix draws them"):
+        recipes.read(tmp_path / "recipes.parquet")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "recipes.parquet")
+    with pytest.raises(ValueError, match=r"recipes.parquet: not a table of mixtures: \['a'\]"):
+        recipes.read(tmp_path / "recipes.parquet")
 
 
 def test_datasets_reads_them_too(tmp_path):
