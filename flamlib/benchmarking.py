@@ -11,6 +11,7 @@ is the middle of theirs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from tqdm.auto import tqdm
 
-from flamlib import audio, classification, localisation, losses, metrics
+from flamlib import audio, baselines, classification, localisation, losses, metrics
 from flamlib.annotations import AnnotatedSet, Clip
 from flamlib.bank import Bank
 from flamlib.baselines import Listener
@@ -65,6 +66,21 @@ def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settin
         ),
         evaluate["n_thresholds"],
     )
+
+
+def supplied(models: Sequence[Mapping[str, str]], *, taken: Iterable[str]) -> dict[str, Listener]:
+    """Models from checkpoints that a user has, each `{name: …, folder: …}` as `flam` saves them.
+
+    Raises ValueError for other keys and for a name that is taken, and what `baselines.load` does.
+    """
+    found: dict[str, Listener] = {}
+    for entry in models:
+        if set(entry) != {"name", "folder"}:
+            raise ValueError(f"a model of one's own has a name and a folder, found {dict(entry)}")
+        if entry["name"] in (*taken, *found, "difference"):
+            raise ValueError(f"there is a model {entry['name']!r} already")
+        found[entry["name"]] = baselines.load(Path(entry["folder"]).expanduser())
+    return found
 
 
 def judge(

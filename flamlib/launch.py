@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     root = project.root()
     parameters = read_parameters(root / "params.yaml", *given.overlays)
-    sections = ("seed", "audio", "rules", "network", "objectives", "train")
+    sections = ("seed", "audio", "rules", "network", "objectives", "codebook", "train")
     chosen = {name: parameters[name] for name in sections}
     # Each tower has arguments of its own, which it checks itself.
     towers = {"network": project.declared_parameters(root / NOTEBOOK)["network"]}
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clip_s=chosen["audio"]["clip_s"],
         rules=chosen["rules"],
         network=chosen["network"],
+        codebook=chosen["codebook"] if given.model == "mga_clap" else None,
         objective=chosen["objectives"][given.model],
         **train,
     )

@@ -134,6 +134,18 @@ def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
     assert 0 <= numbers[f"{key}_low"] <= numbers[f"{key}_high"] <= 1
 
 
+def test_one_s_own_models_join_by_name(folder):
+    saved = str(folder / "artifacts/checkpoints/flam")
+    [(name, model)] = benchmarking.supplied(
+        [{"name": "theirs", "folder": saved}], taken=["flam"]
+    ).items()
+    assert (name, type(model)) == ("theirs", FLAM)
+    with pytest.raises(ValueError, match="already"):
+        benchmarking.supplied([{"name": "flam", "folder": saved}], taken=["flam"])
+    with pytest.raises(ValueError, match="a name and a folder"):
+        benchmarking.supplied([{"name": "flam"}], taken=[])
+
+
 def test_the_held_out_classes_are_the_most_specific_captions(folder):
     _, bank, lexicon = read_part(folder)
     model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
