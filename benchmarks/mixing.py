@@ -1,26 +1,37 @@
-"""How many mixtures of ten seconds does one core draw and render in a second?
+"""How many mixtures of ten seconds does one core draw, render and write in a second?
 
     python benchmarks/mixing.py [--quick] [--json]
 
-The same synthetic sounds go to ours and, where it is installed, to Scaper (the reference tool for
-soundscapes with events, Salamon et al. 2017), with the same ranges of SNR, events and fades, and
-without pitch shift or time stretch. Both make the audio in memory. Scaper reads and measures its
-files for every mixture; we do that once, in `bank.build`, whose time is told separately.
+The same synthetic sounds at 48 kHz go to ours and to `dscaper`, the maintained fork of Scaper (the
+reference tool for soundscapes with events, Salamon et al. 2017), in one process, with the same
+numbers of events, ranges of SNR and fades, and without pitch shift or time stretch. Both make the
+audio in memory; ours labels what is audible as well. dscaper reads and measures its files for every
+mixture; we do that once, in `bank.build`, whose time is told separately.
+
+Then what a set of a million needs: recipes streamed to Parquet by two processes, and the memory
+that this took.
 """
 
 import argparse
+import itertools
 import json
+import logging
+import os
+import resource
+import shutil
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from flamlib import bank, mixing, recipes
+from flamlib import bank, mixing, recipes, shards
+from flamlib.rules import Rules
 
-RATE, CLIP_S = 16000, 10.0
-RULES = mixing.Rules(
+RATE, CLIP_S = 48000, 10.0
+RULES = Rules(
     clip_s=CLIP_S,
     n_events=[1, 10],
     max_polyphony=3,
@@ -86,27 +97,56 @@ def measure_ours(folder: Path, n_mixtures: int) -> dict[str, float]:
     for recipe in drawn:
         recipes.render(opened, recipe)
     rendering_s = time.process_time() - started
+    started = time.process_time()
+    for recipe in drawn[: n_mixtures // 4]:
+        shards.flac(opened, recipe)
+    flac_s = 4 * (time.process_time() - started)
     return {
         "ours": n_mixtures / (drawing_s + rendering_s),
         "recipes_per_core_second": n_mixtures / drawing_s,
         "rendered_per_core_second": n_mixtures / rendering_s,
+        "flac_per_core_second": n_mixtures / (drawing_s + flac_s),
         "events_per_mixture": float(np.mean([len(recipe.events) for recipe in drawn])),
         "bank_build_s": build_s,
     }
 
 
-def measure_scaper(folder: Path, n_mixtures: int) -> tuple[float | None, str]:
-    """Scaper's mixtures per core-second and its version; None where it is not installed."""
+def measure_million(folder: Path, n: int) -> dict[str, float]:
+    """A file of `n` recipes by two processes: seconds, core-minutes, the largest process in MB."""
+    opened = bank.Bank.open(folder / "bank")
+    before, computing = time.perf_counter(), cpu_s()
+    tables = mixing.draw_many(opened, RULES, seed=0, split="train", n=n, n_jobs=2)
+    first = next(tables)  # by then the processes have imported what they need
+    started = time.perf_counter()
+    recipes.write(folder / "train.parquet", itertools.chain([first], tables))
+    seconds = time.perf_counter() - started
+    computing_s = cpu_s() - computing
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "written": n,
+        "written_s": seconds,
+        "started_s": started - before,
+        "core_minutes_a_million": 1e6 / n * computing_s / 60,
+        "million_in_minutes": 1e6 / (n - 2 * mixing.BLOCK) * seconds / 60,
+        "peak_memory_mb": peak / 1024,
+    }
+
+
+def measure_dscaper(folder: Path, counts: list[int]) -> tuple[float | None, str]:
+    """dscaper's mixtures per core-second and its version; None where it is not installed."""
     try:
-        import scaper
+        import dscaper
     except ImportError as error:
-        return None, f"scaper is not installed here ({error})"
-    np.inf = np.inf  # a name that NumPy 2 dropped and Scaper 1.6.5 uses
-    rng = np.random.default_rng(0)
-    counts = rng.integers(1, 10, size=n_mixtures, endpoint=True)
-    started = time.process_time()
+        return None, f"dscaper is not installed here ({error})"
+    if not shutil.which("sox"):
+        return None, "dscaper needs the program sox (Debian, Ubuntu: apt-get install sox)"
+    logging.disable(logging.WARNING)  # it has the same to say about each event
+    started = cpu_s()
     for seed, n_events in enumerate(counts):
-        maker = scaper.Scaper(
+        maker = dscaper.Scaper(
             CLIP_S, str(folder / "foreground"), str(folder / "background"), random_state=seed
         )
         maker.sr, maker.ref_db, maker.n_channels = RATE, -40, 1
@@ -125,8 +165,16 @@ def measure_scaper(folder: Path, n_mixtures: int) -> tuple[float | None, str]:
                 pitch_shift=None,
                 time_stretch=None,
             )
-        maker.generate(audio_path=None, jams_path=None, disable_instantiation_warnings=True)
-    return n_mixtures / (time.process_time() - started), f"scaper {scaper.__version__}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of events longer than their source
+            maker.generate(audio_path=None, jams_path=None, disable_instantiation_warnings=True)
+    return len(counts) / (cpu_s() - started), f"dscaper {dscaper.__version__}"
+
+
+def cpu_s() -> float:
+    """Seconds that this process and those it waited for were computing: dscaper calls sox."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def main() -> None:
@@ -135,13 +183,20 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     arguments = parser.parse_args()
 
-    n_ours, n_peer = (500, 10) if arguments.quick else (5000, 100)
-    with tempfile.TemporaryDirectory() as folder:
-        write_sounds(Path(folder), n_foregrounds=40, n_backgrounds=5)
-        result = {"unit": "mixtures of 10 s at 16 kHz, drawn and rendered, per core-second"}
-        result |= measure_ours(Path(folder), n_ours)
-        peer, peer_is = measure_scaper(Path(folder), n_peer)
-    result |= {"peer": peer, "ratio": peer and result["ours"] / peer, "peer_is": peer_is}
+    n_ours, n_peer, n_written = (500, 6, 24_000) if arguments.quick else (3000, 60, 1_000_000)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_sounds(folder, n_foregrounds=40, n_backgrounds=5)
+        result = {"unit": "mixtures of 10 s at 48 kHz, drawn and rendered, per core-second"}
+        result |= measure_ours(folder, n_ours)
+        # As many events as ours have, in each.
+        first = [
+            mixing.draw(bank.Bank.open(folder / "bank"), RULES, seed=0, split="train", index=i)
+            for i in range(n_peer)
+        ]
+        peer, peer_is = measure_dscaper(folder, [len(recipe.events) for recipe in first])
+        result |= {"peer": peer, "ratio": peer and result["ours"] / peer, "peer_is": peer_is}
+        result |= measure_million(folder, n_written)
 
     if arguments.json:
         print(json.dumps(result))
@@ -149,9 +204,14 @@ def main() -> None:
     print(f"drawn     {result['recipes_per_core_second']:8.0f} recipes per core-second")
     print(f"rendered  {result['rendered_per_core_second']:8.0f} mixtures per core-second")
     print(f"both      {result['ours']:8.0f} mixtures per core-second")
+    print(f"as FLAC   {result['flac_per_core_second']:8.0f} mixtures per core-second, drawn too")
     print(f"peer      {peer:8.1f} ({peer_is})" if peer else f"peer      absent: {peer_is}")
     if peer:
         print(f"ratio     {result['ratio']:8.0f}")
+    print(
+        f"a million recipes to Parquet: {result['million_in_minutes']:.1f} minutes with two "
+        f"processes, none above {result['peak_memory_mb']:.0f} MB (by {result['written']})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Waveforms: reading any recording as mono, resampling, A-weighted level."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -126,18 +127,23 @@ def a_weighted_db(
     windows = np.lib.stride_tricks.sliding_window_view(
         np.pad(waveform, (before, after)).astype(np.float32, copy=False), n_window
     )
-    window = np.sin(np.pi * (np.arange(n_window) + 0.5) / n_window).astype(np.float32)
-    gain = a_weighting(np.fft.rfftfreq(n_window, 1 / sample_rate))
-    # A real signal's spectrum holds every bin twice, but for 0 Hz and the Nyquist frequency.
-    twice = np.where((np.arange(len(gain)) == 0) | (2 * np.arange(len(gain)) == n_window), 1, 2)
-    weights = (twice * gain**2 / (n_window * np.sum(window**2))).astype(np.float32)
-
+    window, weights = _window(n_window, sample_rate)
     power = np.empty(n_hops)
     for block in range(0, n_hops, 2048):  # a minute-long background in bounded memory
         hops = slice(block, block + 2048)
         spectrum = np.fft.rfft(windows[starts[hops] + before] * window)
         power[hops] = (spectrum.real**2 + spectrum.imag**2) @ weights
     return power_db(power)
+
+
+@cache
+def _window(n_window, sample_rate):
+    """The sine window, and by what the powers of its spectrum are weighted before they add up."""
+    window = np.sin(np.pi * (np.arange(n_window) + 0.5) / n_window).astype(np.float32)
+    gain = a_weighting(np.fft.rfftfreq(n_window, 1 / sample_rate))
+    # A real signal's spectrum holds every bin twice, but for 0 Hz and the Nyquist frequency.
+    twice = np.where((np.arange(len(gain)) == 0) | (2 * np.arange(len(gain)) == n_window), 1, 2)
+    return window, (twice * gain**2 / (n_window * np.sum(window**2))).astype(np.float32)
 
 
 def power_db(power: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:

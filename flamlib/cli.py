@@ -6,14 +6,19 @@ writes a table, `onset offset event_label score` in seconds, or Audacity's label
 
     flam import-openflam CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-clap FOLDER_OR_HUB_ID OUT
+    flam import-baseline CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-htsat CKPT OUT
 
 make models, and the last a tower to train from, out of what others published.
 
     flam export MODEL OUT
 
-writes a model as ONNX and says how far onnxruntime is from torch. Exit code 0, also if nothing was
-found; 2 if the call or a file is no good.
+writes a model as ONNX and says how far onnxruntime is from torch.
+
+    flam mix FOLDER -n 1000000 [--form webdataset] [--jobs 8 | --scheduler ADDRESS] …
+
+renders the project's mixtures to files for any loader. Exit code 0, also if nothing was found; 2 if
+the call or a file is no good.
 """
 
 import argparse
@@ -77,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         "--method",
         choices=["unbiased", "biased", "approximate"],
         default="unbiased",
-        help="kind of score: unbiased takes out how common a caption is (default: %(default)s)",
+        help="kind of score: unbiased takes out how common a caption is; a model that knows no "
+        "priors has no other (default: %(default)s)",
     )
     add(
         "--median-frames",
@@ -108,7 +114,38 @@ def _parser() -> argparse.ArgumentParser:
         default=10.0,
         help="length of the clips it will hear, rounded up to whole frames (default: %(default)s)",
     )
+    _add_mix(commands)
     return parser
+
+
+def _add_mix(commands: argparse._SubParsersAction) -> None:
+    mix = commands.add_parser(
+        "mix", help="render mixtures to files, here or on a cluster", description=_mix.__doc__
+    )
+    mix.set_defaults(run=_mix)
+    add = mix.add_argument
+    add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
+    add("-n", type=_count, required=True, metavar="N", help="how many mixtures")
+    add("--split", default="train", help="whose recordings (default: %(default)s)")
+    add(
+        "--form",
+        choices=["parquet", "webdataset"],
+        default="parquet",
+        help="FLAC in Parquet, as `datasets` reads it, or tar files (default: %(default)s)",
+    )
+    add(
+        "--shard-size",
+        type=_count,
+        default=1000,
+        metavar="N",
+        help="mixtures in a file (default: %(default)s)",
+    )
+    add("--jobs", type=_count, default=1, metavar="N", help="processes here (default: 1)")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a dask scheduler, tcp://host:8786, or its scheduler file: its workers do the work",
+    )
 
 
 def _add_imports(commands: argparse._SubParsersAction) -> None:
@@ -129,11 +166,28 @@ def _add_imports(commands: argparse._SubParsersAction) -> None:
     clap.add_argument(
         "source", metavar="FOLDER_OR_HUB_ID", help="without fusion, as laion/clap-htsat-unfused"
     )
+    baseline = commands.add_parser(
+        "import-baseline",
+        help="LAION-CLAP's, CompA-CLAP's or MGA-CLAP's own checkpoint as a model",
+        description=_baseline.__doc__,
+    )
+    baseline.add_argument(
+        "source", metavar="CKPT", help="your copy, such as 630k-audioset-best.pt; its tensors tell "
+        "which of them it is",
+    )  # fmt: skip
+    baseline.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="FOLDER_OR_HUB_ID",
+        help="of its text encoder: a folder, or roberta-base, google/flan-t5-large or "
+        "bert-base-uncased to ask the hub for it",
+    )
     htsat = commands.add_parser(
         "import-htsat", help="HTS-AT's own checkpoint as a tower", description=_htsat.__doc__
     )
     htsat.add_argument("source", metavar="CKPT", help="such as one trained on AudioSet's classes")
-    for command, run in ((openflam, _openflam), (clap, _clap), (htsat, _htsat)):
+    runs = ((openflam, _openflam), (clap, _clap), (baseline, _baseline), (htsat, _htsat))
+    for command, run in runs:
         command.add_argument("out", metavar="OUT", help="the folder to write")
         command.set_defaults(run=run)
 
@@ -150,6 +204,13 @@ def _clap(args: argparse.Namespace) -> None:
     from flamlib import clap
 
     _write(lambda: clap.read(args.source).save_pretrained(args.out))
+
+
+def _baseline(args: argparse.Namespace) -> None:
+    """Write a model to compare with out of its authors' own checkpoint, for --model."""
+    from flamlib import originals
+
+    _write(lambda: originals.read(args.source, args.tokenizer).save_pretrained(args.out))
 
 
 def _htsat(args: argparse.Namespace) -> None:
@@ -179,6 +240,35 @@ def _write(write: Callable[[], None]) -> None:
         raise _Refused(str(error)) from error
 
 
+def _mix(args: argparse.Namespace) -> None:
+    """Render mixtures by the `seed`, `audio` and `rules` of params.yaml from artifacts/bank."""
+    import yaml
+
+    from flamlib import shards
+    from flamlib.rules import Rules
+
+    try:
+        root = project.root()
+        params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        manifest = shards.write(
+            root / "artifacts/bank",
+            Rules(clip_s=params["audio"]["clip_s"], **params["rules"]),
+            args.folder,
+            seed=params["seed"],
+            split=args.split,
+            n=args.n,
+            shard_size=args.shard_size,
+            form=args.form,
+            n_jobs=args.jobs,
+            scheduler=args.scheduler,
+            progress=sys.stderr.isatty(),
+        )
+    except (OSError, ValueError) as error:
+        raise _Refused(str(error)) from error
+    n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
+    print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
+
+
 def _detect(args: argparse.Namespace) -> None:
     """Write the events of a recording that the captions describe: onset, offset, caption, score."""
     if not Path(args.audio).is_file():
@@ -186,12 +276,11 @@ def _detect(args: argparse.Namespace) -> None:
     folder = _model_folder(args.model)
 
     # Not at the top: torch takes seconds to import, which --help and a typo need not.
-    from flamlib import audio, detection, detector
-    from flamlib.model import FLAM
+    from flamlib import audio, baselines, detection, detector
 
     try:
         found = detector.detect(
-            FLAM.from_pretrained(folder),
+            baselines.load(folder),
             args.audio,
             args.captions,
             method=args.method,
@@ -252,6 +341,13 @@ def _odd(text: str) -> int:
     value = _number(text)
     if value < 1 or value % 2 != 1:
         raise argparse.ArgumentTypeError(f"{text} is not an odd number of frames")
+    return int(value)
+
+
+def _count(text: str) -> int:
+    value = _number(text)
+    if value < 1 or value % 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
     return int(value)
 
 

@@ -15,7 +15,6 @@ from itertools import pairwise
 from math import log10
 from multiprocessing import get_context
 
-import numpy as np
 import pyarrow
 
 from flamlib import audio, pieces
@@ -274,9 +273,8 @@ def _full(occupied, start, stop, limit) -> bool:
 def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, list[Event]]:
     """The event at an SNR as near to `snr_db` as its peak allows, and when it is active."""
     n_fade = round(rules.fade_s * bank.sample_rate)
-    heard = sorted({(s.source_start, s.n_samples) for s in segments})
-    levels_db = [pieces.levels(bank, row, *piece, n_fade) for piece in heard]
-    level_db = audio.gated_db(levels_db[0] if len(heard) == 1 else np.concatenate(levels_db))
+    heard = tuple(sorted({(s.source_start, s.n_samples) for s in segments}))
+    level_db = pieces.level_db(bank, row, heard, n_fade)
     peak = max(bank.peak(row, *piece) for piece in heard)
     gain_db = background_db + snr_db - level_db
     gain_db = min(gain_db, 20 * log10(EVENTS_PEAK / rules.max_polyphony / peak))

@@ -48,6 +48,12 @@ def levels(bank: Bank, i: int, start: int, n_samples: int, n_fade: int) -> Float
     return known
 
 
+@lru_cache(maxsize=20_000)
+def level_db(bank: Bank, i: int, heard: tuple[tuple[int, int], ...], n_fade: int) -> float:
+    """The level of the loud part (`audio.gated_db`) of some pieces, (start, n_samples) each."""
+    return audio.gated_db(np.concatenate([levels(bank, i, *piece, n_fade) for piece in heard]))
+
+
 def _measured(bank, i, start, n_samples, n_fade, first, n_hops):
     """The levels of `n_hops` hops from the source's hop `first` on, of the faded piece alone."""
     hop = HOP_S * bank.sample_rate

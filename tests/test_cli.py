@@ -3,6 +3,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import soundfile
 import torch
 from heldouts import write_model
 from openflam_layout import random_state
-from sounds import RATE, noise, tone
-from towers import write_roberta
+from originals_layout import mga_state
+from sounds import RATE, VARIANTS, noise, tone, write_data
+from towers import write_bert, write_roberta
 
-from flamlib import cli, detector, export
+from flamlib import bank, cli, detector, export, shards
 from flamlib.model import FLAM
 
 HEADER = ["onset", "offset", "event_label", "score"]
@@ -179,6 +181,22 @@ def test_the_authors_checkpoint_becomes_a_model(tmp_path, capsys):
     assert "give that of RoBERTa" in capsys.readouterr().err
 
 
+def test_a_baselines_own_checkpoint_becomes_a_model_to_detect_with(tmp_path, capsys):
+    bert = write_bert(tmp_path / "bert", max_tokens=512)
+    words = json.loads((bert / "config.json").read_text())["vocab_size"]
+    torch.save({"model": mga_state(words)}, tmp_path / "mga.pt")
+    arguments = ["import-baseline", tmp_path / "mga.pt", tmp_path / "out", "--tokenizer", bert]
+    assert cli.main([*map(str, arguments)]) == 0
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    how = ["--model", str(tmp_path / "out"), "--threshold", "0"]
+    assert cli.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 0
+    assert "a dog barks" in capsys.readouterr().out
+    how = [*how, "--method", "biased"]
+    assert cli.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 2
+    assert "a model without priors has unbiased scores alone" in capsys.readouterr().err
+    assert cli.main([*map(str, [*arguments[:-1], tmp_path / "out"])]) == 2
+
+
 def test_the_encoder_alone_becomes_a_tower(tmp_path, capsys):
     write_state(tmp_path / "a.pth", words=9)
     assert cli.main(["import-htsat", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 0
@@ -207,3 +225,24 @@ def test_a_model_becomes_onnx(here, tmp_path, capsys, monkeypatch):
     assert cli.main(["export", cli.CHECKPOINT, "onnx", "--clip", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"difference": 0.0}
     assert asked == [(FLAM, "onnx", 1.0)]
+
+
+def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc.yaml").touch()
+    params = Path(__file__).parents[1] / "params.yaml"
+    (tmp_path / "params.yaml").write_text(params.read_text())
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(
+        write_data(tmp_path / "data"), tmp_path / "artifacts/bank", **settings, n_jobs=1,
+        progress=False,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    asked = ["mix", "out", "-n", "3", "--shard-size", "2", "--form", "webdataset"]
+    assert cli.main(asked) == 0
+    assert "3 mixtures, 2 files" in capsys.readouterr().out
+    assert [s["name"] for s in shards.verify("out")["shards"]] == [
+        "train-00000.tar",
+        "train-00001.tar",
+    ]
+    assert cli.main([*asked[:3], "4", *asked[4:]]) == 2
+    assert "shards of other parameters (n)" in capsys.readouterr().err
