@@ -25,10 +25,10 @@ comma := ,
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro test lab bench format lint hooks lock clean
+.PHONY: help setup data repro baselines test lab bench format lint hooks lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## everything installed in .venv, at the versions of requirements.lock
 
@@ -48,6 +48,9 @@ data: setup ## the recordings, in data/
 
 repro: setup ## the whole experiment: whatever is out of date, and nothing else
 	$(BIN)/dvc repro
+
+baselines: setup ## what FLAM is compared with, trained on the same recordings
+	$(BIN)/dvc repro train@flam_global train@mga_clap
 
 test: setup ## the test suite, on two cores (ARGS for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

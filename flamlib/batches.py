@@ -17,10 +17,17 @@ from flamlib.recipes import Recipe
 
 
 class Batch(NamedTuple):
-    """One process's share of a step. `queries` and `pair_captions` are texts, one wording each."""
+    """One process's share of a step.
+
+    `queries` are those of the whole step, each once, the same in every process, and `texts` a
+    wording of each; the labels say what all of them mean for this process's clips. `own` are the
+    queries that this process reads for all the others. `pair_captions` are wordings too.
+    """
 
     waveform: Float[Tensor, "clip sample"]
     queries: list[str]
+    texts: list[str]
+    own: slice
     active: Bool[Tensor, "clip query frame"]
     known: Bool[Tensor, "clip query"]
     pair_waveform: Float[Tensor, "pair pair_sample"]
@@ -31,16 +38,17 @@ class Batch(NamedTuple):
 class Batches(Dataset):
     """The steps of a training run; item `step` is this process's share of it.
 
-    A step holds `batch_size` mixtures and `n_pairs` single recordings with their captions, over all
-    processes. Everything drawn depends on (seed, step, rank) alone, so a run continues anywhere
-    without replaying what came before, and the mixtures of a step do not depend on how many
-    processes share them.
+    A step holds `batch_size` mixtures and `n_pairs` single recordings of `split` with their
+    captions, over all processes. Everything drawn depends on (seed, step) alone, so a run continues
+    anywhere without replaying what came before, and a step is the same however many processes
+    share it.
     """
 
     bank: Bank
     lexicon: Lexicon
     mixtures: Sequence[Recipe]
     rules: mixing.Rules
+    split: str
     seed: int
     n_steps: int
     batch_size: int
@@ -71,9 +79,9 @@ class Batches(Dataset):
         return self.n_steps
 
     def __getitem__(self, step: int) -> Batch:
-        rng = generator(self.seed, "step", step, "rank", self.rank)
+        rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
+        queries = self._queries([self.mixtures[i] for i in self.step_rows(step)], rng)
         batch = [self.mixtures[i] for i in self.rows(step)]
-        queries = self._queries(batch, rng)
         active, known = self.lexicon.label(
             [recipe.labels for recipe in batch],
             [audible(self.bank, recipe) for recipe in batch],
@@ -81,21 +89,30 @@ class Batches(Dataset):
             n_frames=self.n_frames,
             frame_s=self.frame_s,
         )
-        pairs = self._pairs(step, rng)
+        pairs = self._draw_pairs(rng)
+        texts = self._word(queries, rng)
+        pair_captions = [self.bank.of(source, "caption") for source, _ in pairs]
+        own = slice(self.rank, None, self.n_ranks)
+        solos = [self._solo(step, place, *pairs[place]) for place in range(len(pairs))[own]]
         return Batch(
             waveform=self._render(batch, self.rules.clip_s),
-            queries=self._word(queries, rng),
+            queries=queries,
+            texts=texts,
+            own=own,
             active=torch.from_numpy(active),
             known=torch.from_numpy(known),
-            pair_waveform=self._render(pairs, self.pair_s),
-            pair_captions=self._word([pair.events[0].caption for pair in pairs], rng),
+            pair_waveform=self._render(solos, self.pair_s),
+            pair_captions=self._word(pair_captions, rng)[own],
         )
 
     def rows(self, step: int) -> list[int]:
-        """This rank's mixtures: each pass over them is shuffled anew."""
+        """This rank's mixtures."""
+        return self.step_rows(step)[self.rank :: self.n_ranks]
+
+    def step_rows(self, step: int) -> list[int]:
+        """The mixtures of all processes: each pass over them is shuffled anew."""
         n = len(self.mixtures)
-        first = step * self.batch_size
-        places = range(first + self.rank, first + self.batch_size, self.n_ranks)
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
         orders = {epoch: self._order(epoch) for epoch in {place // n for place in places}}
         return [int(orders[place // n][place % n]) for place in places]
 
@@ -136,33 +153,36 @@ class Batches(Dataset):
 
         return [word(query) for query in queries]
 
-    def _pairs(self, step: int, rng: np.random.Generator) -> list[Recipe]:
-        """Single recordings of as many different families: no caption is true of two of them."""
-        n = len(range(self.rank, self.n_pairs, self.n_ranks))
+    def _draw_pairs(self, rng: np.random.Generator) -> list[tuple[int, bool]]:
+        """Rows of recordings of as many different families, and whether on a background.
+
+        So no caption is true of two of them.
+        """
         by_family = self._captions_by_family()
-        families = rng.choice(len(by_family), min(n, len(by_family)), replace=False)
-        rules = replace(self.rules, clip_s=self.pair_s)
+        n_pairs = min(self.n_pairs, len(by_family))
         pairs = []
-        for place, f in enumerate(families):
+        for f in rng.choice(len(by_family), n_pairs, replace=False):
             captions = by_family[f]
             recordings = captions[int(rng.integers(len(captions)))]
             variants = recordings[int(rng.integers(len(recordings)))]
-            pairs.append(
-                mixing.solo(
-                    self.bank,
-                    rules,
-                    seed=self.seed,
-                    split="train",
-                    index=(step * self.n_ranks + self.rank) * self.n_pairs + place,
-                    source=variants[int(rng.integers(len(variants)))],
-                    background=bool(rng.random() < self.pair_background_share),
-                )
-            )
+            source = variants[int(rng.integers(len(variants)))]
+            pairs.append((source, bool(rng.random() < self.pair_background_share)))
         return pairs
+
+    def _solo(self, step: int, place: int, source: int, background: bool) -> Recipe:
+        return mixing.solo(
+            self.bank,
+            replace(self.rules, clip_s=self.pair_s),
+            seed=self.seed,
+            split=self.split,
+            index=step * self.n_pairs + place,
+            source=source,
+            background=background,
+        )
 
     def _captions_by_family(self) -> list[list[list[list[int]]]]:
         groups: dict[str, list] = {}
-        for recordings in self.bank.recordings("foreground", "train").values():
+        for recordings in self.bank.recordings("foreground", self.split).values():
             groups.setdefault(self.bank.of(recordings[0][0], "family"), []).append(recordings)
         return list(groups.values())
 

@@ -5,15 +5,22 @@ from typing import Any
 
 import yaml
 
+# By kind of model: what it is, and where its class is.
+_KINDS = {
+    None: ("FLAM: a frame-wise language-audio model", "flamlib", "FLAM"),
+    "mga_clap": ("MGA-CLAP: sound and text in one codebook", "flamlib.mgaclap", "MGACLAP"),
+    "clap": ("CLAP: sound and text in one space", "flamlib.originals", "CLAP"),
+}
+
 _TEXT = """\
-# FLAM: a frame-wise language-audio model
+# {title}
 
 Says for every {frame_ms} ms of a recording how surely each of your captions sounds in it.
 
 ```python
-from flamlib import FLAM
+from {module} import {name}
 
-model = FLAM.from_pretrained("FOLDER OR HUB ID")
+model = {name}.from_pretrained("FOLDER OR HUB ID")
 score = model.score(waveform, sample_rate, ["a dog barks", "rain"])  # [clip, caption, frame]
 ```
 
@@ -28,6 +35,7 @@ A score of one half says that the frame tells nothing about the caption.
 def text(
     config: Mapping[str, Any],
     *,
+    kind: str | None,
     sample_rate: int,
     frame_s: float,
     n_parameters: int,
@@ -55,7 +63,11 @@ def text(
     if not provenance:
         facts["provenance"] = "unknown: it was saved without"
     header = {"library_name": "flamlib", "tags": ["audio", "sound-event-detection"]}
+    title, module, name = _KINDS[kind]
     return f"---\n{yaml.safe_dump(header)}---\n\n" + _TEXT.format(
+        title=title,
+        module=module,
+        name=name,
         frame_ms=f"{1000 * frame_s:.4g}",
         facts="\n".join(f"| {name} | {_cell(value)} |" for name, value in facts.items()),
     )

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from numpy._core.multiarray import scalar as _scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -32,12 +34,21 @@ TRAINING = "training.json"
 CARD = "README.md"
 FORMAT = 1  # of a saved folder; a reader refuses a newer one
 
+# What a scalar of numpy is pickled as, by the name that its first and its second version use.
+_NUMPY_NUMBERS = [
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)),
+]
+
 _PATTERNS = ("*.json", "*.txt", "*.md")  # settings, tokenizer, card
 
 
 def write(
     folder: str | Path,
     *,
+    kind: str | None,
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     save_captions: Callable[[Path], None],
@@ -46,6 +57,7 @@ def write(
 ) -> None:
     """Write a folder of the layout above; all of it or nothing.
 
+    `kind` of model is what config.json says under "model"; FLAM's, None, is not written.
     `save_captions` fills `caption_tower/`. An older model in `folder` is replaced. Raises
     FileExistsError rather than replace a folder that holds anything else.
     """
@@ -53,7 +65,8 @@ def write(
     if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is no saved model: nothing was written to it")
     with project.atomic_folder(folder) as partial:
-        _write_json(partial / CONFIG, {"format": FORMAT, **config})
+        named = {} if kind is None else {"model": kind}
+        _write_json(partial / CONFIG, {"format": FORMAT, **named, **config})
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         save_file(plain, partial / WEIGHTS, metadata={"format": "pt"})
         save_captions(partial / CAPTION_FOLDER)
@@ -86,11 +99,34 @@ def fetched(source: str | Path, **hub: Any) -> Path:
         ) from error
 
 
-def read_config(path: Path, expected: Iterable[str]) -> dict[str, Any]:
-    """The settings in a config.json, which are to be those `expected`, without their format.
+def read_kind(folder: str | Path) -> str | None:
+    """The kind of model in a folder: None for FLAM. Raises as reading it would."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: give a folder that a model was saved to")
+    return _parse_config(path).get("model")
 
-    Raises ValueError for what is no configuration of ours, a newer format, and other settings.
+
+def read_config(path: Path, expected: Iterable[str], *, kind: str | None) -> dict[str, Any]:
+    """The settings in a config.json, which are to be those `expected`, of that kind of model.
+
+    Raises ValueError for what is no configuration of ours, a newer format, another kind of model,
+    and other settings.
     """
+    config = _parse_config(path)
+    if (found := config.pop("model", None)) != kind:
+        raise ValueError(f"{path} is that of a model {found or 'flam'!r}, not {kind or 'flam'!r}")
+    expected = set(expected)
+    if config.keys() != expected:
+        raise ValueError(
+            f"{path}: settings {sorted(expected - config.keys())} are missing, "
+            f"{sorted(config.keys() - expected)} are unknown"
+        )
+    return config
+
+
+def _parse_config(path: Path) -> dict[str, Any]:
+    """The content of a config.json without its format, which is one that can be read."""
     config = _read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
         raise ValueError(f"{path} is not the configuration of a saved FLAM")
@@ -98,12 +134,6 @@ def read_config(path: Path, expected: Iterable[str]) -> dict[str, Any]:
     if written > FORMAT:
         raise ValueError(
             f"{path} has format {written}, written by a newer flamlib; this one reads {FORMAT}"
-        )
-    expected = set(expected)
-    if config.keys() != expected:
-        raise ValueError(
-            f"{path}: settings {sorted(expected - config.keys())} are missing, "
-            f"{sorted(config.keys() - expected)} are unknown"
         )
     return config
 
@@ -116,9 +146,9 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a file by name: safetensors, or what `torch.save` wrote, never running code.
 
-    A dict under the key `state_dict`, as training programs write it, is taken for the whole. Raises
-    FileNotFoundError, and ValueError for a file that is damaged, that holds more than tensors and
-    plain values, or no tensors.
+    A dict under the key `state_dict` or `model`, as training programs write it, is taken for the
+    whole; numbers of numpy beside it do no harm. Raises FileNotFoundError, and ValueError for a
+    file that is damaged, that holds more than tensors and plain values, or no tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -129,7 +159,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read ({error}): truncated?") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it holds other things than tensors, and reading those could run "
@@ -138,7 +169,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{path} cannot be read ({str(error)[:200]}): truncated?") from error
     if isinstance(content, dict):
-        content = content.get("state_dict", content)
+        whole = (content[key] for key in ("state_dict", "model") if key in content)
+        content = next((part for part in whole if isinstance(part, dict)), content)
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{path} holds no state dict, but {type(content).__name__}")
     if strange := [name for name, t in content.items() if not isinstance(t, Tensor)]:

@@ -1,7 +1,7 @@
 """Zero-shot classification: a clip is of the class whose caption is nearest to it.
 
 *Prompts.* A class name is no sentence, so it is set into one or several templates. The embedding of
-a class is the mean of its prompts' unit vectors, made a unit vector again: a prompt ensemble.
+a class is the middle of its prompts': a prompt ensemble.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,10 +37,13 @@ def prompts(name: str, template: str) -> list[str]:
 
 
 def class_emb(prompt_emb: Float[np.ndarray, "class prompt dim"]) -> Float[np.ndarray, "class dim"]:
-    """The unit vector in the middle of each class's prompts."""
-    unit = prompt_emb / np.linalg.norm(prompt_emb, axis=2, keepdims=True)
-    mean = unit.mean(axis=1)
-    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    """The direction in the middle of each class's prompts, as long as they are on average.
+
+    So unit vectors give unit vectors, and one prompt gives itself.
+    """
+    length = np.linalg.norm(prompt_emb, axis=2, keepdims=True)
+    middle = (prompt_emb / length).mean(axis=1)
+    return middle / np.linalg.norm(middle, axis=1, keepdims=True) * length.mean(axis=1)
 
 
 def accuracy(

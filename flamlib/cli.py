@@ -6,9 +6,14 @@ writes a table, `onset offset event_label score` in seconds, or Audacity's label
 
     flam import-openflam CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-clap FOLDER_OR_HUB_ID OUT
+    flam import-baseline CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-htsat CKPT OUT
 
 make models, and the last a tower to train from, out of what others published.
+
+    flam export MODEL OUT
+
+writes a model as ONNX and says how far onnxruntime is from torch.
 
     flam mix FOLDER -n 1000000 [--form webdataset] [--jobs 8 | --scheduler ADDRESS] …
 
@@ -21,6 +26,7 @@ found; 2 if the call or a file is no good.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -81,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         "--method",
         choices=["unbiased", "biased", "approximate"],
         default="unbiased",
-        help="kind of score: unbiased takes out how common a caption is (default: %(default)s)",
+        help="kind of score: unbiased takes out how common a caption is; a model that knows no "
+        "priors has no other (default: %(default)s)",
     )
     add(
         "--median-frames",
@@ -99,6 +106,19 @@ def _parser() -> argparse.ArgumentParser:
         help="a table, or a label track for Audacity (default: %(default)s)",
     )
     _add_imports(commands)
+    export = commands.add_parser(
+        "export", help="a model as ONNX, in float32 and int8", description=_export.__doc__
+    )
+    export.set_defaults(run=_export)
+    export.add_argument("model", metavar="MODEL", help="a saved model")
+    export.add_argument("out", metavar="OUT", help="the folder to write")
+    export.add_argument(
+        "--clip",
+        metavar="S",
+        type=_seconds,
+        default=10.0,
+        help="length of the clips it will hear, rounded up to whole frames (default: %(default)s)",
+    )
     _add_mix(commands)
     _add_caption(commands)
     return parser
@@ -152,11 +172,28 @@ def _add_imports(commands: argparse._SubParsersAction) -> None:
     clap.add_argument(
         "source", metavar="FOLDER_OR_HUB_ID", help="without fusion, as laion/clap-htsat-unfused"
     )
+    baseline = commands.add_parser(
+        "import-baseline",
+        help="LAION-CLAP's, CompA-CLAP's or MGA-CLAP's own checkpoint as a model",
+        description=_baseline.__doc__,
+    )
+    baseline.add_argument(
+        "source", metavar="CKPT", help="your copy, such as 630k-audioset-best.pt; its tensors tell "
+        "which of them it is",
+    )  # fmt: skip
+    baseline.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="FOLDER_OR_HUB_ID",
+        help="of its text encoder: a folder, or roberta-base, google/flan-t5-large or "
+        "bert-base-uncased to ask the hub for it",
+    )
     htsat = commands.add_parser(
         "import-htsat", help="HTS-AT's own checkpoint as a tower", description=_htsat.__doc__
     )
     htsat.add_argument("source", metavar="CKPT", help="such as one trained on AudioSet's classes")
-    for command, run in ((openflam, _openflam), (clap, _clap), (htsat, _htsat)):
+    runs = ((openflam, _openflam), (clap, _clap), (baseline, _baseline), (htsat, _htsat))
+    for command, run in runs:
         command.add_argument("out", metavar="OUT", help="the folder to write")
         command.set_defaults(run=run)
 
@@ -175,11 +212,31 @@ def _clap(args: argparse.Namespace) -> None:
     _write(lambda: clap.read(args.source).save_pretrained(args.out))
 
 
+def _baseline(args: argparse.Namespace) -> None:
+    """Write a model to compare with out of its authors' own checkpoint, for --model."""
+    from flamlib import originals
+
+    _write(lambda: originals.read(args.source, args.tokenizer).save_pretrained(args.out))
+
+
 def _htsat(args: argparse.Namespace) -> None:
     """Write the encoder alone, for a training that finds it as artifacts/weights/htsat."""
     from flamlib import clap
 
     _write(lambda: clap.write_tower(args.out, clap.read_tower(args.source)))
+
+
+def _export(args: argparse.Namespace) -> None:
+    """Write ONNX files of what hears and what reads, and print how far they are from the model."""
+    folder = _model_folder(args.model)
+    from flamlib import export
+    from flamlib.model import FLAM
+
+    def write() -> None:
+        model = FLAM.from_pretrained(folder)
+        print(json.dumps(export.export(model, args.out, clip_s=args.clip), indent=2))
+
+    _write(write)
 
 
 def _write(write: Callable[[], None]) -> None:
@@ -289,12 +346,11 @@ def _detect(args: argparse.Namespace) -> None:
     folder = _model_folder(args.model)
 
     # Not at the top: torch takes seconds to import, which --help and a typo need not.
-    from flamlib import audio, detection, detector
-    from flamlib.model import FLAM
+    from flamlib import audio, baselines, detection, detector
 
     try:
         found = detector.detect(
-            FLAM.from_pretrained(folder),
+            baselines.load(folder),
             args.audio,
             args.captions,
             method=args.method,

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from flamlib import audio, detection
 from flamlib.detection import Detection
 from flamlib.events import Event, read_events
-from flamlib.model import FLAM, Method
+from flamlib.model import Listener, Method
 
 PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
 
@@ -57,7 +57,7 @@ def ask(
 
 
 def detect(
-    model: FLAM,
+    model: Listener,
     recording: Recording,
     captions: Sequence[str],
     *,
@@ -83,7 +83,7 @@ def detect(
 
 
 def score(
-    model: FLAM,
+    model: Listener,
     recording: Recording,
     captions: Sequence[str],
     *,
@@ -104,7 +104,7 @@ def score(
         raise ValueError(f"a caption is given twice: {captions}")
     duration_s, sample_rate, read = _open(recording)
     n_frames = max(1, math.ceil(duration_s / model.frame_s - 1e-6))
-    context, pieces = model.audio.context_frames, []
+    context, pieces = model.context_frames, []
     for first in tqdm(range(0, n_frames, PIECE_FRAMES), "listen", disable=not progress):
         begin, end = max(0, first - context), first + PIECE_FRAMES + context
         waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))

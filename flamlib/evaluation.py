@@ -7,7 +7,7 @@ what score and probability are.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,8 @@ from flamlib.bank import Bank
 from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
 from flamlib.heldout import Hearing, Part
 from flamlib.lexicon import Lexicon
+from flamlib.localisation import Criteria
+from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM
 
 PARTS = ("seen_captions", "unseen_captions")
@@ -40,28 +42,29 @@ def evaluate(
     weights: str | Path,
     flam: str | Path,
     flam_global: str | Path,
+    mga_clap: str | Path,
     scores: str | Path,
     seed: int,
     n_clips: int,
     batch_size: int,
-    label_temperature: float,
     median_frames: int,
     n_thresholds: int,
     n_bins: int,
+    segment_s: float,
+    max_fpr: float,
+    collar_s: float,
+    collar_rate: float,
     n_resamples: int,
     progress: bool = True,
 ) -> Evaluation:
     """Everything: the first `n_clips` mixtures of each part, all held-out recordings.
 
     Reads a bank, the folder of mixtures with one Parquet table per part, a corpus's table of
-    captions, the pretrained towers and two checkpoints; writes the folder `scores`.
+    captions, the pretrained towers and three checkpoints; writes the folder `scores`.
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
-    models: dict[str, Listener] = {
-        "flam": FLAM.from_pretrained(flam),
-        "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
-        "label_matching": LabelMatching.pretrained(weights, temperature=label_temperature),
-    }
+    models = listeners(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
+    criteria = Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames)
     parts = {}
     for name in ("valid", *PARTS):
         drawn = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
@@ -70,19 +73,29 @@ def evaluate(
     heldout.write_scores(scores, parts, hearings)
 
     valid, heard_valid = parts.pop("valid"), hearings.pop("valid")
+    thresholds = {
+        model: judging.f1(valid, heard_valid[model], n_thresholds=n_thresholds)["best_macro"]
+        for model in models
+    }
     numbers = {name: {} for name in (*models, "difference")}
     for name, part in parts.items():
-        intervals = judging.bounded(part, hearings[name], n_resamples=n_resamples, seed=seed)
+        intervals = judging.bounded(
+            part,
+            hearings[name],
+            thresholds,
+            criteria=criteria,
+            n_bins=n_bins,
+            n_resamples=n_resamples,
+            seed=seed,
+        )
         for model in numbers:
             numbers[model][name] = intervals[model]
-    for model in models:
-        best = judging.f1(valid, heard_valid[model], n_thresholds=n_thresholds)["best_macro"]
-        for name, part in parts.items():
+        for model, threshold in thresholds.items():
             numbers[model][name] |= judging.judge(
                 part,
                 hearings[name][model],
-                threshold=best,
-                median_frames=median_frames,
+                threshold=threshold,
+                criteria=criteria,
                 n_thresholds=n_thresholds,
                 n_bins=n_bins,
             )
@@ -93,7 +106,19 @@ def evaluate(
         [caption_table(part, hearings[name], lexicon) for name, part in parts.items()],
         ignore_index=True,
     )
-    return Evaluation(parts, hearings, table, _defined(numbers))
+    return Evaluation(parts, hearings, table, defined(numbers))
+
+
+def listeners(
+    *, flam: str | Path, flam_global: str | Path, mga_clap: str | Path, weights: str | Path
+) -> dict[str, Listener]:
+    """Every model that is evaluated, by name, from its checkpoint or from the pretrained towers."""
+    return {
+        "flam": FLAM.from_pretrained(flam),
+        "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
+        "mga_clap": MGACLAP.from_pretrained(mga_clap),
+        "label_matching": LabelMatching.pretrained(weights),
+    }
 
 
 def listen(
@@ -177,8 +202,8 @@ def caption_table(part: Part, hearings: Mapping[str, Hearing], lexicon: Lexicon)
     return pd.DataFrame(columns)
 
 
-def _defined(numbers):
+def defined(numbers: Any) -> Any:
     """The same, with None for nan: what is not defined here, in JSON."""
     if isinstance(numbers, dict):
-        return {key: _defined(value) for key, value in numbers.items()}
+        return {key: defined(value) for key, value in numbers.items()}
     return None if isinstance(numbers, float) and np.isnan(numbers) else numbers

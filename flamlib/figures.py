@@ -31,6 +31,7 @@ __all__ = [
 MODELS = {
     "flam": ("FLAM", BLUE, "-", "o"),
     "flam_global": ("FLAM-Global", RED, "--", "s"),
+    "mga_clap": ("MGA-CLAP", ORANGE, "-.", "D"),
     "label_matching": ("label matching", GREEN, ":", "^"),
 }
 PARTS = {

@@ -173,14 +173,16 @@ def calibrated(hearing: Hearing, reference: Hearing, part: Part) -> Hearing:
     )
 
 
-def scene(part: Part, hearing: Hearing, clip: int, *, n_absent: int) -> dict[str, Any]:
+def scene(
+    part: Part, scores: Float[np.ndarray, "clip caption frame"], clip: int, *, n_absent: int
+) -> dict[str, Any]:
     """One clip as `scenes.detection_map` takes it: scores, frame_edges, captions, truth.
 
     Of the captions those that sound in it, in order of onset, and of the absent ones the
     `n_absent` that the model comes closest to hearing.
     """
     sounding = list(dict.fromkeys(event.caption for event in part.events[clip]))
-    score = hearing.score[clip]
+    score = scores[clip]
     order = np.argsort(-score.max(axis=1))
     absent = [
         part.captions[j] for j in order if part.known[clip, j] and not part.active[clip, j].any()
@@ -229,6 +231,24 @@ def write_scores(
                 table = pd.DataFrame(frames | dict(zip(part.captions, scores.T, strict=True)))
                 (out / model).mkdir(exist_ok=True)
                 table.to_parquet(out / model / f"{name}.parquet", compression="zstd", index=False)
+
+
+def read_scores(
+    folder: str | Path, model: str, part: Part
+) -> Float[np.ndarray, "clip caption frame"]:
+    """A model's scores of a part, as `write_scores` wrote them.
+
+    Raises ValueError for scores of other clips, captions or frames than the part's.
+    """
+    path = Path(folder) / model / f"{part.name}.parquet"
+    table = pd.read_parquet(path)
+    expected = np.array(part.clips)[part.clip_by_frame]
+    if list(table) != ["filename", "onset", "offset", *part.captions] or (
+        table["filename"].tolist() != expected.tolist()
+    ):
+        raise ValueError(f"{path} holds scores of other clips or captions: evaluate again")
+    scores = table[part.captions].to_numpy().reshape(len(part.clips), -1, len(part.captions))
+    return scores.transpose(0, 2, 1)
 
 
 def _clip_s(mixtures: Sequence[Recipe]) -> float:

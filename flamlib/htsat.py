@@ -44,16 +44,19 @@ _QUARTERS = _IMAGE // N_MELS
 class LogMel(nn.Module):
     """Waveform [clip, sample] -> log-mel [clip, window * 1001, mel] in dB, padded to whole windows.
 
-    log_mel[t, m] = 10 log10(max(sum_k |STFT[t, k]|^2 * slaney[k, m], 1e-10))
+    log_mel[t, m] = 10 log10(max(sum_k |STFT[t, k]|^2 * filter[k, m], 1e-10))
 
+    The filters are Slaney's triangles of unit area or, as "htk", HTK's of unit height.
     Hop t of a window is centred on its time t * 10 ms; its ends are continued by reflection.
     """
 
-    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
-        """Raises ValueError for a sample rate that `FRONT_ENDS` does not have."""
+    def __init__(self, sample_rate: int = SAMPLE_RATE, filters: str = "slaney") -> None:
+        """Raises ValueError for a sample rate that `FRONT_ENDS` does not have, or other filters."""
         super().__init__()
         if sample_rate not in FRONT_ENDS:
             raise ValueError(f"HTS-AT hears {sorted(FRONT_ENDS)} Hz, not {sample_rate}")
+        if filters not in ("slaney", "htk"):
+            raise ValueError(f'filters are "slaney" or "htk", not {filters!r}')
         n_fft, low_hz, high_hz = FRONT_ENDS[sample_rate]
         self.window_samples = WINDOW_S * sample_rate
         self.mel = MelSpectrogram(
@@ -63,8 +66,8 @@ class LogMel(nn.Module):
             f_min=low_hz,
             f_max=high_hz,
             n_mels=N_MELS,
-            norm="slaney",
-            mel_scale="slaney",
+            norm="slaney" if filters == "slaney" else None,
+            mel_scale=filters,
         )
         # Constants of the method do not belong among the weights of a model.
         for module in self.mel.modules():
@@ -85,6 +88,7 @@ class HTSAT(nn.Module):
     """Log-mel [clip, hop, mel] -> frame features [clip, frame, width], some frames a window."""
 
     context_frames = 0  # beyond its window, whose frames divide `model.BLOCK_FRAMES`
+    n_tags = 0  # it has no classes of its own
 
     def __init__(
         self,
@@ -97,14 +101,16 @@ class HTSAT(nn.Module):
         drop_attention: float,
         patch: int = 4,
         sample_rate: int = SAMPLE_RATE,
+        filters: str = "slaney",
     ) -> None:
         """An encoder with random weights.
 
         `embed` is the width of its first stage; each is twice as wide as the one before. `depths`
         and `heads` are the blocks and attention heads of each stage, `patch` is the side of the
         squares of the image that become tokens. `drop_path` is the rate of stochastic depth at the
-        last block. Raises ValueError unless the heads of each stage divide its width and a window
-        has 32, 64 or 128 frames, and for a sample rate that `FRONT_ENDS` does not have.
+        last block, `filters` are those of `LogMel`. Raises ValueError unless the heads of each
+        stage divide its width and a window has 32, 64 or 128 frames, and for a front end that
+        `LogMel` does not have.
         """
         super().__init__()
         n_stages = len(depths)
@@ -141,7 +147,7 @@ class HTSAT(nn.Module):
         self.sample_rate = sample_rate
         self.frames_per_window = per_window
         self.frame_s = WINDOW_S / per_window
-        self.log_mel = LogMel(sample_rate)
+        self.log_mel = LogMel(sample_rate, filters)
         self.encoder = ClapAudioModel(config)
 
     def n_frames(self, n_samples: int) -> int:
@@ -160,4 +166,4 @@ class HTSAT(nn.Module):
         windows = log_mel.reshape(-1, 1, HOPS, N_MELS)
         features = self.encoder(windows).last_hidden_state  # [window, dim, frequency, frame]
         frames = features.mean(dim=2).transpose(1, 2)
-        return frames.reshape(len(log_mel), -1, self.width)
+        return frames.reshape(log_mel.shape[0], -1, self.width)

@@ -1,16 +1,7 @@
-"""What a model's hearing of a part is worth, in numbers.
+"""What a model's hearing of a part is worth, in numbers: those of `localisation`, and
 
-Each is a fraction in [0, 1]:
-
-    auroc_macro, auroc_pooled   frames ranked by score, see `metrics.frame_auroc`
-    map                         average precision of the frames, mean over captions
-    f1                          frame-wise F1, mean over captions, at one threshold for all of them,
-                                f1_threshold, the best on the mixtures for validation
+    f1                          at f1_threshold, the best on the mixtures for validation
     f1_best, f1_best_threshold  the same at the best threshold on these clips, which flatters
-    psds1, psds2                with DCASE's settings, exact; scores of unknown pairs are -inf and
-                                their events left out, while the clip's time still counts
-    psds1_mean, psds2_mean      the same but for alpha_st 0: what differs between captions is not
-                                punished, and a few that are never found do not make it zero
     ece, brier                  of the probability
 
 `_low` and `_high` bound 95 % of what other draws of as many clips would give.
@@ -20,14 +11,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from flamlib import detection, metrics
+from flamlib import localisation, metrics
 from flamlib.heldout import Hearing, Part
-from flamlib.psds import area, psd_rocs
-
-PSDS = {
-    "psds1": dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
-    "psds2": dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
-}
+from flamlib.localisation import Criteria, Located
+from flamlib.resampling import ClipStatistic
 
 
 def judge(
@@ -35,43 +22,41 @@ def judge(
     hearing: Hearing,
     *,
     threshold: float,
-    median_frames: int,
+    criteria: Criteria,
     n_thresholds: int,
     n_bins: int,
 ) -> dict[str, float | int]:
     """All numbers but the intervals, see the module's docstring. `threshold` is that of f1."""
-    score, active, known = part.by_frame(hearing.score), part.active_by_frame, part.known_by_frame
-    prob = part.by_frame(hearing.prob)[known]
-    auroc = metrics.frame_auroc(score, active, known)
-    curve, at = f1(part, hearing, n_thresholds=n_thresholds), np.array([threshold])
-    return {
-        "auroc_macro": auroc["macro"],
-        "auroc_pooled": auroc["pooled"],
-        "map": metrics.average_precision(score, active, known)["macro"],
-        "f1": float(metrics.f1_over_thresholds(score, active, at, known)["f1_macro"][0]),
+    prob, known = part.by_frame(hearing.prob), part.known_by_frame
+    curve = f1(part, hearing, n_thresholds=n_thresholds)
+    found = localisation.numbers(located(part, hearing), criteria, threshold=threshold)
+    del found["threshold"]
+    return found | {
         "f1_threshold": threshold,
         "f1_best": float(curve["f1_macro"].max()),
         "f1_best_threshold": curve["best_macro"],
-        **polyphonic(part, hearing, median_frames=median_frames),
-        "ece": metrics.expected_calibration_error(prob, active[known], n_bins),
-        "brier": metrics.brier(prob, active[known]),
-        "n_clips": len(part.mixtures),
-        "n_captions": len(part.captions),
-        "n_skipped": auroc["n_skipped"],
-        "n_unknown": int((~part.known).sum()),
+        "ece": metrics.expected_calibration_error(prob[known], part.active_by_frame[known], n_bins),
+        "brier": metrics.brier(prob[known], part.active_by_frame[known]),
     }
 
 
-def f1(part: Part, hearing: Hearing, *, n_thresholds: int) -> dict:
-    """`metrics.f1_over_thresholds` of the score.
+def located(part: Part, hearing: Hearing) -> Located:
+    """The scores of a part as `localisation` judges them."""
+    return Located(
+        part.clips,
+        part.captions,
+        part.frame_s,
+        [part.clip_s] * len(part.clips),
+        part.events,
+        list(hearing.score.transpose(0, 2, 1)),
+        part.known,
+    )
 
-    The thresholds are `n_thresholds` evenly between 0 and 1, and as many that a share of 1e-4 to 1
-    of the frames exceeds: so that a model whose scores hardly differ is judged at its best, too.
-    """
+
+def f1(part: Part, hearing: Hearing, *, n_thresholds: int) -> dict:
+    """`metrics.f1_over_thresholds` of the score, see `localisation.best_threshold`."""
     score, known = part.by_frame(hearing.score), part.known_by_frame
-    even = np.linspace(0, 1, n_thresholds + 2)[1:-1]
-    exceeded = np.quantile(score[known], 1 - np.geomspace(1e-4, 1, n_thresholds))
-    thresholds = np.unique(np.concatenate([even, exceeded]))
+    thresholds = localisation.candidate_thresholds(score[known], n_thresholds)
     return metrics.f1_over_thresholds(score, part.active_by_frame, thresholds, known)
 
 
@@ -81,70 +66,73 @@ def reliability(part: Part, hearing: Hearing, *, n_bins: int) -> dict[str, np.nd
     return metrics.reliability(prob[known], part.active_by_frame[known], n_bins)
 
 
-def polyphonic(part: Part, hearing: Hearing, *, median_frames: int) -> dict[str, float]:
-    """psds1, psds2 and their means over captions, of the smoothed scores."""
-    smooth = detection.median_filter(hearing.score, median_frames)
-    smooth = np.where(part.known[:, :, None], smooth, -np.inf).transpose(0, 2, 1)
-    column = {caption: j for j, caption in enumerate(part.captions)}
-    truth = {
-        clip: [event for event in events if known[column[event.caption]]]
-        for clip, events, known in zip(part.clips, part.events, part.known, strict=True)
-    }
-    scores = dict(zip(part.clips, smooth, strict=True))
-    durations = dict.fromkeys(part.clips, part.clip_s)
-    found = {}
-    for name, settings in PSDS.items():
-        rocs = psd_rocs(scores, part.frame_edges, part.captions, truth, durations, **settings)
-        found[name] = area(rocs, alpha_st=1.0, max_efpr=100.0)
-        found[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=100.0)
-    return found
-
-
 def bounded(
-    part: Part, hearings: Mapping[str, Hearing], *, n_resamples: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """The intervals of each model's AUROC; and of "difference", flam - flam_global, itself too.
+    part: Part,
+    hearings: Mapping[str, Hearing],
+    thresholds: Mapping[str, float],
+    *,
+    criteria: Criteria,
+    n_bins: int,
+    n_resamples: int,
+    seed: int,
+) -> dict[str, dict]:
+    """The intervals of each model's numbers; and "difference", flam - each other, by number with
+    its `_low`, `_high` and `_p`, the p-value of `metrics.paired_test`.
 
     All models are judged on the same draws of clips.
     """
-    draws = dict(n_clips=len(part.mixtures), n_resamples=n_resamples, seed=seed)
-    found: dict[str, dict[str, float]] = {name: {} for name in (*hearings, "difference")}
-    for kind in ("macro", "pooled"):
-        statistics = {
-            name: _remembering(
-                metrics.clip_auroc(
-                    part.by_frame(heard.score),
-                    part.active_by_frame,
-                    part.clip_by_frame,
-                    part.known_by_frame,
-                    pooled=kind == "pooled",
-                )
+    makers = {
+        model: localisation.statistics(located(part, heard), criteria, threshold=thresholds[model])
+        | {
+            "ece": lambda heard=heard: _drawn_ece(part, heard, n_bins),
+            "brier": lambda heard=heard: _drawn_brier(part, heard),
+        }
+        for model, heard in hearings.items()
+    }
+    others = [model for model in hearings if model != "flam"]
+    bounds, tests = localisation.intervals(
+        makers,
+        len(part.mixtures),
+        against=[("flam", other) for other in others],
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    differences = {}
+    for other in others:
+        differences[other] = {
+            f"{name}{end}": test[key]
+            for name, test in tests[f"flam - {other}"].items()
+            for end, key in (
+                ("", "difference"), ("_low", "low"), ("_high", "high"), ("_p", "p_value")
             )
-            for name, heard in hearings.items()
-        }
-        key = f"auroc_{kind}"
-        for name, statistic in statistics.items():
-            low, high = metrics.bootstrap(statistic, **draws)
-            found[name] |= {f"{key}_low": low, f"{key}_high": high}
-        flam, other = statistics["flam"], statistics["flam_global"]
-        once = np.ones(len(part.mixtures), int)
-        low, high = metrics.paired_bootstrap(flam, other, **draws)
-        found["difference"] |= {
-            key: flam(once) - other(once),
-            f"{key}_low": low,
-            f"{key}_high": high,
-        }
-    return found
+        }  # fmt: skip
+    return bounds | {"difference": differences}
 
 
-def _remembering(statistic: metrics.ClipStatistic) -> metrics.ClipStatistic:
-    """The same statistic, at no cost for a draw of clips that it has seen."""
-    values: dict[bytes, float] = {}
+def _drawn_ece(part: Part, hearing: Hearing, n_bins: int) -> ClipStatistic:
+    """The calibration error, as a statistic over draws of clips."""
+    prob, known = part.by_frame(hearing.prob), part.known_by_frame
+    in_bin = np.minimum((prob * n_bins).astype(int), n_bins - 1)[known]
+    row = np.broadcast_to(part.clip_by_frame[:, None], prob.shape)[known] * n_bins + in_bin
+    size = len(part.mixtures) * n_bins
+    sums = [
+        np.bincount(row, weight, size).reshape(-1, n_bins)
+        for weight in (np.ones(len(row)), prob[known], part.active_by_frame[known])
+    ]
 
-    def remembered(times_drawn):
-        key = times_drawn.tobytes()
-        if key not in values:
-            values[key] = statistic(times_drawn)
-        return values[key]
+    def ece(sums: np.ndarray) -> float:
+        count, claimed, true = sums
+        return float(np.abs(claimed - true).sum() / count.sum())
 
-    return remembered
+    return metrics.clip_sum(np.stack(sums, axis=1), ece)
+
+
+def _drawn_brier(part: Part, hearing: Hearing) -> ClipStatistic:
+    prob, known = part.by_frame(hearing.prob), part.known_by_frame
+    error = np.where(known, (prob - part.active_by_frame) ** 2, 0.0).sum(axis=1)
+    size = len(part.mixtures)
+    sums = [
+        np.bincount(part.clip_by_frame, weight, size)
+        for weight in (error, known.sum(axis=1).astype(float))
+    ]
+    return metrics.clip_sum(np.stack(sums, axis=1), lambda n: n[0] / n[1])

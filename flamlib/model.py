@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from huggingface_hub import ModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flamlib import card, checkpoint, losses
+from flamlib import card, checkpoint, losses, tags
 from flamlib.audio import resample
 from flamlib.captions import CaptionTower
 from flamlib.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
@@ -40,6 +40,32 @@ class Captions(NamedTuple):
     logit_bias: Float[Tensor, "caption"]
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """A model that can be asked for captions. Frame l spans [l, l + 1) * frame_s seconds."""
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    @property
+    def frame_s(self) -> float: ...
+
+    @property
+    def context_frames(self) -> int: ...
+
+    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio: ...
+
+    def embed_captions(self, captions: list[str]) -> Captions: ...
+
+    def score(
+        self,
+        waveform: Float[Tensor, "clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]: ...
+
+
 class Step(NamedTuple):
     """One forward pass of training; what was not asked for is None."""
 
@@ -50,7 +76,7 @@ class Step(NamedTuple):
     log_temperature: Float[Tensor, ""]
 
 
-CaptionInput = Float[Tensor, "caption dim"] | dict[str, Tensor]
+CaptionInput = Float[Tensor, "caption *word dim"] | dict[str, Tensor]
 
 
 class Head(nn.Module):
@@ -67,53 +93,24 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
-class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
-    """Frame-wise language-audio model.
+class TwoTowers(nn.Module, ModelHubMixin, library_name="flamlib"):
+    """An audio tower and a caption tower whose features meet in one space.
 
-        frame_emb[l] = unit(audio_projection(frame feature l))
-        clip_emb     = unit(audio_projection(mean over l of frame feature l))
-        caption_emb  = unit(caption_projection(caption feature))
-        logit_scale  = exp(scale_head(caption feature))
-        logit_bias   = bias_head(caption feature)
-
-    One projection serves frames and clips, so that a caption means the same to both.
+    What `FLAM` and the models that it is compared with have in common: audio of any rate and
+    length, captions as text, a folder to be saved to. Each kind of model has its own `read` and
+    `_project`, which make embeddings of the towers' features.
     """
 
-    def __init__(
-        self,
-        caption_folder: str | Path,
-        *,
-        audio: dict[str, Any],
-        caption: dict[str, Any],
-        dim: int,
-        dropout: float,
-        scale_init: float,
-        bias_init: float,
-        temperature_init: float,
-    ) -> None:
-        """A model with random weights; `training.pretrained` gives its towers theirs.
+    kind: str | None = None  # in `config.json`; FLAM's has none
 
-        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
-        `bias_init` are where a caption's multiplier and prior log-odds start.
-        """
+    def __init__(self, caption_folder: str | Path, config: dict[str, Any]) -> None:
+        """Towers with random weights; `config` are the other arguments of the kind of model."""
         super().__init__()
-        self.config = dict(
-            audio=audio,
-            caption=caption,
-            dim=dim,
-            dropout=dropout,
-            scale_init=scale_init,
-            bias_init=bias_init,
-            temperature_init=temperature_init,
-        )
+        self.config = config
         self.provenance: dict[str, Any] | None = None  # how it was made, if that is known
-        self.audio = audio_tower(**audio)
-        self.caption = CaptionTower(Path(caption_folder), **caption)
-        self.audio_projection = _projection(self.audio.width, dim, dropout)
-        self.caption_projection = _projection(self.caption.width, dim, dropout)
-        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
-        self.bias_head = Head(self.caption.width, init=bias_init)
-        self.log_temperature = nn.Parameter(torch.tensor(-math.log(temperature_init)))
+        self.audio = audio_tower(**config["audio"])
+        self.caption = CaptionTower(Path(caption_folder), **config["caption"])
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config["temperature_init"])))
 
     @property
     def sample_rate(self) -> int:
@@ -126,6 +123,11 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         return self.audio.frame_s
 
     @property
+    def context_frames(self) -> int:
+        """On either side of a frame, more than which it does not depend on."""
+        return self.audio.context_frames
+
+    @property
     def device(self) -> torch.device:
         return self.log_temperature.device
 
@@ -133,20 +135,16 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         """Embeddings of audio at the tower's own sample rate, with gradients."""
         return self._project(self._frames(waveform))
 
-    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
-        """Embeddings and heads from the caption tower's features, with gradients."""
-        return Captions(
-            _unit(self.caption_projection(features)),
-            self.scale_head(features).float().exp(),
-            self.bias_head(features).float(),
-        )
+    def read(self, features: Float[Tensor, "caption *word dim"]) -> Captions:
+        """What the model knows of captions, from the caption tower's features, with gradients."""
+        raise NotImplementedError
 
     def forward(
         self,
         waveform: Float[Tensor, "clip sample"] | None,
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
-        pair_captions: Float[Tensor, "pair dim"] | dict[str, Tensor] | None,
+        pair_captions: Float[Tensor, "pair *pair_word dim"] | dict[str, Tensor] | None,
     ) -> Step:
         """All that a training step needs, in one call so that gradients are synchronised once.
 
@@ -208,21 +206,9 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         captions: list[str],
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
-        """How surely each caption sounds in each frame, in [0, 1].
-
-        biased:      sigmoid(logit), the probability that it does, prior included
-        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
-        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
-        """
-        if method not in ("unbiased", "biased", "approximate"):
-            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
-        frame_emb, _ = self.embed_audio(waveform, sample_rate)
-        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
-        bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
-        logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, bias)
-        if method == "unbiased":
-            return losses.unbiased_score(logits, logit_bias)
-        return logits.sigmoid()
+        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
 
     def save_pretrained(
         self,
@@ -246,12 +232,14 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         provenance = self.provenance if provenance is None else provenance
         checkpoint.write(
             folder,
+            kind=self.kind,
             config=self.config,
             tensors=self.state_dict(),
             save_captions=self.caption.save_tokenizer,
             provenance=provenance,
             card=card.text(
                 self.config,
+                kind=self.kind,
                 sample_rate=self.sample_rate,
                 frame_s=self.frame_s,
                 n_parameters=sum(p.numel() for p in self.parameters()),
@@ -260,22 +248,23 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **hub: Any) -> "FLAM":
+    def from_pretrained(cls, folder: str | Path, **hub: Any) -> "TwoTowers":
         """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
 
         `folder` may also be the id of a repository on the Hugging Face hub, `owner/name`, if there
         is no such folder; `hub` are then arguments of `huggingface_hub.snapshot_download`, such as
         `revision` or `local_files_only`. For a folder no hub is contacted. Raises
         FileNotFoundError for a folder or file that is missing and a repository that cannot be had,
-        and ValueError for a newer format, for settings or tensors other than the model's own, and
-        for a damaged file.
+        and ValueError for a newer format, for another kind of model, for settings or tensors other
+        than the model's own, and for a damaged file.
         """
         folder = checkpoint.fetched(folder, **hub)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
         settings = set(inspect.signature(cls.__init__).parameters) - {"self", "caption_folder"}
-        model = cls(folder / CAPTION_FOLDER, **checkpoint.read_config(folder / CONFIG, settings))
+        config = checkpoint.read_config(folder / CONFIG, settings, kind=cls.kind)
+        model = cls(folder / CAPTION_FOLDER, **config)
         tensors = checkpoint.read_tensors(folder / WEIGHTS)
         checkpoint.check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
         model.load_state_dict(tensors)
@@ -304,8 +293,8 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         return torch.cat(blocks, dim=1)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
-        whole = frames.mean(dim=1)
-        return Audio(_unit(self.audio_projection(frames)), _unit(self.audio_projection(whole)))
+        """Embeddings from the audio tower's features, with gradients."""
+        raise NotImplementedError
 
     def _resampled(
         self, waveform: Float[Tensor, "clip sample"], sample_rate: int
@@ -319,6 +308,121 @@ class FLAM(nn.Module, ModelHubMixin, library_name="flamlib"):
         return torch.from_numpy(
             np.stack([resample(clip, sample_rate, self.sample_rate) for clip in padded])
         )
+
+
+class FLAM(TwoTowers):
+    """Frame-wise language-audio model.
+
+        frame_emb[l] = unit(audio_projection(frame feature l))
+        clip_emb     = unit(audio_projection(mean over l of frame feature l))
+        caption_emb  = unit(caption_projection(caption feature))
+        logit_scale  = exp(scale_head(caption feature))
+        logit_bias   = bias_head(caption feature)
+
+    One projection serves frames and clips, so that a caption means the same to both. Where the
+    audio tower has tags, frame_emb, clip_emb and caption_emb are half of a longer unit vector, and
+    what a tagger makes of sound and caption is the other half: see `tags`.
+    """
+
+    def __init__(
+        self,
+        caption_folder: str | Path,
+        *,
+        audio: dict[str, Any],
+        caption: dict[str, Any],
+        dim: int,
+        dropout: float,
+        scale_init: float,
+        bias_init: float,
+        temperature_init: float,
+    ) -> None:
+        """A model with random weights; `training.pretrained` gives its towers theirs.
+
+        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
+        `bias_init` are where a caption's multiplier and prior log-odds start.
+        """
+        config = dict(
+            audio=audio,
+            caption=caption,
+            dim=dim,
+            dropout=dropout,
+            scale_init=scale_init,
+            bias_init=bias_init,
+            temperature_init=temperature_init,
+        )
+        super().__init__(caption_folder, config)
+        self.audio_projection = _projection(self.audio.width, dim, dropout)
+        self.caption_projection = _projection(self.caption.width, dim, dropout)
+        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
+        self.bias_head = Head(self.caption.width, init=bias_init)
+        if self.audio.n_tags:
+            # Features of the classes' names, from the caption tower as it was when they were named.
+            self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
+
+    def name_tags(self, names: list[str]) -> None:
+        """Tell the model what its audio tower's tags are called, in order."""
+        self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
+
+    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
+        """Embeddings and heads from the caption tower's features, with gradients."""
+        caption_emb = _unit(self.caption_projection(features))
+        if self.audio.n_tags:
+            caption_emb = tags.beside(caption_emb, tags.asked(features, self.tag_names))
+        return Captions(
+            caption_emb,
+            self.scale_head(features).float().exp(),
+            self.bias_head(features).float(),
+        )
+
+    @torch.inference_mode()
+    def score(
+        self,
+        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """How surely each caption sounds in each frame, in [0, 1].
+
+        biased:      sigmoid(logit), the probability that it does, prior included
+        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
+        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
+        """
+        if method not in ("unbiased", "biased", "approximate"):
+            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
+        frame_emb, _ = self.embed_audio(waveform, sample_rate)
+        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
+        bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
+        logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, bias)
+        if method == "unbiased":
+            return losses.unbiased_score(logits, logit_bias)
+        return logits.sigmoid()
+
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+        return Audio(self._embed(frames), self._embed(frames.mean(dim=1)))
+
+    def _embed(self, features: Float[Tensor, "*row width"]) -> Float[Tensor, "*row dim"]:
+        width = self.audio.width
+        learned = _unit(self.audio_projection(features[..., :width]))
+        if not self.audio.n_tags:
+            return learned
+        return tags.beside(learned, tags.heard(features[..., width:]))
+
+
+def cosine_score(
+    heard: Audio, asked: Captions, method: Method
+) -> Float[Tensor, "clip caption frame"]:
+    """The score of a model that knows no prior.
+
+        score = (1 + <frame_emb[l], caption_emb>) / 2
+
+    One half says nothing, as in FLAM's unbiased score; it is no probability. Raises ValueError for
+    a method other than "unbiased": there is no prior that could be left in.
+    """
+    if method != "unbiased":
+        raise ValueError(f"a model without priors has unbiased scores alone, no {method!r} ones")
+    cosine = torch.einsum("ild,jd->ijl", heard.frame_emb, asked.caption_emb)
+    return (1 + cosine) / 2
 
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:

@@ -25,15 +25,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import RobertaConfig, RobertaTokenizer
+from transformers import RobertaConfig
 
-from flamlib import checkpoint, htsat_layout
+from flamlib import checkpoint, htsat_layout, text_layout
 from flamlib.htsat import SAMPLE_RATE
 from flamlib.model import FLAM
 
 MAX_TOKENS = 77
 _AUDIO = "audio_branch."
-_HEAD_WIDTH = 64  # of RoBERTa's attention, at any width
+_TEXT = "text_branch."
 _DEFAULT_POSITIONS = "text_branch.embeddings.position_ids"  # 0, 1, 2, … in some versions
 
 _RENAMED = (
@@ -59,7 +59,9 @@ def read(path: str | Path, tokenizer: str | Path) -> FLAM:
     tensors = checkpoint.read_tensors(path)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _write_caption_tower(Path(folder), tensors, tokenizer)
+            text = {n.removeprefix(_TEXT): t for n, t in tensors.items() if n.startswith(_TEXT)}
+            limits = {"config_class": RobertaConfig, "max_tokens": MAX_TOKENS}
+            text_layout.write_bert(Path(folder), text, tokenizer, **limits)
             model = FLAM(
                 folder,
                 audio={
@@ -121,40 +123,3 @@ def _of(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
         raise ValueError(f"{name} is missing: no checkpoint of OpenFLAM?")
     return tensors[name]
-
-
-def _write_caption_tower(
-    folder: Path, tensors: Mapping[str, Tensor], tokenizer: str | Path
-) -> None:
-    """RoBERTa's shape, read off the tensors, and the tokenizer, as `CaptionTower` wants them."""
-    words = _of(tensors, "text_branch.embeddings.word_embeddings.weight")
-    layers = {m[1] for n in tensors if (m := re.match(r"text_branch\.encoder\.layer\.(\d+)\.", n))}
-    n_words, width = words.shape
-    found = RobertaTokenizer.from_pretrained(
-        tokenizer, local_files_only=Path(tokenizer).is_dir(), model_max_length=MAX_TOKENS
-    )
-    if len(found) != n_words:
-        raise ValueError(
-            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: give "
-            "that of RoBERTa"
-        )
-    found.save_pretrained(folder)
-    RobertaConfig(
-        vocab_size=n_words,
-        hidden_size=width,
-        num_hidden_layers=len(layers),
-        num_attention_heads=max(1, width // _HEAD_WIDTH),
-        intermediate_size=_of(
-            tensors, "text_branch.encoder.layer.0.intermediate.dense.weight"
-        ).shape[0],
-        max_position_embeddings=_of(
-            tensors, "text_branch.embeddings.position_embeddings.weight"
-        ).shape[0],
-        type_vocab_size=_of(tensors, "text_branch.embeddings.token_type_embeddings.weight").shape[
-            0
-        ],
-        layer_norm_eps=1e-5,
-        pad_token_id=found.pad_token_id,
-        bos_token_id=found.bos_token_id,
-        eos_token_id=found.eos_token_id,
-    ).save_pretrained(folder)

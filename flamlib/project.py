@@ -38,7 +38,7 @@ def root() -> Path:
 
 
 def commit() -> str | None:
-    """Git's name for the project as it is, `-dirty` at its end if files differ; None without git."""
+    """Git's name for the project as it is, `-dirty` if files differ; None without git."""
     asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         told = subprocess.run(asked, cwd=root(), capture_output=True, text=True, check=True)

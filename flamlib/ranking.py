@@ -145,16 +145,22 @@ def _area_to(
     score: Float[np.ndarray, "frame"], active: Bool[np.ndarray, "frame"], max_fpr: float
 ) -> float:
     """Area under one caption's ROC from 0 to `max_fpr`; nan where there is none."""
-    n_active = int(active.sum())
-    if n_active in (0, len(active)):
-        return np.nan
     order = np.argsort(-score, kind="stable")
     score, active = score[order], active[order]
     # A point of the curve stands where all of equal scores have been passed.
-    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else order
     n_true = np.cumsum(active)[last]
-    tpr = np.append(0.0, n_true / n_active)
-    fpr = np.append(0.0, (last + 1 - n_true) / (len(active) - n_active))
+    return roc_area(n_true, last + 1 - n_true, max_fpr)
+
+
+def roc_area(
+    n_true: Int[np.ndarray, "threshold"], n_false: Int[np.ndarray, "threshold"], max_fpr: float
+) -> float:
+    """Area under a ROC from 0 to `max_fpr`, straight between thresholds, which are given by how
+    many active and silent frames pass each of them, falling; nan where there are none of either."""
+    if not len(n_true) or not n_true[-1] or not n_false[-1]:
+        return np.nan
+    tpr, fpr = np.append(0.0, n_true / n_true[-1]), np.append(0.0, n_false / n_false[-1])
     inside = np.searchsorted(fpr, max_fpr, side="right")
     at_end = np.interp(max_fpr, fpr[inside - 1 : inside + 1], tpr[inside - 1 : inside + 1])
     return float(np.trapezoid(np.append(tpr[:inside], at_end), np.append(fpr[:inside], max_fpr)))

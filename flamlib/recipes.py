@@ -19,9 +19,9 @@ import soundfile
 from jaxtyping import Float, Int16
 
 from flamlib import pieces, project
-from flamlib.jams_files import write_jams
 from flamlib.bank import Bank
 from flamlib.events import Event, write_events
+from flamlib.jams_files import write_jams
 
 
 class Segment(NamedTuple):

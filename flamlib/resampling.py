@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from flamlib.ranking import known_mask, mean_of_known
+from flamlib.ranking import known_mask, mean_of_known, roc_area
 
 ClipStatistic = Callable[[Int[np.ndarray, "clip"]], float]
 
@@ -94,8 +94,14 @@ def clip_sum(
 
 
 def clip_mean(values: Num[np.ndarray, "clip"]) -> ClipStatistic:
-    """The mean of one number per clip, as a statistic for `bootstrap`."""
-    return lambda times_drawn: float(np.average(values, weights=times_drawn))
+    """The mean of one number per clip, as a statistic for `bootstrap`; nan is left out."""
+    has = ~np.isnan(values)
+
+    def statistic(times_drawn: Int[np.ndarray, "clip"]) -> float:
+        n = times_drawn[has].sum()
+        return float(values[has] @ times_drawn[has] / n) if n else np.nan
+
+    return statistic
 
 
 def clip_auroc(
@@ -135,17 +141,57 @@ def clip_average_precision(
 ) -> ClipStatistic:
     """The macro `average_precision` as a statistic for `bootstrap`."""
     known = known_mask(scores, active, known)
+    rankings = _falling(scores, active, clip_of_frame, known)
+
+    def statistic(times_drawn: Int[np.ndarray, "clip"]) -> float:
+        return mean_of_known(np.array([_drawn_precision(times_drawn, *r) for r in rankings]))
+
+    return statistic
+
+
+def clip_partial_auroc(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    clip_of_frame: Int[np.ndarray, "frame"],
+    known: Bool[np.ndarray, "frame caption"] | None = None,
+    *,
+    max_fpr: float,
+) -> ClipStatistic:
+    """The "macro" of `partial_auroc` as a statistic for `bootstrap`."""
+    known = known_mask(scores, active, known)
+    rankings = _falling(scores, active, clip_of_frame, known)
+
+    def statistic(times_drawn: Int[np.ndarray, "clip"]) -> float:
+        areas = [_drawn_area(times_drawn, *ranking, max_fpr) for ranking in rankings]
+        return mean_of_known(np.array(areas)) / max_fpr
+
+    return statistic
+
+
+def _falling(scores, active, clip_of_frame, known) -> list[tuple[np.ndarray, ...]]:
+    """For each caption, clip and truth of its known frames in falling order of score, and where
+    the last of equal scores stand."""
     rankings = []
     for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True):
         rows = np.flatnonzero(is_known)
         rows = rows[np.argsort(-score[rows], kind="stable")]
         last = np.flatnonzero(np.append(score[rows][1:] != score[rows][:-1], True))
         rankings.append((clip_of_frame[rows], is_active[rows], last if len(rows) else rows))
+    return rankings
 
-    def statistic(times_drawn: Int[np.ndarray, "clip"]) -> float:
-        return mean_of_known(np.array([_drawn_precision(times_drawn, *r) for r in rankings]))
 
-    return statistic
+def _drawn_area(
+    times_drawn: Int[np.ndarray, "clip"],
+    clip: Int[np.ndarray, "frame"],
+    active: Bool[np.ndarray, "frame"],
+    last: Int[np.ndarray, "threshold"],
+    max_fpr: float,
+) -> float:
+    weight = times_drawn[clip]
+    passed, right = np.cumsum(weight)[last], np.cumsum(weight * active)[last]
+    if not len(last):
+        return np.nan
+    return roc_area(right, passed - right, max_fpr)
 
 
 def _drawn_precision(

@@ -92,6 +92,48 @@ def mixture(waveform: Float[np.ndarray, "sample"], recipe: Recipe) -> Figure:
     return figure
 
 
+@styled
+def heat_map(
+    waveform: Float[np.ndarray, "sample"],
+    sample_rate: int,
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    *,
+    truth: Sequence[Event],
+) -> Figure:
+    """What there is to hear, and every caption's score over time as colour, from 0 to 1.
+
+    A box is drawn where the caption does sound; one that does not sound at all is marked absent.
+    The axes have room for names at their left, so that all of these figures are alike.
+    """
+    n_rows, duration_s = len(captions), len(waveform) / sample_rate
+    inches = [1.1, 0.27 * n_rows]
+    height = sum(inches) + 0.75
+    figure = Figure(figsize=(PAGE, height))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=inches)
+    figure.subplots_adjust(
+        left=0.31, right=0.88, top=1 - 0.12 / height, bottom=0.45 / height, hspace=0.12
+    )
+    _spectrogram(above, waveform, sample_rate)
+    seen = below.pcolormesh(
+        frame_edges, np.arange(n_rows + 1), scores.T, cmap="viridis", vmin=0, vmax=1,
+        rasterized=True,
+    )  # fmt: skip
+    below.set(ylim=(n_rows, 0), xlim=(0, duration_s), xlabel="time (s)")
+    for row, caption in enumerate(captions):
+        spans = [(e.onset, e.offset - e.onset) for e in truth if e.caption == caption]
+        below.broken_barh(spans, (row + 0.06, 0.88), facecolor="none", edgecolor="white", lw=1.4)
+    below.hlines(range(1, n_rows), 0, duration_s, color="white", linewidth=0.5)
+    sounding = {event.caption for event in truth}
+    _name_rows(below, captions, [caption not in sounding for caption in captions])
+    below.spines[:].set_visible(False)
+    box = below.get_position()
+    bar = figure.add_axes((0.955, box.y0, 0.012, max(box.height, 0.1)))
+    figure.colorbar(seen, cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
+    return figure
+
+
 def _sound_over_rows(waveform, sample_rate, n_rows, row_inches) -> tuple[Figure, Axes, Axes]:
     """A spectrogram over axes with so many rows of height 1, from 0 at the top."""
     heights = [1.25, row_inches * max(n_rows, 1)]

@@ -1,4 +1,4 @@
-"""Fit FLAM to mixtures: the Accelerate loop, its checkpoints and its curves."""
+"""Fit FLAM, or a baseline, to mixtures: the Accelerate loop and its curves."""
 
 import hashlib
 import json
@@ -14,23 +14,20 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from dvclive import Live
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from flamlib import losses, mixing, project, recipes
+from flamlib import mixing, project, recipes
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.checkpoint import TRAINING
 from flamlib.lexicon import Lexicon
-from flamlib.model import FLAM
-
-STATE = "state.json"
-TENSORS = "state.safetensors"
-
-Row = dict[str, int | float]  # what is logged of a step
+from flamlib.mgaclap import MGACLAP
+from flamlib.model import FLAM, TwoTowers
+from flamlib.objective import CaptionFeatures, Objective, see
+from flamlib.resuming import Checkpoints, Row, checksum
 
 
 def fit(
@@ -38,6 +35,7 @@ def fit(
     *,
     bank: str | Path,
     mixtures: str | Path,
+    valid: str | Path,
     captions: str | Path,
     weights: str | Path,
     resume: str | Path,
@@ -46,7 +44,9 @@ def fit(
     clip_s: float,
     rules: Mapping[str, Any],
     network: Mapping[str, Any],
+    codebook: Mapping[str, Any] | None,
     objective: Mapping[str, float],
+    hardness: float,
     n_steps: int,
     batch_size: int,
     n_pairs: int,
@@ -63,40 +63,64 @@ def fit(
     max_grad_norm: float,
     ema_decay: float,
     n_frozen: int,
+    init_from: str | Path | None,
+    micro_batch: int | None,
     mixed_precision: str,
     n_processes: int,
     n_workers: int,
     save_every: int,
+    n_states: int,
+    valid_every: int,
+    select: str,
     log_every: int,
 ) -> None:
     """Train a model and save it to the folder `out`; returns nothing, as processes may be forked.
 
-    `bank`, `mixtures` (a Parquet table of recipes), `captions` (a corpus's table) and `weights`
-    (folders of the pretrained towers) are read; `network` are the other arguments of `FLAM`. Every
-    `save_every` steps the whole state goes to `resume`, in a folder named after the parameters and
-    the content of what is read: the same call continues where it was stopped, another one starts
-    anew. `curves` receives DVCLive's tables.
+    `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table) and
+    `weights` (folders of the pretrained towers) are read; `network` are the other arguments of
+    `FLAM`, and with a `codebook` (`n_codes`, `code_temperature`) it is MGA-CLAP that is trained;
+    `init_from` is a saved model to start from instead of new heads. Every `save_every` steps the
+    whole state goes to `resume`, in a folder named after the parameters and the content of what is
+    read, and the last `n_states` of them stay: the same call continues where it was stopped,
+    another one starts anew. `curves` receives DVCLive's tables.
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
-             + objective[prior] * prior_loss
+             + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
+             + objective[even] * evenness_loss
 
-    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes. The
-    learning rates rise linearly for `n_warmup` steps and fall to zero by a cosine; one of zero
-    freezes its part, and `n_frozen` is the number of the audio tower's lowest convolutions left as
-    they are. What is saved is the moving average of the weights (`ema_decay` a step).
+    A loss that `objective` does not name has no weight. `hardness` is that of hard negatives.
+    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes, of which
+    each holds `micro_batch` in memory at a time (None: its whole share); see `Objective`. The
+    gradient is that of the whole step, however many share it. The learning rates rise linearly for
+    `n_warmup` steps and fall to zero by a cosine; one of zero freezes its part, and `n_frozen` is
+    the number of the audio tower's lowest convolutions left as they are.
+
+    What is trained is the moving average of the weights (`ema_decay` a step); every `valid_every`
+    steps (0: never) its loss on the validation mixtures and recordings is logged. What is saved is
+    the one at the end if `select` is "last", the one of the lowest such loss if it is "best".
 
     Raises FloatingPointError, with the step and its mixtures written to `resume`, when the loss is
-    not finite, and RuntimeError unless `n_processes` take part (one forgotten launcher, and each
-    would train alone).
+    not finite in any process, RuntimeError unless `n_processes` take part (one forgotten launcher,
+    and each would train alone), and ValueError for what cannot be done, before anything is read.
     """
     parameters = {k: v for k, v in locals().items() if k not in ("out", "resume", "curves")}
+    if select not in ("last", "best") or (select == "best" and not valid_every):
+        raise ValueError(
+            f'select is "last", or "best" with valid_every above 0; it is {select!r} with '
+            f"valid_every {valid_every}"
+        )
+    if n_states < 1 or (micro_batch is not None and micro_batch < 1):
+        raise ValueError(f"n_states {n_states} and micro_batch {micro_batch} are 1 at least")
     # By content: a run must not go on where another corpus, or other mixtures, have left off.
-    parameters |= {k: checksum(parameters[k]) for k in ("bank", "mixtures", "captions", "weights")}
+    read = ("bank", "mixtures", "valid", "captions", "weights", "init_from")
+    parameters |= {k: checksum(parameters[k]) for k in read if parameters[k] is not None}
     out, resume, curves = Path(out), Path(resume), Path(curves)
     accelerator = _accelerator(mixed_precision, n_processes)
     set_seed(seed)
 
-    net = pretrained(Path(weights), **network)
+    net = pretrained(Path(weights), codebook=codebook, **network)
+    if init_from is not None:
+        start_from(net, Path(init_from))
     freeze(net, n_frozen=n_frozen, lr_caption=lr_caption, objective=objective)
     optimizer = torch.optim.AdamW(
         parameter_groups(net, audio=lr_audio, caption=lr_caption, heads=lr_heads),
@@ -112,33 +136,43 @@ def fit(
             f"{net.sample_rate} Hz: build the bank again at that rate"
         )
     lexicon = Lexicon.read(captions)
+    shared = {
+        "bank": sources,
+        "lexicon": lexicon,
+        "rules": mixing.Rules(clip_s=clip_s, **rules),
+        "seed": seed,
+        "batch_size": batch_size,
+        "n_pairs": n_pairs,
+        "pair_s": pair_s,
+        "n_frames": net.audio.n_frames(round(clip_s * sources.sample_rate)),
+        "frame_s": net.frame_s,
+        "rank": accelerator.process_index,
+        "n_ranks": accelerator.num_processes,
+    }
     batches = Batches(
-        bank=sources,
-        lexicon=lexicon,
         mixtures=recipes.read(mixtures),
-        rules=mixing.Rules(clip_s=clip_s, **rules),
-        seed=seed,
+        split="train",
         n_steps=n_steps,
-        batch_size=batch_size,
-        n_pairs=n_pairs,
-        pair_s=pair_s,
         pair_background_share=pair_background_share,
         n_parents=n_parents,
         wording_share=wording_share,
-        n_frames=net.audio.n_frames(round(clip_s * sources.sample_rate)),
-        frame_s=net.frame_s,
-        rank=accelerator.process_index,
-        n_ranks=accelerator.num_processes,
+        **shared,
     )
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)
-    checkpoints = Checkpoints(resume, parameters)
-    first, history = checkpoints.load(net, optimizer, average)
+    checkpoints = Checkpoints(resume, parameters, n_kept=n_states)
+    first, history = checkpoints.load(net, optimizer, average, accelerator.scaler)
 
     steps = DataLoader(
         Subset(batches, range(first, n_steps)), batch_size=None, num_workers=n_workers
     )
     features = CaptionFeatures(net, lexicon, accelerator.device, noise=caption_noise)
+    learning = Objective(objective, features, hardness=hardness)
+    if valid_every:
+        held_out = recipes.read(valid)
+        plain = {"pair_background_share": 0.0, "n_parents": 0, "wording_share": 0.0}
+        n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
+        exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
     lead = accelerator.is_main_process
     live = Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) if lead else None
     for row in history if lead else ():
@@ -154,12 +188,12 @@ def fit(
         torch.manual_seed(_digest(seed, step, accelerator.process_index))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(step, n_warmup=n_warmup, n_steps=n_steps)
-        with accelerator.autocast():
-            terms = objective_terms(wrapped, _to(batch, accelerator.device), features, objective)
-            loss = sum(objective[name] * value for name, value in terms.items())
-        if not torch.isfinite(loss):
-            _refuse(resume, step, batches, terms)
-        accelerator.backward(loss)
+        here = _to(batch, accelerator.device)
+        terms = learning.backward(accelerator, wrapped, here, micro_batch=micro_batch)
+        terms = _means(accelerator, terms)
+        loss = learning.total(terms)
+        if not math.isfinite(loss):
+            _refuse(resume, step, batches, terms, write=lead)
         accelerator.clip_grad_norm_(wrapped.parameters(), max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -167,35 +201,47 @@ def fit(
         clock.lap("compute")
 
         progress.update()
-        if lead and ((step + 1) % log_every == 0 or step + 1 == n_steps):
-            row = {"step": step + 1, "loss": loss.item()}
-            row |= {f"{name}_nats": value.item() for name, value in terms.items()}
-            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(batch_size)}
-            history.append(row)
-            _log(live, row)
-            progress.set_postfix(loss=f"{row['loss']:.2f}")
-        if lead and (step + 1) % save_every == 0 and step + 1 < n_steps:
-            checkpoints.save(step + 1, history, net, optimizer, average)
+        done, row = step + 1, {}
+        if done % log_every == 0 or done == n_steps:
+            row = {"loss": loss} | {f"{name}_nats": value for name, value in terms.items()}
+            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(batch_size or n_pairs)}
+        if valid_every and (done % valid_every == 0 or done == n_steps):
+            row["valid_loss"] = valid_loss(accelerator, average.module, learning, exam)
+            if lead and row["valid_loss"] < checkpoints.best_loss():
+                checkpoints.save_best(done, row["valid_loss"], average.module)
+            clock.skip()
+        if lead and row:
+            history.append({"step": done} | row)
+            _log(live, history[-1])
+            progress.set_postfix({k: f"{v:.2f}" for k, v in row.items() if k.endswith("loss")})
+        if lead and done % save_every == 0 and done < n_steps:
+            checkpoints.save(done, history, net, optimizer, average, accelerator.scaler)
 
     accelerator.wait_for_everyone()
     if lead:
         live.end()
         progress.close()
         about = {"commit": project.commit(), "parameters": parameters, "history": history}
-        average.module.save_pretrained(out, provenance=about)
+        chosen = checkpoints.load_best(type(net)) if select == "best" else average.module
+        chosen.save_pretrained(out, provenance=about)
         shutil.rmtree(resume, ignore_errors=True)
 
 
-def checksum(path: str | Path) -> str:
-    """Of a file's content, or of the names and contents of all files in a folder."""
-    path = Path(path)
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if not file.is_dir():
-            with open(file, "rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-            digest.update(str(file.relative_to(path)).encode())
-    return digest.hexdigest()[:16]
+@torch.no_grad()
+def valid_loss(
+    accelerator: Accelerator, net: TwoTowers, learning: Objective, exam: Batches
+) -> float:
+    """The mean of the objective over the steps of `exam`, without dropout and noise."""
+    net.eval()
+    total = 0.0
+    for step in range(len(exam)):
+        batch = _to(exam[step], accelerator.device)
+        inputs, texts = learning.inputs(batch, noisy=False)
+        with accelerator.autocast():
+            seen = see(net, inputs)
+        terms = _means(accelerator, learning.terms(seen, batch, texts))
+        total += learning.total(terms) / len(exam)
+    return total
 
 
 def _accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
@@ -241,32 +287,59 @@ def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1))
 
 
-def pretrained(weights: Path, **network: Any) -> FLAM:
-    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new."""
+def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> TwoTowers:
+    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
+
+    FLAM; with a `codebook` MGA-CLAP, which has no heads and whose caption tower gives words.
+    """
     caption = dict(network["caption"])
     folder = weights / caption.pop("tower")
-    net = FLAM(folder, **(network | {"caption": caption}))
+    if codebook is None:
+        net = FLAM(folder, **(network | {"caption": caption}))
+    else:
+        shared = {name: network[name] for name in ("audio", "dim", "dropout", "temperature_init")}
+        net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **codebook)
     net.caption.load_weights(folder / "model.safetensors")
-    audio = weights / network["audio"]["tower"] / "model.safetensors"
-    if audio.exists():
-        net.audio.load_weights(audio)
+    audio = weights / network["audio"]["tower"]
+    if (audio / "model.safetensors").exists():
+        net.audio.load_weights(audio / "model.safetensors")
+    if isinstance(net, FLAM) and net.audio.n_tags:
+        net.name_tags((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
     return net
 
 
-def freeze(net: FLAM, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]) -> None:
+def start_from(net: TwoTowers, folder: Path) -> None:
+    """Take over all weights of a saved model, FLAM-Global's say, whose heads are as they began.
+
+    Raises ValueError if it is of another shape, naming the settings in which the two differ.
+    """
+    other = type(net).from_pretrained(folder)
+    mine, its = other.state_dict(), net.state_dict()
+    if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in its.items()}:
+        unlike = {k: (other.config[k], v) for k, v in net.config.items() if other.config[k] != v}
+        raise ValueError(
+            f"{folder} has other tensors than this network: its settings differ in {unlike}"
+        )
+    net.load_state_dict(mine)
+
+
+def freeze(
+    net: TwoTowers, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
+) -> None:
     """Mark what does not learn: it costs no backward pass and no synchronisation."""
     convolutions = [m for m in net.audio.modules() if isinstance(m, nn.Conv2d)]
     still = [*convolutions[:n_frozen]]
     still += [] if lr_caption else [net.caption]
-    still += [] if objective["frame"] else [net.scale_head]
-    still += [] if objective["prior"] else [net.bias_head]
+    if isinstance(net, FLAM):
+        still += [] if objective.get("frame") else [net.scale_head]
+        still += [] if objective.get("prior") else [net.bias_head]
     for module in still:
         module.requires_grad_(False)
-    if not objective["clip"]:
+    if not (objective.get("clip") or objective.get("hard")):
         net.log_temperature.requires_grad_(False)
 
 
-def parameter_groups(net: FLAM, *, audio: float, caption: float, heads: float) -> list[dict]:
+def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: float) -> list[dict]:
     """The learning parameters of each tower and of the heads, with their peak learning rates.
 
     What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
@@ -285,130 +358,6 @@ def parameter_groups(net: FLAM, *, audio: float, caption: float, heads: float) -
     ]
 
 
-class CaptionFeatures:
-    """Texts -> what the model's caption tower makes of them.
-
-    A frozen tower reads every wording of the corpus once; a learning one reads each text anew, in
-    the model's own forward pass. `noise` blurs a frozen tower's features by that share of their
-    spread: a few hundred captions are points in a space in which the model must answer everywhere.
-    """
-
-    def __init__(self, net: FLAM, lexicon: Lexicon, device: torch.device, *, noise: float) -> None:
-        self.learns = any(p.requires_grad for p in net.caption.parameters())
-        self.tokenize, self.device = net.caption.tokenize, device
-        if not self.learns:
-            net.caption.eval()  # dropout in a tower that does not learn is only noise
-            texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
-            self.row = {text: i for i, text in enumerate(texts)}
-            self.features = net.caption.embed(texts).to(device)
-            self.noise = noise * self.features.std()
-
-    def __call__(self, texts: list[str]) -> Tensor | dict[str, Tensor]:
-        if self.learns:
-            return {name: tokens.to(self.device) for name, tokens in self.tokenize(texts).items()}
-        features = self.features[[self.row[text] for text in texts]]
-        return features + self.noise * torch.randn_like(features)
-
-
-def objective_terms(
-    net: nn.Module, batch: Batch, features: CaptionFeatures, objective: Mapping[str, float]
-) -> dict[str, Tensor]:
-    """The losses that have a weight, by name, in nats.
-
-    The frame-wise loss sees the prior's log-odds but does not move them; the prior loss alone does.
-    """
-    wanted = {name for name, weight in objective.items() if weight}
-    sed = wanted & {"frame", "prior"}
-    heard, captions, pair_heard, pair_captions, log_temperature = net(
-        batch.waveform if sed else None,
-        features(batch.queries) if sed else None,
-        batch.pair_waveform if "clip" in wanted else None,
-        features(batch.pair_captions) if "clip" in wanted else None,
-    )
-    terms = {}
-    if "frame" in wanted:
-        logits = losses.frame_logits(
-            heard.frame_emb,
-            captions.caption_emb,
-            captions.logit_scale,
-            captions.logit_bias.detach(),
-        )
-        terms["frame"] = losses.framewise_loss(logits, batch.active, batch.known)
-    if "prior" in wanted:
-        terms["prior"] = losses.prior_loss(captions.logit_bias, batch.active, batch.known)
-    if "clip" in wanted:
-        terms["clip"] = losses.clip_loss(
-            pair_heard.clip_emb, pair_captions.caption_emb, log_temperature
-        )
-    return terms
-
-
-class Checkpoints:
-    """The state of a run that was stopped, in a folder named after the run's parameters.
-
-    Tensors are safetensors and the rest is JSON: nothing in a checkpoint is ever executed. Older
-    states are removed once a newer one is whole.
-    """
-
-    def __init__(self, folder: Path, parameters: Mapping[str, Any]) -> None:
-        self.parameters = json.loads(json.dumps(parameters, default=str))
-        key = json.dumps(self.parameters, sort_keys=True).encode()
-        self.folder = folder / hashlib.sha256(key).hexdigest()[:12]
-
-    def save(
-        self,
-        step: int,
-        history: list[Row],
-        net: FLAM,
-        optimizer: torch.optim.Optimizer,
-        average: AveragedModel,
-    ) -> None:
-        moments = optimizer.state_dict()["state"]
-        tensors = {f"model.{k}": v for k, v in net.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-        tensors |= {
-            f"optimizer.{i}.{k}": torch.as_tensor(v)
-            for i, m in moments.items()
-            for k, v in m.items()
-        }
-        with project.atomic_folder(self.folder) as folder:
-            # Copies, because safetensors refuses tensors that share memory.
-            save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, folder / TENSORS)
-            state = {"step": step, "history": history, "parameters": self.parameters}
-            (folder / STATE).write_text(json.dumps(state))
-
-    def load(
-        self, net: FLAM, optimizer: torch.optim.Optimizer, average: AveragedModel
-    ) -> tuple[int, list[Row]]:
-        """Put everything back; returns the number of steps done (0 for a fresh start) and the log.
-
-        Raises ValueError if the state was made with other parameters, naming one of them.
-        """
-        if not (self.folder / STATE).exists():
-            return 0, []
-        state = json.loads((self.folder / STATE).read_text())
-        for name, value in self.parameters.items():
-            if state["parameters"].get(name) != value:
-                raise ValueError(
-                    f"{self.folder} was made with {name} = {state['parameters'].get(name)!r}, not "
-                    f"{value!r}: remove it to start anew"
-                )
-        tensors = load_file(self.folder / TENSORS)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
-        net.load_state_dict(part("model."))
-        average.load_state_dict(part("average."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer.").items():
-            i, name = key.split(".")
-            moments.setdefault(int(i), {})[name] = value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        return state["step"], state["history"]
-
-
 class _Clock:
     """Seconds spent waiting for data and computing, since the last look."""
 
@@ -423,10 +372,14 @@ class _Clock:
         self.steps += name == "compute"
         self.last = now
 
-    def rates(self, batch_size: int) -> dict[str, float]:
+    def skip(self) -> None:
+        """What came since the last lap is neither."""
+        self.last = time.perf_counter()
+
+    def rates(self, n_clips: int) -> dict[str, float]:
         total = sum(self.seconds.values())
         rates = {
-            "clips_per_s": self.steps * batch_size / total,
+            "clips_per_s": self.steps * n_clips / total,
             "compute_share": self.seconds["compute"] / total,
         }
         self.seconds, self.steps = {}, 0
@@ -448,12 +401,22 @@ def _digest(*key: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
 
 
-def _refuse(resume: Path, step: int, batches: Batches, terms: Mapping[str, Tensor]) -> None:
+def _means(accelerator: Accelerator, terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """The losses, of which each process has a share: the same numbers everywhere."""
+    shares = torch.stack([value.detach().float() for value in terms.values()])
+    means = accelerator.reduce(shares, reduction="mean").tolist()
+    return dict(zip(terms, means, strict=True))
+
+
+def _refuse(
+    resume: Path, step: int, batches: Batches, terms: Mapping[str, float], *, write: bool
+) -> None:
+    path = resume / "not_finite.json"
     report = {
         "step": step,
-        "mixtures": batches.rows(step),
-        "losses": {name: str(value.item()) for name, value in terms.items()},
+        "mixtures": batches.step_rows(step),
+        "losses": {name: str(value) for name, value in terms.items()},
     }
-    path = resume / "not_finite.json"
-    project.atomic_write(path, json.dumps(report, indent=2))
+    if write:
+        project.atomic_write(path, json.dumps(report, indent=2))
     raise FloatingPointError(f"the loss is not finite at step {step}: see {path} for its mixtures")

@@ -14,8 +14,12 @@ One thing is added. A frame of the last layer sees three seconds, which is right
 and wrong to tell when: a branch from the sixth block, where a step sees half a second, adds what is
 local to the frame. It starts at zero and raised the frame AUROC on recordings of unseen packages by
 two to three points (docs/EXPERIMENTS.md).
+
+With `tags` the tower also says what its AudioSet classifier hears. The classifier stands on a copy
+of the last two blocks that never learns, and neither do the blocks below, which both share.
 """
 
+import copy
 import math
 from pathlib import Path
 
@@ -24,6 +28,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from flamlib import tags as tagging
 
 SAMPLE_RATE = 16_000
 HOP = 160  # samples: 10 ms
@@ -38,6 +44,7 @@ WIDTH = 1024
 N_CLASSES = 521
 LOCAL_BLOCKS = 6  # the local branch leaves the network behind this block, at half-frame steps
 LOCAL_WIDTH = 512
+SHARED_BLOCKS = 11  # below the two that a tower with tags has twice
 
 # Stride and output channels of the thirteen depthwise-separable blocks.
 BLOCKS = (
@@ -119,15 +126,19 @@ def _convolution(n_in: int, n_out: int, kernel: int, stride: int) -> nn.Module:
 
 
 class YAMNet(nn.Module):
-    """Log-mel [clip, hop, mel] -> frame features [clip, frame, 1024], frame = 32 hops."""
+    """Log-mel [clip, hop, mel] -> frame features [clip, frame, 1024], frame = 32 hops.
+
+    With `tags` the evidence of `n_tags` classes stands behind them, see `tags.evidence`.
+    """
 
     width = WIDTH
     sample_rate = SAMPLE_RATE
     frame_s = FRAME_S
     context_frames = 5  # on either side of a frame, more than which it does not depend on
 
-    def __init__(self, *, dropout: float = 0.0) -> None:
+    def __init__(self, *, dropout: float = 0.0, tags: bool = False) -> None:
         super().__init__()
+        self.n_tags = N_CLASSES if tags else 0
         self.log_mel = LogMel()
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
         n_in = 32
@@ -147,28 +158,50 @@ class YAMNet(nn.Module):
         # At first the tower is YAMNet as it was trained; the branch learns what to add.
         nn.init.zeros_(self.local[-1].weight)
         nn.init.zeros_(self.local[-1].bias)
+        if tags:
+            self.tagger = copy.deepcopy(self.layers[_below(SHARED_BLOCKS) :])
+            self.classifier = nn.Linear(WIDTH, N_CLASSES)
+            for part in (self.layers[: _below(SHARED_BLOCKS)], self.tagger, self.classifier):
+                part.requires_grad_(False)
 
     def n_frames(self, n_samples: int) -> int:
         return n_frames(n_samples)
 
     def load_weights(self, path: str | Path) -> None:
-        """Take the weights that `weights.build` wrote; the classifier's are left out."""
+        """Take the weights that `weights.build` wrote; without tags, all but the classifier's."""
         tensors = load_file(path)
-        prefix = "layers."
-        self.layers.load_state_dict(
-            {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-        )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.layers.load_state_dict(part("layers."))
+        if self.n_tags:
+            self.tagger.load_state_dict(self.layers[_below(SHARED_BLOCKS) :].state_dict())
+            self.classifier.load_state_dict(part("classifier."))
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
         half = HOPS_PER_FRAME // 2
         shifted = F.pad(log_mel, (0, 0, half, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        n_lower = 3 + 4 * LOCAL_BLOCKS
-        lower = self.layers[:n_lower](x)
-        upper = self.layers[n_lower:](lower).mean(dim=3).transpose(1, 2)
+        lower = self.layers[: _below(LOCAL_BLOCKS)](x)
+        shared = self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)](lower)
+        upper = _over_time(self.layers[_below(SHARED_BLOCKS) :](shared))
         # Half-frame steps: a frame's own are those at its beginning, its middle and its end.
         own = lower.mean(dim=3).unfold(2, 3, 2).permute(0, 2, 1, 3).flatten(2)
-        return upper + self.local(own)
+        frames = upper + self.local(own)
+        if not self.n_tags:
+            return frames
+        logits = self.classifier(_over_time(self.tagger(shared)))
+        return torch.cat([frames, tagging.evidence(logits)], dim=2)
+
+
+def _below(n_blocks: int) -> int:
+    """The number of entries of `YAMNet.layers` up to and with that many blocks."""
+    return 3 + 4 * n_blocks
+
+
+def _over_time(x: Float[Tensor, "clip dim frame mel"]) -> Float[Tensor, "clip frame dim"]:
+    return x.mean(dim=3).transpose(1, 2)
 
 
 def fold(checkpoint: dict[str, Float[Tensor, "..."]]) -> dict[str, Float[Tensor, "..."]]:

@@ -1,4 +1,4 @@
-"""Mixtures of tones to be judged on, two models and the pretrained towers, everything random."""
+"""Mixtures of tones to be judged on, three models and the pretrained towers, everything random."""
 
 import tiny
 import torch
@@ -11,6 +11,7 @@ from flamlib import bank, mixing, recipes, weights, yamnet
 from flamlib.bank import Bank
 from flamlib.heldout import Part
 from flamlib.lexicon import Lexicon
+from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM
 
 CLIP_S, FRAME_S, N_FRAMES = 2.56, 0.32, 8
@@ -31,6 +32,7 @@ SOUNDS = {
 }
 UNSEEN = {"a wobble": (tone(900, 0.7), "wobble", ""), "a buzz": (tone(120, 1.1), "buzz", "")}
 CLASSES = ["Bell", "Rain", "Tone", "Bark", "Silence"]
+CLASSES += [f"Rain {i}" for i in range(yamnet.N_CLASSES - len(CLASSES))]
 
 
 def write_artifacts(folder, n=12):
@@ -60,6 +62,7 @@ def write_artifacts(folder, n=12):
         recipes.write(out / f"mixtures/{split}.parquet", drawn)
     for i, name in enumerate(["flam", "flam_global"]):
         write_model(out / "checkpoints" / name, seed=i)
+    write_mga_clap(out / "checkpoints/mga_clap")
     write_weights(out / "weights")
     return folder
 
@@ -77,6 +80,13 @@ def write_model(folder, seed=0):
     torch.manual_seed(seed)
     reader = towers.write_bert(folder.parent / f".{folder.name}-reader")
     FLAM(reader, **towers.SETTINGS).save_pretrained(folder)
+
+
+def write_mga_clap(folder):
+    """An MGA-CLAP that has learned nothing."""
+    torch.manual_seed(2)
+    reader = towers.write_bert(folder.parent / f".{folder.name}-reader")
+    MGACLAP(reader, **towers.MGA_CLAP).save_pretrained(folder)
 
 
 def write_weights(folder):

@@ -67,6 +67,7 @@ def steps(sounds, mixtures):
         "lexicon": lexicon(),
         "mixtures": mixtures,
         "rules": RULES,
+        "split": "train",
         "seed": 7,
         "n_steps": 20,
         "batch_size": 4,
@@ -120,10 +121,26 @@ def test_processes_share_the_mixtures_of_a_step(steps, n_ranks):
         assert sorted(itertools.chain(*shared)) == sorted(steps().rows(step))
 
 
-def test_processes_draw_different_pairs(steps):
-    one, other = (steps(rank=rank, n_ranks=2)[3] for rank in range(2))
-    assert len(one.pair_captions) == len(other.pair_captions) == 2
-    assert not torch.equal(one.pair_waveform, other.pair_waveform)
+@pytest.mark.parametrize("n_ranks", [2, 3, 4])
+@pytest.mark.parametrize("step", range(3))
+def test_a_step_is_the_same_however_many_processes_share_it(steps, n_ranks, step):
+    """Its clips, pairs, captions and labels; and each caption is read by one of them."""
+    whole = steps(batch_size=12)[step]
+    shares = [steps(batch_size=12, rank=r, n_ranks=n_ranks)[step] for r in range(n_ranks)]
+    for r, share in enumerate(shares):
+        assert (share.queries, share.texts) == (whole.queries, whole.texts)
+        for name in ("waveform", "active", "known", "pair_waveform"):
+            assert torch.equal(getattr(share, name), getattr(whole, name)[r::n_ranks]), name
+        assert share.pair_captions == whole.pair_captions[r::n_ranks]
+    read = [query for share in shares for query in share.queries[share.own]]
+    assert sorted(read) == sorted(whole.queries)
+
+
+def test_pairs_are_of_the_split_that_is_asked_for(steps, sounds):
+    valid = {caption for _, caption, _, split, *_ in FOREGROUNDS.values() if split == "valid"}
+    for step in range(3):
+        assert {caption_of(t) for t in steps(split="valid")[step].pair_captions} <= valid
+    assert not steps(split="nowhere")[0].pair_captions
 
 
 def test_uneven_shares_are_refused(steps):
@@ -147,9 +164,9 @@ def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
 def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
     """A caption is active where its events are, in the clips of this step and in their order."""
     batch = steps(n_parents=0)[step]
-    captions = [caption_of(text) for text in batch.queries]
+    assert list(map(caption_of, batch.texts)) == batch.queries
     for i, row in enumerate(steps().rows(step)):
-        own = active_frames(mixtures[row].labels, captions, n_frames=8, frame_s=0.32)
+        own = active_frames(mixtures[row].labels, batch.queries, n_frames=8, frame_s=0.32)
         np.testing.assert_array_equal(batch.active[i], own)
     assert batch.known.shape == batch.active.shape[:2]
 
@@ -158,7 +175,7 @@ def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
 def test_queries_are_what_sounds_in_the_step_and_some_parents(steps, mixtures, step):
     batch = steps()[step]
     sounding = {e.caption for row in steps().rows(step) for e in mixtures[row].labels}
-    queries = [caption_of(text) for text in batch.queries]
+    queries = batch.queries
     parents = {parent for c in sounding for parent in steps().lexicon.parents[c]}
     assert set(queries) >= sounding
     assert len(queries) == len(set(queries)) == len(sounding) + min(1, len(parents))
@@ -170,7 +187,7 @@ def test_a_parent_that_is_a_caption_is_asked_once(steps):
     """A corpus may hold both "a tone" and captions of which it is true."""
     known = lexicon({"siren": "a tone", "bell": "a tone"})
     for step in range(5):
-        queries = [caption_of(t) for t in steps(lexicon=known, n_parents=9)[step].queries]
+        queries = steps(lexicon=known, n_parents=9)[step].queries
         assert len(queries) == len(set(queries))
 
 
@@ -178,14 +195,14 @@ def test_words_are_the_querys_own(steps):
     wordings = {text for texts in lexicon().wordings.values() for text in texts}
     for step in range(6):
         batch = steps()[step]
-        assert {*batch.queries, *batch.pair_captions} <= wordings
+        assert {*batch.texts, *batch.pair_captions} <= wordings
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_as_many_queries_are_worded_otherwise_as_is_asked(steps, share):
     """Of two wordings one is the query itself, so that half of those that are drawn stay."""
     drawn = steps(wording_share=share, n_parents=0)
-    texts = [t for step in range(20) for t in (*drawn[step].queries, *drawn[step].pair_captions)]
+    texts = [t for step in range(20) for t in (*drawn[step].texts, *drawn[step].pair_captions)]
     others = sum(caption_of(text) != text for text in texts)
     assert others / len(texts) == pytest.approx(share / 2, abs=0.1 if share else 0)
 
@@ -202,7 +219,8 @@ def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
     train = sounds.sources.query("role == 'foreground' and split == 'train'")
     drawn = steps(pair_background_share=0.0)
     for step in range(3):
-        for recipe in drawn._pairs(step, bank.generator(step)):
+        pairs = drawn._draw_pairs(bank.generator(step))
+        for recipe in [drawn._solo(step, i, *pair) for i, pair in enumerate(pairs)]:
             assert recipe.background is None
             [event] = recipe.events
             assert event.clip_id in set(train["clip_id"])
@@ -242,7 +260,7 @@ def test_what_is_audible_in_a_background_is_not_known(steps, sounds, mixtures):
     assert batches.audible(sounds, heard) == {"siren"}
     assert batches.audible(sounds, heard._replace(background=None)) == set()
     batch = steps(mixtures=[heard], n_parents=9)[0]
-    known = dict(zip(map(caption_of, batch.queries), batch.known[0].tolist(), strict=True))
+    known = dict(zip(batch.queries, batch.known[0].tolist(), strict=True))
     assert known == {"a siren wails on": False, "a tone": True, "something tonal": False}
 
 

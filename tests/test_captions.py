@@ -10,6 +10,7 @@ from flamlib.captions import CaptionTower
 
 CAPTIONS = ["A dog barks", "the bell rings the bell", "rain", "un chien aboie – « ouaf »", "犬 é"]
 KINDS = [("bert", "mean"), ("bert", "pooler"), ("roberta", "mean"), ("roberta", "pooler")]
+WORDS = [("bert", "words"), ("roberta", "words")]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,46 @@ def test_mean_pooling_leaves_padding_out_of_the_gradient_too(bert):
     assert_close(
         gradient(["rain"]), gradient(["rain", "the bell rings the bell"]), atol=1e-6, rtol=0
     )
+
+
+def test_all_places_are_as_many_as_the_tower_reads(folders):
+    """Padding among them, and so in every company the same."""
+    tower = CaptionTower(folders["bert"], pooling="all").eval()
+    tokens = tower.tokenize(["rain"])
+    assert tokens["input_ids"].shape == (1, tower.max_tokens)
+    with torch.no_grad():
+        hidden = tower.encoder(**tokens).last_hidden_state[0]
+    assert_close(tower.embed(["rain", "a bell rings"])[0], sum(hidden) / tower.max_tokens)
+    with pytest.raises(ValueError, match="reads at most"):
+        tower.tokenize(["a " * 20])
+
+
+@pytest.mark.parametrize(("kind", "pooling"), WORDS)
+def test_words_are_the_vectors_of_a_captions_own_tokens(folders, kind, pooling):
+    """In order, without the marks around them, alone or in company."""
+    torch.manual_seed(0)
+    tower = CaptionTower(folders[kind], pooling=pooling).eval()
+    features = tower.embed(CAPTIONS, batch_size=2)
+    for caption, found in zip(CAPTIONS, features, strict=True):
+        ids = tower.tokenizer(caption)["input_ids"]
+        with torch.no_grad():
+            vectors = tower.encoder(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        words = found[~found.isnan().any(dim=1)]
+        assert_close(words, vectors[1:-1])
+        assert len(words) > 0
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_a_word(folders):
+    tower = CaptionTower(folders["bert"], pooling="words").eval()
+    unknown = tower.tokenizer.unk_token_id
+    assert unknown in tower.tokenize(["theremin"])["input_ids"]
+    assert tower.embed(["theremin"]).isnan().any(dim=2).tolist() == [[True, False, True]]
+
+
+def test_a_caption_without_words_is_refused_where_those_are_asked_for(folders):
+    tower = CaptionTower(folders["bert"], pooling="words")
+    with pytest.raises(ValueError, match=r"a caption without words: '\\x00\\x01'"):
+        tower.tokenize(["rain", "\x00\x01"])
 
 
 def test_a_caption_means_the_same_in_any_company(tower):

@@ -3,7 +3,7 @@ import yaml
 from flamlib import card
 
 CONFIG = {"audio": {"tower": "htsat"}, "caption": {"pooling": "pooler"}, "dim": 512}
-SIZES = {"sample_rate": 48_000, "frame_s": 0.3125, "n_parameters": 196_180_000}
+SIZES = {"kind": None, "sample_rate": 48_000, "frame_s": 0.3125, "n_parameters": 196_180_000}
 
 
 def rows(text):
@@ -15,6 +15,12 @@ def test_the_header_is_yaml_that_the_hub_reads():
     _, header, body = card.text(CONFIG, **SIZES, provenance=None).split("---\n", 2)
     assert yaml.safe_load(header)["library_name"] == "flamlib"
     assert body.startswith("\n# FLAM")
+
+
+def test_the_card_of_another_model_says_how_that_is_read():
+    text = card.text(CONFIG, **SIZES | {"kind": "mga_clap"}, provenance=None)
+    assert "# MGA-CLAP" in text
+    assert "from flamlib.mgaclap import MGACLAP\n\nmodel = MGACLAP.from_pretrained(" in text
 
 
 def test_the_card_says_what_the_model_is():

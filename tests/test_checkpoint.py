@@ -90,6 +90,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     def write(save_captions):
         checkpoint.write(
             tmp_path / "model",
+            kind=None,
             config={"dim": 3},
             tensors=tensors,
             save_captions=save_captions,
@@ -104,7 +105,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "config.json", "model.safetensors", "caption_tower", "training.json", "README.md",
     }  # fmt: skip
-    assert checkpoint.read_config(tmp_path / "model/config.json", {"dim"}) == {"dim": 3}
+    assert checkpoint.read_config(tmp_path / "model/config.json", {"dim"}, kind=None) == {"dim": 3}
     assert checkpoint.read_provenance(tmp_path / "model") == {"seed": 1}
     assert checkpoint.read_tensors(tmp_path / "model/model.safetensors").keys() == tensors.keys()
 

@@ -12,10 +12,11 @@ import torch
 from chat_server import Server
 from heldouts import write_model
 from openflam_layout import random_state
+from originals_layout import mga_state
 from sounds import RATE, VARIANTS, noise, tone, write_data
-from towers import write_roberta
+from towers import write_bert, write_roberta
 
-from flamlib import bank, cli, detector, shards
+from flamlib import bank, cli, detector, export, shards
 from flamlib.model import FLAM
 
 HEADER = ["onset", "offset", "event_label", "score"]
@@ -181,6 +182,22 @@ def test_the_authors_checkpoint_becomes_a_model(tmp_path, capsys):
     assert "give that of RoBERTa" in capsys.readouterr().err
 
 
+def test_a_baselines_own_checkpoint_becomes_a_model_to_detect_with(tmp_path, capsys):
+    bert = write_bert(tmp_path / "bert", max_tokens=512)
+    words = json.loads((bert / "config.json").read_text())["vocab_size"]
+    torch.save({"model": mga_state(words)}, tmp_path / "mga.pt")
+    arguments = ["import-baseline", tmp_path / "mga.pt", tmp_path / "out", "--tokenizer", bert]
+    assert cli.main([*map(str, arguments)]) == 0
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    how = ["--model", str(tmp_path / "out"), "--threshold", "0"]
+    assert cli.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 0
+    assert "a dog barks" in capsys.readouterr().out
+    how = [*how, "--method", "biased"]
+    assert cli.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 2
+    assert "a model without priors has unbiased scores alone" in capsys.readouterr().err
+    assert cli.main([*map(str, [*arguments[:-1], tmp_path / "out"])]) == 2
+
+
 def test_the_encoder_alone_becomes_a_tower(tmp_path, capsys):
     write_state(tmp_path / "a.pth", words=9)
     assert cli.main(["import-htsat", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 0
@@ -193,6 +210,22 @@ def test_what_is_no_clap_is_refused(tmp_path, capsys):
     assert cli.main(["import-clap", str(tmp_path), str(tmp_path / "out")]) == 2
     assert "config.json is missing: no ClapModel" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_becomes_onnx(here, tmp_path, capsys, monkeypatch):
+    """By `export`; here, that what it measured is printed and what it refuses is said."""
+    asked = []
+
+    def pretend(model, out, *, clip_s):
+        asked.append((type(model), out, clip_s))
+        return {"difference": 0.0}
+
+    assert cli.main(["export", cli.CHECKPOINT, str(tmp_path / "onnx"), "--clip", "0"]) == 2
+    assert "hold no frame" in capsys.readouterr().err
+    monkeypatch.setattr(export, "export", pretend)
+    assert cli.main(["export", cli.CHECKPOINT, "onnx", "--clip", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"difference": 0.0}
+    assert asked == [(FLAM, "onnx", 1.0)]
 
 
 def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, capsys):

@@ -7,16 +7,19 @@ from sklearn.metrics import roc_auc_score
 
 from flamlib import evaluation, project
 from flamlib.heldout import Hearing
-from flamlib.model import Audio, Captions
+from flamlib.model import Audio, Captions, cosine_score
 
 SETTINGS = {
     "seed": 0,
     "n_clips": 8,
     "batch_size": 3,
-    "label_temperature": 0.1,
     "median_frames": 1,
     "n_thresholds": 19,
     "n_bins": 10,
+    "segment_s": 1.0,
+    "max_fpr": 0.1,
+    "collar_s": 0.2,
+    "collar_rate": 0.2,
     "n_resamples": 20,
 }
 
@@ -49,6 +52,7 @@ def evaluate(folder, **changes):
         weights=made / "weights",
         flam=made / "checkpoints/flam",
         flam_global=made / "checkpoints/flam_global",
+        mga_clap=made / "checkpoints/mga_clap",
         scores=made / "scores",
         progress=False,
         **SETTINGS | changes,
@@ -58,7 +62,7 @@ def evaluate(folder, **changes):
 class KnowsItAll:
     """Knows every held-out recording again, and reads which captions are true of it."""
 
-    sample_rate, frame_s = 16000, 0.32
+    sample_rate, frame_s, context_frames = 16000, 0.32, 0
 
     def __init__(self, bank, lexicon):
         rows = bank.sources.index[bank.sources["split"].isin(evaluation.PARTS)]
@@ -77,6 +81,10 @@ class KnowsItAll:
             [float(c == own or c in self.parents[own]) for own in self.captions] for c in captions
         ]  # in the order of `sounds`
         return Captions(torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions)))
+
+    def score(self, waveform, sample_rate, captions, method="unbiased"):
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
 
 
 def test_who_knows_every_recording_finds_it(folder):
@@ -108,7 +116,7 @@ def test_every_caption_has_its_row(folder, part):
 
 def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     found = evaluate(folder)
-    models = {"flam", "flam_global", "label_matching"}
+    models = {"flam", "flam_global", "mga_clap", "label_matching"}
     assert set(found.metrics) == models | {"difference"}
     for name in models:
         assert set(found.metrics[name]) == {"seen_captions", "unseen_captions", "retrieval"}
@@ -118,7 +126,9 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
         assert found.metrics["flam"][part]["n_clips"] == SETTINGS["n_clips"]
         difference = found.metrics["flam"][part]["auroc_macro"]
         difference -= found.metrics["flam_global"][part]["auroc_macro"]
-        assert found.metrics["difference"][part]["auroc_macro"] == pytest.approx(difference)
+        compared = found.metrics["difference"][part]
+        assert set(compared) == models - {"flam"}
+        assert compared["flam_global"]["auroc_macro"] == pytest.approx(difference)
     assert set(found.captions["part"]) == set(evaluation.PARTS)
     assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
 

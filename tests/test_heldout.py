@@ -178,7 +178,7 @@ def test_the_true_events_are_found_in_perfect_scores(part):
 def test_a_scene_holds_what_sounds_and_what_might_be_taken_for_it(part):
     heard = random_hearing(part)
     for clip, events in enumerate(part.events):
-        shown = heldout.scene(part, heard, clip, n_absent=1)
+        shown = heldout.scene(part, heard.score, clip, n_absent=1)
         sounding = {event.caption for event in events}
         [*first, last] = shown["captions"]
         silent = [

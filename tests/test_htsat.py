@@ -76,6 +76,11 @@ def test_the_log_mel_agrees_with_its_definition(sample_rate, n_fft, high_hz):
     np.testing.assert_allclose(found[0], expected, atol=1e-3)
 
 
+def test_filters_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match=r"filters are .slaney. or .htk., not 'mel'"):
+        htsat.LogMel(filters="mel")
+
+
 def test_silence_is_the_floor():
     assert (htsat.LogMel()(torch.zeros(1, 1000)) == -100).all()
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flamlib.jams_files import read_jams, write_jams
 from flamlib.events import Event
+from flamlib.jams_files import read_jams, write_jams
 
 times = st.integers(0, 1000).map(lambda n: n / 100)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1)

@@ -209,8 +209,8 @@ def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
 ):
     """The slow measurement, a boxcar each millisecond where ours has a sine window each hop.
 
-    The two may differ by a hop in time and by 4 dB in level, and by nothing else: a hard cut through
-    a hum of 30 Hz, on the steep side of the A curve, is where they differ most (3.6 dB).
+    The two may differ by a hop in time and by 4 dB in level, and by nothing else: they differ most
+    (3.6 dB) at a hard cut through a hum of 30 Hz, on the steep side of the A curve.
     """
     given_rules = rules(
         gap_s=0.0, spike_s=0.0, fade_s=fade_s, split_share=split_share, audible_db=audible_db,

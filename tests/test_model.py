@@ -14,7 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 from towers import SETTINGS, write_bert, write_roberta
 
-from flamlib import checkpoint, losses, model
+from flamlib import checkpoint, losses, model, tags
 from flamlib.model import FLAM
 
 HTSAT = {
@@ -504,3 +504,45 @@ def test_a_truncated_file_is_said_to_be(saved, n_bytes):
 def test_an_unknown_tower_is_refused():
     with pytest.raises(ValueError, match="no audio tower 'ear'"):
         model.audio_tower(tower="ear")
+
+
+@pytest.fixture(scope="module")
+def tagging(folder):
+    torch.manual_seed(0)
+    net = FLAM(folder, **SETTINGS | {"audio": {"tower": "yamnet", "tags": True}}).eval()
+    for part in (net.audio.layers, net.audio.tagger):
+        for layer in part:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+    net.name_tags([f"{word} {i}" for i, word in enumerate(["Dog", "bell", "rain"] * 174)][:521])
+    return net
+
+
+def test_with_tags_embeddings_are_still_unit_vectors_of_one_length(tagging):
+    heard, asked = tagging.embed_audio(noise(2, 48_000), 16_000), tagging.embed_captions(CAPTIONS)
+    for rows in (*heard, asked.caption_emb):
+        assert_close(rows.norm(dim=-1), torch.ones(rows.shape[:-1]))
+    assert heard.frame_emb.shape[2] == heard.clip_emb.shape[1] == asked.caption_emb.shape[1]
+
+
+def test_with_tags_the_cosine_is_the_mean_of_what_was_learned_and_what_the_tagger_says(tagging):
+    frames = torch.rand(1, 3, 1024 + 521)
+    features = tagging.caption.embed(CAPTIONS)
+    with torch.no_grad():
+        found = tagging._project(frames).frame_emb[0] @ tagging.read(features).caption_emb.T
+        learned = nn.functional.cosine_similarity(
+            tagging.audio_projection(frames[0, :, None, :1024]),
+            tagging.caption_projection(features)[None],
+            dim=2,
+        )
+        said = tags.heard(frames[0, :, 1024:]) @ tags.asked(features, tagging.tag_names).T
+    assert_close(found, (learned + said) / 2)
+
+
+def test_names_of_tags_are_saved_with_the_model(tagging, tmp_path):
+    tagging.save_pretrained(tmp_path / "model")
+    again = FLAM.from_pretrained(tmp_path / "model")
+    waveform = noise(1, 32_000)
+    assert torch.equal(
+        again.score(waveform, 16_000, CAPTIONS), tagging.score(waveform, 16_000, CAPTIONS)
+    )

@@ -20,6 +20,7 @@ from test_pipeline import NOTEBOOKS, ROOT, STAGES, code_cells
 from flamlib import project
 
 CLIP = {"audio": {"clip_s": 3.84}, "rules": {"max_event_s": 3.0, "n_events": [1, 3]}}
+SMALL_EVALUATION = {"n_clips": 4, "n_thresholds": 9, "n_resamples": 3}
 SMALLER = {
     "01_corpus": {"source": {"profile": "none", "only": [], "own_sounds": "sounds"}},
     "02_mix": {
@@ -32,7 +33,11 @@ SMALLER = {
         "network": {"dim": 16},
         "train": {"n_steps": 2, "batch_size": 2, "n_pairs": 2, "pair_s": 2.56},
     },
-    "04_evaluate": {"evaluate": {"n_clips": 4, "n_thresholds": 9, "n_resamples": 3}},
+    "04_evaluate": {"evaluate": SMALL_EVALUATION},
+    "06_benchmarks": {
+        "evaluate": SMALL_EVALUATION,
+        "testsets": {"n_resamples": 3, "templates": ["name"]},
+    },
 }
 
 

@@ -241,7 +241,7 @@ def test_every_published_tensor_has_its_place(tmp_path, monkeypatch):
         "drop_path": 0.0, "drop_hidden": 0.0, "drop_attention": 0.0,
     }  # fmt: skip
     front_end = LogMel()
-    monkeypatch.setattr(htsat, "LogMel", lambda sample_rate: front_end)
+    monkeypatch.setattr(htsat, "LogMel", lambda sample_rate, filters: front_end)
     with torch.device("meta"):
         model = FLAM(
             folder, audio=audio, caption={"pooling": "pooler"}, dim=512, dropout=0.0,
@@ -382,7 +382,7 @@ def changed(state, path, **changes):
     [
         ({"audio_projection__2__bias": None}, "lacks 1 tensors: audio_projection.4.bias"),
         ({"audio_branch__patch_embed__proj__weight": None}, "no HTS-AT: patch_embed.proj.weight"),
-        ({"text_branch__embeddings__word_embeddings__weight": None}, "no checkpoint of OpenFLAM"),
+        ({"text_branch__embeddings__word_embeddings__weight": None}, "no text encoder: embeddings"),
         ({"aed_logit_scale": None}, "aed_logit_scale is missing"),
         ({"queue": torch.ones(1)}, "does not, 1 tensors: queue"),
         ({"audio_branch__tscam_conv__bias": torch.ones(1)}, r"audio_encoder\.tscam_conv\.bias"),

@@ -115,3 +115,20 @@ def test_a_true_null_is_rejected_about_as_often_as_claimed():
         for i in range(200)
     ]
     assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+@given(seeds, levels)
+def test_a_draw_of_clips_is_the_partial_auroc_of_those_clips(seed, n_levels):
+    scores, active, known = frames(seed, n_levels)
+    clip_of_frame = np.arange(60) // 10
+    statistic = resampling.clip_partial_auroc(scores, active, clip_of_frame, known, max_fpr=0.3)
+    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
+    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
+    drawn = ranking.partial_auroc(scores[repeated], active[repeated], known[repeated], max_fpr=0.3)
+    assert statistic(times_drawn) == pytest.approx(drawn["macro"], abs=1e-12, nan_ok=True)
+
+
+def test_a_clip_that_says_nothing_leaves_a_mean():
+    statistic = resampling.clip_mean(np.array([0.5, np.nan, 1.0]))
+    assert statistic(np.array([1, 5, 1])) == 0.75
+    assert np.isnan(statistic(np.array([0, 3, 0])))

@@ -1,8 +1,11 @@
 import json
+import os
+import signal
 import socket
 from functools import partial
 
 import pytest
+import ranks
 import tiny
 import torch
 from accelerate import notebook_launcher
@@ -11,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
+from torch.testing import assert_close
 
-from flamlib import lexicon, model, recipes, training
+from flamlib import lexicon, losses, mgaclap, model, recipes, resuming, training
 from flamlib.bank import Bank
 
 NETWORK = {
@@ -26,12 +30,18 @@ NETWORK = {
 }
 FLAM = {"clip": 1.0, "frame": 20.0, "prior": 1.0}
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
+MGA = {
+    "objective": {"hard": 1.0, "even": 1.0},
+    "codebook": {"n_codes": 32, "code_temperature": 1.0},
+}
 SETTINGS = {
     "seed": 0,
     "clip_s": tiny.CLIP_S,
     "rules": tiny.RULES,
     "network": NETWORK,
     "objective": FLAM,
+    "codebook": None,
+    "hardness": 0.15,
     "n_steps": 6,
     "batch_size": 4,
     "n_pairs": 4,
@@ -48,10 +58,15 @@ SETTINGS = {
     "max_grad_norm": 1.0,
     "ema_decay": 0.9,
     "n_frozen": 0,
+    "init_from": None,
+    "micro_batch": None,
     "mixed_precision": "no",
     "n_processes": 1,
     "n_workers": 0,
     "save_every": 3,
+    "n_states": 2,
+    "valid_every": 0,
+    "select": "last",
     "log_every": 1,
 }
 TIMES = ("clips_per_s", "compute_share")
@@ -84,6 +99,7 @@ def run(corpus, folder, name="model", **changes):
         folder / name,
         bank=corpus / "bank",
         mixtures=changes.pop("mixtures", corpus / "train.parquet"),
+        valid=corpus / "valid.parquet",
         captions=corpus / "data/captions.tsv",
         weights=corpus / "weights",
         resume=folder / f"{name}.resume",
@@ -93,10 +109,11 @@ def run(corpus, folder, name="model", **changes):
     return folder / name
 
 
-def untrained(corpus, **changes):
+def untrained(corpus, codebook=None, **changes):
     """What a run with these settings starts from."""
     torch.manual_seed(SETTINGS["seed"])
-    return training.pretrained(corpus / "weights", **NETWORK | changes).state_dict()
+    net = training.pretrained(corpus / "weights", codebook=codebook, **NETWORK | changes)
+    return net.state_dict()
 
 
 def stop_at(monkeypatch, stop):
@@ -179,7 +196,7 @@ def test_a_run_on_other_mixtures_starts_anew(fit, corpus, tmp_path):
 
 def test_a_state_of_other_parameters_is_refused_by_name(fit, tmp_path):
     stopped(fit, 4)
-    [path] = tmp_path.rglob(training.STATE)
+    [path] = tmp_path.rglob(resuming.STATE)
     state = json.loads(path.read_text())
     state["parameters"]["lr_heads"] = 0.5
     path.write_text(json.dumps(state))
@@ -194,12 +211,12 @@ def test_the_same_run_twice_gives_the_same_model(fit):
 def test_what_is_read_is_known_by_its_content(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x").write_text("1")
-    before = training.checksum(tmp_path)
-    assert training.checksum(tmp_path) == before
+    before = resuming.checksum(tmp_path)
+    assert resuming.checksum(tmp_path) == before
     (tmp_path / "a/x").rename(tmp_path / "a/y")
-    renamed = training.checksum(tmp_path)
+    renamed = resuming.checksum(tmp_path)
     (tmp_path / "a/y").write_text("2")
-    assert len({before, renamed, training.checksum(tmp_path)}) == 3
+    assert len({before, renamed, resuming.checksum(tmp_path)}) == 3
 
 
 def test_a_rate_of_zero_freezes_the_caption_tower(fit, corpus):
@@ -223,6 +240,30 @@ def test_without_frames_the_heads_are_left_untouched(fit, corpus):
     assert heads
     assert moved(start, end).isdisjoint(heads)
     assert {"audio.first.weight", "log_temperature"} <= moved(start, end)
+
+
+@pytest.mark.parametrize("lr_caption", [0.0, 1e-3])
+def test_mga_clap_is_trained_by_the_same_loop(fit, corpus, lr_caption):
+    """Its caption tower gives words, from the frozen tower's features or by learning."""
+    out = fit(lr_caption=lr_caption, **MGA)
+    start, end = untrained(corpus, codebook=MGA["codebook"]), weights(out)
+    assert mgaclap.MGACLAP.from_pretrained(out).config["n_codes"] == 32
+    assert {"audio.first.weight", "codes", "log_temperature"} <= moved(start, end)
+    assert any(name.startswith("caption.") for name in moved(start, end)) == bool(lr_caption)
+    assert {"hard_nats", "even_nats"} <= history(out)[-1].keys()
+    assert "clip_nats" not in history(out)[-1]
+
+
+def test_a_stopped_mga_clap_ends_as_one_that_was_not(fit):
+    straight = fit("straight", **MGA)
+    stopped(fit, 4, **MGA)
+    assert same(weights(fit(**MGA)), weights(straight))
+
+
+def test_hard_negatives_can_be_had_for_flam_too(fit, corpus):
+    out = fit(objective={"hard": 1.0, "frame": 20.0, "prior": 1.0})
+    assert {"hard_nats", "frame_nats", "prior_nats"} <= history(out)[-1].keys()
+    assert "log_temperature" in moved(untrained(corpus), weights(out))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_mixtures(fit, tmp_path):
@@ -262,26 +303,210 @@ def test_audio_at_a_rate_that_the_tower_does_not_hear_is_refused(fit, monkeypatc
         fit()
 
 
-def fit_and_keep(corpus, folder):
-    """In a process of its own: train, and save what this process ended with."""
+def fit_and_keep(corpus, folder, n_ranks, changes):
+    """Train, and save what this process ended with."""
     kept, pretrained = [], training.pretrained
     training.pretrained = lambda *args, **given: kept.append(pretrained(*args, **given)) or kept[0]
-    run(corpus, folder, n_processes=2)
+    run(corpus, folder, n_processes=n_ranks, **changes)
     save_file(
         {k: v.contiguous() for k, v in kept[0].state_dict().items()},
         folder / f"rank{PartialState().process_index}.safetensors",
     )
 
 
+def trained_by(n_ranks, corpus, folder, **changes):
+    """The weights that each of so many processes ends with, and the history."""
+    folder.mkdir()
+    ranks.launched(n_ranks, fit_and_keep, corpus, folder, n_ranks, changes)
+    ends = [load_file(folder / f"rank{rank}.safetensors") for rank in range(n_ranks)]
+    return ends, history(folder / "model")
+
+
 def test_two_processes_end_with_the_same_model(corpus, tmp_path):
+    (first, second), rows = trained_by(2, corpus, tmp_path / "two")
+    assert same(first, second)
+    assert not same(first, untrained(corpus))
+    assert len(rows) == SETTINGS["n_steps"]
+
+
+def test_the_notebooks_launcher_starts_several_processes(corpus, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    notebook_launcher(fit_and_keep, (corpus, tmp_path), num_processes=2, use_port=port)
-    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
-    assert same(first, second)
-    assert not same(first, untrained(corpus))
-    assert len(training.read_history(tmp_path / "model")) == SETTINGS["n_steps"]
+    arguments = (corpus, tmp_path, 2, {"n_steps": 2})
+    notebook_launcher(fit_and_keep, arguments, num_processes=2, use_port=port)
+    assert len(training.read_history(tmp_path / "model")) == 2
+
+
+# Nothing is random but what is drawn for the whole step, and a step moves by its gradient.
+STILL = {"network": NETWORK | {"dropout": 0.0}, "caption_noise": 0.0, "batch_size": 12}
+STILL |= {"n_steps": 3, "n_warmup": 0, "max_grad_norm": 1e6, "ema_decay": 0.0}
+RATES = {"lr_audio": 1e-3, "lr_caption": 1e-3, "lr_heads": 1e-3}
+
+
+@pytest.fixture
+def plain_descent(monkeypatch):
+    """Adam divides by the gradient's own size, and so makes much of one that is only rounding."""
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda groups, weight_decay: torch.optim.SGD(groups, lr=0.01)
+    )
+
+
+@pytest.mark.usefixtures("plain_descent")
+@pytest.mark.parametrize("lr_caption", [0.0, 1e-3])
+def test_many_processes_do_what_one_would(corpus, tmp_path, lr_caption):
+    """Every weight after three steps, and every loss on the way, whoever shared the clips."""
+    changes = STILL | RATES | {"lr_caption": lr_caption, "valid_every": 3, "n_pairs": 3}
+    [one], rows = trained_by(1, corpus, tmp_path / "1", **changes)
+    start = untrained(corpus, dropout=0.0)
+    assert {"audio.first.weight", "scale_head.layers.0.weight", "log_temperature"} <= (
+        moved(start, one)
+    )
+    for n_ranks in (2, 3) if lr_caption else (2,):
+        ends, logged = trained_by(n_ranks, corpus, tmp_path / str(n_ranks), **changes)
+        for end in ends:
+            for name, tensor in one.items():
+                assert_close(end[name], tensor, rtol=1e-5, atol=1e-5, msg=f"{n_ranks}: {name}")
+        for row, expected in zip(logged, rows, strict=True):
+            assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.usefixtures("plain_descent")
+@pytest.mark.parametrize(("n_ranks", "micro_batch"), [(1, 1), (1, 5), (2, 5), (1, 12)])
+def test_parts_of_a_batch_do_what_the_whole_would(corpus, tmp_path, n_ranks, micro_batch):
+    changes = STILL | RATES | {"n_pairs": 3}
+    [one], rows = trained_by(1, corpus, tmp_path / "whole", **changes)
+    ends, logged = trained_by(
+        n_ranks, corpus, tmp_path / "parts", micro_batch=micro_batch, **changes
+    )
+    for end in ends:
+        for name, tensor in one.items():
+            assert_close(end[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    for row, expected in zip(logged, rows, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+def fit_until_killed(corpus, folder, stop, changes):
+    """Train; at step `stop` this process is gone, without a chance to tidy up."""
+    schedule = training.schedule
+
+    def lethal(step, **given):
+        if step == stop:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return schedule(step, **given)
+
+    training.schedule = lethal
+    run(corpus, folder, **changes)
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2])
+def test_a_killed_run_ends_as_one_that_was_not(corpus, tmp_path, n_ranks):
+    """kill -9 at step 5, after the state of step 4; then the same call: the same, bit for bit."""
+    changes = {"save_every": 2, "n_processes": n_ranks, "valid_every": 2, "micro_batch": 1}
+    for name, stop in (("straight", None), ("killed", 5), ("killed", None)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        arguments = (corpus, tmp_path / name, stop, changes)
+        if stop is None:
+            ranks.launched(n_ranks, fit_until_killed, *arguments)
+        else:
+            with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
+                ranks.launched(n_ranks, fit_until_killed, *arguments)
+            assert not (tmp_path / name / "model").exists()
+            states = (tmp_path / name).rglob(resuming.STATE)
+            assert {path.parent.name for path in states} == {"step_000002", "step_000004"}
+    straight, killed = (tmp_path / name / "model" for name in ("straight", "killed"))
+    assert same(weights(killed), weights(straight))
+    assert history(killed) == history(straight)
+
+
+def test_the_last_states_are_kept(fit, tmp_path):
+    stopped(fit, 5, save_every=1, n_states=3)
+    kept = sorted(path.parent.name for path in tmp_path.rglob(resuming.STATE))
+    assert kept == ["step_000003", "step_000004", "step_000005"]
+
+
+def test_the_best_model_can_be_chosen(fit, monkeypatch):
+    """Here the losses on the validation mixtures are told, and the second is the lowest."""
+    told = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(training, "schedule", lambda step, **given: 1.0)
+    monkeypatch.setattr(training, "valid_loss", lambda *args: next(told))
+    best = fit("best", valid_every=2, select="best")
+    assert [row["valid_loss"] for row in history(best) if "valid_loss" in row] == [3.0, 1.0, 2.0]
+    monkeypatch.setattr(training, "valid_loss", lambda *args: 0.0)
+    last, four = fit("last"), fit("four", n_steps=4)
+    assert same(weights(best), weights(four))
+    assert not same(weights(best), weights(last))
+
+
+def test_looking_at_the_validation_mixtures_changes_nothing(fit):
+    blind, looking = fit("blind"), fit("looking", valid_every=1)
+    assert same(weights(blind), weights(looking))
+    assert len({row["valid_loss"] for row in history(looking)}) == SETTINGS["n_steps"]
+
+
+def test_the_validation_loss_is_that_of_what_is_saved(fit, corpus):
+    """The frame-wise loss over all validation mixtures, from the saved model."""
+    frames = {"clip": 0.0, "frame": 2.0, "prior": 0.0}
+    out = fit(objective=frames, valid_every=6, batch_size=8)
+    net, words = model.FLAM.from_pretrained(out), lexicon.Lexicon.read(corpus / "data/captions.tsv")
+    mixtures, bank = recipes.read(corpus / "valid.parquet"), Bank.open(corpus / "bank")
+    captions = sorted({event.caption for recipe in mixtures for event in recipe.labels})
+    waveform = torch.stack([torch.from_numpy(recipes.render(bank, r)) for r in mixtures])
+    labels = [recipe.labels for recipe in mixtures]
+    frame_s = {"n_frames": net.audio.n_frames(waveform.shape[1]), "frame_s": net.frame_s}
+    active, known = words.label(labels, [()] * len(mixtures), captions, **frame_s)
+    logits = losses.frame_logits(
+        net.embed_audio(waveform, bank.sample_rate).frame_emb, *net.embed_captions(captions)
+    )
+    expected = 2 * losses.framewise_loss(logits, torch.from_numpy(active), torch.from_numpy(known))
+    assert history(out)[-1]["valid_loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_model_can_start_from_another(fit, corpus, tmp_path):
+    """FLAM from FLAM-Global: all weights are those of the other, before the first step."""
+    other = fit("global", objective=GLOBAL)
+    out = fit("flam", init_from=other, lr_audio=0.0, lr_caption=0.0, lr_heads=0.0)
+    assert same(weights(out), weights(other))
+    wider = NETWORK | {"dim": 16}
+    with pytest.raises(ValueError, match=r"its settings differ in {'dim': \(8, 16\)}"):
+        fit("wider", init_from=other, network=wider)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"select": "first"}, 'select is "last", or "best"'),
+        ({"select": "best"}, "valid_every above 0"),
+        ({"n_states": 0}, "n_states 0"),
+        ({"micro_batch": 0}, "micro_batch 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_anything_is_read(tmp_path, wrong, reason):
+    with pytest.raises(ValueError, match=reason):
+        run(tmp_path / "nothing here", tmp_path, **wrong)
+
+
+def fit_with_a_bad_clip(corpus, folder):
+    """The second of two processes hears NaN."""
+    move = training._to
+
+    def moved(batch, device):
+        batch = move(batch, device)
+        bad = batch._replace(waveform=batch.waveform * torch.nan)
+        return bad if PartialState().process_index == 1 else batch
+
+    training._to = moved
+    with pytest.raises(FloatingPointError, match="not finite at step 0"):
+        run(corpus, folder, n_processes=2)
+    (folder / f"stopped{PartialState().process_index}").touch()
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_all(corpus, tmp_path):
+    ranks.launched(2, fit_with_a_bad_clip, corpus, tmp_path)
+    assert (tmp_path / "stopped0").exists()
+    assert (tmp_path / "stopped1").exists()
+    report = json.loads((tmp_path / "model.resume/not_finite.json").read_text())
+    assert len(set(report["mixtures"])) == SETTINGS["batch_size"]  # of both processes
 
 
 def test_it_learns_when_three_tones_sound(fit, corpus):

@@ -1,3 +1,4 @@
+import copy
 import math
 from functools import cache
 
@@ -298,3 +299,47 @@ def test_low_precision_is_close_to_full(tower):
         low = tower(log_mel)
     with torch.no_grad():
         torch.testing.assert_close(low.float(), tower(log_mel), rtol=0.05, atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def tagging():
+    torch.manual_seed(0)
+    tower = YAMNet(tags=True)
+    for layer in tower.layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+    tower.tagger.load_state_dict(tower.layers[3 + 4 * 11 :].state_dict())
+    return tower.eval()
+
+
+def test_tags_are_the_evidence_of_the_classifier_as_it_was_trained(tagging):
+    log_mel = noise(2, N_FRAMES * 32, 64)
+    with torch.no_grad():
+        found = tagging(log_mel)
+        frames, evidence = found[..., : tagging.width], found[..., tagging.width :]
+        # Untouched, the upper blocks are the tagger's, and the local branch still adds nothing.
+        expected = torch.log1p(tagging.classifier(frames).sigmoid() / 1e-3)
+    torch.testing.assert_close(evidence, expected)
+
+
+def test_what_learns_does_not_move_the_tags(tagging):
+    tower = copy.deepcopy(tagging).train()
+    log_mel = noise(2, N_FRAMES * 32, 64)
+    before = tower(log_mel).detach()
+    optimizer = torch.optim.SGD((p for p in tower.parameters() if p.requires_grad), lr=0.1)
+    tower(log_mel).square().mean().backward()
+    optimizer.step()
+    after = tower(log_mel).detach()
+    assert torch.equal(after[..., tower.width :], before[..., tower.width :])
+    assert not torch.equal(after[..., : tower.width], before[..., : tower.width])
+
+
+def test_a_tower_with_tags_takes_the_classifiers_weights(tagging, tmp_path):
+    prefixed = {f"layers.{k}": v.contiguous() for k, v in tagging.layers.state_dict().items()}
+    prefixed |= {f"classifier.{k}": v for k, v in tagging.classifier.state_dict().items()}
+    save_file(prefixed, tmp_path / "model.safetensors")
+    other = YAMNet(tags=True)
+    other.load_weights(tmp_path / "model.safetensors")
+    log_mel = noise(1, N_FRAMES * 32, 64)
+    with torch.no_grad():
+        assert torch.equal(other.eval()(log_mel), tagging(log_mel))

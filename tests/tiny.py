@@ -51,7 +51,7 @@ class Ear(nn.Module):
 
     width = 32
     sample_rate, frame_s = yamnet.SAMPLE_RATE, yamnet.FRAME_S
-    context_frames = 0
+    context_frames, n_tags = 0, 0
 
     def __init__(self):
         super().__init__()
@@ -78,6 +78,8 @@ def write_reader(folder, *, width=16):
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=2 * width,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     config.save_pretrained(folder)
     torch.manual_seed(0)
@@ -109,8 +111,9 @@ def write_corpus(folder):
     bank.build(data, folder / "bank", **about, n_jobs=1, progress=False)
     sources = bank.Bank.open(folder / "bank")
     rules = mixing.Rules(clip_s=CLIP_S, **RULES)
-    drawn = mixing.draw_many(sources, rules, seed=0, split="train", n=24, n_jobs=1)
-    recipes.write(folder / "train.parquet", drawn)
+    for name, seed, n in (("train", 0, 24), ("valid", 1, 8)):  # of the same recordings
+        drawn = mixing.draw_many(sources, rules, seed=seed, split="train", n=n, n_jobs=1)
+        recipes.write(folder / f"{name}.parquet", drawn)
 
 
 def write_clip(data, name, samples):

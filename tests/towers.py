@@ -17,6 +17,15 @@ SETTINGS = {
     "bias_init": -8.0,
     "temperature_init": 0.07,
 }
+MGA_CLAP = {
+    "audio": YAMNET,
+    "caption": {"pooling": "words"},
+    "dim": 12,
+    "dropout": 0.1,
+    "temperature_init": 0.07,
+    "n_codes": 20,
+    "code_temperature": 0.3,
+}
 
 
 def write_bert(folder, *, width=16, max_tokens=12):

@@ -1,0 +1,349 @@
+"""Frames of clips of any length, judged in every way: ranked, detected, at all thresholds at once.
+
+Each number is a fraction in [0, 1]:
+
+    auroc_macro, auroc_pooled   frames ranked by score, see `metrics.frame_auroc`
+    auroc_clip                  the same within each clip, mean over clips, see `auroc_by_clip`
+    map                         average precision of the frames, mean over captions
+    f1                          frame-wise F1, mean over captions, at one threshold for all of them
+    segment_f1, event_f1        F1 of segments and of events by collars at the same threshold, of
+                                smoothed scores
+    mpauc, mpauc_mcclish        partial AUROC of segments, see `metrics.partial_auroc`
+    psds1, psds2                with DCASE's settings, exact, of smoothed scores
+    psds1_mean, psds2_mean      the same but for alpha_st 0: what differs between captions is not
+                                punished, and a few that are never found do not make it zero
+    psds1_raw, psds2_raw        as psds1 and psds2, of scores as they are
+
+*Open vocabulary.* Every clip is asked for every caption of its set: one that does not sound in a
+clip is absent there, and all that is claimed of it is false. A pair of clip and caption that is not
+`known` leaves every count; in PSDS its scores are -inf and its events left out, while the clip's
+time still counts. A caption that sounds nowhere is in the pooled figures alone.
+
+*The end of a clip.* A frame is judged if it begins before the clip ends.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from flamlib import decisions, detection, metrics, segments
+from flamlib.events import Event, active_frames
+from flamlib.psds import area, psd_rocs
+from flamlib.resampling import ClipStatistic
+
+PSDS = {
+    "psds1": dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
+    "psds2": dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """The scores of clips, by frame, and when their captions sound; frame l of a clip spans
+    [l, l + 1) * frame_s seconds. Events of a clip end with it, and those of a caption are apart."""
+
+    clips: Sequence[str]
+    captions: Sequence[str]
+    frame_s: float
+    durations: Sequence[float]
+    truth: Sequence[Sequence[Event]]
+    scores: Sequence[Float[np.ndarray, "_ caption"]]
+    known: Bool[np.ndarray, "clip caption"]
+
+    def __post_init__(self) -> None:
+        for clip, duration, score in zip(self.clips, self.durations, self.scores, strict=True):
+            expected = (n_frames(duration, self.frame_s), len(self.captions))
+            if score.shape != expected:
+                raise ValueError(f"clip {clip!r}: scores of {score.shape}, expected {expected}")
+            if np.isnan(score).any():
+                frame, caption = np.argwhere(np.isnan(score))[0]
+                of = f"of {self.captions[caption]!r} is NaN in frame {frame}"
+                raise ValueError(f"clip {clip!r}: the score {of}")
+
+    @cached_property
+    def by_frame(self) -> "Rows":
+        """The frames of all clips below one another."""
+        active = [
+            active_frames(events, list(self.captions), n_frames=len(score), frame_s=self.frame_s).T
+            for events, score in zip(self.truth, self.scores, strict=True)
+        ]
+        return self._rows(list(self.scores), active)
+
+    def by_segment(self, segment_s: float) -> "Rows":
+        """The segments of all clips below one another."""
+        scores, active = [], []
+        for events, score, duration in zip(self.truth, self.scores, self.durations, strict=True):
+            n = segments.count(duration, segment_s)
+            edges = frame_edges(len(score), self.frame_s, duration)
+            # The last segment may begin after the last edge by rounding alone.
+            edges[-1] = max(edges[-1], n * segment_s)
+            scores.append(segments.segment_scores(score, edges, n_segments=n, segment_s=segment_s))
+            active.append(
+                segments.active_segments(events, self.captions, n_segments=n, segment_s=segment_s)
+            )
+        return self._rows(scores, active)
+
+    def smoothed(self, median_frames: int) -> "Located":
+        """The same with scores through `detection.median_filter`."""
+        scores = [detection.median_filter(score.T, median_frames).T for score in self.scores]
+        return replace(self, scores=scores)
+
+    def claims(self, threshold: float) -> dict[str, list[tuple]]:
+        """What is detected in each clip, of known pairs."""
+        found = {}
+        for i, (clip, score) in enumerate(zip(self.clips, self.scores, strict=True)):
+            edges = frame_edges(len(score), self.frame_s, self.durations[i])
+            found[clip] = detection.events_from_scores(
+                np.where(self.known[i], score, -np.inf),
+                edges,
+                self.captions,
+                threshold=threshold,
+                min_duration_s=0.0,
+                merge_gap_s=0.0,
+            )
+        return found
+
+    @property
+    def known_truth(self) -> dict[str, list[Event]]:
+        """The events of known pairs, by clip."""
+        column = {caption: j for j, caption in enumerate(self.captions)}
+        return {
+            clip: [event for event in events if known[column[event.caption]]]
+            for clip, events, known in zip(self.clips, self.truth, self.known, strict=True)
+        }
+
+    @property
+    def as_psds(self) -> dict:
+        """What `psds` asks for. All clips get the frames of the longest, silent after their own."""
+        longest = max(len(score) for score in self.scores)
+        kind = self.scores[0].dtype
+        scores = {}
+        for clip, score, known in zip(self.clips, self.scores, self.known, strict=True):
+            padded = np.full((longest, len(self.captions)), -np.inf, kind)
+            padded[: len(score)] = np.where(known, score, -np.inf)
+            scores[clip] = padded
+        return {
+            "scores": scores,
+            "frame_edges": frame_edges(longest, self.frame_s, max(self.durations)),
+            "captions": list(self.captions),
+            "ground_truth": self.known_truth,
+            "durations": dict(zip(self.clips, self.durations, strict=True)),
+        }
+
+    def _rows(self, scores: list, active: list) -> "Rows":
+        n_rows = [len(score) for score in scores]
+        return Rows(
+            np.concatenate(scores),
+            np.concatenate(active),
+            np.repeat(np.arange(len(scores)), n_rows),
+            np.repeat(self.known, n_rows, axis=0),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Scores and truth of frames, or segments, of all clips."""
+
+    score: Float[np.ndarray, "row caption"]
+    active: Bool[np.ndarray, "row caption"]
+    clip: Int[np.ndarray, "row"]
+    known: Bool[np.ndarray, "row caption"]
+
+    def counts_at(self, threshold: float) -> Int[np.ndarray, "clip caption 3"]:
+        """How many are right, claimed and active, as `decisions.f1_of` takes them."""
+        claimed, active = (self.score >= threshold) & self.known, self.active & self.known
+        n_clips = int(self.clip[-1]) + 1
+        counts = np.zeros((n_clips, self.score.shape[1], 3), dtype=int)
+        for i, of_row in enumerate((claimed & active, claimed, active)):
+            np.add.at(counts[:, :, i], self.clip, of_row)
+        return counts
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """How detections are judged: seconds of a segment, the highest false positive rate of a partial
+    AUROC, how far off the ends of an event may be, over how many frames scores are smoothed."""
+
+    segment_s: float
+    max_fpr: float
+    collar_s: float
+    collar_rate: float
+    median_frames: int
+
+    @property
+    def collars(self) -> dict[str, float]:
+        return {
+            "onset_collar_s": self.collar_s,
+            "offset_collar_s": self.collar_s,
+            "offset_collar_rate": self.collar_rate,
+        }
+
+
+def n_frames(duration_s: float, frame_s: float) -> int:
+    """The frames that begin before a clip ends."""
+    return max(1, math.ceil(duration_s / frame_s - 1e-6))
+
+
+def frame_edges(n: int, frame_s: float, duration_s: float) -> Float[np.ndarray, "edge"]:
+    """Seconds; the last frame ends with the clip."""
+    edges = np.arange(n + 1) * frame_s
+    edges[-1] = min(edges[-1], max(duration_s, edges[-2] + 1e-6))
+    return edges
+
+
+def numbers(located: Located, criteria: Criteria, *, threshold: float) -> dict[str, float | int]:
+    """All numbers, see the module's docstring; `threshold` is that of the three F1."""
+    rows, smooth = located.by_frame, located.smoothed(criteria.median_frames)
+    frames = (rows.score, rows.active, rows.known)
+    auroc = metrics.frame_auroc(*frames)
+    in_segments = smooth.by_segment(criteria.segment_s)
+    part = metrics.partial_auroc(
+        in_segments.score, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
+    )
+    return {
+        "auroc_macro": auroc["macro"],
+        "auroc_pooled": auroc["pooled"],
+        "auroc_clip": metrics.auroc_by_clip(rows.score, rows.active, rows.clip, rows.known)[
+            "macro"
+        ],
+        "map": metrics.average_precision(*frames)["macro"],
+        "f1": decisions.f1_of(rows.counts_at(threshold))["f1_macro"],
+        "segment_f1": _segment_f1(smooth, criteria, threshold)["f1_macro"],
+        "event_f1": _event_f1(smooth, criteria, threshold)["f1_macro"],
+        "threshold": threshold,
+        "mpauc": part["macro"],
+        "mpauc_mcclish": part["mcclish"],
+        **polyphonic(smooth),
+        **{f"{name}_raw": value for name, value in polyphonic(located).items() if name in PSDS},
+        "n_clips": len(located.clips),
+        "n_captions": len(located.captions),
+        "n_skipped": auroc["n_skipped"],
+        "n_unknown": int((~located.known).sum()),
+    }
+
+
+def polyphonic(located: Located) -> dict[str, float]:
+    """psds1, psds2 and their means over captions, of the scores as they are."""
+    found, given = {}, located.as_psds
+    for name, settings in PSDS.items():
+        rocs = psd_rocs(**given, **settings)
+        found[name] = area(rocs, alpha_st=1.0, max_efpr=100.0)
+        found[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=100.0)
+    return found
+
+
+def statistics(
+    located: Located, criteria: Criteria, *, threshold: float
+) -> dict[str, Callable[[], ClipStatistic]]:
+    """What makes each number a statistic over draws of the clips, for intervals and tests: one
+    after the other, as each keeps all scores in order."""
+    rows, smooth = located.by_frame, located.smoothed(criteria.median_frames)
+    frames = (rows.score, rows.active, rows.clip, rows.known)
+
+    def drawn_f1(counts: Int[np.ndarray, "clip caption 3"]) -> ClipStatistic:
+        return metrics.clip_sum(counts, lambda n: decisions.f1_of(n[None])["f1_macro"])
+
+    def partial() -> ClipStatistic:
+        of = smooth.by_segment(criteria.segment_s)
+        return metrics.clip_partial_auroc(
+            of.score, of.active, of.clip, of.known, max_fpr=criteria.max_fpr
+        )
+
+    def psds(name: str, alpha_st: float) -> Callable[[], ClipStatistic]:
+        return lambda: metrics.clip_psds(**smooth.as_psds, **PSDS[name], alpha_st=alpha_st)
+
+    return {
+        "auroc_macro": lambda: metrics.clip_auroc(*frames, pooled=False),
+        "auroc_pooled": lambda: metrics.clip_auroc(*frames, pooled=True),
+        "auroc_clip": lambda: metrics.clip_mean(metrics.auroc_by_clip(*frames)["per_clip"]),
+        "map": lambda: metrics.clip_average_precision(*frames),
+        "f1": lambda: drawn_f1(rows.counts_at(threshold)),
+        "segment_f1": lambda: drawn_f1(_segment_f1(smooth, criteria, threshold)["counts"]),
+        "event_f1": lambda: drawn_f1(_event_f1(smooth, criteria, threshold)["counts"]),
+        "mpauc": partial,
+        **{f"{name}_mean": psds(name, 0.0) for name in PSDS},
+        **{name: psds(name, 1.0) for name in PSDS},
+    }
+
+
+def best_threshold(located: Located, *, n_thresholds: int) -> tuple[float, float]:
+    """The common threshold of the highest frame F1 on these clips, and that F1, which flatters.
+
+    The thresholds are `n_thresholds` evenly between 0 and 1, and as many that a share of 1e-4 to 1
+    of the frames exceeds: so that a model whose scores hardly differ is judged at its best, too.
+    """
+    rows = located.by_frame
+    thresholds = candidate_thresholds(rows.score[rows.known], n_thresholds)
+    found = metrics.f1_over_thresholds(rows.score, rows.active, thresholds, rows.known)
+    return found["best_macro"], float(np.max(found["f1_macro"]))
+
+
+def candidate_thresholds(
+    scores: Float[np.ndarray, "frame"], n_thresholds: int
+) -> Float[np.ndarray, "threshold"]:
+    """See `best_threshold`."""
+    even = np.linspace(0, 1, n_thresholds + 2)[1:-1]
+    exceeded = np.quantile(scores, 1 - np.geomspace(1e-4, 1, n_thresholds))
+    return np.unique(np.concatenate([even, exceeded]))
+
+
+def intervals(
+    of: Mapping[str, Mapping[str, Callable[[], ClipStatistic]]],
+    n_clips: int,
+    *,
+    against: Sequence[tuple[str, str]],
+    n_resamples: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, dict[str, float]]]]:
+    """The intervals of each model's numbers, `<name>_low` and `<name>_high`; and for each pair of
+    models in `against`, as "one - other", the paired test of each number.
+
+    `of[model]` is what `statistics` returns. All models are judged on the same draws of clips.
+    """
+    bounds: dict[str, dict[str, float]] = {model: {} for model in of}
+    tests: dict[str, dict[str, dict[str, float]]] = {f"{a} - {b}": {} for a, b in against}
+    draws = {"n_resamples": n_resamples, "seed": seed}
+    for name in next(iter(of.values())):
+        made = {model: _remembering(makers[name]()) for model, makers in of.items()}
+        for model, statistic in made.items():
+            low, high = metrics.bootstrap(statistic, n_clips, **draws)
+            bounds[model] |= {f"{name}_low": low, f"{name}_high": high}
+        for one, other in against:
+            tests[f"{one} - {other}"][name] = metrics.paired_test(
+                made[one], made[other], n_clips, **draws
+            )
+    return bounds, tests
+
+
+def _segment_f1(smooth: Located, criteria: Criteria, threshold: float) -> dict:
+    durations = dict(zip(smooth.clips, smooth.durations, strict=True))
+    return decisions.segment_f1(
+        smooth.claims(threshold),
+        smooth.known_truth,
+        smooth.captions,
+        durations,
+        segment_s=criteria.segment_s,
+    )
+
+
+def _event_f1(smooth: Located, criteria: Criteria, threshold: float) -> dict:
+    return decisions.event_f1(
+        smooth.claims(threshold), smooth.known_truth, smooth.captions, **criteria.collars
+    )
+
+
+def _remembering(statistic: ClipStatistic) -> ClipStatistic:
+    """The same statistic, at no cost for a draw of clips that it has seen."""
+    values: dict[bytes, float] = {}
+
+    def remembered(times_drawn: Int[np.ndarray, "clip"]) -> float:
+        key = times_drawn.tobytes()
+        if key not in values:
+            values[key] = statistic(times_drawn)
+        return values[key]
+
+    return remembered

@@ -1,0 +1,103 @@
+"""Text encoders of others: their shape read off their tensors, as `CaptionTower` wants it.
+
+A checkpoint that others wrote holds tensors and no configuration; what its tensors do not tell (the
+width of a head of RoBERTa and BERT, the constants of their norms) is the same in every published
+size. The tokenizer is the user's: a folder, or the hub id of one, and only then is the hub asked.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+from transformers import AutoTokenizer, BertConfig, RobertaConfig, T5Config
+
+_HEAD_WIDTH = 64  # of the attention of RoBERTa and BERT, at any width
+_NORM_EPS = {RobertaConfig: 1e-5, BertConfig: 1e-12}
+
+
+def write_bert(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    tokenizer: str | Path,
+    *,
+    config_class: type[RobertaConfig] | type[BertConfig],
+    max_tokens: int,
+) -> None:
+    """Shape and tokenizer of the RoBERTa or BERT with these tensors.
+
+    Raises ValueError where a tensor that tells is missing, and for a tokenizer with another number
+    of tokens than the encoder.
+    """
+    try:
+        n_words, width = tensors["embeddings.word_embeddings.weight"].shape
+        shape = {
+            "vocab_size": n_words,
+            "hidden_size": width,
+            "num_attention_heads": max(1, width // _HEAD_WIDTH),
+            "num_hidden_layers": _count(tensors, r"encoder\.layer\.(\d+)\."),
+            "intermediate_size": len(tensors["encoder.layer.0.intermediate.dense.weight"]),
+            "max_position_embeddings": len(tensors["embeddings.position_embeddings.weight"]),
+            "type_vocab_size": len(tensors["embeddings.token_type_embeddings.weight"]),
+        }
+    except KeyError as error:
+        raise ValueError(f"no text encoder: {error.args[0]} is missing") from error
+    found = _read_tokenizer(tokenizer, max_tokens)
+    if len(found) != n_words:
+        kind = "RoBERTa" if config_class is RobertaConfig else "BERT"
+        raise ValueError(
+            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: give "
+            f"that of {kind}"
+        )
+    found.save_pretrained(folder)
+    marks = {"pad_token_id": found.pad_token_id}
+    if config_class is RobertaConfig:
+        marks |= {"bos_token_id": found.bos_token_id, "eos_token_id": found.eos_token_id}
+    config_class(**shape, **marks, layer_norm_eps=_NORM_EPS[config_class]).save_pretrained(folder)
+
+
+def write_t5(
+    folder: Path, tensors: Mapping[str, Tensor], tokenizer: str | Path, *, max_tokens: int
+) -> None:
+    """Shape and tokenizer of the encoder of a T5 with these tensors.
+
+    Raises ValueError where a tensor that tells is missing, and for a tokenizer with more tokens
+    than the encoder (a few less are usual: T5 rounds its table up).
+    """
+    first = "block.0.layer.0.SelfAttention"
+    gated = any(name.endswith("DenseReluDense.wi_0.weight") for name in tensors)
+    try:
+        n_words, width = tensors["embed_tokens.weight"].shape
+        n_buckets, n_heads = tensors[f"{first}.relative_attention_bias.weight"].shape
+        inner = tensors[f"block.0.layer.1.DenseReluDense.{'wi_0' if gated else 'wi'}.weight"]
+        head_width = len(tensors[f"{first}.q.weight"]) // n_heads
+    except KeyError as error:
+        raise ValueError(f"no encoder of a T5: {error.args[0]} is missing") from error
+    found = _read_tokenizer(tokenizer, max_tokens)
+    if len(found) > n_words:
+        raise ValueError(
+            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: give "
+            "that of T5"
+        )
+    found.save_pretrained(folder)
+    T5Config(
+        vocab_size=n_words,
+        d_model=width,
+        d_kv=head_width,
+        d_ff=len(inner),
+        num_layers=_count(tensors, r"block\.(\d+)\."),
+        num_heads=n_heads,
+        relative_attention_num_buckets=n_buckets,
+        feed_forward_proj="gated-gelu" if gated else "relu",
+        pad_token_id=found.pad_token_id,
+    ).save_pretrained(folder)
+
+
+def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    return len({m[1] for name in tensors if (m := re.match(pattern, name))})
+
+
+def _read_tokenizer(source: str | Path, max_tokens: int):
+    return AutoTokenizer.from_pretrained(
+        source, local_files_only=Path(source).is_dir(), model_max_length=max_tokens
+    )

@@ -1,0 +1,157 @@
+import numpy as np
+import public_sets
+import pytest
+import torch
+from heldouts import read_part, write_artifacts
+
+from flamlib import benchmarking, testsets
+from flamlib.annotations import AnnotatedSet, Clip
+from flamlib.benchmarking import Settings
+from flamlib.events import Event
+from flamlib.localisation import Criteria
+from flamlib.model import FLAM, Audio, Captions
+
+CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
+SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19)
+
+
+class Metronome:
+    """Hears at what a waveform's sample values are: n in a frame is the n-th of its captions."""
+
+    sample_rate, frame_s = 100, 0.5
+    vocabulary = ("rest", "dog", "cat", "rain")
+
+    def embed_audio(self, waveform, sample_rate):
+        assert waveform.shape[1] >= self.frame_s * sample_rate
+        per_frame = round(self.frame_s * sample_rate)
+        padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[1] % per_frame))
+        value = padded.reshape(len(waveform), -1, per_frame).amax(dim=2)
+        frames = torch.nn.functional.one_hot(value.round().long(), len(self.vocabulary)).float()
+        return Audio(frames, frames[:, :, 1:].mean(dim=1).nan_to_num() @ torch.eye(4)[1:])
+
+    def embed_captions(self, captions):
+        ids = [
+            max(i * (word in text) for i, word in enumerate(self.vocabulary)) for text in captions
+        ]
+        emb = torch.eye(4)[ids]
+        return Captions(emb, 9.0 * torch.ones(len(ids)), -4.0 * torch.ones(len(ids)))
+
+
+def write_clip(path, *frames):
+    """Each number for half a second; 32-bit floats, so that they come back as they are."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(np.float32(frames), 50), 100, subtype="FLOAT")
+    return path
+
+
+def dogs_and_cats(tmp_path):
+    one = write_clip(tmp_path / "one.wav", 0, 1, 1, 0, 2, 2, 2, 0)
+    two = write_clip(tmp_path / "two.wav", *[0] * 25, 3, 3)  # the rain is in its second window
+    return [
+        Clip(
+            "one", one, 4.0, [Event(0.5, 1.5, "dog"), Event(2.0, 3.5, "cat")], ["a dog and a cat"]
+        ),
+        Clip("two", two, 13.5, [Event(12.5, 13.5, "rain")], ["rain", "it rains, rain"]),
+        Clip("gone", None, 0.0, [Event(0.0, 1.0, "dog")], ["a dog"]),
+    ]
+
+
+def test_a_model_that_hears_all_finds_all_events_also_beyond_its_window(tmp_path):
+    found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
+    numbers = benchmarking.judge(Metronome(), found, SETTINGS).numbers
+    for name in ("auroc_macro", "auroc_pooled", "map", "f1", "psds1", "event_f1", "segment_f1"):
+        assert numbers[name] == pytest.approx(1.0), name
+    assert numbers["n_clips"] == 2  # what cannot be heard is not scored
+    located = benchmarking.hear(Metronome(), found, SETTINGS)
+    assert [len(score) for score in located.scores] == [8, 27]
+
+
+def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
+    clips = [
+        Clip("a", write_clip(tmp_path / "a.wav", 1, 1), 1.0, captions=["dog", "one dog"]),
+        Clip("b", write_clip(tmp_path / "b.wav", 2), 0.5, captions=["cat"]),
+        Clip("c", write_clip(tmp_path / "c.wav", 3), 0.5, captions=["dog", "rain", "some rain"]),
+    ]
+    outcome = benchmarking.judge(Metronome(), AnnotatedSet("mine", "retrieval", clips), SETTINGS)
+    numbers = outcome.numbers
+    assert (numbers["n_clips"], numbers["n_captions"]) == (3, 6)
+    assert numbers["t2a_r1"] == pytest.approx(5 / 6)  # the dog of c is that of a
+    # Three captions are equally near to a, and one of them is wrong.
+    assert numbers["a2t_r1"] == pytest.approx(2 / 3)
+    [(n_clips, makers)] = outcome.drawn
+    once = np.ones(n_clips, dtype=int)
+    for name, make in makers.items():
+        assert make()(once) == pytest.approx(numbers[name]), name
+
+
+def test_classification_is_by_fold_and_template(tmp_path):
+    clips = [
+        Clip("a", write_clip(tmp_path / "a.wav", 1), 0.5, label="dog", fold=1),
+        Clip("b", write_clip(tmp_path / "b.wav", 2), 0.5, label="dog", fold=2),
+        Clip("c", write_clip(tmp_path / "c.wav", 3), 0.5, label="rain", fold=2),
+    ]
+    found = AnnotatedSet("mine", "classification", clips, ["cat", "dog", "rain"])
+    numbers = benchmarking.judge(Metronome(), found, SETTINGS).numbers
+    assert numbers["per_fold"] == {"1": 1.0, "2": 0.5}
+    assert numbers["fold_mean"] == 0.75
+    assert numbers["top1"] == numbers["top1_name"] == numbers["top1_ensemble"] == 2 / 3
+
+
+def test_models_are_compared_on_the_same_clips(tmp_path):
+    class Deaf(Metronome):
+        def embed_audio(self, waveform, sample_rate):
+            heard = super().embed_audio(waveform, sample_rate)
+            return Audio(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
+
+    found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
+    outcomes = {
+        "flam": benchmarking.judge(Metronome(), found, SETTINGS),
+        "deaf": benchmarking.judge(Deaf(), found, SETTINGS),
+    }
+    table = benchmarking.compare(outcomes, against="flam", n_resamples=19, seed=0)
+    assert table["flam"]["auroc_macro_low"] == table["flam"]["auroc_macro_high"] == 1.0
+    assert table["deaf"]["auroc_macro"] == 0.5
+    assert table["difference"]["deaf"]["auroc_macro"]["difference"] == pytest.approx(0.5)
+    assert table["difference"]["deaf"]["auroc_macro"]["p_value"] == pytest.approx(2 / 20)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_artifacts(tmp_path_factory.mktemp("benchmarking"))
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
+    found = testsets.read(name, public_sets.WRITERS[name](tmp_path))
+    model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
+    outcome = benchmarking.judge(model, found, SETTINGS)
+    table = benchmarking.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
+    numbers = table["flam"]
+    assert numbers["n_clips"] == len(found.found)
+    key = {"sed": "psds2_mean", "retrieval": "t2a_r1", "classification": "top1"}[found.task]
+    assert 0 <= numbers[f"{key}_low"] <= numbers[f"{key}_high"] <= 1
+
+
+def test_one_s_own_models_join_by_name(folder):
+    saved = str(folder / "artifacts/checkpoints/flam")
+    [(name, model)] = benchmarking.supplied(
+        [{"name": "theirs", "folder": saved}], taken=["flam"]
+    ).items()
+    assert (name, type(model)) == ("theirs", FLAM)
+    with pytest.raises(ValueError, match="already"):
+        benchmarking.supplied([{"name": "flam", "folder": saved}], taken=["flam"])
+    with pytest.raises(ValueError, match="a name and a folder"):
+        benchmarking.supplied([{"name": "flam"}], taken=[])
+
+
+def test_the_held_out_classes_are_the_most_specific_captions(folder):
+    _, bank, lexicon = read_part(folder)
+    model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
+    outcome, n_left_out = benchmarking.held_out_classes(
+        model, bank, lexicon, "seen_captions", SETTINGS
+    )
+    # Whenever a bell rings, a tone is heard, so a tone is no class beside it.
+    assert (outcome.numbers["n_captions"], outcome.numbers["n_clips"], n_left_out) == (3, 3, 1)
+    assert 0 <= outcome.numbers["top1"] <= outcome.numbers["top5"] == 1

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+from oracles import random_clips
+from sklearn.metrics import roc_auc_score
+
+from flamlib import localisation, metrics
+from flamlib.events import Event
+from flamlib.localisation import Criteria, Located
+
+CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=3)
+
+
+def located(seed=0, n_clips=6, **changes):
+    """Clips of 10 s in 32 frames, but for one of 6.1 s in 20."""
+    scores, _, captions, truth, durations = random_clips(seed, n_clips=n_clips)
+    durations["1"], scores["1"] = 6.1, scores["1"][:20]
+    truth["1"] = [e._replace(offset=min(e.offset, 6.1)) for e in truth["1"] if e.onset < 6]
+    of = dict(
+        clips=list(scores),
+        captions=captions,
+        frame_s=10 / 32,
+        durations=list(durations.values()),
+        truth=list(truth.values()),
+        scores=list(scores.values()),
+        known=np.ones((n_clips, len(captions)), dtype=bool),
+    )
+    return Located(**of | changes)
+
+
+def test_a_frame_counts_if_it_begins_before_the_clip_ends():
+    assert [localisation.n_frames(s, 0.32) for s in (10.0, 0.1, 0.64)] == [32, 1, 2]
+    edges = localisation.frame_edges(32, 0.32, 10.0)
+    assert edges[-2:] == pytest.approx([9.92, 10.0])
+    rows = located().by_frame
+    assert len(rows.score) == len(rows.active) == len(rows.clip) == 5 * 32 + 20
+    assert (rows.clip == 1).sum() == 20
+
+
+def test_the_numbers_are_those_of_the_frames():
+    of = located()
+    rows, found = of.by_frame, localisation.numbers(of, CRITERIA, threshold=0.8)
+    expected = [roc_auc_score(a, s) for a, s in zip(rows.active.T, rows.score.T, strict=True)]
+    assert found["auroc_macro"] == pytest.approx(np.mean(expected))
+    counts = rows.counts_at(0.8).sum(axis=0)
+    claimed = rows.score >= 0.8
+    assert counts[:, 0].tolist() == (claimed & rows.active).sum(axis=0).tolist()
+    assert counts[:, 1].tolist() == claimed.sum(axis=0).tolist()
+    assert (found["n_clips"], found["n_captions"], found["n_unknown"]) == (6, 3, 0)
+
+
+def test_smoothing_is_for_detections_and_not_for_ranking():
+    plain, smooth = (
+        localisation.numbers(
+            located(), Criteria(1.0, 0.1, 0.2, 0.2, median_frames=n), threshold=0.8
+        )
+        for n in (1, 3)
+    )
+    assert plain["psds1"] == plain["psds1_raw"] == smooth["psds1_raw"]
+    assert plain["auroc_macro"] == smooth["auroc_macro"]
+    assert plain["psds2"] != smooth["psds2"]
+
+
+def test_what_is_unknown_might_as_well_be_anything():
+    known = np.random.default_rng(0).random((6, 3)) < 0.7
+    one = located(known=known)
+    poisoned = [np.where(k, s, 9.0) for s, k in zip(one.scores, known, strict=True)]
+    other = located(known=known, scores=poisoned)
+    first, second = (localisation.numbers(of, CRITERIA, threshold=0.8) for of in (one, other))
+    assert first == pytest.approx(second, nan_ok=True)
+    assert first["n_unknown"] == (~known).sum() > 0
+
+
+def test_every_clip_once_is_the_number_itself():
+    of = located()
+    found = localisation.numbers(of, CRITERIA, threshold=0.8)
+    once = np.ones(6, dtype=int)
+    made = localisation.statistics(of, CRITERIA, threshold=0.8)
+    assert set(made) <= set(found)
+    for name, make in made.items():
+        assert make()(once) == pytest.approx(found[name], abs=1e-9), name
+
+
+def test_a_better_model_is_told_from_a_worse_one():
+    good = located(n_clips=30)
+    noise = np.random.default_rng(0)
+    bad = located(n_clips=30, scores=[s + noise.normal(0, 3, s.shape) for s in good.scores])
+    makers = {
+        name: localisation.statistics(of, CRITERIA, threshold=0.8)
+        for name, of in (("good", good), ("bad", bad))
+    }
+    bounds, tests = localisation.intervals(
+        makers, 30, against=[("good", "bad")], n_resamples=99, seed=0
+    )
+    assert bounds["bad"]["auroc_macro_high"] < bounds["good"]["auroc_macro_low"]
+    compared = tests["good - bad"]["auroc_macro"]
+    assert compared["p_value"] == 2 / 100
+    assert 0 < compared["low"] < compared["difference"] < compared["high"]
+
+
+def test_the_best_threshold_is_the_best():
+    of = located()
+    threshold, f1 = localisation.best_threshold(of, n_thresholds=19)
+    assert f1 == pytest.approx(localisation.numbers(of, CRITERIA, threshold=threshold)["f1"])
+    rows = of.by_frame
+    for other in np.linspace(0.05, 0.95, 19):
+        found = metrics.f1_of(rows.counts_at(other))["f1_macro"]
+        assert found <= f1 + 1e-12
+
+
+def test_a_caption_and_clips_without_events_crash_nothing():
+    quiet = located(truth=[[Event(1.0, 2.0, "caption 0")], *[[]] * 5])
+    found = localisation.numbers(quiet, CRITERIA, threshold=0.8)
+    assert found["n_skipped"] == 2
+    assert 0 <= found["psds1_mean"] <= 1
+    nothing = located(truth=[[]] * 6)
+    found = localisation.numbers(nothing, CRITERIA, threshold=0.8)
+    assert np.isnan([found["auroc_macro"], found["psds1"], found["event_f1"]]).all()
+
+
+def test_scores_that_do_not_fit_or_are_no_numbers_are_refused():
+    scores = located().scores
+    with pytest.raises(ValueError, match=r"clip '0': scores of \(31, 3\), expected \(32, 3\)"):
+        located(scores=[scores[0][1:], *scores[1:]])
+    broken = scores[2].copy()
+    broken[4, 1] = np.nan
+    with pytest.raises(ValueError, match=r"clip '2': the score of 'caption 1' is NaN in frame 4"):
+        located(scores=[*scores[:2], broken, *scores[3:]])
