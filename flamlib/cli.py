@@ -17,12 +17,17 @@ writes a model as ONNX and says how far onnxruntime is from torch.
 
     flam mix FOLDER -n 1000000 [--form webdataset] [--jobs 8 | --scheduler ADDRESS] …
 
-renders the project's mixtures to files for any loader. Exit code 0, also if nothing was found; 2 if
-the call or a file is no good.
+renders the project's mixtures to files for any loader.
+
+    flam caption TABLE -o sounds.tsv [--url http://localhost:11434/v1 --model NAME | --local FOLDER]
+
+writes captions for recordings of which tags or titles are known. Exit code 0, also if nothing was
+found; 2 if the call or a file is no good.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -115,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         help="length of the clips it will hear, rounded up to whole frames (default: %(default)s)",
     )
     _add_mix(commands)
+    _add_caption(commands)
     return parser
 
 
@@ -238,6 +244,70 @@ def _write(write: Callable[[], None]) -> None:
         write()
     except (OSError, ValueError) as error:
         raise _Refused(str(error)) from error
+
+
+def _add_caption(commands: argparse._SubParsersAction) -> None:
+    caption = commands.add_parser(
+        "caption",
+        help="write captions for recordings that have none",
+        description=_captions.__doc__,
+    )
+    caption.set_defaults(run=_captions)
+    add = caption.add_argument
+    add(
+        "table",
+        metavar="TABLE",
+        help="tab-separated, with a column path and any of tags, title, description",
+    )
+    add("-o", "--output", metavar="FILE", required=True, help="the table with captions, to write")
+    who = caption.add_mutually_exclusive_group()
+    who.add_argument("--url", help="of a server that speaks the OpenAI protocol, up to /v1")
+    who.add_argument("--local", metavar="FOLDER", help="a text-generation model of transformers")
+    add("--model", metavar="NAME", help="which model of the server")
+    add("--per-second", metavar="X", type=_number, default=10.0, help="requests (default: 10)")
+    add("--jobs", type=_count, default=4, metavar="N", help="requests at once (default: 4)")
+    add("--tries", type=_count, default=3, metavar="N", help="for one that keeps the rules")
+    add("--seed", type=int, default=0)
+    add(
+        "--cache",
+        metavar="FILE",
+        default="artifacts/captions.sqlite",
+        help="what was written before (default: %(default)s)",
+    )
+
+
+def _captions(args: argparse.Namespace) -> None:
+    """Write the table with a column caption, from tags and titles: a template's without --url or
+    --local. A server's key is taken from the variable OPENAI_API_KEY."""
+    import httpx
+
+    from flamlib import captioning
+
+    if args.url and not args.model:
+        raise _Refused("--url needs --model, the name that the server knows it by")
+    try:
+        made = captioning.caption_table(
+            args.table,
+            args.output,
+            _writer(args),
+            args.cache,
+            seed=args.seed,
+            n_tries=args.tries,
+            n_jobs=args.jobs,
+            progress=sys.stderr.isatty(),
+        )
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise _Refused(str(error)) from error
+    print(f"{args.output}: " + ", ".join(f"{n} by {by}" for by, n in sorted(made.items())))
+
+
+def _writer(args: argparse.Namespace):
+    from flamlib import caption_writers
+
+    if args.url:
+        key = os.environ.get("OPENAI_API_KEY")
+        return caption_writers.Endpoint(args.url, args.model, key=key, per_second=args.per_second)
+    return caption_writers.Local(args.local) if args.local else caption_writers.Template()
 
 
 def _mix(args: argparse.Namespace) -> None:

@@ -64,7 +64,8 @@ class Rules:
             raise ValueError("place: from 0, as early as it fits, to 1, as late as it fits")
         if not 0 <= self.background_share <= 1:
             raise ValueError(f"background_share: expected 0 to 1, got {self.background_share}")
-        if min(self.split_share, self.repeat_share, 1 - self.split_share - self.repeat_share) < 0:
+        rest = 1 - self.split_share - self.repeat_share
+        if min(self.split_share, self.repeat_share, rest + 1e-9) < 0:  # 1 - 0.9 - 0.1 < 0
             raise ValueError(
                 "split_share and repeat_share are shares of all events and add up to at most 1, "
                 f"got {self.split_share} and {self.repeat_share}"

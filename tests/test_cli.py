@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from chat_server import Server
 from heldouts import write_model
 from openflam_layout import random_state
 from originals_layout import mga_state
@@ -246,3 +247,22 @@ def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, caps
     ]
     assert cli.main([*asked[:3], "4", *asked[4:]]) == 2
     assert "shards of other parameters (n)" in capsys.readouterr().err
+
+
+def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    Path("raw.tsv").write_text("path\ttags\tcaption\na.wav\tDog; Bark\t\nb.wav\tRain\train falls\n")
+    with Server("A dog barks.") as server:
+        asked = ["caption", "raw.tsv", "-o", "sounds.tsv", "--url", server.url, "--model", "m"]
+        assert cli.main([*asked, "--cache", "c.sqlite"]) == 0
+        assert cli.main([*asked, "--cache", "c.sqlite"]) == 0
+    assert len(server.asked) == 1
+    assert server.keys == ["Bearer secret"]
+    assert "1 by m" in capsys.readouterr().out
+    rows = list(csv.DictReader(Path("sounds.tsv").read_text().splitlines(), delimiter="\t"))
+    assert [row["caption"] for row in rows] == ["a dog barks", "rain falls"]
+    assert cli.main([*asked[:4], "--url", server.url]) == 2
+    assert "--url needs --model" in capsys.readouterr().err
+    assert cli.main([*asked[:4], "--cache", "c.sqlite"]) == 0
+    assert "1 by template" in capsys.readouterr().out

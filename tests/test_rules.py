@@ -18,6 +18,7 @@ def test_the_experiments_rules_can_be_meant():
     made = rules()
     assert (made.n_events.lowest, made.n_events.highest) == (1, 10)
     assert pickle.loads(pickle.dumps(made)) == made
+    assert rules(split_share=0.9, repeat_share=0.1).split_share == 0.9
     assert dataclasses.replace(made, clip_s=5.0).snr_db == made.snr_db
 
 
