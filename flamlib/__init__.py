@@ -5,11 +5,11 @@ this list, which `tests/test_layers.py` reads:
 
     project       cluster       distributions events        jams_files    audio
     containers    archives      packages      catalogue     own_sounds    recordings
+    caption_writers             captioning
     sharding      tiled         losses        codewords
     runs          detection     intersections
     ranking       segments      decisions     calibration   retrieval     classification
-    resampling    psds          metrics
-    localisation
+    resampling    psds          metrics       localisation
     tables        annotations   sed_sets      caption_sets  label_sets    testsets
     augmentation  corpus        tensorbundle  tags          yamnet        htsat
     weights       bank
@@ -19,15 +19,16 @@ this list, which `tests/test_layers.py` reads:
     detector
     htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
-    objective     resuming      training      baselines     heldout       judging       evaluation
-    benchmarking  published     gallery       page          report
-    cli
+    objective     resuming      training
+    baselines     heldout       judging       evaluation    benchmarking
+    published     gallery       page          report
+    launch        cli
 
-Row by row: files, seconds and samples; where recordings and weights come from; the losses; frames
-and events; each question that is asked of them, as arithmetic that knows neither model nor file;
-and of many clips; sets that others annotated; recordings, audio towers and weights as the
-experiment needs them; mixtures with exact labels; the caption tower, whole models, tensors and
-detections; checkpoints of others, and ours as ONNX; pictures; the training loop, and what it was
+Row by row: files, seconds and samples; where recordings, weights and captions come from; the
+losses; frames and events; each question that is asked of them, as arithmetic that knows neither
+model nor file, and of many clips; sets that others annotated; recordings, audio towers and weights
+as the experiment needs them; mixtures with exact labels; the caption tower, whole models, tensors
+and detections; checkpoints of others, and ours as ONNX; pictures; the training loop; what it was
 good for; what others published, and the page that shows all; the same from a shell.
 """
 

@@ -3,9 +3,15 @@
 A few recordings of a caption, each mastered in its own way, would teach a model the mastering.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+import pedalboard
 import scipy.signal
 from jaxtyping import Float
+
+from flamlib import audio
 
 CROSSFADE_S = 0.5  # where the end of a looped background meets its beginning
 
@@ -18,13 +24,24 @@ def augment(
     eq_db: float | int,
     lowpass_share: float | int,
     reverb_share: float | int,
+    pitch_semitones: Sequence[float | int] = (0.0, 0.0),
+    stretch: Sequence[float | int] = (1.0, 1.0),
+    rooms: Sequence[Float[np.ndarray, "of_room"]] = (),
+    room_share: float | int = 0.0,
+    codec_share: float | int = 0.0,
 ) -> Float[np.ndarray, "longer"]:
     """The sound through another microphone, and perhaps in another room.
 
     A random equaliser with bands of up to `eq_db`; in a share of cases a low-pass between 2 and
     7 kHz, because the recordings of old packages are dull (11 kHz) and dullness must not give
     their captions away; in a share of cases the reverberation of a room.
+
+    Beyond that, and off by default: `stretch` [lowest, highest], how many times as long it lasts at
+    the same pitch, and `pitch_semitones`, at the same length (Rubber Band, by pedalboard); in a
+    `room_share` of cases one of the `rooms`, impulse responses as `read_rooms` gives them; in a
+    `codec_share` what MP3 at a low rate, or a GSM telephone, leaves of it.
     """
+    waveform = _transpose(waveform, sample_rate, rng, pitch_semitones, stretch)
     waveform = _equalise(waveform, sample_rate, rng, eq_db)
     if rng.random() < lowpass_share:
         cutoff = min(np.exp(rng.uniform(np.log(2000), np.log(7000))), 0.45 * sample_rate)
@@ -33,7 +50,59 @@ def augment(
         waveform = scipy.signal.sosfilt(sections, waveform)
     if rng.random() < reverb_share:
         waveform = _reverberate(waveform, sample_rate, rng)
+    if room_share and rng.random() < room_share:
+        waveform = scipy.signal.oaconvolve(waveform, rooms[int(rng.integers(len(rooms)))])
+    if codec_share and rng.random() < codec_share:
+        waveform = _encode(waveform, sample_rate, rng)
     return waveform.astype(np.float32)
+
+
+def read_rooms(folder: str | Path, sample_rate: int) -> list[Float[np.ndarray, "of_room"]]:
+    """The impulse responses in a folder: from their direct sound on, of energy one.
+
+    So that a room neither delays a sound nor, by much, makes it louder. Raises ValueError for a
+    folder without a recording, or with one that cannot be read or is silent.
+    """
+    rooms = []
+    for path in sorted(Path(folder).glob("*")):
+        if path.suffix.lower() not in (".wav", ".flac", ".ogg", ".aiff"):
+            continue
+        try:
+            response, _ = audio.read(path, sample_rate=sample_rate)
+        except audio.Unreadable as error:
+            raise ValueError(f"impulse response {error}") from error
+        energy = np.linalg.norm(response)
+        if not energy:
+            raise ValueError(f"impulse response {path}: silent")
+        rooms.append(response[np.abs(response).argmax() :] / energy)
+    if not rooms:
+        raise ValueError(f"{folder}: no impulse responses (.wav, .flac, .ogg, .aiff) in it")
+    return rooms
+
+
+def _transpose(waveform, sample_rate, rng, pitch_semitones, stretch):
+    semitones = factor = None
+    if pitch_semitones[0] != pitch_semitones[1] or pitch_semitones[0]:
+        semitones = rng.uniform(*pitch_semitones)
+    if stretch[0] != stretch[1] or stretch[0] != 1:
+        factor = rng.uniform(*stretch)
+    if semitones is None and factor is None:
+        return waveform
+    made = pedalboard.time_stretch(
+        waveform[None].astype(np.float32),
+        sample_rate,
+        stretch_factor=1 / (factor or 1.0),  # pedalboard's is a speed
+        pitch_shift_in_semitones=semitones or 0.0,
+    )
+    return made[0]
+
+
+def _encode(waveform, sample_rate, rng):
+    if rng.random() < 0.5:
+        codec = pedalboard.MP3Compressor(vbr_quality=float(rng.uniform(6, 9.5)))
+    else:
+        codec = pedalboard.GSMFullRateCompressor()
+    return codec(waveform.astype(np.float32), sample_rate)
 
 
 def _equalise(waveform, sample_rate, rng, eq_db):

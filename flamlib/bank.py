@@ -36,6 +36,13 @@ WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
 ACTIVE_RANGE_DB = 40.0  # quieter than the loudest hop by more than this: the sound has not begun
 
+MORE_VARIANTS = {  # of `variants`, and what is so if they are not given
+    "pitch_semitones": [0.0, 0.0],
+    "stretch": [1.0, 1.0],
+    "rooms": None,
+    "room_share": 0.0,
+    "codec_share": 0.0,
+}
 CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
 
 
@@ -225,14 +232,25 @@ def build(
 
     `variants` says what the training recordings also sound like: `n_foreground` and
     `n_background` variants each, played at a random `speed` [lowest, highest], then
-    `augmentation.augment` with its `eq_db`, `lowpass_share` and `reverb_share`. A source depends
-    on (seed, clip_id, variant) alone.
+    `augmentation.augment` with its `eq_db`, `lowpass_share` and `reverb_share`, and what of
+    `MORE_VARIANTS` is given; `rooms` is then a folder of impulse responses. A source depends on
+    (seed, clip_id, variant) alone, and its labels are measured on what became of it.
     """
+    variants = MORE_VARIANTS | dict(variants)
     _check_variants(variants)
+    rooms = []
+    if variants["room_share"]:
+        rooms = augmentation.read_rooms(variants["rooms"], sample_rate)
     data = Path(data)
     clips = _read_clips(data)
     work = partial(
-        _sources, data=data, seed=seed, sample_rate=sample_rate, clip_s=clip_s, variants=variants
+        _sources,
+        data=data,
+        seed=seed,
+        sample_rate=sample_rate,
+        clip_s=clip_s,
+        variants=variants,
+        rooms=rooms,
     )
     rows, skipped = [], []
     with (
@@ -269,13 +287,15 @@ def build(
         (folder / "bank.json").write_text(json.dumps(about, indent=2, default=dict) + "\n")
 
 
-def _sources(clip, *, data, seed, sample_rate, clip_s, variants):
+def _sources(clip, *, data, seed, sample_rate, clip_s, variants, rooms):
     """All variants of one recording as (row, 16-bit samples, levels), or why there are none."""
     foreground = clip["role"] == "foreground"
     n_variants = variants["n_foreground" if foreground else "n_background"]
-    sound = {key: variants[key] for key in ("eq_db", "lowpass_share", "reverb_share")}
+    other = {"n_foreground", "n_background", "speed", "rooms"}
+    sound = {key: value for key, value in variants.items() if key not in other}
+    sound["rooms"] = rooms
     if not foreground:
-        sound["reverb_share"] = 0.0  # a place is a room of its own
+        sound["reverb_share"] = sound["room_share"] = 0.0  # a place is a room of its own
     try:
         span = {}
         if foreground:
@@ -385,15 +405,22 @@ def _read_clips(data: Path) -> list[dict]:
 
 def _check_variants(variants: Mapping[str, Any]) -> None:
     known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_share", "reverb_share"}
+    known |= MORE_VARIANTS.keys()
     if set(variants) != known:
         raise ValueError(
             f"variants: missing {sorted(known - set(variants))}, "
             f"unused {sorted(set(variants) - known)}: a typo?"
         )
-    slowest, fastest = variants["speed"]
-    if not 0 < slowest <= fastest:
-        raise ValueError(f"variants.speed: expected [lowest, highest], got {variants['speed']}")
-    for name in ("lowpass_share", "reverb_share"):
+    for name in ("speed", "stretch"):
+        slowest, fastest = variants[name]
+        if not 0 < slowest <= fastest:
+            raise ValueError(f"variants.{name}: expected [lowest, highest], got {variants[name]}")
+    low, high = variants["pitch_semitones"]
+    if not -36 <= low <= high <= 36:
+        raise ValueError(f"variants.pitch_semitones: expected [lowest, highest], got {[low, high]}")
+    if variants["room_share"] and variants["rooms"] is None:
+        raise ValueError("variants.room_share: there is a share of rooms, but `rooms` is no folder")
+    for name in ("lowpass_share", "reverb_share", "room_share", "codec_share"):
         if not 0 <= variants[name] <= 1:
             raise ValueError(f"variants.{name}: a share is from 0 to 1, got {variants[name]}")
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from flamlib import checkpoint, losses, weights
+from flamlib import checkpoint, tags, weights
 from flamlib.captions import CaptionTower
 from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score
@@ -58,57 +57,43 @@ class FLAMGlobal:
 class LabelMatching:
     """Nothing is trained: a caption is a mixture of the classes whose names resemble it.
 
-        evidence[l] = sum over classes c of  weight[c] * class_logit[l, c]
-        weight      = softmax over c of  <text_emb(caption), text_emb(name of c)> / temperature
+        evidence[l] = <tags.heard(frame l), tags.asked(caption)>
 
-    `tower` and its classifier are those of a tagger (YAMNet with its 521 AudioSet classes),
-    `caption_tower` is a sentence encoder.
+    which is half of what FLAM goes by where it has tags. `tower` is a tagger (YAMNet with its 521
+    AudioSet classes, called `names`), `caption_tower` a sentence encoder.
     """
 
-    def __init__(
-        self,
-        tower: YAMNet,
-        weight: Float[Tensor, "class dim"],
-        bias: Float[Tensor, "class"],
-        names: Sequence[str],
-        caption_tower: CaptionTower,
-        *,
-        temperature: float,
-    ) -> None:
+    def __init__(self, tower: YAMNet, names: Sequence[str], caption_tower: CaptionTower) -> None:
         self.sample_rate, self.frame_s = tower.sample_rate, tower.frame_s
         self.context_frames = tower.context_frames
-        self.tower, self.weight, self.bias = tower.eval(), weight, bias
-        self.caption_tower, self.temperature = caption_tower.eval(), temperature
-        self.names_emb = self._text_emb([name.lower() for name in names])
+        self.tower, self.caption_tower = tower.eval(), caption_tower.eval()
+        self.names = caption_tower.embed([name.lower() for name in names])
 
     @classmethod
-    def pretrained(cls, folder: str | Path, *, temperature: float) -> "LabelMatching":
+    def pretrained(cls, folder: str | Path) -> "LabelMatching":
         """From the folder of towers that `weights.build` made."""
         folder = Path(folder)
-        tower, caption_tower = YAMNet(), CaptionTower(folder / "minilm", pooling="mean")
+        tower, caption_tower = YAMNet(tags=True), CaptionTower(folder / "minilm", pooling="mean")
         tower.load_weights(folder / "yamnet" / weights.WEIGHTS)
         caption_tower.load_weights(folder / "minilm" / weights.WEIGHTS)
-        classifier = weights.yamnet_classifier(folder / "yamnet")
-        return cls(tower, *classifier, caption_tower, temperature=temperature)
+        return cls(tower, weights.yamnet_classes(folder / "yamnet"), caption_tower)
 
     @torch.inference_mode()
     def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio:
-        """Class logits of the frames, and their mean for the clip."""
+        """What the tagger hears in the frames, and on average in the clip."""
         if sample_rate != self.sample_rate:
             raise ValueError(
                 f"audio at {sample_rate} Hz, but the tower hears {self.sample_rate} Hz"
             )
-        frames = self.tower(self.tower.log_mel(waveform))[
-            :, : self.tower.n_frames(len(waveform[0]))
-        ]
-        logits = F.linear(frames, self.weight, self.bias)
-        return Audio(logits, logits.mean(dim=1))
+        n_frames = self.tower.n_frames(len(waveform[0]))
+        features = self.tower(self.tower.log_mel(waveform))[:, :n_frames]
+        evidence = features[..., self.tower.width :]
+        return Audio(tags.heard(evidence), tags.heard(evidence.mean(dim=1)))
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> Captions:
-        """Weights of the classes."""
-        cosine = self._text_emb(captions) @ self.names_emb.T
-        return _unscaled(torch.softmax(cosine / self.temperature, dim=1))
+        """Shares of the classes."""
+        return _unscaled(tags.asked(self.caption_tower.embed(captions), self.names))
 
     @torch.inference_mode()
     def score(
@@ -118,18 +103,10 @@ class LabelMatching:
         captions: list[str],
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
-        """How probable the tagger holds the classes that resemble the caption: sigmoid(evidence).
-
-        Raises ValueError for a method other than "unbiased", the one there is.
-        """
-        if method != "unbiased":
-            raise ValueError(f"label matching has one kind of score, no {method!r} one")
+        """See `model.cosine_score`."""
         waveform = torch.as_tensor(waveform).float()
         heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return losses.frame_logits(heard.frame_emb, *asked).sigmoid()
-
-    def _text_emb(self, texts: list[str]) -> Float[Tensor, "caption dim"]:
-        return F.normalize(self.caption_tower.embed(texts), dim=1)
+        return cosine_score(heard, asked, method)
 
 
 def load(folder: str | Path) -> Listener:

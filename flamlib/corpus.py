@@ -45,14 +45,15 @@ def build(
     max_per_caption: int,
     n_jobs: int,
     only: Collection[str] = (),
+    background_from_s: float | int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Make the folder `out`, data/, and return what is in it as numbers.
 
     `profile` is one of `catalogue.PROFILES`, or "none" for one's own sounds alone, which are a
-    folder as `own_sounds` describes it. Of the profile `only` the packages named are taken, if any
-    are; of the training foregrounds of one caption at most `max_per_caption`, chosen by a hash of
-    their names.
+    folder as `own_sounds` describes it, with `background_from_s`. Of the profile `only` the
+    packages named are taken, if any are; of the training foregrounds of one caption at most
+    `max_per_caption`, chosen by a hash of their names.
 
     All tables are checked before anything is downloaded. A package or a recording that cannot be
     had is skipped and listed; of a held-out clip whose caption is then nowhere trained on as well.
@@ -62,7 +63,7 @@ def build(
         raise ValueError(f"max_per_caption is {max_per_caption}: no recording would be left")
     chosen = select(read_catalogue(catalogue), profile, only)
     if own_sounds is not None:
-        chosen = add_own_sounds(chosen, own_sounds)
+        chosen = add_own_sounds(chosen, own_sounds, background_from_s=background_from_s)
     check_splits(chosen.clips, chosen.captions)
     wanted = _packages_of(chosen.clips, Path(catalogue) / "packages.tsv")
 

@@ -47,7 +47,6 @@ def evaluate(
     seed: int,
     n_clips: int,
     batch_size: int,
-    label_temperature: float,
     median_frames: int,
     n_thresholds: int,
     n_bins: int,
@@ -64,13 +63,7 @@ def evaluate(
     captions, the pretrained towers and three checkpoints; writes the folder `scores`.
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
-    models = listeners(
-        flam=flam,
-        flam_global=flam_global,
-        mga_clap=mga_clap,
-        weights=weights,
-        label_temperature=label_temperature,
-    )
+    models = listeners(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
     criteria = Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames)
     parts = {}
     for name in ("valid", *PARTS):
@@ -117,19 +110,14 @@ def evaluate(
 
 
 def listeners(
-    *,
-    flam: str | Path,
-    flam_global: str | Path,
-    mga_clap: str | Path,
-    weights: str | Path,
-    label_temperature: float,
+    *, flam: str | Path, flam_global: str | Path, mga_clap: str | Path, weights: str | Path
 ) -> dict[str, Listener]:
     """Every model that is evaluated, by name, from its checkpoint or from the pretrained towers."""
     return {
         "flam": FLAM.from_pretrained(flam),
         "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
         "mga_clap": MGACLAP.from_pretrained(mga_clap),
-        "label_matching": LabelMatching.pretrained(weights, temperature=label_temperature),
+        "label_matching": LabelMatching.pretrained(weights),
     }
 
 

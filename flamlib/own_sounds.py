@@ -8,7 +8,8 @@ A folder holds recordings, in whatever libsndfile reads, and one table:
 
 Required are `path` (in the folder) and `caption`. Optional, a column or a single value of it:
 
-    role      foreground, or background
+    role      foreground, or background; without, foreground, or background if it lasts as long as
+              `background_from_s` says, where that is given (FLAM's rule: 10 s)
     split     train, or any other of `catalogue.SPLITS`
     licence   unknown
     onset     seconds; with `offset`, the part in which it sounds. Without, found by its level
@@ -23,6 +24,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+import soundfile
 
 from flamlib import packages
 from flamlib.catalogue import (
@@ -43,7 +45,9 @@ OPTIONAL = ("role", "licence", "split", "onset", "offset", "family", "wordings",
 DEFAULTS = {"role": "foreground", "split": "train", "licence": "unknown"}
 
 
-def add(catalogue: Catalogue, folder: str | Path) -> Catalogue:
+def add(
+    catalogue: Catalogue, folder: str | Path, *, background_from_s: float | int | None = None
+) -> Catalogue:
     """The catalogue, and the sounds that `sounds.tsv` or `sounds.csv` in the folder lists.
 
     They have the package and channel "own", and as member their path. A caption that the catalogue
@@ -57,6 +61,11 @@ def add(catalogue: Catalogue, folder: str | Path) -> Catalogue:
     for column in ("caption", "family", "wordings"):  # not the path: that is as on this disk
         table[column] = table[column].map(lambda text: unicodedata.normalize("NFC", text))
     complain(table, _wrong_paths(table["path"]))
+    if background_from_s is not None:
+        roles = zip(table["role"], table["path"], strict=True)
+        table["role"] = [
+            role or _role_by_length(folder / path, background_from_s) for role, path in roles
+        ]
 
     clips = pd.DataFrame("", index=table.index, columns=[*CLIP_COLUMNS, "where"])
     clips[["package", "channel"]] = OWN
@@ -107,6 +116,15 @@ def _table_of(folder: Path) -> Path:
         what = "both sounds.tsv and sounds.csv" if found else "neither sounds.tsv nor sounds.csv"
         raise ValueError(f"{folder}: {what}; one table with the columns path and caption is needed")
     return found[0]
+
+
+def _role_by_length(path: Path, background_from_s: float | int) -> str:
+    try:
+        about = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError):
+        return ""  # what is wrong with it shows when it is read
+    long = about.frames >= background_from_s * about.samplerate
+    return "background" if long else "foreground"
 
 
 def _checksum(path: Path) -> str:

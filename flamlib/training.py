@@ -79,9 +79,10 @@ def fit(
     `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table) and
     `weights` (folders of the pretrained towers) are read; `network` are the other arguments of
     `FLAM`, and with a `codebook` (`n_codes`, `code_temperature`) it is MGA-CLAP that is trained;
-    `init_from` is a saved model to start from instead of new heads. Every `save_every` steps the whole state goes to `resume`, in a folder named after the parameters and the content
-    of what is read, and the last `n_states` of them stay: the same call continues where it was
-    stopped, another one starts anew. `curves` receives DVCLive's tables.
+    `init_from` is a saved model to start from instead of new heads. Every `save_every` steps the
+    whole state goes to `resume`, in a folder named after the parameters and the content of what is
+    read, and the last `n_states` of them stay: the same call continues where it was stopped,
+    another one starts anew. `curves` receives DVCLive's tables.
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
              + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
@@ -170,7 +171,7 @@ def fit(
     if valid_every:
         held_out = recipes.read(valid)
         plain = {"pair_background_share": 0.0, "n_parents": 0, "wording_share": 0.0}
-        n_valid = max(1, len(held_out) // max(batch_size, 1))
+        n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
         exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
     lead = accelerator.is_main_process
     live = Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) if lead else None
@@ -203,7 +204,7 @@ def fit(
         done, row = step + 1, {}
         if done % log_every == 0 or done == n_steps:
             row = {"loss": loss} | {f"{name}_nats": value for name, value in terms.items()}
-            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(batch_size)}
+            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(batch_size or n_pairs)}
         if valid_every and (done % valid_every == 0 or done == n_steps):
             row["valid_loss"] = valid_loss(accelerator, average.module, learning, exam)
             if lead and row["valid_loss"] < checkpoints.best_loss():
@@ -375,10 +376,10 @@ class _Clock:
         """What came since the last lap is neither."""
         self.last = time.perf_counter()
 
-    def rates(self, batch_size: int) -> dict[str, float]:
+    def rates(self, n_clips: int) -> dict[str, float]:
         total = sum(self.seconds.values())
         rates = {
-            "clips_per_s": self.steps * batch_size / total,
+            "clips_per_s": self.steps * n_clips / total,
             "compute_share": self.seconds["compute"] / total,
         }
         self.seconds, self.steps = {}, 0

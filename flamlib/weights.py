@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from flamlib import packages, project, yamnet
@@ -100,17 +99,9 @@ def read_members(path: str | Path) -> dict[str, list[Member]]:
     return dict(towers)
 
 
-def yamnet_classifier(
-    folder: str | Path,
-) -> tuple[Float[Tensor, "class dim"], Float[Tensor, "class"], list[str]]:
-    """YAMNet's own last layer, and the names of its AudioSet classes.
-
-    logit[c] = <weight[c], frame feature> + bias[c]
-    """
-    folder = Path(folder)
-    tensors = load_file(folder / WEIGHTS)
-    names = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
-    return tensors["classifier.weight"], tensors["classifier.bias"], names
+def yamnet_classes(folder: str | Path) -> list[str]:
+    """The names of YAMNet's AudioSet classes, in the order of its classifier."""
+    return (Path(folder) / "classes.txt").read_text(encoding="utf-8").splitlines()
 
 
 def _origin(members: list[Member], known: dict[str, packages.Package]) -> dict:

@@ -15,8 +15,8 @@ and wrong to tell when: a branch from the sixth block, where a step sees half a 
 local to the frame. It starts at zero and raised the frame AUROC on recordings of unseen packages by
 two to three points (docs/EXPERIMENTS.md).
 
-With `tags` the tower also says what its AudioSet classifier hears. The classifier stands on a second
-copy of the last two blocks that never learns, and neither do the blocks below, which both share.
+With `tags` the tower also says what its AudioSet classifier hears. The classifier stands on a copy
+of the last two blocks that never learns, and neither do the blocks below, which both share.
 """
 
 import copy

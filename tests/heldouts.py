@@ -32,6 +32,7 @@ SOUNDS = {
 }
 UNSEEN = {"a wobble": (tone(900, 0.7), "wobble", ""), "a buzz": (tone(120, 1.1), "buzz", "")}
 CLASSES = ["Bell", "Rain", "Tone", "Bark", "Silence"]
+CLASSES += [f"Rain {i}" for i in range(yamnet.N_CLASSES - len(CLASSES))]
 
 
 def write_artifacts(folder, n=12):

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import soundfile
 from sounds import (
     BACKGROUNDS,
     COLUMNS,
@@ -174,6 +175,65 @@ def test_the_tail_of_a_room_belongs_to_the_sound(tmp_path):
     assert max(offsets[1:]) > offsets[0] + 0.1
 
 
+def test_labels_follow_the_stretch(tmp_path):
+    plain = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_share": 0.0}
+    plain |= {"reverb_share": 0.0, "n_foreground": 1, "stretch": [2.0, 2.0]}
+    opened = build(tmp_path, TONE, {}, variants=plain)
+    once, twice = (opened.of(i, "offset") - opened.of(i, "onset") for i in (0, 1))
+    assert twice == pytest.approx(2 * once, abs=0.08)
+
+
+def test_what_is_not_asked_for_changes_no_bit(tmp_path):
+    off = {"pitch_semitones": [0, 0], "stretch": [1, 1], "rooms": None}
+    off |= {"room_share": 0.0, "codec_share": 0.0}
+    plain = build(tmp_path / "plain", TONE, {})
+    given = build(tmp_path / "given", TONE, {}, variants=VARIANTS | off)
+    assert np.array_equal(plain.samples, given.samples)
+
+
+@pytest.mark.parametrize(
+    ("wave", "why"),
+    [
+        (np.full(RATE, np.nan), "NaN"),
+        (np.zeros(0), "no samples"),
+    ],
+)
+def test_what_holds_no_sound_is_skipped_with_the_reason(tmp_path, wave, why):
+    write_data(tmp_path / "data", TONE | {"bad": (tone(300, 1.0), "x", "x", "train", "2")}, {})
+    path = tmp_path / "data/audio/bad.flac"
+    soundfile.write(path, wave, RATE, format="WAV", subtype="FLOAT")
+    bank.build(tmp_path / "data", tmp_path / "bank", **SETTINGS)
+    assert set(bank.Bank.open(tmp_path / "bank").sources["clip_id"]) == {"tone"}
+    assert why in (tmp_path / "bank/skipped.tsv").read_text()
+
+
+def test_a_pair_in_opposite_phase_is_heard(tmp_path):
+    write_data(tmp_path / "data", TONE, {})
+    path = tmp_path / "data/audio/tone.flac"
+    waveform, _ = soundfile.read(path)
+    soundfile.write(path, np.stack([waveform, -waveform], axis=1), RATE)
+    bank.build(tmp_path / "data", tmp_path / "bank", **SETTINGS)
+    opened = bank.Bank.open(tmp_path / "bank")
+    assert opened.of(0, "peak") == pytest.approx(np.abs(waveform).max(), abs=1e-3)
+
+
+def test_a_clipped_recording_is_mixed_without_clipping_again(tmp_path):
+    square = np.clip(tone(440, 1.0, level=20.0), -1, 1)
+    opened = build(tmp_path, {"square": (square, "a buzz", "b", "train", "1")}, {})
+    assert opened.of(0, "peak") == pytest.approx(1, abs=1e-3)
+    assert np.abs(opened.integers(0)).max() == 32767
+
+
+def test_an_offset_of_the_microphone_is_no_sound(tmp_path):
+    """A-weighting is deaf to 0 Hz: the active part is the tone's, and its level too."""
+    with_offset = {"tone": (tone(440, 1.0, 0.1) + 0.5, "a tone", "tone", "train", "1")}
+    without = {"tone": (tone(440, 1.0, 0.1), "a tone", "tone", "train", "1")}
+    plain = VARIANTS | {"n_foreground": 0}
+    heard = build(tmp_path / "a", with_offset, {}, variants=plain)
+    expected = build(tmp_path / "b", without, {}, variants=plain)
+    assert heard.of(0, "level_db") == pytest.approx(expected.of(0, "level_db"), abs=0.5)
+
+
 def test_what_cannot_be_used_is_skipped_and_named(tmp_path):
     nothing = silence(1)
     write_data(tmp_path / "data", TONE | {"nothing": (nothing, "x", "x", "train", "2")}, {})
@@ -210,6 +270,10 @@ def test_a_clip_without_times_is_used_whole(tmp_path):
         ({"n": 4}, "unused.*'n'"),
         ({"speed": [1.2, 0.8]}, "speed"),
         ({"reverb_share": 3}, "reverb_share"),
+        ({"stretch": [0, 1]}, "stretch"),
+        ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
+        ({"room_share": 0.5}, "room_share: there is a share of rooms"),
+        ({"codec_share": -1}, "codec_share"),
     ],
 )
 def test_variants_that_cannot_be_meant_are_refused(tmp_path, change, message):

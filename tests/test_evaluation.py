@@ -7,13 +7,12 @@ from sklearn.metrics import roc_auc_score
 
 from flamlib import evaluation, project
 from flamlib.heldout import Hearing
-from flamlib.model import Audio, Captions
+from flamlib.model import Audio, Captions, cosine_score
 
 SETTINGS = {
     "seed": 0,
     "n_clips": 8,
     "batch_size": 3,
-    "label_temperature": 0.1,
     "median_frames": 1,
     "n_thresholds": 19,
     "n_bins": 10,
@@ -63,7 +62,7 @@ def evaluate(folder, **changes):
 class KnowsItAll:
     """Knows every held-out recording again, and reads which captions are true of it."""
 
-    sample_rate, frame_s = 16000, 0.32
+    sample_rate, frame_s, context_frames = 16000, 0.32, 0
 
     def __init__(self, bank, lexicon):
         rows = bank.sources.index[bank.sources["split"].isin(evaluation.PARTS)]
@@ -82,6 +81,10 @@ class KnowsItAll:
             [float(c == own or c in self.parents[own]) for own in self.captions] for c in captions
         ]  # in the order of `sounds`
         return Captions(torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions)))
+
+    def score(self, waveform, sample_rate, captions, method="unbiased"):
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
 
 
 def test_who_knows_every_recording_finds_it(folder):

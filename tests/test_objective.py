@@ -64,7 +64,8 @@ def batch(n_clips=5, n_pairs=2):
 
 
 def objective(net, lexicon, weights=WEIGHTS, noise=0.0):
-    return Objective(weights, CaptionFeatures(net, lexicon, torch.device("cpu"), noise=noise))
+    reader = CaptionFeatures(net, lexicon, torch.device("cpu"), noise=noise)
+    return Objective(weights, reader, hardness=0.15)
 
 
 @torch.no_grad()

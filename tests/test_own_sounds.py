@@ -187,3 +187,19 @@ def test_a_missing_file_is_no_reason_to_stop_yet(add, tmp_path):
     (tmp_path / "own/b.wav").unlink()
     found = own_sounds.add(catalogue.read(tmp_path / "catalogue"), tmp_path / "own")
     assert [row["member"] for row in own(found)] == ["a.wav", "b.wav"]
+
+
+def test_what_lasts_long_is_a_background_if_that_is_the_rule(tmp_path):
+    write_catalogue(tmp_path / "catalogue", [clip()])
+    seconds = {"gate.wav": 0.5, "street.wav": 2.0, "storm.wav": 3.0}
+    (tmp_path / "own").mkdir()
+    for name, length in seconds.items():
+        soundfile.write(tmp_path / "own" / name, tone(300 * length, length), 16000)
+    rows = [{"path": name, "caption": f"a {name[:-4]}"} for name in seconds]
+    rows[2]["role"] = "foreground"  # said is said
+    write_tsv(tmp_path / "own/sounds.tsv", ["path", "caption", "role"], rows)
+    known = catalogue.read(tmp_path / "catalogue")
+    plain = own(own_sounds.add(known, tmp_path / "own"))
+    assert [row["role"] for row in plain] == ["foreground"] * 3
+    by_length = own(own_sounds.add(known, tmp_path / "own", background_from_s=2))
+    assert [row["role"] for row in by_length] == ["foreground", "background", "foreground"]

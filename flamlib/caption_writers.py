@@ -1,0 +1,193 @@
+"""Who writes a caption for a recording of which only tags, a title or a file name are known.
+
+    Template   puts the words that are known into a phrase; needs nothing
+    Endpoint   asks any server that speaks the OpenAI protocol: vLLM, Ollama, llama.cpp, a provider
+    Local      lets a text-generation model of transformers write, on this machine
+
+A writer is a callable, (facts, seed) -> text; `name` says who it is. What it writes is checked by
+`captioning`, not here.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import tenacity
+
+from flamlib.distributions import Dice
+
+Facts = Mapping[str, str]  # tags, title, description: what is known of a recording
+
+PROMPT = """\
+You name sounds. Given what is known of one short recording, write one plain English phrase of
+2 to 13 words that says what is heard and, if it is known, what makes the sound. Present tense,
+lower case, no full stop. Name a single event: nothing that comes before or after it, nothing in
+the background. Use only what is known; invent no place, no number and no second sound. Do not
+mention files, recordings, microphones, loudness or feelings. Answer with the phrase alone.
+
+tags: Dog; Bark; Domestic animals
+a dog barks
+
+title: metal_gate_creak_03
+a metal gate creaks"""
+TEMPLATES = ("{}", "the sound of {}", "{} is heard")
+RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  # answers that a later call may improve
+
+
+def told(facts: Facts) -> str:
+    """The facts as lines of the prompt."""
+    return "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a title or file name, in lower case: "Dog_Bark-02.wav" is dog, bark.
+
+    >>> words_of("field/MetalGate_creak-03.wav")
+    ['metal', 'gate', 'creak']
+    """
+    name = re.sub(r"\.\w{2,4}$", "", text.rsplit("/", 1)[-1])
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [word for word in re.findall(r"[^\W\d_]+", name.lower()) if len(word) > 1]
+
+
+class Template:
+    """The title's words, or the first tags, in one of `TEMPLATES`."""
+
+    name = "template"
+
+    def __call__(self, facts: Facts, seed: int) -> str:
+        words = words_of(facts.get("title", "")) or words_of(facts.get("description", ""))
+        if not words:
+            tags = [tag.strip() for tag in facts.get("tags", "").split(";") if tag.strip()]
+            words = " ".join(tags[:2]).lower().split()
+        phrase = " ".join(words[:10]) or "something"
+        if len(words) < 2:
+            return f"the sound of {phrase}"
+        return Dice(seed, phrase).pick(TEMPLATES).format(phrase)
+
+
+class Endpoint:
+    """A chat model behind `url`, such as http://localhost:11434/v1.
+
+    It is asked at most `per_second` times a second. Connection errors, time-outs and the answers
+    `RETRIED` are tried again, `n_calls` times in all, after one second, two, four, or what the
+    server asks for. The key is sent only if there is one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key: str | None = None,
+        per_second: float | int = 10.0,
+        n_calls: int = 5,
+        timeout_s: float | int = 60.0,
+        temperature: float | int = 0.7,
+        wait_s: float | int = 1.0,
+    ):
+        if per_second <= 0:
+            raise ValueError(f"per_second: expected more than 0, got {per_second}")
+        self.name = f"{model} at temperature {temperature:g}"
+        self.model, self.temperature, self.n_calls, self.wait_s = (
+            model,
+            temperature,
+            n_calls,
+            wait_s,
+        )
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+        self._apart_s, self._next, self._lock = 1 / per_second, 0.0, threading.Lock()
+
+    def __call__(self, facts: Facts, seed: int) -> str:
+        calls = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.n_calls),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        return calls(self._ask, facts, seed)
+
+    def _ask(self, facts: Facts, seed: int) -> str:
+        self._wait_for_turn()
+        body = {
+            "model": self.model,
+            "messages": [
+                {"role": "system", "content": PROMPT},
+                {"role": "user", "content": told(facts)},
+            ],
+            "temperature": self.temperature,
+            "max_tokens": 40,
+            "seed": seed,
+        }
+        answer = self._client.post("/chat/completions", json=body)
+        answer.raise_for_status()
+        try:
+            return answer.json()["choices"][0]["message"]["content"] or ""
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{answer.url}: no chat completion: {answer.text[:200]!r}") from error
+
+    def _wait_for_turn(self) -> None:
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._apart_s
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error: Any = state.outcome.exception()
+        asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
+        if asked.isdigit():
+            return min(float(asked), 60.0)
+        return self.wait_s * 2 ** (state.attempt_number - 1)
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in RETRIED
+    return isinstance(error, httpx.TransportError)
+
+
+class Local:
+    """A causal language model in a folder, or of a hub, as transformers reads it.
+
+    With the tokenizer's chat template where it has one. The same seed gives the same text on the
+    same machine; several threads take turns.
+    """
+
+    def __init__(self, model: str, *, temperature: float | int = 0.7, max_new_tokens: int = 40):
+        import transformers
+
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+        self.name = f"{model} at temperature {temperature:g}"
+        self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
+        if temperature > 0:
+            self._sampling |= {"do_sample": True, "temperature": temperature}
+        self._lock = threading.Lock()
+
+    def __call__(self, facts: Facts, seed: int) -> str:
+        import torch
+
+        if self._tokenizer.chat_template:
+            messages = [
+                {"role": "system", "content": PROMPT},
+                {"role": "user", "content": told(facts)},
+            ]
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        else:
+            text = f"{PROMPT}\n\n{told(facts)}\n"
+        tokens = self._tokenizer(text, return_tensors="pt").input_ids
+        with self._lock, torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            made = self._model.generate(
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
+                **self._sampling,
+            )
+        return self._tokenizer.decode(made[0, tokens.shape[1] :], skip_special_tokens=True)

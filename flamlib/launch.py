@@ -1,0 +1,99 @@
+"""Train without a notebook, for `accelerate launch` on one machine or several:
+
+    accelerate launch --config_file configs/accelerate/eight_gpus.yaml \\
+        -m flamlib.launch flam --with configs/paper.yaml --with configs/paper_flam.yaml
+
+trains as the stage `train` does, from the same files to the same files, with the numbers of
+`params.yaml` and those that the files given by `--with` put in their place. The number of
+processes is the launcher's.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flamlib import project, training
+
+NOTEBOOK = "notebooks/03_train.ipynb"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train with these arguments, by default those of the command line."""
+    parser = argparse.ArgumentParser(prog="flamlib.launch", description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a key of `objectives` in params.yaml, such as flam")
+    parser.add_argument(
+        "--with",
+        dest="overlays",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="numbers to put in the place of those in params.yaml; give it again for more",
+    )
+    given = parser.parse_args(arguments)
+    root = project.root()
+    parameters = read_parameters(root / "params.yaml", *given.overlays)
+    sections = ("seed", "audio", "rules", "network", "objectives", "codebook", "train")
+    chosen = {name: parameters[name] for name in sections}
+    # Each tower has arguments of its own, which it checks itself.
+    towers = {"network": project.declared_parameters(root / NOTEBOOK)["network"]}
+    project.check_parameters(root / NOTEBOOK, model=given.model, **chosen | towers)
+    if given.model not in chosen["objectives"]:
+        parser.error(f"no model {given.model!r}; there are {', '.join(chosen['objectives'])}")
+
+    train = dict(chosen["train"], n_processes=int(os.environ.get("WORLD_SIZE", "1")))
+    if train["init_from"]:
+        train["init_from"] = root / train["init_from"]
+    mixtures = root / "artifacts/mixtures"
+    training.fit(
+        root / "artifacts/checkpoints" / given.model,
+        bank=root / "artifacts/bank",
+        mixtures=mixtures / "train.parquet",
+        valid=mixtures / "valid.parquet",
+        captions=root / "data/captions.tsv",
+        weights=root / "artifacts/weights",
+        resume=root / "artifacts/resume" / given.model,
+        curves=root / "reports/curves" / given.model,
+        seed=chosen["seed"],
+        clip_s=chosen["audio"]["clip_s"],
+        rules=chosen["rules"],
+        network=chosen["network"],
+        codebook=chosen["codebook"] if given.model == "mga_clap" else None,
+        objective=chosen["objectives"][given.model],
+        **train,
+    )
+
+
+def read_parameters(path: str | Path, *overlays: str | Path) -> dict[str, Any]:
+    """The sections of a parameter file, each with those keys replaced that an overlay gives.
+
+    A value is replaced as a whole, also where it is a dict. A later overlay overrides an earlier
+    one. Raises ValueError for a file that is not of sections and keys, and for a section or key
+    that `path` does not have.
+    """
+    parameters = _read(path)
+    for overlay in overlays:
+        for section, values in _read(overlay).items():
+            if section not in parameters:
+                raise ValueError(f"{overlay}: {section} is no section of {path}")
+            if not isinstance(values, dict):
+                parameters[section] = values
+                continue
+            if unknown := values.keys() - parameters[section].keys():
+                raise ValueError(f"{overlay}: {path} has no {section}.{sorted(unknown)[0]}")
+            parameters[section] = parameters[section] | values
+    return parameters
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    sections = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(sections, dict):
+        raise ValueError(f"{path} holds no sections")
+    return sections
+
+
+if __name__ == "__main__":
+    main()
