@@ -53,6 +53,7 @@ td.best { color:var(--blue); font-weight:700 } td.none { color:#b8bdc7 }
 .figures { display:grid; grid-template-columns:repeat(auto-fit,minmax(430px,1fr)); gap:18px;
   align-items:start }
 figure { margin:0; border:1px solid var(--pale); border-radius:10px; padding:14px; background:#fff }
+figure.wide { grid-column:1/-1 }
 figure svg { width:100%; height:auto; display:block }
 figcaption { color:var(--grey); font-size:13px; margin-top:8px }
 .gallery { display:grid; grid-template-columns:repeat(auto-fit,minmax(520px,1fr)); gap:18px }
@@ -115,7 +116,7 @@ TEMPLATE = """<!doctype html>
 {%- for table in section.tables %}
 {% if table.title %}<h3>{{ table.title }}</h3>{% endif %}
 <div class="scroll"><table>
-<thead><tr>{% for name in table.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for name in table.columns %}<th{% if table.left %} class="left"{% endif %}>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {%- for row in table.rows %}
 {%- if row.group %}
@@ -136,7 +137,7 @@ TEMPLATE = """<!doctype html>
 {%- if section.figures %}
 <div class="figures">
 {%- for figure in section.figures %}
-<figure>{{ figure.svg|safe }}<figcaption>{{ figure.caption }}</figcaption></figure>
+<figure{% if figure.is_wide %} class="wide"{% endif %}>{{ figure.svg|safe }}<figcaption>{{ figure.caption }}</figcaption></figure>
 {%- endfor %}
 </div>
 {%- endif %}

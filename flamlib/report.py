@@ -192,7 +192,7 @@ def _paper(
     rows: list[dict] = [{"group": "Published, in percent; not measured here"}]
     for model, values in published.items():
         cells = [
-            _cell(None if (value := values.get((c.testset, c.key))) is None else f"{value:g}")
+            _cell(None if (value := values.get((c.testset, c.key))) is None else _percent(value))
             for c in columns
         ]
         rows.append(_row([_cell(model), *cells], "published"))
@@ -220,6 +220,7 @@ def _paper(
         "columns": ["", *(column.title for column in columns)],
         "rows": rows,
         "notes": notes,
+        "left": False,
     }
 
 
@@ -259,6 +260,7 @@ def _held_out(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
                 "columns": ["", *map(_title, models)],
                 "rows": rows,
                 "notes": [],
+                "left": False,
             }
         )
     return tables
@@ -303,16 +305,19 @@ def _coverage(read: Sequence[AnnotatedSet], skipped: Mapping[str, str]) -> dict[
         ]
         rows.append(_row([*cells, *[_cell(None)] * 2, _cell(why, kind="wrap"), _cell(None)]))
     names = ["set", "task", "clips found", "captions", "repairs", "notes", "missing"]
-    return {"title": "", "columns": names, "rows": rows, "notes": []}
+    return {"title": "", "columns": names, "rows": rows, "notes": [], "left": True}
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
     rows = [_row([_cell(name), _cell(str(value), kind="wrap")]) for name, value in settings.items()]
-    return {"title": "Settings", "columns": ["", ""], "rows": rows, "notes": []}
+    return {"title": "Settings", "columns": ["", ""], "rows": rows, "notes": [], "left": True}
 
 
 def _figures(figures: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [{"svg": svg, "caption": caption} for svg, caption in figures]
+    return [
+        {"svg": svg, "caption": caption, "is_wide": caption.startswith("Every")}
+        for svg, caption in figures
+    ]
 
 
 def _cards(results: Results, models: Sequence[str]) -> list[dict[str, str]]:
@@ -365,8 +370,15 @@ def _best(results: Results, column: Column, models: Sequence[str], model: str) -
     of_set = results.get(column.testset, {})
     values = {m: of_set.get(m, {}).get(column.key) for m in models}
     values = {m: v for m, v in values.items() if v is not None and not np.isnan(v)}
+    if model not in values or len(set(values.values())) < 2:
+        return False
     pick = min if column.key in LOWER else max
-    return len(values) > 1 and model in values and values[model] == pick(values.values())
+    return values[model] == pick(values.values())
+
+
+def _percent(value: float) -> str:
+    """With as many decimals as were published, at least one."""
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
 
 
 def _row(cells: list[dict], kind: str = "") -> dict[str, Any]:

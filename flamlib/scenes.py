@@ -110,10 +110,10 @@ def heat_map(
     n_rows, duration_s = len(captions), len(waveform) / sample_rate
     inches = [1.1, 0.27 * n_rows]
     height = sum(inches) + 0.75
-    figure = Figure(figsize=(PAGE, height))
+    figure = Figure(figsize=(0.78 * PAGE, height))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=inches)
     figure.subplots_adjust(
-        left=0.31, right=0.88, top=1 - 0.12 / height, bottom=0.45 / height, hspace=0.12
+        left=0.34, right=0.86, top=1 - 0.12 / height, bottom=0.45 / height, hspace=0.12
     )
     _spectrogram(above, waveform, sample_rate)
     seen = below.pcolormesh(
@@ -129,7 +129,7 @@ def heat_map(
     _name_rows(below, captions, [caption not in sounding for caption in captions])
     below.spines[:].set_visible(False)
     box = below.get_position()
-    bar = figure.add_axes((0.955, box.y0, 0.012, max(box.height, 0.1)))
+    bar = figure.add_axes((0.945, box.y0, 0.012, max(box.height, 0.1)))
     figure.colorbar(seen, cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
     return figure
 

@@ -17,6 +17,7 @@ def content(**changes):
             {"group": None, "kind": "", "cells": [cell("x"), cell("1 & 2")]},
         ],
         "notes": ["n"],
+        "left": False,
     }
     section = dict(id="one", title="One", texts=["<i>no</i>"], tables=[table], figures=[], clips=[])
     given = dict(title="Title", lead="", cards=[], sections=[section], foot="foot")
@@ -27,7 +28,7 @@ def test_text_is_shown_as_it_is_and_figures_are_drawn():
     html = page.render(**content())
     assert "&lt;i&gt;no&lt;/i&gt;" in html
     assert "1 &amp; 2" in html
-    figure = dict(svg="<svg></svg>", caption="<")
+    figure = dict(svg="<svg></svg>", caption="<", is_wide=False)
     section = content()["sections"][0] | {"figures": [figure]}
     assert "<svg></svg><figcaption>&lt;" in page.render(**content(sections=[section]))
 

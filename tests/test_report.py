@@ -64,7 +64,7 @@ def made(tmp_path_factory):
 def test_ours_stand_beside_what_was_published(made):
     html = made.read_text(encoding="utf-8")
     assert "Published, in percent; not measured here" in html
-    assert "91</td>" in html  # the paper's held-out AUROC
+    assert "91.0</td>" in html  # the paper's held-out AUROC
     assert "87.2<small>[85.2, 89.2]</small>" in html
     assert "p &lt; .001" in html
     assert ">nan" not in html

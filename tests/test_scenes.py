@@ -99,3 +99,17 @@ def test_a_mixture_shows_its_events_and_their_levels():
     bars = [c.get_paths()[0].get_extents() for c in figure.axes[1].collections if c.get_paths()]
     narrow = [b for b in bars if 0.3 < b.height < 0.35]
     assert [(round(b.x0, 1), int(b.y0)) for b in narrow] == [(0.0, 0), (1.0, 1)]
+
+
+def test_a_heat_map_shows_every_score_and_marks_what_is_absent():
+    captions, edges = ["a dog barks", "rain"], np.linspace(0, 2, 5)
+    scores = np.array([[0.1, 0.2], [0.9, 0.3], [0.8, 0.4], [0.0, 1.0]])
+    truth = [Event(0.5, 1.5, "a dog barks")]
+    waveform = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    figure = scenes.heat_map(waveform, 16000, scores, edges, captions, truth=truth)
+    _, below, _ = figure.axes
+    [mesh] = [c for c in below.collections if c.get_array() is not None and c.get_array().size == 8]
+    assert mesh.get_array().reshape(2, 4) == pytest.approx(scores.T)
+    names = [label.get_text() for label in below.get_yticklabels()]
+    assert names == captions
+    assert [t.get_text() for t in below.texts] == ["absent"]
