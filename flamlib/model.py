@@ -367,7 +367,10 @@ class FLAM(TwoTowers):
         """Embeddings and heads from the caption tower's features, with gradients."""
         caption_emb = _unit(self.caption_projection(features))
         if self.audio.n_tags:
-            caption_emb = tags.beside(caption_emb, tags.asked(features, self.tag_names))
+            asked = tags.asked(features, self.tag_names)
+            caption_emb = tags.beside(
+                caption_emb, tags.sometimes(asked) if self.training else asked
+            )
         return Captions(
             caption_emb,
             self.scale_head(features).float().exp(),

@@ -15,7 +15,8 @@ Beside embeddings that were learned, each of the two takes half of the cosine:
     <beside(u, heard), beside(v, asked)> = (<u, v> + <heard, asked>) / 2
 
 Both halves matter. What is learned tells captions like those of the training apart; the tagger's
-half reaches those that are like none of them (docs/EXPERIMENTS.md).
+half reaches those that are like none of them. So that the first does not rely on the second, every
+other step of training goes without it (docs/EXPERIMENTS.md).
 """
 
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 TEMPERATURE = 0.04
 FLOOR = 1e-3
 SLACK = 16.0  # the median length of e in mixtures
+DROPOUT = 0.5  # share of the training steps in which captions ask for no class
 
 
 def evidence(logits: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]:
@@ -45,6 +47,14 @@ def asked(
     cosine = F.normalize(features.float(), dim=-1) @ F.normalize(names.float(), dim=-1).T
     weight = torch.softmax(cosine / TEMPERATURE, dim=-1)
     return F.normalize(F.pad(weight, (0, 1)), dim=-1)
+
+
+def sometimes(asked: Float[Tensor, "caption tag"]) -> Float[Tensor, "caption tag"]:
+    """The same, or zeros in a share DROPOUT of all calls.
+
+    All captions at once: to a clip that chooses among them, those with tags would seem nearer.
+    """
+    return asked * (torch.rand((), device=asked.device) >= DROPOUT)
 
 
 def beside(

@@ -90,7 +90,7 @@ def test_the_papers_recipe_is_all_that_trains(model):
     train |= yaml.safe_load(STAGES[model].read_text())["train"]
     ours = yaml.safe_load(PARAMS.read_text())["train"]
     # The launcher knows how many processes there are, and only MGA-CLAP has hard negatives.
-        assert ours.keys() - train.keys() == {"n_processes", "hardness"}
+    assert ours.keys() - train.keys() == {"n_processes", "hardness"}
 
 
 @pytest.mark.parametrize("path", [SHARED, *STAGES.values()], ids=lambda path: path.stem)

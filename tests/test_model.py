@@ -546,3 +546,14 @@ def test_names_of_tags_are_saved_with_the_model(tagging, tmp_path):
     assert torch.equal(
         again.score(waveform, 16_000, CAPTIONS), tagging.score(waveform, 16_000, CAPTIONS)
     )
+
+
+def test_tags_are_left_out_in_training_alone(tagging):
+    features = tagging.caption.embed(CAPTIONS)
+    with torch.no_grad():
+        asked = {bool(tagging.read(features).caption_emb[:, 12:].any()) for _ in range(30)}
+        tagging.train()
+        trained = {bool(tagging.read(features).caption_emb[:, 12:].any()) for _ in range(30)}
+        tagging.eval()
+    assert asked == {True}
+    assert trained == {True, False}
