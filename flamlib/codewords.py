@@ -74,7 +74,8 @@ def hard_negative_loss(
         loss[i]      = -logit[i, i] + log sum over j of weight[i, j] * exp(logit[i, j])
 
     Mean over i, and over both directions. Without hardness every weight is one and this is
-    `losses.clip_loss`. Gradients also go through the weights. A lone pair has no negatives: zero.
+    `losses.clip_loss`. Gradients also go through the weights. A lone pair has no negatives: zero,
+    as for no pair at all.
     """
     logits = log_temperature.exp() * (clip_emb @ caption_emb.T).float()
     return (_reweighted(logits, hardness) + _reweighted(logits.T, hardness)) / 2
@@ -85,14 +86,18 @@ def evenness_loss(emb: Float[Tensor, "item dim"]) -> Float[Tensor, ""]:
     dimensions carry them.
 
         loss = mean over i, d of |emb[i, d]| / sqrt(sum over i, d of emb[i, d]^2)
+
+    Of no embeddings at all it is zero.
     """
+    if not emb.numel():
+        return emb.sum()
     return emb.abs().mean() / emb.norm()
 
 
 def _reweighted(logits: Float[Tensor, "item item"], hardness: float) -> Float[Tensor, ""]:
     """One direction of `hard_negative_loss`: the truth is on the diagonal."""
     n = len(logits)
-    if n == 1:
+    if n <= 1:
         return 0 * logits.sum()
     hard = hardness * logits
     log_weight = math.log(n - 1) + hard - _logsumexp_of_others(hard)

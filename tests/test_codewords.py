@@ -217,3 +217,11 @@ def test_evenness_is_what_it_says():
     assert float(evenness_loss(emb)) == pytest.approx(expected / float(emb.square().sum().sqrt()))
     few, all_alike = torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 4), 0.5)
     assert evenness_loss(few) < evenness_loss(all_alike)
+
+
+def test_without_any_pair_there_is_nothing_to_learn():
+    none = torch.zeros(0, 4, requires_grad=True)
+    loss = hard_negative_loss(none, none, torch.tensor(1.0), hardness=0.2)
+    assert loss == 0
+    assert evenness_loss(none) == 0
+    (loss + evenness_loss(none)).backward()

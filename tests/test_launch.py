@@ -85,7 +85,7 @@ def test_the_papers_recipe_fits_what_trains(model):
 
 @each_stage
 def test_the_papers_recipe_is_all_that_trains(model):
-    """Nothing of ours is left in its training but what says how much work is done where."""
+    """Nothing of ours is left in its training but how many share it, and what MGA-CLAP needs."""
     train = yaml.safe_load(SHARED.read_text())["train"]
     train |= yaml.safe_load(STAGES[model].read_text())["train"]
     ours = yaml.safe_load(PARAMS.read_text())["train"]
