@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     arguments = parser.parse_args()
 
-    n_ours, n_peer, n_written = (500, 6, 24_000) if arguments.quick else (3000, 60, 1_000_000)
+    n_ours, n_peer, n_written = (300, 4, 10_000) if arguments.quick else (3000, 60, 1_000_000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_sounds(folder, n_foregrounds=40, n_backgrounds=5)
