@@ -109,7 +109,7 @@ def test_a_heat_map_shows_every_score_and_marks_what_is_absent():
     figure = scenes.heat_map(waveform, 16000, scores, edges, captions, truth=truth)
     _, below, _ = figure.axes
     [mesh] = [c for c in below.collections if c.get_array() is not None and c.get_array().size == 8]
-    assert mesh.get_array().reshape(2, 4) == pytest.approx(scores.T)
+    assert np.asarray(mesh.get_array()).reshape(2, 4) == pytest.approx(scores.T)
     names = [label.get_text() for label in below.get_yticklabels()]
     assert names == captions
     assert [t.get_text() for t in below.texts] == ["absent"]
