@@ -268,12 +268,13 @@ def read_history(out: str | Path) -> list[Row]:
 
 def precision(name: str) -> str:
     """`auto`: bf16 where the hardware multiplies it faster than float32, which CUDA devices and
-    CPUs with AMX do; without, autocasting on a CPU is slower than plain float32."""
+    CPUs with AMX or AVX512-BF16 do; without, autocasting on a CPU is slower than float32."""
     if name != "auto":
         return name
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "no"
+    can = torch.cpu.get_capabilities()
+    return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "no"
 
 
 def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
