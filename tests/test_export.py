@@ -9,6 +9,9 @@ from transformers import AutoTokenizer
 from flamlib import export
 from flamlib.model import FLAM
 
+# The exporter takes a quarter of a minute for each model, and minutes on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 HTSAT = {
     "tower": "htsat",
     "embed": 8,
