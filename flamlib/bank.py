@@ -1,10 +1,10 @@
 """All recordings decoded once, at the experiment's rate, in memory-mapped arrays.
 
-A folder of five files. `samples.i16` holds every source, one after another, each scaled to the
+A folder of six files. `samples.i16` holds every source, one after another, each scaled to the
 full range of 16 bits by a factor of its own; `levels.f32` its A-weighted level per hop of 25 ms and
 `peaks.u16` its largest sample there; `sources.parquet` one row per source; `bank.json` what the
-bank was built with. What could not be
-read is in `skipped.tsv`. Worker processes that open the same bank share its pages.
+bank was built with; `skipped.tsv` what could not be read. Worker processes that open the same bank
+share its pages.
 
 A *source* is one recording as it will be mixed: variant 0 is the recording itself, cut to the part
 in which something sounds; the training recordings have further variants, heard at another speed,

@@ -2,7 +2,7 @@
 
 `embed_audio` gives a vector for each frame and each clip, `embed_captions` one for each caption and
 the two numbers that `losses.frame_logits` asks for. Their product, the *evidence*, says how much a
-frame speaks for a caption; it is no probability until `evaluation.calibrated` has made it one.
+frame speaks for a caption; it is no probability until `heldout.calibrated` has made it one.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 from flamlib import checkpoint, tags, weights
 from flamlib.captions import CaptionTower
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score
+from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score, resampled
 from flamlib.originals import CLAP
 from flamlib.yamnet import YAMNet
 
@@ -81,10 +81,7 @@ class LabelMatching:
     @torch.inference_mode()
     def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio:
         """What the tagger hears in the frames, and on average in the clip."""
-        if sample_rate != self.sample_rate:
-            raise ValueError(
-                f"audio at {sample_rate} Hz, but the tower hears {self.sample_rate} Hz"
-            )
+        waveform = resampled(waveform, sample_rate, self)
         n_frames = self.tower.n_frames(len(waveform[0]))
         features = self.tower(self.tower.log_mel(waveform))[:, :n_frames]
         evidence = features[..., self.tower.width :]

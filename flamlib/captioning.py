@@ -15,7 +15,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -114,13 +114,16 @@ def write(
         todo = {key: clip for key, clip in zip(keys, facts, strict=True) if key not in known}
         with ThreadPoolExecutor(n_jobs) as pool:
             futures = {
-                key: pool.submit(_written, clip, writer, key, n_tries) for key, clip in todo.items()
+                pool.submit(_written, clip, writer, key, n_tries): key for key, clip in todo.items()
             }
             try:
-                for key, future in tqdm(futures.items(), desc="captions", disable=not progress):
+                done = as_completed(futures)
+                for future in tqdm(done, "captions", len(futures), disable=not progress):
+                    key = futures[future]
                     known[key] = future.result()
-                    kept.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (key, *known[key]))
-                    kept.commit()
+                    if known[key].by == writer.name:  # what came of no try may be tried again
+                        kept.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (key, *known[key]))
+                        kept.commit()
             finally:
                 pool.shutdown(cancel_futures=True)
     return [known[key] for key in keys]

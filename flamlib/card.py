@@ -50,7 +50,8 @@ def text(
     facts = {
         "audio tower": f"{config['audio']['tower']}, {sample_rate} Hz",
         "caption tower": f"{config['caption']['pooling']} of its last layer",
-        "space": f"{config['dim']} dimensions",
+        "space": f"{config['dim']} dimensions"
+        + (", and those of the tags" if config["audio"].get("tags") else ""),
         "parameters": f"{n_parameters / 1e6:.1f} million",
     }
     known = dict(provenance or {})

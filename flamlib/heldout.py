@@ -137,7 +137,15 @@ class Hearing(NamedTuple):
 
 
 def hear(model: Listener, part: Part, bank: Bank, *, batch_size: int, progress: bool) -> Hearing:
-    """Ask a model for every caption in every frame of every clip."""
+    """Ask a model for every caption in every frame of every clip.
+
+    Raises ValueError if its frames are not those that the part has labels for.
+    """
+    if not math.isclose(model.frame_s, part.frame_s):
+        raise ValueError(
+            f"{part.name} has labels for frames of {part.frame_s} s, but this model hears frames "
+            f"of {model.frame_s} s: models of one frame are compared"
+        )
     captions = model.embed_captions(part.captions)
     logits = np.empty(part.active.shape, np.float32)
     starts = range(0, len(part.mixtures), batch_size)

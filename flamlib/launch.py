@@ -33,9 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=[],
         help="numbers to put in the place of those in params.yaml; give it again for more",
     )
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        help="write all numbers to a file instead, for the notebooks: papermill -f FILE",
+    )
     given = parser.parse_args(arguments)
     root = project.root()
     parameters = read_parameters(root / "params.yaml", *given.overlays)
+    if given.write:
+        project.atomic_write(given.write, yaml.safe_dump(parameters, sort_keys=False))
+        return
     sections = ("seed", "audio", "rules", "network", "objectives", "codebook", "train")
     chosen = {name: parameters[name] for name in sections}
     # Each tower has arguments of its own, which it checks itself.

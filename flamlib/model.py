@@ -186,7 +186,7 @@ class TwoTowers(nn.Module, ModelHubMixin, library_name="flamlib"):
         if not waveform.isfinite().all():
             raise ValueError("the audio holds NaN or infinite samples: a damaged file?")
         clips = waveform.float().reshape(-1, waveform.shape[-1])
-        return self._project(self._frames_by_blocks(self._resampled(clips, sample_rate)))
+        return self._project(self._frames_by_blocks(resampled(clips, sample_rate, self)))
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> Captions:
@@ -296,19 +296,6 @@ class TwoTowers(nn.Module, ModelHubMixin, library_name="flamlib"):
         """Embeddings from the audio tower's features, with gradients."""
         raise NotImplementedError
 
-    def _resampled(
-        self, waveform: Float[Tensor, "clip sample"], sample_rate: int
-    ) -> Float[Tensor, "clip resampled"]:
-        """At the tower's rate, by the resampler that the training data went through."""
-        if sample_rate == self.sample_rate:
-            return waveform
-        # A few samples could become none, so there is at least a frame of them.
-        n_missing = max(0, math.ceil(self.frame_s * sample_rate) - waveform.shape[1])
-        padded = F.pad(waveform, (0, n_missing)).numpy()
-        return torch.from_numpy(
-            np.stack([resample(clip, sample_rate, self.sample_rate) for clip in padded])
-        )
-
 
 class FLAM(TwoTowers):
     """Frame-wise language-audio model.
@@ -355,6 +342,9 @@ class FLAM(TwoTowers):
         self.caption_projection = _projection(self.caption.width, dim, dropout)
         self.scale_head = Head(self.caption.width, init=math.log(scale_init))
         self.bias_head = Head(self.caption.width, init=bias_init)
+        # Training leaves tags out in some steps, of all captions of all processes at once: to a
+        # clip that chooses among captions, those with tags would seem nearer.
+        self.asks_tags = True
         if self.audio.n_tags:
             # Features of the classes' names, from the caption tower as it was when they were named.
             self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
@@ -368,9 +358,7 @@ class FLAM(TwoTowers):
         caption_emb = _unit(self.caption_projection(features))
         if self.audio.n_tags:
             asked = tags.asked(features, self.tag_names)
-            caption_emb = tags.beside(
-                caption_emb, tags.sometimes(asked) if self.training else asked
-            )
+            caption_emb = tags.beside(caption_emb, asked if self.asks_tags else 0 * asked)
         return Captions(
             caption_emb,
             self.scale_head(features).float().exp(),
@@ -410,6 +398,20 @@ class FLAM(TwoTowers):
         if not self.audio.n_tags:
             return learned
         return tags.beside(learned, tags.heard(features[..., width:]))
+
+
+def resampled(
+    waveform: Float[Tensor, "clip sample"], sample_rate: int, model: Listener
+) -> Float[Tensor, "clip resampled"]:
+    """At the model's rate, by the resampler that the training data went through."""
+    if sample_rate == model.sample_rate:
+        return waveform
+    # A few samples could become none, so there is at least a frame of them.
+    n_missing = max(0, math.ceil(model.frame_s * sample_rate) - waveform.shape[1])
+    padded = F.pad(waveform, (0, n_missing)).numpy()
+    return torch.from_numpy(
+        np.stack([resample(clip, sample_rate, model.sample_rate) for clip in padded])
+    )
 
 
 def cosine_score(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,5 @@ class Checkpoints:
     def remove(self) -> None:
         """Of a run that has ended; those of other parameters stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # not empty: another run's
+            self.folder.parent.rmdir()

@@ -122,8 +122,8 @@ def _write(bank, rules, out, parameters, n_jobs, scheduler, progress):
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{out}: {error.strerror}; {finished} of {len(jobs)} shards are complete, the same "
-            "call goes on from there",
+            f"{out}: {error.strerror or error}; {finished} of {len(jobs)} shards are complete, the "
+            "same call goes on from there",
         ) from error
     about = {"parameters": parameters, "shards": [_noted(out, job) for job in jobs]}
     _put(manifest, about)

@@ -15,8 +15,8 @@ Beside embeddings that were learned, each of the two takes half of the cosine:
     <beside(u, heard), beside(v, asked)> = (<u, v> + <heard, asked>) / 2
 
 Both halves matter. What is learned tells captions like those of the training apart; the tagger's
-half reaches those that are like none of them. So that the first does not rely on the second, every
-other step of training goes without it (docs/EXPERIMENTS.md).
+half reaches those that are like none of them. So that the first does not rely on the second, a
+share DROPOUT of the steps of training goes without it (docs/EXPERIMENTS.md).
 """
 
 import torch
@@ -44,17 +44,11 @@ def asked(
     features: Float[Tensor, "caption dim"], names: Float[Tensor, "cls dim"]
 ) -> Float[Tensor, "caption tag"]:
     """Unit vectors of captions; `features` and `names` are of the same caption tower."""
-    cosine = F.normalize(features.float(), dim=-1) @ F.normalize(names.float(), dim=-1).T
+    # Outside autocast: bf16 would round the cosine by a tenth of the temperature.
+    with torch.autocast(features.device.type, enabled=False):
+        cosine = F.normalize(features.float(), dim=-1) @ F.normalize(names.float(), dim=-1).T
     weight = torch.softmax(cosine / TEMPERATURE, dim=-1)
     return F.normalize(F.pad(weight, (0, 1)), dim=-1)
-
-
-def sometimes(asked: Float[Tensor, "caption tag"]) -> Float[Tensor, "caption tag"]:
-    """The same, or zeros in a share DROPOUT of all calls.
-
-    All captions at once: to a clip that chooses among them, those with tags would seem nearer.
-    """
-    return asked * (torch.rand((), device=asked.device) >= DROPOUT)
 
 
 def beside(

@@ -4,8 +4,8 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
-from flamlib import mixing, project, recipes
+from flamlib import mixing, project, recipes, tags
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.checkpoint import TRAINING
@@ -186,6 +186,8 @@ def fit(
         # Dropout depends on the step and not on what came before, so that a run which was stopped
         # and resumed equals one which was not.
         torch.manual_seed(_digest(seed, step, accelerator.process_index))
+        if isinstance(net, FLAM):
+            net.asks_tags = _digest(seed, step) >= tags.DROPOUT * 2**63
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(step, n_warmup=n_warmup, n_steps=n_steps)
         here = _to(batch, accelerator.device)
@@ -193,7 +195,7 @@ def fit(
         terms = _means(accelerator, terms)
         loss = learning.total(terms)
         if not math.isfinite(loss):
-            _refuse(resume, step, batches, terms, write=lead)
+            _refuse(accelerator, resume, step, batches, terms)
         accelerator.clip_grad_norm_(wrapped.parameters(), max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -222,9 +224,12 @@ def fit(
         live.end()
         progress.close()
         about = {"commit": project.commit(), "parameters": parameters, "history": history}
-        chosen = checkpoints.load_best(type(net)) if select == "best" else average.module
+        chosen = average.module
+        if select == "best":
+            chosen = checkpoints.load_best(type(net))
+            about = {"saved": chosen.provenance, **about}
         chosen.save_pretrained(out, provenance=about)
-        shutil.rmtree(resume, ignore_errors=True)
+        checkpoints.remove()
 
 
 @torch.no_grad()
@@ -304,6 +309,8 @@ def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: 
     audio = weights / network["audio"]["tower"]
     if (audio / "model.safetensors").exists():
         net.audio.load_weights(audio / "model.safetensors")
+    else:
+        warnings.warn(f"{audio} has no model.safetensors: random weights hear", stacklevel=2)
     if isinstance(net, FLAM) and net.audio.n_tags:
         net.name_tags((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
     return net
@@ -410,7 +417,11 @@ def _means(accelerator: Accelerator, terms: Mapping[str, Tensor]) -> dict[str, f
 
 
 def _refuse(
-    resume: Path, step: int, batches: Batches, terms: Mapping[str, float], *, write: bool
+    accelerator: Accelerator,
+    resume: Path,
+    step: int,
+    batches: Batches,
+    terms: Mapping[str, float],
 ) -> None:
     path = resume / "not_finite.json"
     report = {
@@ -418,6 +429,8 @@ def _refuse(
         "mixtures": batches.step_rows(step),
         "losses": {name: str(value) for name, value in terms.items()},
     }
-    if write:
+    if accelerator.is_main_process:
         project.atomic_write(path, json.dumps(report, indent=2))
+    # Or the first process to stop would end the others, and with them the report.
+    accelerator.wait_for_everyone()
     raise FloatingPointError(f"the loss is not finite at step {step}: see {path} for its mixtures")

@@ -91,6 +91,18 @@ def test_the_papers_recipe_is_all_that_trains(model):
     ours = yaml.safe_load(PARAMS.read_text())["train"]
     # The launcher knows how many processes there are, and only MGA-CLAP has hard negatives.
     assert ours.keys() - train.keys() == {"n_processes", "hardness"}
+    rules = yaml.safe_load(PARAMS.read_text())["rules"]
+    assert yaml.safe_load(SHARED.read_text())["rules"].keys() == rules.keys()
+
+
+def test_all_numbers_can_be_written_for_the_notebooks(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    launch.main(["flam", "--with", str(SHARED), "--write", str(tmp_path / "all.yaml")])
+    written = yaml.safe_load((tmp_path / "all.yaml").read_text())
+    ours = yaml.safe_load(PARAMS.read_text())
+    assert written.keys() == ours.keys()
+    assert written["mix"] == ours["mix"] | {"n_train": 1_000_000}
+    assert written["audio"]["sample_rate"] == 48_000
 
 
 @pytest.mark.parametrize("path", [SHARED, *STAGES.values()], ids=lambda path: path.stem)
