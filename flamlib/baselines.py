@@ -16,12 +16,12 @@ from torch import Tensor
 from flamlib import checkpoint, tags, weights
 from flamlib.captions import CaptionTower
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, Audio, Captions, Listener, Method, cosine_score, resampled
+from flamlib.model import FLAM, Audio, ByCosine, Captions, Listener, resampled
 from flamlib.originals import CLAP
 from flamlib.yamnet import YAMNet
 
 
-class FLAMGlobal:
+class FLAMGlobal(ByCosine):
     """A FLAM that was trained on whole clips alone hears frames all the same.
 
         evidence[l] = <frame_emb[l], caption_emb>
@@ -42,19 +42,8 @@ class FLAMGlobal:
     def embed_captions(self, captions: list[str]) -> Captions:
         return _unscaled(self.model.embed_captions(captions).caption_emb)
 
-    def score(
-        self,
-        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
-        sample_rate: int,
-        captions: list[str],
-        method: Method = "unbiased",
-    ) -> Float[Tensor, "clip caption frame"]:
-        """See `model.cosine_score`."""
-        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return cosine_score(heard, asked, method)
 
-
-class LabelMatching:
+class LabelMatching(ByCosine):
     """Nothing is trained: a caption is a mixture of the classes whose names resemble it.
 
         evidence[l] = <tags.heard(frame l), tags.asked(caption)>
@@ -79,9 +68,11 @@ class LabelMatching:
         return cls(tower, weights.yamnet_classes(folder / "yamnet"), caption_tower)
 
     @torch.inference_mode()
-    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio:
+    def embed_audio(
+        self, waveform: Float[Tensor, "clip sample"] | np.ndarray, sample_rate: int
+    ) -> Audio:
         """What the tagger hears in the frames, and on average in the clip."""
-        waveform = resampled(waveform, sample_rate, self)
+        waveform = resampled(torch.as_tensor(waveform).float(), sample_rate, self)
         n_frames = self.tower.n_frames(len(waveform[0]))
         features = self.tower(self.tower.log_mel(waveform))[:, :n_frames]
         evidence = features[..., self.tower.width :]
@@ -91,19 +82,6 @@ class LabelMatching:
     def embed_captions(self, captions: list[str]) -> Captions:
         """Shares of the classes."""
         return _unscaled(tags.asked(self.caption_tower.embed(captions), self.names))
-
-    @torch.inference_mode()
-    def score(
-        self,
-        waveform: Float[Tensor, "clip sample"] | np.ndarray,
-        sample_rate: int,
-        captions: list[str],
-        method: Method = "unbiased",
-    ) -> Float[Tensor, "clip caption frame"]:
-        """See `model.cosine_score`."""
-        waveform = torch.as_tensor(waveform).float()
-        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return cosine_score(heard, asked, method)
 
 
 def load(folder: str | Path) -> Listener:

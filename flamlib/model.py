@@ -66,6 +66,22 @@ class Listener(Protocol):
     ) -> Float[Tensor, "clip caption frame"]: ...
 
 
+class ByCosine:
+    """The score of a `Listener` that goes by the cosine of its embeddings alone."""
+
+    @torch.inference_mode()
+    def score(
+        self,
+        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
+        sample_rate: int,
+        captions: list[str],
+        method: Method = "unbiased",
+    ) -> Float[Tensor, "clip caption frame"]:
+        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
+
+
 class Step(NamedTuple):
     """One forward pass of training; what was not asked for is None."""
 
@@ -93,7 +109,7 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
-class TwoTowers(nn.Module, ModelHubMixin, library_name="flamlib"):
+class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
     """An audio tower and a caption tower whose features meet in one space.
 
     What `FLAM` and the models that it is compared with have in common: audio of any rate and
@@ -197,18 +213,6 @@ class TwoTowers(nn.Module, ModelHubMixin, library_name="flamlib"):
         if isinstance(captions, str) or not captions:
             raise ValueError("captions are a list of at least one text")
         return self.read(self.caption.embed(list(captions)))
-
-    @torch.inference_mode()
-    def score(
-        self,
-        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
-        sample_rate: int,
-        captions: list[str],
-        method: Method = "unbiased",
-    ) -> Float[Tensor, "clip caption frame"]:
-        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
-        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return cosine_score(heard, asked, method)
 
     def save_pretrained(
         self,
