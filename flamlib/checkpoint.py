@@ -12,7 +12,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,10 @@ def read_kind(folder: str | Path) -> str | None:
     return _parse_config(path).get("model")
 
 
-def read_config(path: Path, expected: Iterable[str], *, kind: str | None) -> dict[str, Any]:
-    """The settings in a config.json, which are to be those `expected`, of that kind of model.
+def read_config(
+    path: Path, needed: Set[str], known: Set[str], *, kind: str | None
+) -> dict[str, Any]:
+    """The settings in a config.json of that kind of model: all that are `needed`, none un`known`.
 
     Raises ValueError for what is no configuration of ours, a newer format, another kind of model,
     and other settings.
@@ -116,11 +118,10 @@ def read_config(path: Path, expected: Iterable[str], *, kind: str | None) -> dic
     config = _parse_config(path)
     if (found := config.pop("model", None)) != kind:
         raise ValueError(f"{path} is that of a model {found or 'flam'!r}, not {kind or 'flam'!r}")
-    expected = set(expected)
-    if config.keys() != expected:
+    missing, unknown = needed - config.keys(), config.keys() - known
+    if missing or unknown:
         raise ValueError(
-            f"{path}: settings {sorted(expected - config.keys())} are missing, "
-            f"{sorted(config.keys() - expected)} are unknown"
+            f"{path}: settings {sorted(missing)} are missing, {sorted(unknown)} are unknown"
         )
     return config
 

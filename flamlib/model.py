@@ -109,6 +109,17 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
+class Shared(nn.Module):
+    """One number for all captions, in the place of a `Head`; one that is fixed does not learn."""
+
+    def __init__(self, *, init: float, learns: bool) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(init), requires_grad=learns)
+
+    def forward(self, features: Float[Tensor, "caption dim"]) -> Float[Tensor, "caption"]:
+        return self.value.expand(len(features))
+
+
 class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
     """An audio tower and a caption tower whose features meet in one space.
 
@@ -266,8 +277,10 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
-        settings = set(inspect.signature(cls.__init__).parameters) - {"self", "caption_folder"}
-        config = checkpoint.read_config(folder / CONFIG, settings, kind=cls.kind)
+        settings = list(inspect.signature(cls.__init__).parameters.values())[2:]
+        needed = {p.name for p in settings if p.default is p.empty}
+        known = {p.name for p in settings}
+        config = checkpoint.read_config(folder / CONFIG, needed, known, kind=cls.kind)
         model = cls(folder / CAPTION_FOLDER, **config)
         tensors = checkpoint.read_tensors(folder / WEIGHTS)
         checkpoint.check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
@@ -313,6 +326,9 @@ class FLAM(TwoTowers):
     One projection serves frames and clips, so that a caption means the same to both. Where the
     audio tower has tags, frame_emb, clip_emb and caption_emb are half of a longer unit vector, and
     what a tagger makes of sound and caption is the other half: see `tags`.
+
+    `scale` and `bias` say of what there is one: "per_caption", as above; "shared", one number that
+    all captions learn together; or "fixed", that number as it begins. They are for comparisons.
     """
 
     def __init__(
@@ -326,11 +342,14 @@ class FLAM(TwoTowers):
         scale_init: float,
         bias_init: float,
         temperature_init: float,
+        scale: str = "per_caption",
+        bias: str = "per_caption",
     ) -> None:
         """A model with random weights; `training.pretrained` gives its towers theirs.
 
         `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
-        `bias_init` are where a caption's multiplier and prior log-odds start.
+        `bias_init` are where a caption's multiplier and prior log-odds start. Raises ValueError
+        for another `scale` or `bias` than those above.
         """
         config = dict(
             audio=audio,
@@ -340,12 +359,15 @@ class FLAM(TwoTowers):
             scale_init=scale_init,
             bias_init=bias_init,
             temperature_init=temperature_init,
+            scale=scale,
+            bias=bias,
         )
         super().__init__(caption_folder, config)
         self.audio_projection = _projection(self.audio.width, dim, dropout)
         self.caption_projection = _projection(self.caption.width, dim, dropout)
-        self.scale_head = Head(self.caption.width, init=math.log(scale_init))
-        self.bias_head = Head(self.caption.width, init=bias_init)
+        width = self.caption.width
+        self.scale_head = _head("scale", scale, width=width, init=math.log(scale_init))
+        self.bias_head = _head("bias", bias, width=width, init=bias_init)
         # Training leaves tags out in some steps, of all captions of all processes at once: to a
         # clip that chooses among captions, those with tags would seem nearer.
         self.asks_tags = True
@@ -440,6 +462,14 @@ def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
     if tower not in towers:
         raise ValueError(f"no audio tower {tower!r}; there are {', '.join(towers)}")
     return towers[tower](**kwargs)
+
+
+def _head(name: str, kind: str, *, width: int, init: float) -> nn.Module:
+    if kind == "per_caption":
+        return Head(width, init=init)
+    if kind in ("shared", "fixed"):
+        return Shared(init=init, learns=kind == "shared")
+    raise ValueError(f"{name} is per_caption, shared or fixed, not {kind!r}")
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:

@@ -85,8 +85,8 @@ class Objective:
              + weight[even] * evenness_loss
 
     of the clips and captions of all processes. The frame-wise loss sees the prior's log-odds but
-    does not move them; the prior loss alone does. The last two are MGA-CLAP's (`codewords`), of
-    each process's own pairs.
+    does not move them; the prior loss alone does, unless it has no weight. The last two are
+    MGA-CLAP's (`codewords`), of each process's own pairs.
     """
 
     def __init__(
@@ -128,8 +128,9 @@ class Objective:
                 aligned=len(queries) == len(batch.queries),
             )
         if "frame" in self.weights:
+            shift = bias.detach() if "prior" in self.weights else bias
             terms["frame"] = losses.sharded_labelled_loss(
-                seen.frame_emb, emb, scale, bias.detach(), queries, labels
+                seen.frame_emb, emb, scale, shift, queries, labels
             )
         if "prior" in self.weights:
             terms["prior"] = losses.sharded_prior_loss(bias, queries, labels)

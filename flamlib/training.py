@@ -340,7 +340,7 @@ def freeze(
     still += [] if lr_caption else [net.caption]
     if isinstance(net, FLAM):
         still += [] if objective.get("frame") else [net.scale_head]
-        still += [] if objective.get("prior") else [net.bias_head]
+        still += [] if objective.get("prior") or objective.get("frame") else [net.bias_head]
     for module in still:
         module.requires_grad_(False)
     if not (objective.get("clip") or objective.get("hard")):

@@ -15,6 +15,10 @@ and wrong to tell when: a branch from the sixth block, where a step sees half a 
 local to the frame. It starts at zero and raised the frame AUROC on recordings of unseen packages by
 two to three points (docs/EXPERIMENTS.md).
 
+Frames can be a quarter as long, 8 hops (`frame_hops`): the last two strides are then taken in
+frequency alone, and what follows them is spread in time by as much (holes, "à trous"), so that the
+weights see what they saw before, four times as often.
+
 With `tags` the tower also says what its AudioSet classifier hears. The classifier stands on a copy
 of the last two blocks that never learns, and neither do the blocks below, which both share.
 """
@@ -40,6 +44,7 @@ MEL_HZ = (125.0, 7500.0)
 LOG_OFFSET = 1e-3
 HOPS_PER_FRAME = 32
 FRAME_S = HOPS_PER_FRAME * HOP / SAMPLE_RATE
+FINE_HOPS = 8  # of the shorter frames
 WIDTH = 1024
 N_CLASSES = 521
 LOCAL_BLOCKS = 6  # the local branch leaves the network behind this block, at half-frame steps
@@ -72,9 +77,9 @@ def mel_matrix() -> Float[Tensor, "bin mel"]:
     return weights.float()
 
 
-def n_frames(n_samples: int) -> int:
+def n_frames(n_samples: int, *, frame_hops: int = HOPS_PER_FRAME) -> int:
     """Frames that cover `n_samples`; the last may reach past the end."""
-    return math.ceil(n_samples / (HOP * HOPS_PER_FRAME))
+    return math.ceil(n_samples / (HOP * frame_hops))
 
 
 class LogMel(nn.Module):
@@ -85,8 +90,9 @@ class LogMel(nn.Module):
     Hop t is centred on samples [160 t, 160 (t + 1)).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, frame_hops: int = HOPS_PER_FRAME) -> None:
         super().__init__()
+        self.frame_hops = frame_hops
         self.register_buffer("weights", mel_matrix(), persistent=False)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
 
@@ -96,7 +102,7 @@ class LogMel(nn.Module):
             return self._log_mel(waveform.float())
 
     def _log_mel(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
-        n_hops = n_frames(waveform.shape[1]) * HOPS_PER_FRAME
+        n_hops = n_frames(waveform.shape[1], frame_hops=self.frame_hops) * self.frame_hops
         margin = (WINDOW - HOP) // 2
         padded = F.pad(waveform, (margin, n_hops * HOP - waveform.shape[1] + margin))
         windows = padded.unfold(1, WINDOW, HOP) * self.window
@@ -107,22 +113,41 @@ class LogMel(nn.Module):
 class StridedDepthwise(nn.Conv2d):
     """Depthwise 3x3 convolution of stride 2, padded as TensorFlow's SAME does: at the far end only.
 
-    Always float32. The backward pass of exactly these four layers has no fast bf16 kernel on CPUs:
+    Where a `hole` is given, its stride in time is 1 and its taps lie so many steps apart. Always
+    float32: the backward pass of exactly these four layers has no fast bf16 kernel on CPUs, and
     under autocast they took 55 % of a training step.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, stride=2, groups=channels)
+    def __init__(self, channels: int, *, hole: int | None = None) -> None:
+        stride, dilation = (2, 1) if hole is None else ((1, 2), (hole, 1))
+        super().__init__(channels, channels, 3, stride=stride, dilation=dilation, groups=channels)
+        self.ahead = 1 if hole is None else 2 * hole  # steps that the last tap needs past the end
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return super().forward(F.pad(x.float(), (0, 1, 0, 1)))
+            return super().forward(F.pad(x.float(), (0, 1, 0, self.ahead)))
 
 
-def _convolution(n_in: int, n_out: int, kernel: int, stride: int) -> nn.Module:
-    if kernel == 3 and stride == 2 and n_in == n_out:
-        return StridedDepthwise(n_in)
-    return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, groups=n_in if kernel == 3 else 1)
+def _depthwise(channels: int, *, hole: int) -> nn.Module:
+    """Depthwise 3x3 convolution of stride 1, its taps `hole` steps of time apart."""
+    spread = {"padding": (hole, 1), "dilation": (hole, 1)}
+    return nn.Conv2d(channels, channels, 3, groups=channels, **spread)
+
+
+def _blocks(n_in: int, frame_hops: int) -> list[nn.Module]:
+    """The thirteen blocks: depthwise, ReLU, pointwise, ReLU."""
+    layers, hops, hole = [], 2, 1  # hops of a step so far; steps between the taps
+    for stride, n_out in BLOCKS:
+        if stride == 1:
+            depthwise = _depthwise(n_in, hole=hole)
+        elif hops < frame_hops:
+            depthwise, hops = StridedDepthwise(n_in), 2 * hops
+        else:
+            depthwise, hole = StridedDepthwise(n_in, hole=hole), 2 * hole
+        layers += [depthwise, nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(n_in, n_out, 1), nn.ReLU(inplace=True)]
+        n_in = n_out
+    return layers
 
 
 class YAMNet(nn.Module):
@@ -133,19 +158,23 @@ class YAMNet(nn.Module):
 
     width = WIDTH
     sample_rate = SAMPLE_RATE
-    frame_s = FRAME_S
-    context_frames = 5  # on either side of a frame, more than which it does not depend on
 
-    def __init__(self, *, dropout: float = 0.0, tags: bool = False) -> None:
+    def __init__(
+        self, *, dropout: float = 0.0, tags: bool = False, frame_hops: int = HOPS_PER_FRAME
+    ) -> None:
+        """Raises ValueError unless `frame_hops` is 32 or 8."""
         super().__init__()
+        if frame_hops not in (HOPS_PER_FRAME, FINE_HOPS):
+            raise ValueError(
+                f"a frame has frame_hops {HOPS_PER_FRAME} or {FINE_HOPS}, not {frame_hops}"
+            )
+        self.frame_hops, self.frame_s = frame_hops, frame_hops * HOP / SAMPLE_RATE
+        # On either side of a frame, more than which it does not depend on.
+        self.context_frames = 5 * HOPS_PER_FRAME // frame_hops
         self.n_tags = N_CLASSES if tags else 0
-        self.log_mel = LogMel()
+        self.log_mel = LogMel(frame_hops=frame_hops)
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
-        n_in = 32
-        for stride, n_out in BLOCKS:
-            layers += [_convolution(n_in, n_in, 3, stride), nn.ReLU(inplace=True)]
-            layers += [_convolution(n_in, n_out, 1, 1), nn.ReLU(inplace=True)]
-            n_in = n_out
+        layers += _blocks(32, frame_hops)
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
         n_local = 3 * BLOCKS[LOCAL_BLOCKS - 1][1]
         self.local = nn.Sequential(
@@ -165,7 +194,7 @@ class YAMNet(nn.Module):
                 part.requires_grad_(False)
 
     def n_frames(self, n_samples: int) -> int:
-        return n_frames(n_samples)
+        return n_frames(n_samples, frame_hops=self.frame_hops)
 
     def load_weights(self, path: str | Path) -> None:
         """Take the weights that `weights.build` wrote; without tags, all but the classifier's."""
@@ -180,18 +209,21 @@ class YAMNet(nn.Module):
             self.classifier.load_state_dict(part("classifier."))
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
-        half = HOPS_PER_FRAME // 2
-        shifted = F.pad(log_mel, (0, 0, half, 0), value=math.log(LOG_OFFSET))
+        n_frames = log_mel.shape[1] // self.frame_hops
+        shift = HOPS_PER_FRAME - self.frame_hops // 2
+        shifted = F.pad(log_mel, (0, 0, shift, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         lower = self.layers[: _below(LOCAL_BLOCKS)](x)
         shared = self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)](lower)
-        upper = _over_time(self.layers[_below(SHARED_BLOCKS) :](shared))
-        # Half-frame steps: a frame's own are those at its beginning, its middle and its end.
-        own = lower.mean(dim=3).unfold(2, 3, 2).permute(0, 2, 1, 3).flatten(2)
+        upper = _over_time(self.layers[_below(SHARED_BLOCKS) :](shared))[:, :n_frames]
+        # Of half-frame steps a frame's own are those at its beginning, its middle and its end. A
+        # short frame is a step: the one before it, its own and the one after.
+        first, step = (0, 2) if self.frame_hops == HOPS_PER_FRAME else (1, 1)
+        own = lower.mean(dim=3)[:, :, first:].unfold(2, 3, step).permute(0, 2, 1, 3).flatten(2)
         frames = upper + self.local(own)
         if not self.n_tags:
             return frames
-        logits = self.classifier(_over_time(self.tagger(shared)))
+        logits = self.classifier(_over_time(self.tagger(shared)))[:, :n_frames]
         return torch.cat([frames, tagging.evidence(logits)], dim=2)
 
 

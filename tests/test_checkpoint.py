@@ -105,7 +105,8 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
         "config.json", "model.safetensors", "caption_tower", "training.json", "README.md",
     }  # fmt: skip
-    assert checkpoint.read_config(tmp_path / "model/config.json", {"dim"}, kind=None) == {"dim": 3}
+    path = tmp_path / "model/config.json"
+    assert checkpoint.read_config(path, {"dim"}, {"dim", "bias"}, kind=None) == {"dim": 3}
     assert checkpoint.read_provenance(tmp_path / "model") == {"seed": 1}
     assert checkpoint.read_tensors(tmp_path / "model/model.safetensors").keys() == tensors.keys()
 

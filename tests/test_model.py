@@ -106,6 +106,23 @@ def test_heads_start_where_they_are_told(folder):
     assert math.exp(net.log_temperature.item()) == pytest.approx(1 / 0.07)
 
 
+@pytest.mark.parametrize("kind", ["shared", "fixed"])
+def test_without_heads_all_captions_have_one_number(folder, tmp_path, kind):
+    net = FLAM(folder, **SETTINGS | {"scale_init": 10.0, "bias_init": -8.0}, scale=kind, bias=kind)
+    _, scale, bias = net.embed_captions(CAPTIONS)
+    assert_close(scale, torch.full((3,), 10.0))
+    assert_close(bias, torch.full((3,), -8.0))
+    learning = {name for name, p in net.named_parameters() if p.requires_grad}
+    assert ({"scale_head.value", "bias_head.value"} <= learning) == (kind == "shared")
+    net.save_pretrained(tmp_path / "model")
+    assert FLAM.from_pretrained(tmp_path / "model").config == net.config
+
+
+def test_another_kind_of_head_is_refused(folder):
+    with pytest.raises(ValueError, match="bias is per_caption, shared or fixed, not 'none'"):
+        FLAM(folder, **SETTINGS, bias="none")
+
+
 def test_one_caption_is_not_a_special_case(net):
     assert net.score(noise(9000), 16_000, ["rain"]).shape == (1, 1, 2)
     alone, among = net.embed_captions(["rain"]), net.embed_captions(CAPTIONS)
@@ -346,7 +363,9 @@ def test_a_saved_model_is_these_files(net, tmp_path):
     files = {str(p.relative_to(tmp_path / "model")) for p in (tmp_path / "model").rglob("*")}
     assert files >= {"config.json", "model.safetensors", "training.json", "caption_tower"}
     assert json.loads((tmp_path / "model/training.json").read_text()) == {"seed": 7, "ü": [0.5]}
-    assert json.loads((tmp_path / "model/config.json").read_text()) == {"format": 1, **SETTINGS}
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    heads = {"scale": "per_caption", "bias": "per_caption"}
+    assert config == {"format": 1, **SETTINGS, **heads}
     assert (tmp_path / "model/README.md").read_text().startswith("---\nlibrary_name: flamlib\n")
 
 
@@ -365,8 +384,9 @@ def test_provenance_stays_with_a_model_that_is_saved_again(net, tmp_path):
 
 
 def test_a_folder_of_the_first_release_still_loads(net, saved, tmp_path):
-    """It has no card, and its audio tower names neither patches nor a sample rate."""
+    """It has no card, and its settings name neither patches, a sample rate nor kinds of heads."""
     (saved / "README.md").unlink()
+    change_config(saved, scale=None, bias=None)
     save_file(load_file(saved / "model.safetensors"), saved / "model.safetensors")
     again = FLAM.from_pretrained(saved)
     assert again.provenance is None

@@ -89,6 +89,20 @@ def test_the_terms_are_the_papers_losses(net, lexicon):
     assert_close(learning.total(found), total, rtol=1e-5, atol=1e-5)
 
 
+def test_the_frames_move_the_priors_where_nothing_else_does(net, lexicon):
+    """Otherwise the prior's head gets the gradient of its own loss and no other."""
+
+    def gradient(weights):
+        net.zero_grad()
+        learning = objective(net.eval(), lexicon, weights)
+        learning.backward(Accelerator(cpu=True), net, batch(), micro_batch=None)
+        return net.bias_head.layers[2].bias.grad.clone()
+
+    alone, both = gradient({"prior": 1.0}), gradient({"prior": 1.0, "frame": 200.0})
+    assert_close(both, alone)
+    assert not torch.isclose(gradient({"frame": 200.0}), alone).any()
+
+
 def moves(net, lexicon, weights):
     """Which parts of the model a loss alone moves."""
     learning = objective(net, lexicon, weights)
@@ -99,9 +113,9 @@ def moves(net, lexicon, weights):
 
 
 def test_each_loss_moves_its_own_parts(net, lexicon):
-    """The prior's head sees the prior loss alone, which in turn reaches no more than captions."""
+    """The prior loss reaches no more than captions."""
     towers = {"audio", "caption", "audio_projection", "caption_projection"}
-    assert moves(net, lexicon, {"frame": 1.0}) == towers | {"scale_head"}
+    assert moves(net, lexicon, {"frame": 1.0}) == towers | {"scale_head", "bias_head"}
     assert moves(net, lexicon, {"prior": 1.0}) == {"caption", "bias_head"}
     assert moves(net, lexicon, {"clip": 1.0}) == towers | {"log_temperature"}
 

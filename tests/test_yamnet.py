@@ -343,3 +343,66 @@ def test_a_tower_with_tags_takes_the_classifiers_weights(tagging, tmp_path):
     log_mel = noise(1, N_FRAMES * 32, 64)
     with torch.no_grad():
         assert torch.equal(other.eval()(log_mel), tagging(log_mel))
+
+
+# Frames of 8 hops
+
+
+@pytest.fixture(scope="module")
+def fine(tagging):
+    tower = YAMNet(tags=True, frame_hops=8)
+    tower.load_state_dict(tagging.state_dict())
+    return tower.eval()
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_short_frames_are_what_long_ones_hear_four_times_as_often(fine, tagging, i):
+    """Frame 4 l + i is frame l of a recording with 12 - 8 i hops of silence before it, but for the
+    edges, where nothing is heard of what would have been there."""
+    log_mel = noise(1, N_FRAMES * 32, N_MELS)
+    later = F.pad(log_mel, (0, 0, 12 - 8 * i, 0), value=math.log(LOG_OFFSET))
+    inner = slice(5 * i, N_FRAMES - 5)
+    with torch.no_grad():
+        found = fine(log_mel)[:, i::4][:, inner]
+        expected = tagging(later[:, : N_FRAMES * 32])[:, inner]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_matters_to_a_short_frame_is_centred_on_it_and_within_its_context():
+    torch.manual_seed(0)
+    tower = YAMNet(frame_hops=8).eval()
+    with torch.no_grad():
+        for layer in tower.layers:
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.uniform_(0.5, 1).div_(layer.weight.sum(dim=(1, 2, 3), keepdim=True))
+                layer.bias.zero_()
+    matters = gradient(tower, 26)
+    centre = (matters * torch.arange(len(matters))).sum() / matters.sum()
+    assert centre == pytest.approx(26 * 8 + 3.5, abs=1)
+    frames = matters.reshape(-1, 8).sum(dim=1).nonzero().flatten()
+    assert 26 - tower.context_frames <= frames.min()
+    assert frames.max() <= 26 + tower.context_frames
+
+
+def test_the_local_branch_of_short_frames_is_centred_on_them():
+    torch.manual_seed(0)
+    tower = YAMNet(frame_hops=8).eval()
+    with torch.no_grad():
+        tower.layers[-2].weight.zero_()
+        tower.layers[-2].bias.zero_()
+        tower.local[-1].weight.normal_()
+    heard = gradient(tower, 26).nonzero().flatten()
+    assert heard.min() + heard.max() == pytest.approx(2 * (26 * 8 + 3.5), abs=2)
+
+
+@pytest.mark.parametrize("n_samples", [1, 1280, 1281, 160_000])
+def test_a_tower_of_short_frames_makes_as_many_as_it_says(fine, n_samples):
+    assert fine.frame_s == 0.08
+    with torch.no_grad():
+        features = fine(fine.log_mel(noise(2, n_samples)))
+    assert features.shape[:2] == (2, fine.n_frames(n_samples)) == (2, math.ceil(n_samples / 1280))
+
+
+def test_frames_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="frame_hops 32 or 8, not 16"):
+        YAMNet(frame_hops=16)
