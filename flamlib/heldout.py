@@ -34,6 +34,7 @@ from flamlib.baselines import Listener
 from flamlib.batches import audible
 from flamlib.events import Event, merge, write_events
 from flamlib.lexicon import Lexicon
+from flamlib.model import Method
 from flamlib.recipes import Recipe
 
 
@@ -118,17 +119,23 @@ class Part:
 
 
 class Hearing(NamedTuple):
-    """What a model says of a part: its logits, and each caption's prior log-odds."""
+    """What a model says of a part: its logits, and each caption's prior log-odds.
+
+    `method` is how the two make a score, see `FLAM.score`.
+    """
 
     logits: Float[np.ndarray, "clip caption frame"]
     logit_bias: Float[np.ndarray, "caption"]
+    method: Method = "unbiased"
 
     @property
     def score(self) -> Float[np.ndarray, "clip caption frame"]:
-        """In [0, 1], one half where nothing is said. In double precision: near its ends a sigmoid
-        in single would make equal what the logits tell apart."""
-        logits, bias = (torch.from_numpy(x.astype(np.float64)) for x in self)
-        return losses.unbiased_score(logits, bias).numpy()
+        """In [0, 1]; unbiased, one half where nothing is said. In double precision: near its ends
+        a sigmoid in single would make equal what the logits tell apart."""
+        logits, bias = (torch.from_numpy(x.astype(np.float64)) for x in self[:2])
+        if self.method == "unbiased":
+            return losses.unbiased_score(logits, bias).numpy()
+        return (logits if self.method == "biased" else logits - bias[:, None]).sigmoid().numpy()
 
     @property
     def prob(self) -> Float[np.ndarray, "clip caption frame"]:

@@ -10,7 +10,7 @@ processes is the launcher's.
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +52,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.model not in chosen["objectives"]:
         parser.error(f"no model {given.model!r}; there are {', '.join(chosen['objectives'])}")
 
-    train = dict(chosen["train"], n_processes=int(os.environ.get("WORLD_SIZE", "1")))
+    chosen["train"] = chosen["train"] | {"n_processes": int(os.environ.get("WORLD_SIZE", "1"))}
+    train(
+        root,
+        given.model,
+        root / "artifacts/checkpoints" / given.model,
+        curves=root / "reports/curves" / given.model,
+        **chosen,
+    )
+
+
+def train(
+    root: Path,
+    model: str,
+    out: Path,
+    *,
+    curves: Path,
+    seed: int,
+    audio: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    network: Mapping[str, Any],
+    objectives: Mapping[str, Any],
+    codebook: Mapping[str, Any],
+    train: Mapping[str, Any],
+) -> None:
+    """Train a model on the project's mixtures and save it to `out`, see `training.fit`.
+
+    The sections are those of params.yaml; states to go on from lie in `artifacts/resume`.
+    """
     if train["init_from"]:
-        train["init_from"] = root / train["init_from"]
+        train = dict(train, init_from=root / train["init_from"])
     mixtures = root / "artifacts/mixtures"
     training.fit(
-        root / "artifacts/checkpoints" / given.model,
+        out,
         bank=root / "artifacts/bank",
         mixtures=mixtures / "train.parquet",
         valid=mixtures / "valid.parquet",
         captions=root / "data/captions.tsv",
         weights=root / "artifacts/weights",
-        resume=root / "artifacts/resume" / given.model,
-        curves=root / "reports/curves" / given.model,
-        seed=chosen["seed"],
-        clip_s=chosen["audio"]["clip_s"],
-        rules=chosen["rules"],
-        network=chosen["network"],
-        codebook=chosen["codebook"] if given.model == "mga_clap" else None,
-        objective=chosen["objectives"][given.model],
+        resume=root / "artifacts/resume" / model,
+        curves=curves,
+        seed=seed,
+        clip_s=audio["clip_s"],
+        rules=rules,
+        network=network,
+        codebook=codebook if model == "mga_clap" else None,
+        objective=objectives[model],
         **train,
     )
 

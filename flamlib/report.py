@@ -119,7 +119,7 @@ def write(
         "beside what was published.",
         cards=_cards(results, models),
         sections=[s for s in sections if s["tables"] or s["figures"] or s["clips"] or s["texts"]],
-        foot="All figures, sounds and numbers are in this file, made by 06_benchmarks.",
+        foot="All figures, sounds and numbers are in this file, made by 09_benchmarks.",
     )
     project.atomic_write(path, text)
 

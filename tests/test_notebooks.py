@@ -34,7 +34,7 @@ SMALLER = {
         "train": {"n_steps": 2, "batch_size": 2, "n_pairs": 2, "pair_s": 2.56},
     },
     "04_evaluate": {"evaluate": SMALL_EVALUATION},
-    "06_benchmarks": {
+    "09_benchmarks": {
         "evaluate": SMALL_EVALUATION,
         "testsets": {"n_resamples": 3, "templates": ["name"]},
     },
