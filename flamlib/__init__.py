@@ -20,7 +20,7 @@ this list, which `tests/test_layers.py` reads:
     htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
     objective     resuming      training
-    baselines     heldout       judging       evaluation    benchmarking
+    baselines     heldout       judging       evaluation    benchmarking  scoring
     published     gallery       page          report
     launch        cli
 

@@ -129,17 +129,27 @@ def listen(
     batch_size: int,
     progress: bool,
 ) -> dict[str, dict[str, Hearing]]:
-    """Every part heard by every model; baselines are calibrated on the part "valid"."""
+    """Every part heard by every model, see `hear`."""
     hearings: dict[str, dict[str, Hearing]] = {name: {} for name in parts}
     for model, listener in models.items():
-        for name, part in parts.items():
-            heard = heldout.hear(listener, part, bank, batch_size=batch_size, progress=progress)
-            hearings[name][model] = heard
-        if not isinstance(listener, FLAM):
-            reference = hearings["valid"][model]
-            for heard in hearings.values():
-                heard[model] = heldout.calibrated(heard[model], reference, parts["valid"])
+        heard = hear(listener, parts, bank, batch_size=batch_size, progress=progress)
+        for name in parts:
+            hearings[name][model] = heard[name]
     return hearings
+
+
+def hear(
+    model: Listener, parts: Mapping[str, Part], bank: Bank, *, batch_size: int, progress: bool
+) -> dict[str, Hearing]:
+    """Every part heard by one model; one that is no FLAM is calibrated on the part "valid"."""
+    heard = {
+        name: heldout.hear(model, part, bank, batch_size=batch_size, progress=progress)
+        for name, part in parts.items()
+    }
+    if isinstance(model, FLAM):
+        return heard
+    reference, valid = heard["valid"], parts["valid"]
+    return {name: heldout.calibrated(of, reference, valid) for name, of in heard.items()}
 
 
 def retrieval(

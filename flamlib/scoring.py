@@ -1,0 +1,77 @@
+"""One model on the embedded corpus, in all its numbers and without an interval: for many models in
+a row, such as those of an ablation."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flamlib import benchmarking, evaluation, judging
+from flamlib.bank import Bank
+from flamlib.baselines import Listener
+from flamlib.benchmarking import Settings
+from flamlib.heldout import Part
+from flamlib.lexicon import Lexicon
+from flamlib.localisation import Criteria
+
+ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
+
+
+class Scored(NamedTuple):
+    """What a model is worth, see `score`."""
+
+    numbers: dict[str, dict[str, float | int]]
+    curves: dict[str, dict[str, np.ndarray]]
+
+
+def score(
+    model: Listener,
+    parts: Mapping[str, Part],
+    bank: Bank,
+    lexicon: Lexicon,
+    *,
+    criteria: Criteria,
+    n_thresholds: int,
+    n_bins: int,
+    batch_size: int,
+    window_s: float,
+    templates: Sequence[str],
+    progress: bool = False,
+) -> Scored:
+    """A model's numbers on parts that were built once for all models.
+
+        numbers[part]            of `judging.judge`: auroc_macro, psds1_mean, f1_best, ece, …
+        numbers["retrieval"]     of `evaluation.retrieval`, of the parts' first seconds
+        numbers["heldout_seen"]  and "heldout_unseen": zero-shot, see `benchmarking`; the first of
+                                 the templates gives top1
+        curves[part]             frame F1 over thresholds, of `metrics.f1_over_thresholds`
+
+    As in `evaluation.evaluate`, the part "valid" is not judged: it chooses the threshold of f1,
+    segment_f1 and event_f1, and calibrates a model that is no FLAM. Raises ValueError without it.
+    """
+    if "valid" not in parts:
+        raise ValueError(f"the part 'valid' chooses the threshold; found only {[*parts]}")
+    heard = evaluation.hear(model, parts, bank, batch_size=batch_size, progress=progress)
+    curves = {
+        name: judging.f1(part, heard[name], n_thresholds=n_thresholds)
+        for name, part in parts.items()
+    }
+    threshold = curves.pop("valid")["best_macro"]
+    numbers = {
+        name: judging.judge(
+            parts[name],
+            heard[name],
+            threshold=threshold,
+            criteria=criteria,
+            n_thresholds=n_thresholds,
+            n_bins=n_bins,
+        )
+        for name in curves
+    }
+    clip_s = next(iter(parts.values())).clip_s
+    numbers["retrieval"] = evaluation.retrieval(model, bank, lexicon, clip_s=clip_s)
+    asked = Settings(window_s, templates, templates[0], criteria, n_thresholds)
+    for split, name in ZERO_SHOT.items():
+        outcome, _ = benchmarking.held_out_classes(model, bank, lexicon, split, asked)
+        numbers[name] = {k: v for k, v in outcome.numbers.items() if not isinstance(v, dict)}
+    return Scored(numbers, curves)
