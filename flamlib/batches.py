@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flamlib import mixing, recipes
-from flamlib.bank import Bank, generator
+from flamlib.bank import Bank
+from flamlib.distributions import generator
 from flamlib.lexicon import Lexicon
 from flamlib.recipes import Recipe
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sounds import FOREGROUNDS, RATE, VARIANTS, write_data
 
-from flamlib import bank, batches, mixing, recipes
+from flamlib import bank, batches, distributions, mixing, recipes
 from flamlib.batches import Batches
 from flamlib.events import Event, active_frames
 from flamlib.lexicon import COLUMNS, Lexicon
@@ -219,7 +219,7 @@ def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
     train = sounds.sources.query("role == 'foreground' and split == 'train'")
     drawn = steps(pair_background_share=0.0)
     for step in range(3):
-        pairs = drawn._draw_pairs(bank.generator(step))
+        pairs = drawn._draw_pairs(distributions.generator(step))
         for recipe in [drawn._solo(step, i, *pair) for i, pair in enumerate(pairs)]:
             assert recipe.background is None
             [event] = recipe.events
