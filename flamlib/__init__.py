@@ -12,7 +12,7 @@ this list, which `tests/test_layers.py` reads:
     resampling    psds          metrics       localisation
     tables        annotations   sed_sets      caption_sets  label_sets    testsets
     augmentation  corpus        tensorbundle  tags          yamnet        htsat
-    weights       bank
+    weights       sources       bank
     pieces        recipes       rules         mixing        shards        lexicon
     contents
     card          checkpoint    captions      model         mgaclap       batches

@@ -5,17 +5,11 @@ full range of 16 bits by a factor of its own; `levels.f32` its A-weighted level 
 `peaks.u16` its largest sample there; `sources.parquet` one row per source; `bank.json` what the
 bank was built with; `skipped.tsv` what could not be read. Worker processes that open the same bank
 share its pages.
-
-A *source* is one recording as it will be mixed: variant 0 is the recording itself, cut to the part
-in which something sounds; the training recordings have further variants, heard at another speed,
-through another microphone (equaliser, low-pass) or in another room (reverberation).
 """
 
-import hashlib
 import json
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -30,35 +24,8 @@ import pyarrow.parquet
 from jaxtyping import Float, Int16, UInt16
 from tqdm.auto import tqdm
 
-from flamlib import audio, augmentation, project
-
-WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
-MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
-ACTIVE_RANGE_DB = 40.0  # quieter than the loudest hop by more than this: the sound has not begun
-
-MORE_VARIANTS = {  # of `variants`, and what is so if they are not given
-    "pitch_semitones": [0.0, 0.0],
-    "stretch": [1.0, 1.0],
-    "rooms": None,
-    "room_share": 0.0,
-    "codec_share": 0.0,
-}
-CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
-
-
-def generator(*key: int | str) -> np.random.Generator:
-    """Random numbers that depend on the key alone: not on the process, nor on earlier draws.
-
-    >>> first, again = (generator(7, "train", 3).integers(1000) for _ in range(2))
-    >>> bool(first == again)
-    True
-    """
-    words = []
-    for part in key:
-        if isinstance(part, str):
-            part = int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "little")
-        words.append(part)
-    return np.random.default_rng(np.random.SeedSequence(words))
+from flamlib import augmentation, project, sources
+from flamlib.sources import HOP_S, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,15 +203,15 @@ def build(
     `MORE_VARIANTS` is given; `rooms` is then a folder of impulse responses. A source depends on
     (seed, clip_id, variant) alone, and its labels are measured on what became of it.
     """
-    variants = MORE_VARIANTS | dict(variants)
-    _check_variants(variants)
+    variants = sources.MORE_VARIANTS | dict(variants)
+    sources.check_variants(variants)
     rooms = []
     if variants["room_share"]:
         rooms = augmentation.read_rooms(variants["rooms"], sample_rate)
     data = Path(data)
-    clips = _read_clips(data)
+    clips = sources.read_clips(data)
     work = partial(
-        _sources,
+        sources.of_clip,
         data=data,
         seed=seed,
         sample_rate=sample_rate,
@@ -252,177 +219,52 @@ def build(
         variants=variants,
         rooms=rooms,
     )
+    about = {"sample_rate": sample_rate, "clip_s": clip_s, "seed": seed, "variants": variants}
+    with project.atomic_folder(out) as folder:
+        write(folder, clips, work, about=about, n_jobs=n_jobs, progress=progress)
+
+
+def write(
+    folder: Path,
+    clips: Sequence[Mapping[str, Any]],
+    work: Callable[[Any], list[Source] | str],
+    *,
+    about: Mapping[str, Any],
+    n_jobs: int,
+    progress: bool,
+) -> None:
+    """Write into an empty folder the bank of `work(clip)` of every clip, in order.
+
+    What `work` returns are the sources of a clip (a dict with clip_id and path), or why there are
+    none. `about` has sample_rate and clip_s at least. Raises ValueError if there are no sources.
+    """
     rows, skipped = [], []
     with (
-        project.atomic_folder(out) as folder,
         open(folder / "samples.i16", "wb") as samples,
         open(folder / "levels.f32", "wb") as levels,
         open(folder / "peaks.u16", "wb") as peaks,
     ):
-        done = _map(work, clips, n_jobs)
-        for clip, made in zip(
-            clips, tqdm(done, total=len(clips), disable=not progress), strict=True
-        ):
+        done = tqdm(_map(work, clips, n_jobs), total=len(clips), disable=not progress)
+        for clip, made in zip(clips, done, strict=True):
             if isinstance(made, str):
                 skipped.append({"clip_id": clip["clip_id"], "path": clip["path"], "why": made})
                 continue
-            for about, integers, profile in made:
-                about |= {"start": samples.tell() // 2, "level_start": levels.tell() // 4}
+            for row, integers, levels_db, of_hops in made:
+                begins = {"start": samples.tell() // 2, "level_start": levels.tell() // 4}
                 samples.write(integers.astype("<i2").tobytes())
-                levels.write(profile.astype("<f4").tobytes())
-                peaks.write(_peaks(integers, sample_rate, len(profile)).astype("<u2").tobytes())
-                rows.append(about)
-        if not rows:
-            raise ValueError(
-                f"{data}: none of {len(clips)} recordings could be used: {skipped[:3]}"
-            )
+                levels.write(levels_db.astype("<f4").tobytes())
+                peaks.write(of_hops.astype("<u2").tobytes())
+                rows.append(row | begins)
+    if not rows:
+        raise ValueError(f"none of {len(clips)} recordings could be used: {skipped[:3]}")
 
-        pyarrow.parquet.write_table(
-            pyarrow.Table.from_pylist(rows), folder / "sources.parquet", compression="zstd"
-        )
-        pd.DataFrame(skipped, columns=["clip_id", "path", "why"]).to_csv(
-            folder / "skipped.tsv", sep="\t", index=False
-        )
-        about = {"sample_rate": sample_rate, "clip_s": clip_s, "seed": seed, "variants": variants}
-        (folder / "bank.json").write_text(json.dumps(about, indent=2, default=dict) + "\n")
-
-
-def _sources(clip, *, data, seed, sample_rate, clip_s, variants, rooms):
-    """All variants of one recording as (row, 16-bit samples, levels), or why there are none."""
-    foreground = clip["role"] == "foreground"
-    n_variants = variants["n_foreground" if foreground else "n_background"]
-    other = {"n_foreground", "n_background", "speed", "rooms"}
-    sound = {key: value for key, value in variants.items() if key not in other}
-    sound["rooms"] = rooms
-    if not foreground:
-        sound["reverb_share"] = sound["room_share"] = 0.0  # a place is a room of its own
-    try:
-        span = {}
-        if foreground:
-            span = {
-                "start_s": max(0.0, clip["onset"] - MARGIN_S),
-                "stop_s": clip["offset"] and clip["offset"] + MARGIN_S,
-            }
-        original, native_rate = audio.read(data / clip["path"], **span)
-        made = []
-        for variant in range(1 + n_variants * (clip["split"] == "train")):
-            rng = generator(seed, clip["clip_id"], variant)
-            speed = 1.0 if variant == 0 else rng.uniform(*variants["speed"])
-            waveform = audio.resample(original, native_rate * speed, sample_rate)
-            if variant:
-                waveform = augmentation.augment(waveform, sample_rate, rng, **sound)
-            if not foreground:
-                waveform = augmentation.looped(waveform, sample_rate, clip_s)
-            made.append(_source(clip, variant, waveform, sample_rate))
-    except audio.Unreadable as error:
-        return str(error)
-    return made
-
-
-def _source(clip, variant, waveform, sample_rate):
-    """Quantise, cut a foreground to its active part, measure."""
-    profile = audio.a_weighted_db(waveform, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
-    if profile.max() <= audio.FLOOR_DB + ACTIVE_RANGE_DB:
-        raise audio.Unreadable(clip["path"], "silent")
-    active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
-    if clip["role"] == "foreground":
-        # Again by level, because the tail of a room has moved the end.
-        first = max(0, round((active[0] * HOP_S - MARGIN_S) * sample_rate))
-        waveform = waveform[first : round(((active[-1] + 1) * HOP_S + MARGIN_S) * sample_rate)]
-
-    scale = float(np.float32(np.abs(waveform).max() / 32767))
-    integers = np.round(waveform / np.float32(scale)).astype(np.int16)
-    heard = integers * np.float32(scale)
-    profile = audio.a_weighted_db(heard, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
-    active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
-    row = {
-        "clip_id": clip["clip_id"],
-        "variant": variant,
-        "role": clip["role"],
-        "caption": clip["caption"],
-        "family": clip["family"],
-        "split": clip["split"],
-        "group": clip["group"],
-        "package": clip["package"],
-        "audible": clip["audible"],
-        "start": 0,
-        "n_samples": len(integers),
-        "scale": scale,
-        "level_start": 0,
-        "n_levels": len(profile),
-        "onset": float(active[0] * HOP_S),
-        "offset": float(min((active[-1] + 1) * HOP_S, len(integers) / sample_rate)),
-        "level_db": audio.gated_db(profile),
-        "peak": float(np.abs(heard).max()),
-    }
-    return row, integers, profile
-
-
-def _peaks(integers, sample_rate, n_hops):
-    """The largest sample of each hop, in steps."""
-    first = (np.arange(n_hops) * HOP_S * sample_rate).astype(int)
-    amplitude = np.abs(integers.astype(np.int32))
-    return np.maximum.reduceat(amplitude, np.minimum(first, len(integers) - 1))
-
-
-def _read_clips(data: Path) -> list[dict]:
-    """The rows of clips.tsv as dicts, with onset and offset as numbers, checked."""
-    path = data / "clips.tsv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no recordings yet; `make data` or 01_corpus makes them")
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3)
-    missing = [name for name in CLIP_COLUMNS if name not in table]
-    if missing:
-        raise ValueError(f"{path}: no column {missing}; found {list(table)}")
-    if table["clip_id"].duplicated().any():
-        raise ValueError(
-            f"{path}: two rows for {table['clip_id'][table['clip_id'].duplicated()][:3]}"
-        )
-
-    audible = defaultdict(list)
-    families = data / "background_families.tsv"
-    if families.is_file():
-        rows = pd.read_csv(families, sep="\t", dtype=str, keep_default_na=False, quoting=3)
-        for clip_id, family in zip(rows["clip_id"], rows["family"], strict=True):
-            audible[clip_id].append(family)
-
-    if "package" not in table:
-        table["package"] = ""  # whoever writes a table by hand has one collection
-    clips = table[[*CLIP_COLUMNS, "package"]].to_dict("records")
-    for line, clip in enumerate(clips, start=2):
-        if clip["role"] not in ("foreground", "background"):
-            raise ValueError(f"{path}, line {line}: role is {clip['role']!r}")
-        clip["audible"] = audible[clip["clip_id"]]
-        try:
-            clip["onset"] = float(clip["onset"] or 0)
-            clip["offset"] = float(clip["offset"]) if clip["offset"] else None
-        except ValueError as error:
-            raise ValueError(
-                f"{path}, line {line}: onset and offset are seconds ({error})"
-            ) from error
-    return clips
-
-
-def _check_variants(variants: Mapping[str, Any]) -> None:
-    known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_share", "reverb_share"}
-    known |= MORE_VARIANTS.keys()
-    if set(variants) != known:
-        raise ValueError(
-            f"variants: missing {sorted(known - set(variants))}, "
-            f"unused {sorted(set(variants) - known)}: a typo?"
-        )
-    for name in ("speed", "stretch"):
-        slowest, fastest = variants[name]
-        if not 0 < slowest <= fastest:
-            raise ValueError(f"variants.{name}: expected [lowest, highest], got {variants[name]}")
-    low, high = variants["pitch_semitones"]
-    if not -36 <= low <= high <= 36:
-        raise ValueError(f"variants.pitch_semitones: expected [lowest, highest], got {[low, high]}")
-    if variants["room_share"] and variants["rooms"] is None:
-        raise ValueError("variants.room_share: there is a share of rooms, but `rooms` is no folder")
-    for name in ("lowpass_share", "reverb_share", "room_share", "codec_share"):
-        if not 0 <= variants[name] <= 1:
-            raise ValueError(f"variants.{name}: a share is from 0 to 1, got {variants[name]}")
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), folder / "sources.parquet", compression="zstd"
+    )
+    pd.DataFrame(skipped, columns=["clip_id", "path", "why"]).to_csv(
+        folder / "skipped.tsv", sep="\t", index=False
+    )
+    (folder / "bank.json").write_text(json.dumps(about, indent=2, default=dict) + "\n")
 
 
 def _map(function, items, n_jobs: int) -> Iterator:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flamlib import mixing, recipes
-from flamlib.bank import Bank, generator
+from flamlib.bank import Bank
+from flamlib.distributions import generator
 from flamlib.lexicon import Lexicon
 from flamlib.recipes import Recipe
 
@@ -21,7 +22,8 @@ class Batch(NamedTuple):
 
     `queries` are those of the whole step, each once, the same in every process, and `texts` a
     wording of each; the labels say what all of them mean for this process's clips. `own` are the
-    queries that this process reads for all the others. `pair_captions` are wordings too.
+    queries that this process reads for all the others. `pair_captions` are wordings too. Where
+    mixtures, or pairs, are not heard, there are none of them.
     """
 
     waveform: Float[Tensor, "clip sample"]
@@ -41,7 +43,8 @@ class Batches(Dataset):
     A step holds `batch_size` mixtures and `n_pairs` single recordings of `split` with their
     captions, over all processes. Everything drawn depends on (seed, step) alone, so a run continues
     anywhere without replaying what came before, and a step is the same however many processes
-    share it.
+    share it. What the objective does not hear (`hears_mixtures`, `hears_pairs`) is drawn all the
+    same, so that the rest of the step stays what it is, but neither rendered nor labelled.
     """
 
     bank: Bank
@@ -56,9 +59,12 @@ class Batches(Dataset):
     pair_s: float
     pair_background_share: float
     n_parents: int
+    n_hard_negatives: int
     wording_share: float
     n_frames: int
     frame_s: float
+    hears_mixtures: bool
+    hears_pairs: bool
     rank: int
     n_ranks: int
 
@@ -68,6 +74,8 @@ class Batches(Dataset):
                 f"batch_size {self.batch_size} cannot be shared evenly by {self.n_ranks} "
                 "processes: each counts the same in the gradient"
             )
+        if self.n_hard_negatives < 0:
+            raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
         n_samples = round(self.rules.clip_s * self.bank.sample_rate)
         if any(recipe.n_samples != n_samples for recipe in self.mixtures[:1]):
             raise ValueError(
@@ -81,7 +89,7 @@ class Batches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
         queries = self._queries([self.mixtures[i] for i in self.step_rows(step)], rng)
-        batch = [self.mixtures[i] for i in self.rows(step)]
+        batch = [self.mixtures[i] for i in self.rows(step)] if self.hears_mixtures else []
         active, known = self.lexicon.label(
             [recipe.labels for recipe in batch],
             [audible(self.bank, recipe) for recipe in batch],
@@ -93,7 +101,8 @@ class Batches(Dataset):
         texts = self._word(queries, rng)
         pair_captions = [self.bank.of(source, "caption") for source, _ in pairs]
         own = slice(self.rank, None, self.n_ranks)
-        solos = [self._solo(step, place, *pairs[place]) for place in range(len(pairs))[own]]
+        heard = range(len(pairs))[own] if self.hears_pairs else ()
+        solos = [self._solo(step, place, *pairs[place]) for place in heard]
         return Batch(
             waveform=self._render(batch, self.rules.clip_s),
             queries=queries,
@@ -135,7 +144,7 @@ class Batches(Dataset):
     ) -> list[str]:
         """Captions that resemble one that sounds, and do not: each is one of the ten most alike."""
         hard: list[str] = []
-        for _ in range(self.rules.n_hard_negatives if captions else 0):
+        for _ in range(self.n_hard_negatives if captions else 0):
             alike = self.lexicon.resembling(captions[int(rng.integers(len(captions)))], 10)
             alike = [text for text in alike if text not in queries and text not in hard]
             if alike:

@@ -18,11 +18,12 @@ from multiprocessing import get_context
 import pyarrow
 
 from flamlib import audio, pieces
-from flamlib.bank import HOP_S, Bank
+from flamlib.bank import Bank
 from flamlib.distributions import Dice
 from flamlib.events import Event, merge
 from flamlib.recipes import Background, Placed, Recipe, Segment, table
 from flamlib.rules import Rules
+from flamlib.sources import HOP_S
 
 # Peaks: three events and the background together never leave [-1, 1].
 EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1

@@ -15,6 +15,18 @@ from flamlib.lexicon import Lexicon
 from flamlib.model import TwoTowers
 from flamlib.tiled import Labels, caption_keys
 
+# Which losses are of the mixtures, and which of the recordings with their captions.
+OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})
+
+
+def asks(weights: Mapping[str, float], of: frozenset[str]) -> bool:
+    """Whether any of these losses has a weight.
+
+    >>> asks({"clip": 1.0, "frame": 0.0}, OF_MIXTURES)
+    False
+    """
+    return any(weights.get(name) for name in of)
+
 
 class CaptionFeatures:
     """Texts -> what the model's caption tower makes of them.
@@ -94,8 +106,7 @@ class Objective:
     ) -> None:
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.features, self.hardness = features, hardness
-        self.sed = self.weights.keys() & {"frame", "prior"}
-        self.pairs = self.weights.keys() & {"clip", "hard", "even"}
+        self.sed, self.pairs = asks(weights, OF_MIXTURES), asks(weights, OF_PAIRS)
 
     def total(self, terms: Mapping[str, Any]) -> Any:
         """The weighted sum of tensors or of numbers."""

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from flamlib import audio
-from flamlib.bank import HOP_S, WINDOW_S, Bank
+from flamlib.bank import Bank
+from flamlib.sources import HOP_S, WINDOW_S
 
 Number = int | float
 Spans = list[list[Number]]

@@ -44,7 +44,6 @@ class Rules:
     background_share: Number = 1.0  # of mixtures have a background; the rest have its level only
     # How often an event comes from which package, {"own": 0.8, "scratch": 0.2}; None: no matter.
     package_weights: Mapping[str, Number] | None = None
-    n_hard_negatives: int = 0  # captions asked of a batch that resemble those that sound in it
     packages: tuple[str, ...] = field(init=False, default=())
     cumulative_weights: tuple[float, ...] = field(init=False, default=())
 
@@ -55,7 +54,7 @@ class Rules:
         for name in ("clip_s", "max_polyphony", "max_event_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("fade_s", "short_event_s", "gap_s", "spike_s", "n_hard_negatives"):
+        for name in ("fade_s", "short_event_s", "gap_s", "spike_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
         if self.between_s.lowest < 0:

@@ -26,7 +26,7 @@ from flamlib.checkpoint import TRAINING
 from flamlib.lexicon import Lexicon
 from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM, TwoTowers
-from flamlib.objective import CaptionFeatures, Objective, see
+from flamlib.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, asks, see
 from flamlib.resuming import Checkpoints, Row, checksum
 
 
@@ -53,6 +53,7 @@ def fit(
     pair_s: float,
     pair_background_share: float,
     n_parents: int,
+    n_hard_negatives: int,
     wording_share: float,
     caption_noise: float,
     lr_audio: float,
@@ -89,7 +90,8 @@ def fit(
              + objective[even] * evenness_loss
 
     A loss that `objective` does not name has no weight. `hardness` is that of hard negatives.
-    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes, of which
+    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes (those that
+    some loss asks for: no others are rendered, and `clips_per_s` counts the pairs then), of which
     each holds `micro_batch` in memory at a time (None: its whole share); see `Objective`. The
     gradient is that of the whole step, however many share it. The learning rates rise linearly for
     `n_warmup` steps and fall to zero by a cosine; one of zero freezes its part, and `n_frozen` is
@@ -146,6 +148,8 @@ def fit(
         "pair_s": pair_s,
         "n_frames": net.audio.n_frames(round(clip_s * sources.sample_rate)),
         "frame_s": net.frame_s,
+        "hears_mixtures": asks(objective, OF_MIXTURES),
+        "hears_pairs": asks(objective, OF_PAIRS),
         "rank": accelerator.process_index,
         "n_ranks": accelerator.num_processes,
     }
@@ -155,6 +159,7 @@ def fit(
         n_steps=n_steps,
         pair_background_share=pair_background_share,
         n_parents=n_parents,
+        n_hard_negatives=n_hard_negatives,
         wording_share=wording_share,
         **shared,
     )
@@ -170,7 +175,8 @@ def fit(
     learning = Objective(objective, features, hardness=hardness)
     if valid_every:
         held_out = recipes.read(valid)
-        plain = {"pair_background_share": 0.0, "n_parents": 0, "wording_share": 0.0}
+        plain = {"pair_background_share": 0.0, "wording_share": 0.0}
+        plain |= {"n_parents": 0, "n_hard_negatives": 0}
         n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
         exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
     lead = accelerator.is_main_process
@@ -181,6 +187,7 @@ def fit(
 
     wrapped.train()
     clock = _Clock()
+    n_heard = batch_size if batches.hears_mixtures and batch_size else n_pairs
     for step, batch in enumerate(steps, start=first):
         clock.lap("load")
         # Dropout depends on the step and not on what came before, so that a run which was stopped
@@ -206,7 +213,7 @@ def fit(
         done, row = step + 1, {}
         if done % log_every == 0 or done == n_steps:
             row = {"loss": loss} | {f"{name}_nats": value for name, value in terms.items()}
-            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(batch_size or n_pairs)}
+            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(n_heard)}
         if valid_every and (done % valid_every == 0 or done == n_steps):
             row["valid_loss"] = valid_loss(accelerator, average.module, learning, exam)
             if lead and row["valid_loss"] < checkpoints.best_loss():

@@ -19,7 +19,7 @@ from sounds import (
     write_table,
 )
 
-from flamlib import audio, bank
+from flamlib import audio, bank, sources
 
 SETTINGS = {
     "seed": 0,
@@ -81,8 +81,8 @@ def test_a_foreground_is_cut_to_what_sounds(whole):
         seconds = len(samples) / RATE
         if clip_id != "bell":  # its tail falls below the range
             assert whole.of(i, "offset") - whole.of(i, "onset") == pytest.approx(seconds, abs=0.08)
-        assert len(whole[i]) / RATE <= seconds + 2 * bank.MARGIN_S + 0.05
-        assert whole.of(i, "onset") <= bank.MARGIN_S + 0.05
+        assert len(whole[i]) / RATE <= seconds + 2 * sources.MARGIN_S + 0.05
+        assert whole.of(i, "onset") <= sources.MARGIN_S + 0.05
 
 
 def test_every_source_uses_all_sixteen_bits(whole):
@@ -102,7 +102,7 @@ def test_a_part_has_the_levels_and_peak_of_that_part(whole):
     i = whole.row("bursts", 0)
     assert whole.levels(i, 3 * 400, 400).tolist() == whole.levels(i)[3:4].tolist()
     assert whole.levels(i, 3 * 400 + 1, 400).tolist() == whole.levels(i)[3:5].tolist()
-    hop = round(bank.HOP_S * RATE)
+    hop = round(sources.HOP_S * RATE)
     assert whole.peak(i, hop, 3 * hop) == np.abs(whole[i][hop : 4 * hop]).max()
     assert whole.peak(i, hop + 7, 3 * hop) == np.abs(whole[i][hop : 5 * hop]).max()
 
@@ -262,37 +262,6 @@ def test_a_clip_without_times_is_used_whole(tmp_path):
     write_table(tmp_path / "data/clips.tsv", COLUMNS, [row])
     bank.build(tmp_path / "data", tmp_path / "bank", **SETTINGS)
     assert bank.Bank.open(tmp_path / "bank").of(0, "offset") == pytest.approx(1.05, abs=0.06)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"n": 4}, "unused.*'n'"),
-        ({"speed": [1.2, 0.8]}, "speed"),
-        ({"reverb_share": 3}, "reverb_share"),
-        ({"stretch": [0, 1]}, "stretch"),
-        ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
-        ({"room_share": 0.5}, "room_share: there is a share of rooms"),
-        ({"codec_share": -1}, "codec_share"),
-    ],
-)
-def test_variants_that_cannot_be_meant_are_refused(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        bank.build(tmp_path, tmp_path / "bank", **SETTINGS | {"variants": VARIANTS | change})
-
-
-@pytest.mark.parametrize(
-    ("columns", "row", "message"),
-    [
-        (COLUMNS[:-1], ["a"] * 8, "no column.*offset"),
-        (COLUMNS, ["a", "a", "both", "a", "a", "train", "1", "0", "1"], "line 2: role is 'both'"),
-        (COLUMNS, ["a", "a", "foreground", "a", "a", "train", "1", "now", "1"], "line 2.*seconds"),
-    ],
-)
-def test_a_broken_clip_table_is_named(tmp_path, columns, row, message):
-    write_table(tmp_path / "clips.tsv", columns, [row])
-    with pytest.raises(ValueError, match=message):
-        bank.build(tmp_path, tmp_path / "bank", **SETTINGS)
 
 
 def test_what_is_no_bank_is_named(tmp_path, whole):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sounds import FOREGROUNDS, RATE, VARIANTS, write_data
 
-from flamlib import bank, batches, mixing, recipes
+from flamlib import bank, batches, distributions, mixing, recipes
 from flamlib.batches import Batches
 from flamlib.events import Event, active_frames
 from flamlib.lexicon import COLUMNS, Lexicon
@@ -75,9 +75,12 @@ def steps(sounds, mixtures):
         "pair_s": 1.28,
         "pair_background_share": 0.5,
         "n_parents": 1,
+        "n_hard_negatives": 0,
         "wording_share": 0.5,
         "n_frames": 8,
         "frame_s": 0.32,
+        "hears_mixtures": True,
+        "hears_pairs": True,
         "rank": 0,
         "n_ranks": 1,
     }
@@ -219,7 +222,7 @@ def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
     train = sounds.sources.query("role == 'foreground' and split == 'train'")
     drawn = steps(pair_background_share=0.0)
     for step in range(3):
-        pairs = drawn._draw_pairs(bank.generator(step))
+        pairs = drawn._draw_pairs(distributions.generator(step))
         for recipe in [drawn._solo(step, i, *pair) for i, pair in enumerate(pairs)]:
             assert recipe.background is None
             [event] = recipe.events
@@ -268,8 +271,30 @@ def test_there_are_as_many_steps_as_asked_for(steps):
     assert len(steps(n_steps=3)) == 3
 
 
+@pytest.mark.parametrize("n_ranks", [1, 2])
+@pytest.mark.parametrize("hears", [(True, True), (True, False), (False, True), (False, False)])
+def test_what_is_not_heard_leaves_the_rest_as_it_is(steps, hears, n_ranks):
+    flags = dict(zip(("hears_mixtures", "hears_pairs"), hears, strict=True))
+    mixtures = {"waveform", "active", "known"} if not hears[0] else set()
+    unheard = mixtures | ({"pair_waveform"} if not hears[1] else set())
+    here = {"n_ranks": n_ranks, "rank": n_ranks - 1, "n_hard_negatives": 2}
+    for step in range(3):
+        some, whole = steps(**here, **flags)[step], steps(**here)[step]
+        for name in batches.Batch._fields:
+            one, other = getattr(some, name), getattr(whole, name)
+            if name in unheard:
+                assert one.shape == (0, *other.shape[1:]), name
+            else:
+                assert same([one], [other]), name
+
+
+def test_a_negative_number_of_hard_negatives_is_refused(steps):
+    with pytest.raises(ValueError, match="n_hard_negatives: expected 0 or more, got -1"):
+        steps(n_hard_negatives=-1)
+
+
 def test_hard_negatives_are_asked_and_are_never_true(steps):
-    plain, drawn = steps(), steps(rules=dataclasses.replace(RULES, n_hard_negatives=3))
+    plain, drawn = steps(), steps(n_hard_negatives=3)
     asked = 0
     for step in range(6):
         batch, without = drawn[step], plain[step]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from sounds import BACKGROUNDS, RATE, VARIANTS, bursts, noise, tone, write_data, write_table
 
-from flamlib import audio, bank, mixing, recipes
+from flamlib import audio, bank, mixing, recipes, sources
 from flamlib.events import active_frames
 
 RULES = {
@@ -191,7 +191,7 @@ def test_labels_are_what_the_events_alone_measure(sounds, split):
             # What sounds up to the end of the clip stops with it.
             changes = np.flatnonzero(np.diff(heard, prepend=False, append=False)) / 1000
             for wrong in time[heard != labelled]:
-                assert np.abs(changes - wrong).min() <= bank.HOP_S + 0.002
+                assert np.abs(changes - wrong).min() <= sources.HOP_S + 0.002
             checked += heard.any()
     assert checked > 10
 
@@ -221,7 +221,7 @@ def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
     if audible_db is not None:
         floor_db = max(floor_db, recipe.background.level_db - audible_db)
     stems = recipes.render_stems(sounds, recipe)[1:]
-    hops = 2 * round(1000 * bank.HOP_S) + 5  # milliseconds, a hop and the edge to either side
+    hops = 2 * round(1000 * sources.HOP_S) + 5  # milliseconds, a hop and the edge to either side
     for caption in {event.caption for event in recipe.events}:
         own = [s for e, s in zip(recipe.events, stems, strict=True) if e.caption == caption]
         level_db = np.max([slow_level_db(stem) for stem in own], axis=0)

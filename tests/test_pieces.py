@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import RATE, VARIANTS, write_data
 
-from flamlib import audio, bank, pieces
+from flamlib import audio, bank, pieces, sources
 
-HOP = round(bank.HOP_S * RATE)
+HOP = round(sources.HOP_S * RATE)
 
 
 @pytest.fixture(scope="module")

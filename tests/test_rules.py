@@ -37,7 +37,6 @@ def test_the_experiments_rules_can_be_meant():
         ({"background_share": 2}, "background_share: expected 0 to 1"),
         ({"package_weights": {}}, "package_weights: expected a weight"),
         ({"package_weights": {"own": -1}}, "package_weights: expected a weight"),
-        ({"n_hard_negatives": -1}, "n_hard_negatives: expected 0 or more"),
     ],
 )
 def test_rules_that_cannot_be_meant_are_refused(change, message):

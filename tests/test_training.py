@@ -48,6 +48,7 @@ SETTINGS = {
     "pair_s": 1.28,
     "pair_background_share": 0.5,
     "n_parents": 1,
+    "n_hard_negatives": 0,
     "wording_share": 0.5,
     "caption_noise": 0.1,
     "lr_audio": 1e-3,
@@ -232,6 +233,30 @@ def test_the_lowest_convolutions_can_stay_as_they_are(fit, corpus):
     assert "audio.first.weight" not in moved(start, end)
     learnt = {"audio.second.weight", "caption.encoder.embeddings.word_embeddings.weight"}
     assert learnt <= moved(start, end)
+
+
+@pytest.mark.parametrize("changes", [{"objective": GLOBAL}, MGA], ids=["global", "mga_clap"])
+def test_not_to_render_what_no_loss_asks_for_changes_nothing(fit, monkeypatch, changes):
+    rendered = []
+    whole = recipes.render
+    monkeypatch.setattr(recipes, "render", lambda *given: rendered.append(1) or whole(*given))
+    quick, n_pairs = weights(fit("quick", **changes)), len(rendered)
+    monkeypatch.setattr(training, "asks", lambda weights, of: True)
+    assert same(weights(fit("all", **changes)), quick)
+    n_mixtures = SETTINGS["n_steps"] * SETTINGS["batch_size"]
+    assert len(rendered) == 2 * n_pairs + n_mixtures
+
+
+def test_the_speed_is_that_of_what_is_heard(fit, monkeypatch):
+    """Mixtures; or pairs, where no mixture is heard."""
+    counted = []
+    rates = training._Clock.rates
+    monkeypatch.setattr(
+        training._Clock, "rates", lambda clock, n: counted.append(n) or rates(clock, n)
+    )
+    fit("flam", n_pairs=2, n_steps=1)
+    fit("global", n_pairs=2, n_steps=1, objective=GLOBAL)
+    assert counted == [SETTINGS["batch_size"], 2]
 
 
 def test_without_frames_the_heads_are_left_untouched(fit, corpus):
