@@ -84,9 +84,9 @@ def htsat(n_clips: int, n_runs: int) -> dict[str, float]:
 
     def our_loss(read: Callable[[], object]) -> torch.Tensor:
         with autocast(device):
-            step = ours(None, None, clips.to(device), read())
+            step = ours(None, read(), clips.to(device))
             return losses.clip_loss(
-                step.pair_heard.clip_emb, step.pair_captions.caption_emb, step.log_temperature
+                step.pair_heard.clip_emb, step.captions.caption_emb, step.log_temperature
             )
 
     def tokens() -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ this list, which `tests/test_layers.py` reads:
     detector
     htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
-    objective     resuming      training
+    objective     resuming      logbook       processes     initialising  training
     baselines     heldout       judging       evaluation    benchmarking  scoring
     published     gallery       page          report
     launch        cli

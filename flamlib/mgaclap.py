@@ -51,7 +51,7 @@ class MGACLAP(TwoTowers):
         code_temperature: float,
         floor: float | None = None,
     ) -> None:
-        """A model with random weights; `training.pretrained` gives its towers theirs.
+        """A model with random weights; `initialising.pretrained` gives its towers theirs.
 
         The caption tower's pooling is "words", or ValueError is raised. `code_temperature` divides
         the affinities: the higher, the more codewords have a share. `floor` is their least value

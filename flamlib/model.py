@@ -88,7 +88,6 @@ class Step(NamedTuple):
     heard: Audio | None
     captions: Captions | None
     pair_heard: Audio | None
-    pair_captions: Captions | None
     log_temperature: Float[Tensor, ""]
 
 
@@ -171,21 +170,18 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         waveform: Float[Tensor, "clip sample"] | None,
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
-        pair_captions: Float[Tensor, "pair *pair_word dim"] | dict[str, Tensor] | None,
     ) -> Step:
         """All that a training step needs, in one call so that gradients are synchronised once.
 
         Captions come as features of a frozen caption tower or as tokens for one that learns.
         """
 
-        def read(x: CaptionInput) -> Captions:
-            return self.read(self.caption(**x) if isinstance(x, dict) else x)
-
+        if isinstance(captions, dict):
+            captions = self.caption(**captions)
         return Step(
             None if waveform is None else self.hear(waveform),
-            None if captions is None else read(captions),
+            None if captions is None else self.read(captions),
             None if pair_waveform is None else self.hear(pair_waveform),
-            None if pair_captions is None else read(pair_captions),
             # Passed through, not read off the module: the loss must not need to unwrap it.
             self.log_temperature * 1,
         )
@@ -345,7 +341,7 @@ class FLAM(TwoTowers):
         scale: str = "per_caption",
         bias: str = "per_caption",
     ) -> None:
-        """A model with random weights; `training.pretrained` gives its towers theirs.
+        """A model with random weights; `initialising.pretrained` gives its towers theirs.
 
         `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
         `bias_init` are where a caption's multiplier and prior log-odds start. Raises ValueError

@@ -74,6 +74,12 @@ class Inputs(NamedTuple):
     pair_waveform: Float[Tensor, "pair pair_sample"] | None
     captions: Float[Tensor, "text *word dim"] | dict[str, Tensor] | None
 
+    def n_parts(self, micro_batch: int | None) -> int:
+        """In how many parts there are at most so many clips, and pairs, in each; 0 if none are."""
+        sizes = [len(x) for x in (self.waveform, self.pair_waveform) if x is not None]
+        longest = max(sizes, default=0)
+        return -(-longest // (micro_batch or max(longest, 1)))
+
     def cut(self, n: int) -> list["Inputs"]:
         """In n parts of almost equal sizes. The first has something of all that there is."""
         if isinstance(self.captions, dict):
@@ -158,6 +164,17 @@ class Objective:
             terms["even"] = codewords.evenness_loss(pair_emb) + codewords.evenness_loss(emb)
         return terms
 
+    @torch.no_grad()
+    def without_gradients(
+        self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
+    ) -> dict[str, Tensor]:
+        """The terms of a step, without noise on its captions, in the memory of a `micro_batch`."""
+        inputs, texts = self.inputs(batch, noisy=False)
+        n_parts = inputs.n_parts(micro_batch)
+        with accelerator.autocast():
+            seen = [see(net, part) for part in inputs.cut(max(1, n_parts))]
+        return self.terms(_joined(seen), batch, texts)
+
     def backward(
         self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
     ) -> dict[str, Tensor]:
@@ -174,14 +191,13 @@ class Objective:
         normalises by the batch, its batch is the part.
         """
         inputs, texts = self.inputs(batch)
-        clips = [x for x in (inputs.waveform, inputs.pair_waveform) if x is not None]
-        if not clips:
+        n_parts = inputs.n_parts(micro_batch)
+        if not n_parts:
             raise ValueError(
                 f"process {accelerator.process_index} has nothing to hear in this step: there are "
                 "fewer mixtures and pairs than processes"
             )
-        n_parts = -(-max(map(len, clips)) // micro_batch) if micro_batch else 1
-        if n_parts <= 1:
+        if n_parts == 1:
             with accelerator.autocast():
                 seen = see(net, inputs)
             terms = self.terms(seen, batch, texts)
@@ -197,7 +213,7 @@ class Objective:
 
         with torch.no_grad(), statistics_kept(net):
             cached = [embed(i) for i in range(n_parts)]
-        seen = Seen(*(_join(pieces) for pieces in zip(*cached, strict=True)))
+        seen = _joined(cached)
         terms = self.terms(seen, batch, texts)
         accelerator.backward(self.total(terms))
         slopes = [_cut(None if x is None else x.grad, n_parts) for x in seen[:-1]]
@@ -215,8 +231,8 @@ class Objective:
 
 def see(net: Callable, inputs: Inputs) -> Seen:
     """What the model makes of its inputs."""
-    heard, captions, pair_heard, _, log_temperature = net(
-        inputs.waveform, inputs.captions, inputs.pair_waveform, None
+    heard, captions, pair_heard, log_temperature = net(
+        inputs.waveform, inputs.captions, inputs.pair_waveform
     )
     return Seen(
         None if heard is None else heard.frame_emb,
@@ -246,6 +262,11 @@ def _cut(x: Tensor | None, n: int) -> list[Tensor | None]:
         return [None] * n
     parts = x.tensor_split(n)
     return [part if len(part) or i == 0 else None for i, part in enumerate(parts)]
+
+
+def _joined(parts: list[Seen]) -> Seen:
+    """What was seen of each part, as of one."""
+    return Seen(*(_join(pieces) for pieces in zip(*parts, strict=True)))
 
 
 def _join(pieces: tuple[Tensor | None, ...]) -> Tensor | None:

@@ -1,11 +1,8 @@
-"""Fit FLAM, or a baseline, to mixtures: the Accelerate loop and its curves."""
+"""Fit FLAM, or a baseline, to mixtures: the Accelerate loop."""
 
 import hashlib
 import json
 import math
-import os
-import time
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,21 +10,23 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from dvclive import Live
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 
-from flamlib import mixing, project, recipes, tags
+from flamlib import mixing, processes, project, recipes, tags
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.checkpoint import TRAINING
+from flamlib.initialising import freeze, parameter_groups, pretrained, start_from
 from flamlib.lexicon import Lexicon
-from flamlib.mgaclap import MGACLAP
+from flamlib.logbook import Clock, Logbook
 from flamlib.model import FLAM, TwoTowers
-from flamlib.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, asks, see
+from flamlib.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, asks
 from flamlib.resuming import Checkpoints, Row, checksum
+
+# Arguments of `fit` that are files or folders which it reads.
+READ = ("bank", "mixtures", "valid", "captions", "weights", "init_from")
 
 
 def fit(
@@ -101,9 +100,10 @@ def fit(
     steps (0: never) its loss on the validation mixtures and recordings is logged. What is saved is
     the one at the end if `select` is "last", the one of the lowest such loss if it is "best".
 
-    Raises FloatingPointError, with the step and its mixtures written to `resume`, when the loss is
-    not finite in any process, RuntimeError unless `n_processes` take part (one forgotten launcher,
-    and each would train alone), and ValueError for what cannot be done, before anything is read.
+    Raises FloatingPointError, with the step and its mixtures written beside the run's states, when
+    the loss is not finite in any process, RuntimeError unless `n_processes` take part (one
+    forgotten launcher, and each would train alone), and ValueError for what cannot be done, before
+    anything is read.
     """
     parameters = {k: v for k, v in locals().items() if k not in ("out", "resume", "curves")}
     if select not in ("last", "best") or (select == "best" and not valid_every):
@@ -113,11 +113,12 @@ def fit(
         )
     if n_states < 1 or (micro_batch is not None and micro_batch < 1):
         raise ValueError(f"n_states {n_states} and micro_batch {micro_batch} are 1 at least")
-    # By content: a run must not go on where another corpus, or other mixtures, have left off.
-    read = ("bank", "mixtures", "valid", "captions", "weights", "init_from")
-    parameters |= {k: checksum(parameters[k]) for k in read if parameters[k] is not None}
     out, resume, curves = Path(out), Path(resume), Path(curves)
-    accelerator = _accelerator(mixed_precision, n_processes)
+    accelerator = processes.accelerator(mixed_precision, n_processes)
+    # By content: a run must not go on where another corpus, or other mixtures, have left off.
+    read = [path for path in READ if parameters[path] is not None]
+    sums = processes.once(accelerator, lambda: [checksum(parameters[path]) for path in read])
+    parameters |= dict(zip(read, sums, strict=True))
     set_seed(seed)
 
     net = pretrained(Path(weights), codebook=codebook, **network)
@@ -180,13 +181,10 @@ def fit(
         n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
         exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
     lead = accelerator.is_main_process
-    live = Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) if lead else None
-    for row in history if lead else ():
-        _log(live, row)
-    progress = tqdm(total=n_steps, initial=first, desc="train", disable=not lead, unit="step")
+    book = Logbook(curves, history, first=first, n_steps=n_steps, shown=lead)
 
     wrapped.train()
-    clock = _Clock()
+    clock = Clock()
     n_heard = batch_size if batches.hears_mixtures and batch_size else n_pairs
     for step, batch in enumerate(steps, start=first):
         clock.lap("load")
@@ -199,38 +197,35 @@ def fit(
             group["lr"] = peak * schedule(step, n_warmup=n_warmup, n_steps=n_steps)
         here = _to(batch, accelerator.device)
         terms = learning.backward(accelerator, wrapped, here, micro_batch=micro_batch)
-        terms = _means(accelerator, terms)
+        terms = processes.means(accelerator, terms)
         loss = learning.total(terms)
         if not math.isfinite(loss):
-            _refuse(accelerator, resume, step, batches, terms)
+            _refuse(accelerator, checkpoints.folder, step, batches, terms)
         accelerator.clip_grad_norm_(wrapped.parameters(), max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update_parameters(net)
         clock.lap("compute")
 
-        progress.update()
         done, row = step + 1, {}
         if done % log_every == 0 or done == n_steps:
             row = {"loss": loss} | {f"{name}_nats": value for name, value in terms.items()}
             row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(n_heard)}
         if valid_every and (done % valid_every == 0 or done == n_steps):
-            row["valid_loss"] = valid_loss(accelerator, average.module, learning, exam)
+            row["valid_loss"] = valid_loss(
+                accelerator, average.module, learning, exam, micro_batch=micro_batch
+            )
             if lead and row["valid_loss"] < checkpoints.best_loss():
                 checkpoints.save_best(done, row["valid_loss"], average.module)
             clock.skip()
-        if lead and row:
-            history.append({"step": done} | row)
-            _log(live, history[-1])
-            progress.set_postfix({k: f"{v:.2f}" for k, v in row.items() if k.endswith("loss")})
+        book.add(done, row)
         if lead and done % save_every == 0 and done < n_steps:
-            checkpoints.save(done, history, net, optimizer, average, accelerator.scaler)
+            checkpoints.save(done, book.history, net, optimizer, average, accelerator.scaler)
 
     accelerator.wait_for_everyone()
+    book.close()
     if lead:
-        live.end()
-        progress.close()
-        about = {"commit": project.commit(), "parameters": parameters, "history": history}
+        about = {"commit": project.commit(), "parameters": parameters, "history": book.history}
         chosen = average.module
         if select == "best":
             chosen = checkpoints.load_best(type(net))
@@ -239,54 +234,27 @@ def fit(
         checkpoints.remove()
 
 
-@torch.no_grad()
 def valid_loss(
-    accelerator: Accelerator, net: TwoTowers, learning: Objective, exam: Batches
+    accelerator: Accelerator,
+    net: TwoTowers,
+    learning: Objective,
+    exam: Batches,
+    *,
+    micro_batch: int | None,
 ) -> float:
     """The mean of the objective over the steps of `exam`, without dropout and noise."""
     net.eval()
     total = 0.0
     for step in range(len(exam)):
         batch = _to(exam[step], accelerator.device)
-        inputs, texts = learning.inputs(batch, noisy=False)
-        with accelerator.autocast():
-            seen = see(net, inputs)
-        terms = _means(accelerator, learning.terms(seen, batch, texts))
-        total += learning.total(terms) / len(exam)
+        terms = learning.without_gradients(accelerator, net, batch, micro_batch=micro_batch)
+        total += learning.total(processes.means(accelerator, terms)) / len(exam)
     return total
-
-
-def _accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
-    # Unless it is told that there is nothing but CPUs, accelerate leaves each process on its own.
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(), mixed_precision=precision(mixed_precision)
-    )
-    if accelerator.num_processes != n_processes:
-        raise RuntimeError(
-            f"{n_processes} processes are to share the training, but {accelerator.num_processes} "
-            "take part: start it with notebook_launcher(fit, num_processes=n_processes)"
-        )
-    if accelerator.device.type == "cpu" and n_processes > 1:
-        # Processes that fight for the cores are slower than one alone.
-        share = max(1, (os.cpu_count() or 1) // n_processes)
-        torch.set_num_threads(min(torch.get_num_threads(), share))
-    return accelerator
 
 
 def read_history(out: str | Path) -> list[Row]:
     """What `fit` logged while it trained the model in `out`: one row per `log_every` steps."""
     return json.loads((Path(out) / TRAINING).read_text(encoding="utf-8"))["history"]
-
-
-def precision(name: str) -> str:
-    """`auto`: bf16 where the hardware multiplies it faster than float32, which CUDA devices and
-    CPUs with AMX or AVX512-BF16 do; without, autocasting on a CPU is slower than float32."""
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    can = torch.cpu.get_capabilities()
-    return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "no"
 
 
 def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
@@ -300,114 +268,6 @@ def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1))
 
 
-def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> TwoTowers:
-    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
-
-    FLAM; with a `codebook` MGA-CLAP, which has no heads and whose caption tower gives words.
-    """
-    caption = dict(network["caption"])
-    folder = weights / caption.pop("tower")
-    if codebook is None:
-        net = FLAM(folder, **(network | {"caption": caption}))
-    else:
-        shared = {name: network[name] for name in ("audio", "dim", "dropout", "temperature_init")}
-        net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **codebook)
-    net.caption.load_weights(folder / "model.safetensors")
-    audio = weights / network["audio"]["tower"]
-    if (audio / "model.safetensors").exists():
-        net.audio.load_weights(audio / "model.safetensors")
-    else:
-        warnings.warn(f"{audio} has no model.safetensors: random weights hear", stacklevel=2)
-    if isinstance(net, FLAM) and net.audio.n_tags:
-        net.name_tags((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
-    return net
-
-
-def start_from(net: TwoTowers, folder: Path) -> None:
-    """Take over all weights of a saved model, FLAM-Global's say, whose heads are as they began.
-
-    Raises ValueError if it is of another shape, naming the settings in which the two differ.
-    """
-    other = type(net).from_pretrained(folder)
-    mine, its = other.state_dict(), net.state_dict()
-    if {k: v.shape for k, v in mine.items()} != {k: v.shape for k, v in its.items()}:
-        unlike = {k: (other.config[k], v) for k, v in net.config.items() if other.config[k] != v}
-        raise ValueError(
-            f"{folder} has other tensors than this network: its settings differ in {unlike}"
-        )
-    net.load_state_dict(mine)
-
-
-def freeze(
-    net: TwoTowers, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
-) -> None:
-    """Mark what does not learn: it costs no backward pass and no synchronisation."""
-    convolutions = [m for m in net.audio.modules() if isinstance(m, nn.Conv2d)]
-    still = [*convolutions[:n_frozen]]
-    still += [] if lr_caption else [net.caption]
-    if isinstance(net, FLAM):
-        still += [] if objective.get("frame") else [net.scale_head]
-        still += [] if objective.get("prior") or objective.get("frame") else [net.bias_head]
-    for module in still:
-        module.requires_grad_(False)
-    if not (objective.get("clip") or objective.get("hard")):
-        net.log_temperature.requires_grad_(False)
-
-
-def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: float) -> list[dict]:
-    """The learning parameters of each tower and of the heads, with their peak learning rates.
-
-    What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
-    """
-    rates = {"audio": audio, "caption": caption}
-    groups: dict[str, list] = {"audio": [], "caption": [], "heads": []}
-    for name, parameter in net.named_parameters():
-        if parameter.requires_grad:
-            tower = name.split(".")[0]
-            old = tower in rates and not name.startswith("audio.local.")
-            groups[tower if old else "heads"].append(parameter)
-    return [
-        {"params": members, "lr": rates.get(name, heads)}
-        for name, members in groups.items()
-        if members
-    ]
-
-
-class _Clock:
-    """Seconds spent waiting for data and computing, since the last look."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.steps = 0
-        self.last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
-        self.steps += name == "compute"
-        self.last = now
-
-    def skip(self) -> None:
-        """What came since the last lap is neither."""
-        self.last = time.perf_counter()
-
-    def rates(self, n_clips: int) -> dict[str, float]:
-        total = sum(self.seconds.values())
-        rates = {
-            "clips_per_s": self.steps * n_clips / total,
-            "compute_share": self.seconds["compute"] / total,
-        }
-        self.seconds, self.steps = {}, 0
-        return rates
-
-
-def _log(live: Live, row: Row) -> None:
-    live.step = int(row["step"])
-    for name, value in row.items():
-        if name != "step":
-            live.log_metric(name, value)
-
-
 def _to(batch: Batch, device: torch.device) -> Batch:
     return Batch(*(x.to(device) if isinstance(x, Tensor) else x for x in batch))
 
@@ -416,21 +276,14 @@ def _digest(*key: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
 
 
-def _means(accelerator: Accelerator, terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """The losses, of which each process has a share: the same numbers everywhere."""
-    shares = torch.stack([value.detach().float() for value in terms.values()])
-    means = accelerator.reduce(shares, reduction="mean").tolist()
-    return dict(zip(terms, means, strict=True))
-
-
 def _refuse(
     accelerator: Accelerator,
-    resume: Path,
+    folder: Path,
     step: int,
     batches: Batches,
     terms: Mapping[str, float],
 ) -> None:
-    path = resume / "not_finite.json"
+    path = folder / "not_finite.json"
     report = {
         "step": step,
         "mixtures": batches.step_rows(step),

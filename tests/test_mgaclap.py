@@ -115,10 +115,10 @@ def test_its_loss_teaches_every_part_that_is_used(which, request):
     net = request.getfixturevalue(which)
     net.zero_grad(set_to_none=True)
     waveform = torch.cat([noise(0.64, net.sample_rate) * gain for gain in (1.0, 0.3, 0.1)])
-    step = net(None, None, waveform, net.caption.tokenize(CAPTIONS))
+    step = net(None, net.caption.tokenize(CAPTIONS), waveform)
     codewords.hard_negative_loss(
         step.pair_heard.clip_emb,
-        step.pair_captions.caption_emb,
+        step.captions.caption_emb,
         step.log_temperature,
         hardness=0.15,
     ).backward()
@@ -135,8 +135,8 @@ def test_features_of_a_frozen_tower_are_read_as_tokens_are(net):
     features = net.caption.embed(CAPTIONS)
     assert features.isnan().any()
     with torch.no_grad():
-        by_features = net(None, None, None, features).pair_captions
-        by_tokens = net(None, None, None, net.caption.tokenize(CAPTIONS)).pair_captions
+        by_features = net(None, features, None).captions
+        by_tokens = net(None, net.caption.tokenize(CAPTIONS), None).captions
     for one, other in zip(by_features, by_tokens, strict=True):
         assert_close(one, other)
 

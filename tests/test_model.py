@@ -296,7 +296,7 @@ def test_each_loss_teaches_its_own_parts(net, term, learning):
     """In the frame-wise loss the bias is detached: the prior's loss alone fits it."""
     net.zero_grad(set_to_none=True)
     tokens = net.caption.tokenize(CAPTIONS)
-    step = net(noise(3, 6000), tokens, noise(3, 6000, seed=1), tokens)
+    step = net(noise(3, 6000), tokens, noise(3, 6000, seed=1))
     active = torch.rand(3, 3, 2, generator=torch.Generator().manual_seed(0)) < 0.5
     known = torch.ones(3, 3, dtype=torch.bool)
     caption_emb, scale, bias = step.captions
@@ -307,7 +307,7 @@ def test_each_loss_teaches_its_own_parts(net, term, learning):
         losses.prior_loss(bias, active, known).backward()
     else:
         losses.clip_loss(
-            step.pair_heard.clip_emb, step.pair_captions.caption_emb, step.log_temperature
+            step.pair_heard.clip_emb, step.captions.caption_emb, step.log_temperature
         ).backward()
     taught = {
         n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None and p.grad.any()
@@ -319,9 +319,9 @@ def test_a_step_gives_what_it_is_asked_for(net):
     """Tokens of a tower that learns and features of one that does not are read alike."""
     features = net.caption.embed(CAPTIONS)
     with torch.no_grad():
-        by_features = net(None, features, None, None)
-        by_tokens = net(None, net.caption.tokenize(CAPTIONS), None, None)
-    assert by_features.heard is by_features.pair_heard is by_features.pair_captions is None
+        by_features = net(None, features, None)
+        by_tokens = net(None, net.caption.tokenize(CAPTIONS), None)
+    assert by_features.heard is by_features.pair_heard is None
     for one, other in zip(by_features.captions, by_tokens.captions, strict=True):
         assert_close(one, other)
 

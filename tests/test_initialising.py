@@ -1,0 +1,112 @@
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from flamlib import initialising, model, yamnet
+from flamlib.model import FLAM
+
+NETWORK = {
+    "audio": {"tower": "yamnet", "tags": True},
+    "caption": {"tower": "reader", "pooling": "mean"},
+    "dim": 8,
+    "dropout": 0.0,
+    "scale_init": 10.0,
+    "bias_init": -2.0,
+    "temperature_init": 0.07,
+}
+FLAM_WEIGHTS = {"clip": 1.0, "frame": 20.0, "prior": 1.0}
+GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    tiny.write_reader(folder / "reader")
+    (folder / "yamnet").mkdir()
+    tiny.write_yamnet(folder / "yamnet")
+    return folder
+
+
+def pretrained(weights, **changes):
+    return initialising.pretrained(weights, codebook=None, **NETWORK | changes)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The tower of ten lines."""
+    monkeypatch.setattr(model, "audio_tower", lambda *, tower: tiny.Ear())
+    return {"audio": {"tower": "ear"}}
+
+
+def test_towers_carry_their_weights_and_tags_their_names(weights):
+    net = pretrained(weights)
+    audio, reader = (load_file(weights / t / "model.safetensors") for t in ("yamnet", "reader"))
+    first = "layers.1.weight"
+    assert torch.equal(net.audio.state_dict()[first], audio[first])
+    assert torch.equal(net.audio.classifier.weight, audio["classifier.weight"])
+    word = "embeddings.word_embeddings.weight"
+    assert torch.equal(net.caption.encoder.state_dict()[word], reader[word])
+    assert torch.equal(net.tag_names[7], net.caption.embed(["sound 7"])[0])
+
+
+def test_a_tower_without_weights_is_warned_of(weights, small):
+    with pytest.warns(UserWarning, match=r"ear has no model\.safetensors: random weights hear"):
+        pretrained(weights, **small)
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_start_of_other_settings_is_refused_by_their_names(weights, small, tmp_path):
+    pretrained(weights, **small).save_pretrained(tmp_path / "saved")
+    wider = pretrained(weights, **small, dim=16)
+    with pytest.raises(ValueError, match=r"its settings differ in {'dim': \(8, 16\)}"):
+        initialising.start_from(wider, tmp_path / "saved")
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(weights, small, tmp_path):
+    """Its width is no setting of the model, and so the settings are the same."""
+    tiny.write_reader(tmp_path / "reader", width=24)
+    initialising.pretrained(
+        tmp_path, codebook=None, **NETWORK | small
+    ).save_pretrained(tmp_path / "saved")  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"of the same settings: \d+ differ .* such as {'bias_head.*\[16\]"
+    ):
+        initialising.start_from(pretrained(weights, **small), tmp_path / "saved")
+
+
+def test_what_has_no_rate_or_no_loss_does_not_learn(weights):
+    net = pretrained(weights)
+    initialising.freeze(net, n_frozen=0, lr_caption=0.0, objective=GLOBAL)
+    learning = {n.split(".")[0] for n, p in net.named_parameters() if p.requires_grad}
+    assert learning == {"audio", "audio_projection", "caption_projection", "log_temperature"}
+
+
+def test_every_learning_parameter_is_in_one_group(weights):
+    """New branches of a tower learn as fast as the heads."""
+    net = pretrained(weights)
+    initialising.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)
+    groups = initialising.parameter_groups(net, audio=1e-4, caption=0.0, heads=1e-3)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rate) == sum(len(group["params"]) for group in groups)
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            assert id(parameter) not in rate
+        else:
+            pretrained_part = name.startswith("audio.layers.")
+            assert rate[id(parameter)] == (1e-4 if pretrained_part else 1e-3), name
+    assert sum(p.requires_grad for p in net.audio.layers.parameters()) == 2 * 2 * 2
+    assert yamnet.SHARED_BLOCKS == 11
+
+
+def test_a_model_takes_over_all_weights_of_another(weights, tmp_path):
+    torch.manual_seed(1)
+    other = pretrained(weights)
+    other.save_pretrained(tmp_path / "saved")
+    torch.manual_seed(2)
+    net = pretrained(weights)
+    assert not torch.equal(net.scale_head.layers[0].weight, other.scale_head.layers[0].weight)
+    initialising.start_from(net, tmp_path / "saved")
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in other.state_dict().items())
+    assert isinstance(net, FLAM)
