@@ -22,14 +22,15 @@ this list, which `tests/test_layers.py` reads:
     objective     resuming      logbook       processes     initialising  training
     baselines     heldout       judging       evaluation    benchmarking  scoring
     published     gallery       page          report
-    launch        cli
+    launch        ablation      study         cli
 
 Row by row: files, seconds and samples; where recordings, weights and captions come from; the
 losses; frames and events; each question that is asked of them, as arithmetic that knows neither
 model nor file, and of many clips; sets that others annotated; recordings, audio towers and weights
 as the experiment needs them; mixtures with exact labels; the caption tower, whole models, tensors
 and detections; checkpoints of others, and ours as ONNX; pictures; the training loop; what it was
-good for; what others published, and the page that shows all; the same from a shell.
+good for; what others published, and the page that shows all; the same from a shell, and with one
+thing changed.
 """
 
 

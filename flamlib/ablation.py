@@ -12,23 +12,23 @@ import copy
 import difflib
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from flamlib import baselines, benchmarking, evaluation, judging, launch, recipes
+from flamlib import baselines, evaluation, launch, recipes, scoring
 from flamlib.bank import Bank
 from flamlib.heldout import Part
 from flamlib.lexicon import Lexicon
 from flamlib.localisation import Criteria
-from flamlib.model import FLAM, Method
 
 TRAINING = ("seed", "audio", "rules", "network", "objectives", "codebook", "train")
 
 
 class Judged(NamedTuple):
-    """`numbers[part][metric]`, and one row per part, method and threshold of F1 over thresholds."""
+    """`numbers[part][metric]`; frame F1 over thresholds, a row per part and threshold."""
 
     numbers: dict[str, dict]
     curves: pd.DataFrame
@@ -89,57 +89,32 @@ def run(root: Path, name: str, parameters: Mapping[str, Any]) -> Judged:
         shutil.rmtree(out, ignore_errors=True)
 
 
-def judge(
-    root: Path, model: Path, *, clip_s: float, evaluate: Mapping[str, Any]
-) -> Judged:
-    """What a saved model is worth on the held-out parts, without intervals.
-
-    Numbers are those of `judging.judge` and of `evaluation.retrieval`, and `classes`, zero-shot
-    classification of the parts' recordings by the names of their captions. A FLAM has also
-    `biased` and `approximate`, `[method][part]`: its scores made in the other ways.
-    """
+def judge(root: Path, model: Path, *, clip_s: float, evaluate: Mapping[str, Any]) -> Judged:
+    """What a saved model is worth on the held-out parts: see `scoring.score`."""
     sources, lexicon = Bank.open(root / "artifacts/bank"), Lexicon.read(root / "data/captions.tsv")
     listener = baselines.load(model)
-    criteria = Criteria(*(evaluate[name] for name in Criteria.__dataclass_fields__))
-    counts = {name: evaluate[name] for name in ("n_thresholds", "n_bins")}
-    parts = {
-        name: Part.of(
-            name,
-            recipes.read(root / f"artifacts/mixtures/{name}.parquet")[: evaluate["n_clips"]],
-            sources,
-            lexicon,
-            frame_s=listener.frame_s,
-        )
-        for name in ("valid", *evaluation.PARTS)
-    }
-    hearings = evaluation.listen(
-        {"it": listener}, parts, sources, batch_size=evaluate["batch_size"], progress=True
+    parts = {}
+    for name in ("valid", *evaluation.PARTS):
+        drawn = recipes.read(root / f"artifacts/mixtures/{name}.parquet")[: evaluate["n_clips"]]
+        parts[name] = Part.of(name, drawn, sources, lexicon, frame_s=listener.frame_s)
+    found = scoring.score(
+        listener,
+        parts,
+        sources,
+        lexicon,
+        criteria=Criteria(*(evaluate[field.name] for field in fields(Criteria))),
+        n_thresholds=evaluate["n_thresholds"],
+        n_bins=evaluate["n_bins"],
+        batch_size=evaluate["batch_size"],
+        window_s=clip_s,
+        templates=["name"],
+        progress=True,
     )
-    methods = get_args(Method) if isinstance(listener, FLAM) else ("unbiased",)
-    numbers: dict[str, dict] = {}
-    curves = []
-    for method in methods:
-        heard = {name: of["it"]._replace(method=method) for name, of in hearings.items()}
-        fitted = judging.f1(parts["valid"], heard["valid"], n_thresholds=counts["n_thresholds"])
-        found = numbers if method == "unbiased" else numbers.setdefault(method, {})
-        for name in evaluation.PARTS:
-            found[name] = judging.judge(
-                parts[name],
-                heard[name],
-                threshold=fitted["best_macro"],
-                criteria=criteria,
-                **counts,
-            )
-            curve = judging.f1(parts[name], heard[name], n_thresholds=counts["n_thresholds"])
-            points = {"threshold": curve["threshold"], "f1": curve["f1_macro"]}
-            curves.append(pd.DataFrame({"part": name, "method": method, **points}))
-    numbers["retrieval"] = evaluation.retrieval(listener, sources, lexicon, clip_s=clip_s)
-    settings = benchmarking.Settings(clip_s, ["name"], "name", criteria, counts["n_thresholds"])
-    numbers["classes"] = {}
-    for name in evaluation.PARTS:
-        outcome, _ = benchmarking.held_out_classes(listener, sources, lexicon, name, settings)
-        numbers["classes"][f"{name}_top1"] = outcome.numbers["top1"]
-    return Judged(evaluation.defined(numbers), pd.concat(curves, ignore_index=True))
+    curves = [
+        pd.DataFrame({"part": part, "threshold": of["threshold"], "f1": of["f1_macro"]})
+        for part, of in found.curves.items()
+    ]
+    return Judged(evaluation.defined(found.numbers), pd.concat(curves, ignore_index=True))
 
 
 def _names(parameters: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -2,7 +2,7 @@
 a row, such as those of an ablation."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from flamlib.benchmarking import Settings
 from flamlib.heldout import Part
 from flamlib.lexicon import Lexicon
 from flamlib.localisation import Criteria
+from flamlib.model import FLAM, Method
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
 
@@ -48,26 +49,28 @@ def score(
 
     As in `evaluation.evaluate`, the part "valid" is not judged: it chooses the threshold of f1,
     segment_f1 and event_f1, and calibrates a model that is no FLAM. Raises ValueError without it.
+    A FLAM has also numbers and curves of its scores made in the other ways, `biased_<part>` and
+    `approximate_<part>`: they differ where one threshold has to do for all captions.
     """
     if "valid" not in parts:
         raise ValueError(f"the part 'valid' chooses the threshold; found only {[*parts]}")
     heard = evaluation.hear(model, parts, bank, batch_size=batch_size, progress=progress)
-    curves = {
-        name: judging.f1(part, heard[name], n_thresholds=n_thresholds)
-        for name, part in parts.items()
-    }
-    threshold = curves.pop("valid")["best_macro"]
-    numbers = {
-        name: judging.judge(
-            parts[name],
-            heard[name],
-            threshold=threshold,
-            criteria=criteria,
-            n_thresholds=n_thresholds,
-            n_bins=n_bins,
-        )
-        for name in curves
-    }
+    numbers, curves = {}, {}
+    for method in get_args(Method) if isinstance(model, FLAM) else ("unbiased",):
+        prefix = "" if method == "unbiased" else f"{method}_"
+        of = {name: hearing._replace(method=method) for name, hearing in heard.items()}
+        f1 = {name: judging.f1(parts[name], of[name], n_thresholds=n_thresholds) for name in parts}
+        threshold = f1.pop("valid")["best_macro"]
+        for name in f1:
+            curves[prefix + name] = f1[name]
+            numbers[prefix + name] = judging.judge(
+                parts[name],
+                of[name],
+                threshold=threshold,
+                criteria=criteria,
+                n_thresholds=n_thresholds,
+                n_bins=n_bins,
+            )
     clip_s = next(iter(parts.values())).clip_s
     numbers["retrieval"] = evaluation.retrieval(model, bank, lexicon, clip_s=clip_s)
     asked = Settings(window_s, templates, templates[0], criteria, n_thresholds)

@@ -39,8 +39,8 @@ METRICS = {
     "ECE, unseen": ("unseen_captions", "ece"),
     "R@10, text to audio": ("retrieval", "t2a_r10"),
     "R@10, audio to text": ("retrieval", "a2t_r10"),
-    "zero-shot, seen": ("classes", "seen_captions_top1"),
-    "zero-shot, unseen": ("classes", "unseen_captions_top1"),
+    "zero-shot, seen": ("heldout_seen", "top1"),
+    "zero-shot, unseen": ("heldout_unseen", "top1"),
 }
 
 
@@ -70,32 +70,36 @@ CLAIMS = (
 def gather(folder: str | Path, arms: Iterable[str]) -> tuple[dict, pd.DataFrame]:
     """All runs that are done: `{arm: {seed: {part: {metric: value}}}}`, and their F1 curves.
 
-    Reads `<seed>_<arm>.json` and `.tsv`. Arms come in the order given, and behind them those of
-    `SCORED`, of FLAM's own runs. The curves have a row per arm, seed, part and threshold. Raises
+    Reads `<seed>_<arm>.json` and `.tsv`. Arms come in the order given; behind them those of
+    `SCORED`, from FLAM's own runs. The curves are a row per arm, seed, part and threshold. Raises
     FileNotFoundError if no run of `flam` is there to compare with.
     """
     runs: dict[str, dict] = {arm: {} for arm in (*arms, *SCORED)}
     curves = []
-    for arm in arms:
-        for path in sorted(Path(folder).glob(f"*_{arm}.json")):
-            seed, name = path.stem.split("_", 1)
-            if name != arm:
-                continue
-            numbers = json.loads(path.read_text(encoding="utf-8"))
-            other = {method: numbers.pop(method, None) for method in SCORED}
-            runs[arm][seed] = numbers
-            table = pd.read_csv(path.with_suffix(".tsv"), sep="\t").assign(arm=arm, seed=seed)
-            if arm == "flam":
-                for method, of in other.items():
-                    runs[method][seed] = of
-                named = table["method"].where(table["method"] != "unbiased", arm)
-                curves.append(table.assign(arm=named))
-            else:
-                curves.append(table[table["method"] == "unbiased"])
+    for path in sorted(Path(folder).glob("*.json")):
+        seed, arm = path.stem.split("_", 1)
+        if arm not in runs:
+            continue  # of a study with other arms
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        table = pd.read_csv(path.with_suffix(".tsv"), sep="\t").assign(seed=seed)
+        for way in ("", *SCORED) if arm == "flam" else ("",):
+            prefix = f"{way}_" if way else ""
+            parts = {name: name.removeprefix(prefix) for name in numbers if _way(name) == way}
+            shared = {} if way == "" else {k: v for k, v in numbers.items() if _way(k) == ""}
+            of = shared | {short: numbers[name] for name, short in parts.items()}
+            runs[way or arm][seed] = of
+            drawn = table[table["part"].map(_way) == way]
+            named = drawn["part"].str.removeprefix(prefix)
+            curves.append(drawn.assign(arm=way or arm, part=named))
     runs = {arm: of for arm, of in runs.items() if of}
     if "flam" not in runs:
         raise FileNotFoundError(f"{folder} has no run of flam that others could be compared with")
     return runs, pd.concat(curves, ignore_index=True)
+
+
+def _way(part: str) -> str:
+    """In which of the ways of `SCORED` a part was scored; "" for the usual one."""
+    return next((way for way in SCORED if part.startswith(f"{way}_")), "")
 
 
 def values(runs: Runs) -> pd.DataFrame:
@@ -178,8 +182,8 @@ LINES = ("-", "--", "-.", ":")
 def f1_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """Macro F1 of the frames over the threshold that all captions share, one panel per part.
 
-    `curves[arm]` has a row per part, threshold and, if there are several, seed: `part threshold f1`.
-    Areas are the mean ± s.d. over seeds. The first arm is drawn thickest.
+    `curves[arm]` has a row `part threshold f1` for each part, threshold and seed. Areas are the
+    mean ± s.d. over seeds. The first arm is drawn thickest.
     """
     parts = list(dict.fromkeys(part for table in curves.values() for part in table["part"]))
     figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
@@ -190,9 +194,8 @@ def f1_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
             mean, spread = here.mean(), here.std().fillna(0)
             look = {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
             axes.plot(mean.index, mean, label=arm, linewidth=1.5 if i else 2.2, **look)
-            axes.fill_between(
-                mean.index, mean - spread, mean + spread, color=look["color"], alpha=0.15, linewidth=0
-            )
+            area = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(mean.index, mean - spread, mean + spread, **area)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold")
         axes.set_title(part.replace("_", " "))
         axes.grid(axis="y")

@@ -19,11 +19,16 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 from test_layers import FLAMLIB, imports
 
-from flamlib import project
+from flamlib import ablation, project
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# Two files, so that `dvc repro` in the root makes the experiment and not the ablations of it.
+MAIN, STUDY = (
+    yaml.safe_load((ROOT / path).read_text())["stages"]
+    for path in ("dvc.yaml", "ablations/dvc.yaml")
+)
+PIPELINE = MAIN | STUDY
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 DATA = yaml.safe_load((ROOT / "data.dvc").read_text())
 
@@ -32,7 +37,7 @@ class Stage(NamedTuple):
     """A stage, or one cell of a stage's matrix; paths as strings relative to the root."""
 
     name: str
-    chosen: dict[str, str]  # the cell's place in the matrix; empty for a plain stage
+    chosen: dict[str, str | int]  # the cell's place in the matrix; empty for a plain stage
     cmd: str
     deps: list[str]
     params: list[str]
@@ -53,14 +58,14 @@ def stages() -> list[Stage]:
             chosen = dict(zip(axes, values, strict=True))
             text = json.dumps(entry)
             for axis, value in chosen.items():
-                text = text.replace(f"${{item.{axis}}}", value)
+                text = text.replace(f"${{item.{axis}}}", str(value))
             filled = json.loads(text)
             outs = {}
             for out in itertools.chain(*(filled.get(k, []) for k in ("outs", "metrics", "plots"))):
                 outs |= out if isinstance(out, dict) else {out: {}}
             found.append(
                 Stage(
-                    "@".join([name, "-".join(values)]) if chosen else name,
+                    "@".join([name, "-".join(map(str, values))]) if chosen else name,
                     chosen, filled["cmd"], filled["deps"], filled["params"], outs,
                 )
             )  # fmt: skip
@@ -113,14 +118,17 @@ def test_a_command_has_the_one_form(stage):
     number, name = stage.notebook.stem.split("_", 1)
     assert re.fullmatch(r"\d\d", number)
     assert name == stage.name.split("@")[0]
-    report = "_".join([stage.notebook.stem, *stage.chosen.values()])
+    choices = [str(value) for value in stage.chosen.values()]
+    report = "_".join([stage.notebook.stem, *choices])
     choice = "".join(f" -p {axis} {value}" for axis, value in stage.chosen.items())
     assert stage.cmd == (
         f"papermill notebooks/{stage.notebook.name} reports/{report}.ipynb"
         f" -f params.yaml{choice} -k python3 --no-progress-bar"
     )
     assert f"reports/{report}.ipynb" in stage.outs, "DVC keeps the executed notebook"
-    assert f"reports/{report}.json" in stage.outs, "each stage says what came out, in numbers"
+    # The many of a study have a folder of their own.
+    numbers = report.replace("_ablate_", "_ablate/")
+    assert f"reports/{numbers}.json" in stage.outs, "each stage says what came out, in numbers"
 
 
 @each_stage
@@ -160,12 +168,41 @@ def test_a_fresh_clone_can_make_data_itself():
 @each_stage
 def test_params_fit_the_notebook(stage):
     """The sections a stage declares are the notebook's parameters: names, keys and types."""
-    sections = {section: PARAMS[section] for section in stage.params}
+    sections = {section: PARAMS[section] for section in map(section_of, stage.params)}
     project.check_parameters(stage.notebook, **stage.chosen, **sections)
 
 
+def section_of(name):
+    """A stage may depend on a part of a section: on one arm of the study, say."""
+    section, *keys = name.split(".")
+    place = PARAMS[section]
+    for key in keys:
+        place = place[key]
+    return section
+
+
 def test_every_section_is_used():
-    assert set(PARAMS) == set().union(*(stage.params for stage in STAGES))
+    assert set(PARAMS) == {section_of(name) for stage in STAGES for name in stage.params}
+
+
+def test_the_study_runs_every_arm_and_no_other():
+    matrix = STUDY["ablate"]["matrix"]
+    assert matrix["arm"] == list(PARAMS["ablate"]["arms"])
+    assert len(set(matrix["seed"])) >= 3
+    [stage, *_] = [s for s in STAGES if s.name.startswith("ablate@")]
+    for name, changes in PARAMS["ablate"]["arms"].items():
+        chosen = ablation.changes(name, **PARAMS["ablate"])
+        arm = ablation.changed({"model": "flam", **PARAMS}, chosen)
+        arm = {k: v for k, v in arm.items() if k in project.declared_parameters(stage.notebook)}
+        project.check_parameters(stage.notebook, arm=name, **arm)
+        assert set(changes) <= set(chosen)
+
+
+def test_the_experiment_does_not_wait_for_the_study():
+    studied = {out for s in STAGES if s.name.split("@")[0] in STUDY for out in s.outs}
+    for stage in STAGES:
+        if stage.name.split("@")[0] in MAIN:
+            assert not studied & set(stage.deps)
 
 
 def test_no_number_is_secretly_text():
