@@ -22,7 +22,7 @@ this list, which `tests/test_layers.py` reads:
     objective     resuming      logbook       processes     initialising  training
     baselines     heldout       judging       evaluation    benchmarking  scoring
     published     gallery       page          report
-    launch        ablation      study         cli
+    launch        ablation      study         dependency    cli
 
 Row by row: files, seconds and samples; where recordings, weights and captions come from; the
 losses; frames and events; each question that is asked of them, as arithmetic that knows neither

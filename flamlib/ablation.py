@@ -11,7 +11,8 @@ changed in the same way, for the models that FLAM is compared with.
 import copy
 import difflib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,11 +81,19 @@ def run(root: Path, name: str, parameters: Mapping[str, Any]) -> Judged:
     stopped goes on where it was.
     """
     out = root / "artifacts/ablation" / name
-    sections = {key: parameters[key] for key in TRAINING}
-    try:
-        launch.train(root, parameters["model"], out / "model", curves=out / "curves", **sections)
+    with trained(root, out, root / "artifacts/mixtures", parameters) as model:
         clip_s = parameters["audio"]["clip_s"]
-        return judge(root, out / "model", clip_s=clip_s, evaluate=parameters["evaluate"])
+        return judge(root, model, clip_s=clip_s, evaluate=parameters["evaluate"])
+
+
+@contextmanager
+def trained(root: Path, out: Path, mixtures: Path, parameters: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of a model trained with these parameters; it is gone, with `out`, afterwards."""
+    sections = {key: parameters[key] for key in TRAINING}
+    folders = {"mixtures": mixtures, "curves": out / "curves"}
+    try:
+        launch.train(root, parameters["model"], out / "model", **folders, **sections)
+        yield out / "model"
     finally:
         shutil.rmtree(out, ignore_errors=True)
 

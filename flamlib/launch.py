@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root,
         given.model,
         root / "artifacts/checkpoints" / given.model,
+        mixtures=root / "artifacts/mixtures",
         curves=root / "reports/curves" / given.model,
         **chosen,
     )
@@ -67,6 +68,7 @@ def train(
     model: str,
     out: Path,
     *,
+    mixtures: Path,
     curves: Path,
     seed: int,
     audio: Mapping[str, Any],
@@ -76,13 +78,12 @@ def train(
     codebook: Mapping[str, Any],
     train: Mapping[str, Any],
 ) -> None:
-    """Train a model on the project's mixtures and save it to `out`, see `training.fit`.
+    """Train a model on a folder's mixtures and save it to `out`, see `training.fit`.
 
     The sections are those of params.yaml; states to go on from lie in `artifacts/resume`.
     """
     if train["init_from"]:
         train = dict(train, init_from=root / train["init_from"])
-    mixtures = root / "artifacts/mixtures"
     training.fit(
         out,
         bank=root / "artifacts/bank",

@@ -8,7 +8,7 @@ three sound at once, some split and some repeated, labels from the level of the 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -131,6 +131,31 @@ def solo(
     snr_db = rules.snr_db.draw(dice)
     event, labels = _event(bank, rules, row, tuple(segments), background_db, snr_db)
     return _recipe(bank, rules, split, index, behind, [event], labels)
+
+
+def over(
+    bank: Bank,
+    rules: Rules,
+    placed: Sequence[tuple[int, Sequence[Segment]]],
+    *,
+    seed: int,
+    split: str,
+    index: int,
+) -> Recipe:
+    """Events that were chosen and placed, (row of the bank, segments), over a random background.
+
+    For controlled experiments: what is left to chance are the background and the SNRs.
+    """
+    dice = Dice(seed, "over", split, index)
+    n_samples = round(rules.clip_s * bank.sample_rate)
+    behind, _ = _draw_background(bank, rules, dice, split, n_samples)
+    events, labels = [], []
+    for row, segments in placed:
+        snr_db = rules.snr_db.draw(dice)
+        event, active = _event(bank, rules, row, tuple(segments), behind.level_db, snr_db)
+        events.append(event)
+        labels += active
+    return _recipe(bank, rules, split, index, behind, events, labels)
 
 
 def draw_many(
