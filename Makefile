@@ -25,7 +25,7 @@ comma := ,
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro baselines test lab bench format lint hooks lock clean
+.PHONY: help setup data repro baselines ablations test lab bench format lint hooks lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,19 @@ repro: setup ## the whole experiment: whatever is out of date, and nothing else
 
 baselines: setup ## what FLAM is compared with, trained on the same recordings
 	$(BIN)/dvc repro train@flam_global train@mga_clap
+
+# Runs share nothing but what they read, so as many go at once as there are cores, a thread each.
+# One that is done is not done again, so this goes on where it was stopped.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
+QUICK := 0-flam|0-no_bias|0-no_scale|0-flam_global
+ablations: setup ## FLAM with one thing changed, arm by arm (GRID=quick: four arms, one seed; JOBS=2)
+	$(BIN)/dvc repro mix train@flam_global
+	$(BIN)/dvc stage list --name-only ablations/dvc.yaml | grep -o 'ablate@.*' \
+		$(if $(filter quick,$(GRID)),| grep -E '@($(QUICK))$$') \
+		| OMP_NUM_THREADS=1 xargs -P $(JOBS) -I{} \
+			$(BIN)/dvc repro --single-item --quiet ablations/dvc.yaml:{}
+	$(if $(filter quick,$(GRID)),,$(BIN)/dvc repro --single-item ablations/dvc.yaml:dependency)
+	$(BIN)/dvc repro --single-item ablations/dvc.yaml:compare
 
 test: setup ## the test suite, on two cores (ARGS for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

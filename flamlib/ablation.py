@@ -17,6 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from flamlib import baselines, evaluation, launch, recipes, scoring
@@ -119,8 +120,12 @@ def judge(root: Path, model: Path, *, clip_s: float, evaluate: Mapping[str, Any]
         templates=["name"],
         progress=True,
     )
+    # Of the thresholds those that all runs have in common: the others are quantiles of its scores.
+    grid = np.linspace(0, 1, evaluate["n_thresholds"] + 2)[1:-1]
     curves = [
-        pd.DataFrame({"part": part, "threshold": of["threshold"], "f1": of["f1_macro"]})
+        pd.DataFrame(
+            {"part": part, "threshold": grid, "f1": of["f1_macro"][np.isin(of["threshold"], grid)]}
+        )
         for part, of in found.curves.items()
     ]
     return Judged(evaluation.defined(found.numbers), pd.concat(curves, ignore_index=True))

@@ -82,7 +82,7 @@ def write_mixtures(
 
 
 def ask(model: Path, mixtures: Path, bank: Bank, lexicon: Lexicon, pair: Pair) -> "Answer":
-    """What a saved model says of both captions on the test mixtures, which it was not trained on."""
+    """What a saved model says of both captions on mixtures of recordings that are new to it."""
     listener = FLAM.from_pretrained(model)
     drawn = recipes.read(mixtures / f"{TEST}.parquet")[:]
     part = Part.of(TEST, drawn, bank, lexicon, frame_s=listener.frame_s)
@@ -107,7 +107,7 @@ class Answer(NamedTuple):
             rows.append(pd.DataFrame(table)[known[:, at]])
         return pd.concat(rows, ignore_index=True)
 
-    def numbers(self, pair: Pair, *, n_thresholds: int) -> dict[str, dict[str, float]]:
+    def numbers(self, pair: Pair, *, n_thresholds: int) -> dict[str, dict[str, float | None]]:
         """Of each caption, by "frequent" and "rare":
 
         active_share log_odds logit_bias  how often it sounds, what its bias should be and is

@@ -85,6 +85,8 @@ def gather(folder: str | Path, arms: Iterable[str]) -> tuple[dict, pd.DataFrame]
         for way in ("", *SCORED) if arm == "flam" else ("",):
             prefix = f"{way}_" if way else ""
             parts = {name: name.removeprefix(prefix) for name in numbers if _way(name) == way}
+            if not parts:
+                continue
             shared = {} if way == "" else {k: v for k, v in numbers.items() if _way(k) == ""}
             of = shared | {short: numbers[name] for name, short in parts.items()}
             runs[way or arm][seed] = of
@@ -214,7 +216,8 @@ def difference_map(of: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     figure = Figure(figsize=(PAGE, 0.7 + 0.17 * len(arms)), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, metrics, strict=True):
-        table = of.xs(name, level="metric").reindex(arms)
+        here = of[of.index.get_level_values("metric") == name]
+        table = here.droplevel("metric").reindex(arms)
         better = -1 if name.startswith("ECE") else 1
         for row, (_, found) in enumerate(table.iterrows()):
             low, high = better * found["low"], better * found["high"]

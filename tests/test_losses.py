@@ -375,6 +375,31 @@ def test_the_score_never_overflows():
     assert ((score >= 0) & (score <= 1)).all()
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_with_the_prior_in_the_bias_the_evidence_is_the_mutual_information(seed):
+    """FLAM's section 2.6: the frame-wise loss is least where each logit is
+
+        ln p(caption | frame) / p(caption) + log-odds of the negatives' model
+
+    that is, where frames are x, captions y, and active ones have rate p(z | x, y), the log-odds of
+    that rate; less the caption's own prior, what is left does not depend on how common it is.
+    """
+    g = torch.Generator().manual_seed(seed)
+    rate = torch.rand(3, 4, generator=g, dtype=torch.float64) * 0.9 + 0.05  # [frame kind, caption]
+    n = 1000  # active frames of n, for each kind and caption, in as exact a share as can be
+    active = (torch.arange(n)[:, None, None] + 0.5) / n < rate  # [clip, kind, caption]
+    share = active.double().mean(dim=0)
+    odds = torch.log(share / (1 - share))
+    prior = active.double().mean(dim=(0, 1))
+    bias = torch.log(prior / (1 - prior))
+    evidence = (odds - bias).requires_grad_()
+    logits = (evidence + bias).T.expand(n, 4, 3)
+    known = torch.ones(n, 4, dtype=torch.bool)
+    losses.framewise_loss(logits, active.transpose(1, 2), known).backward()
+    torch.testing.assert_close(evidence.grad, torch.zeros_like(evidence), atol=1e-7, rtol=0)
+    # The loss is convex in the logits: there is no other minimum.
+
+
 def test_the_order_of_frames_depends_on_neither_scale_nor_prior():
     """So neither do areas under curves of one caption."""
     cosine = torch.rand(1, 1, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
