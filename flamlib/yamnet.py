@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flamlib import tags as tagging
 
@@ -139,6 +140,7 @@ class YAMNet(nn.Module):
     def __init__(self, *, dropout: float = 0.0, tags: bool = False) -> None:
         super().__init__()
         self.n_tags = N_CLASSES if tags else 0
+        self.keeps_activations = True
         self.log_mel = LogMel()
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
         n_in = 32
@@ -167,6 +169,10 @@ class YAMNet(nn.Module):
     def n_frames(self, n_samples: int) -> int:
         return n_frames(n_samples)
 
+    def checkpoint(self) -> None:
+        """From now on compute each block again in the backward pass, rather than keep all of it."""
+        self.keeps_activations = False
+
     def load_weights(self, path: str | Path) -> None:
         """Take the weights that `weights.build` wrote; without tags, all but the classifier's."""
         tensors = load_file(path)
@@ -183,9 +189,9 @@ class YAMNet(nn.Module):
         half = HOPS_PER_FRAME // 2
         shifted = F.pad(log_mel, (0, 0, half, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        lower = self.layers[: _below(LOCAL_BLOCKS)](x)
-        shared = self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)](lower)
-        upper = _over_time(self.layers[_below(SHARED_BLOCKS) :](shared))
+        lower = self._through(self.layers[: _below(LOCAL_BLOCKS)], x)
+        shared = self._through(self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)], lower)
+        upper = _over_time(self._through(self.layers[_below(SHARED_BLOCKS) :], shared))
         # Half-frame steps: a frame's own are those at its beginning, its middle and its end.
         own = lower.mean(dim=3).unfold(2, 3, 2).permute(0, 2, 1, 3).flatten(2)
         frames = upper + self.local(own)
@@ -193,6 +199,17 @@ class YAMNet(nn.Module):
             return frames
         logits = self.classifier(_over_time(self.tagger(shared)))
         return torch.cat([frames, tagging.evidence(logits)], dim=2)
+
+    def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
+        if self.keeps_activations or not torch.is_grad_enabled():
+            return layers(x)
+        first = len(layers) % 4  # of the four layers of a block, but for the stem below the first
+        x = layers[:first](x)
+        for start in range(first, len(layers), 4):
+            block = layers[start : start + 4]
+            learns = x.requires_grad or any(p.requires_grad for p in block.parameters())
+            x = checkpoint(block, x, use_reentrant=False) if learns else block(x)
+        return x
 
 
 def _below(n_blocks: int) -> int:
