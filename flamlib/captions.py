@@ -58,6 +58,10 @@ class CaptionTower(nn.Module):
         wanted = self.encoder.state_dict().keys()
         self.encoder.load_state_dict({k: v for k, v in weights.items() if k in wanted})
 
+    def checkpoint(self) -> None:
+        """From now on compute each layer again in the backward pass, rather than keep all of it."""
+        self.encoder.activation_checkpointing_enable({"use_reentrant": False})
+
     def save_tokenizer(self, folder: Path) -> None:
         """Write configuration and tokenizer so that `CaptionTower(folder)` builds this shape."""
         self.encoder.config.save_pretrained(folder)

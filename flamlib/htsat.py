@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torchaudio.transforms import MelSpectrogram
 
 SAMPLE_RATE = 48_000  # of the published encoders of FLAM and LAION-CLAP
@@ -153,6 +154,15 @@ class HTSAT(nn.Module):
     def n_frames(self, n_samples: int) -> int:
         """Frames that cover `n_samples`; the last may reach past the end."""
         return math.ceil(n_samples * self.frames_per_window / self.log_mel.window_samples)
+
+    def checkpoint(self) -> None:
+        """From now on compute each block again in the backward pass, rather than keep all of it.
+
+        The names of the weights stay as they are.
+        """
+        # `transformers` could do so with whole stages, of which one has two thirds of all blocks.
+        for stage in self.encoder.audio_encoder.layers:
+            stage.blocks = nn.ModuleList(map(checkpoint_wrapper, stage.blocks))
 
     def load_weights(self, path: str | Path) -> None:
         """Take the audio encoder out of a CLAP checkpoint of `transformers`, in safetensors."""

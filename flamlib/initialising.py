@@ -1,10 +1,11 @@
-"""What a run begins with: pretrained towers, new heads, and which of it all is to learn."""
+"""What a run begins with: pretrained towers, new heads, what of it learns, and how it computes."""
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from flamlib.mgaclap import MGACLAP
@@ -93,3 +94,36 @@ def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: flo
         for name, members in groups.items()
         if members
     ]
+
+
+def adapt(
+    net: TwoTowers,
+    device: torch.device,
+    *,
+    checkpointing: bool,
+    compile: bool,
+    sync_batch_norm: bool,
+) -> None:
+    """Compute the same in another way; the names of the weights stay as they are.
+
+    `checkpointing`: towers that learn keep the input of each block and compute the rest again in
+    the backward pass. `compile`: the towers go through `torch.compile`, the audio tower anew for
+    each shape that it meets. `sync_batch_norm`: layers that normalise by the batch do so by that of
+    all processes, of as many clips as each holds at a time.
+
+    Raises ValueError where that is impossible: torch synchronises on accelerators only, and most
+    networks have no layer that normalises by the batch.
+    """
+    if sync_batch_norm:
+        if device.type == "cpu":
+            raise ValueError("sync_batch_norm: torch cannot do so on a CPU; set it to false")
+        if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
+            raise ValueError("sync_batch_norm: no layer of this network normalises by the batch")
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    learning = [t for t in (net.audio, net.caption) if any(p.requires_grad for p in t.parameters())]
+    for tower in learning if checkpointing else ():
+        tower.checkpoint()
+    if compile:
+        net.audio.compile(dynamic=False)
+        if net.caption in learning:  # one that does not learn is asked only once
+            net.caption.encoder.compile()

@@ -18,7 +18,7 @@ from flamlib import mixing, processes, project, recipes, tags
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.checkpoint import TRAINING
-from flamlib.initialising import freeze, parameter_groups, pretrained, start_from
+from flamlib.initialising import adapt, freeze, parameter_groups, pretrained, start_from
 from flamlib.lexicon import Lexicon
 from flamlib.logbook import Clock, Logbook
 from flamlib.model import FLAM, TwoTowers
@@ -65,6 +65,9 @@ def fit(
     n_frozen: int,
     init_from: str | Path | None,
     micro_batch: int | None,
+    checkpointing: bool,
+    compile: bool,
+    sync_batch_norm: bool,
     mixed_precision: str,
     n_processes: int,
     n_workers: int,
@@ -92,9 +95,10 @@ def fit(
     `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes (those that
     some loss asks for: no others are rendered, and `clips_per_s` counts the pairs then), of which
     each holds `micro_batch` in memory at a time (None: its whole share); see `Objective`. The
-    gradient is that of the whole step, however many share it. The learning rates rise linearly for
-    `n_warmup` steps and fall to zero by a cosine; one of zero freezes its part, and `n_frozen` is
-    the number of the audio tower's lowest convolutions left as they are.
+    gradient is that of the whole step, however many share it. `checkpointing`, `compile` and
+    `sync_batch_norm` are ways to compute it: see `initialising.adapt`. The learning rates rise
+    linearly for `n_warmup` steps and fall to zero by a cosine; one of zero freezes its part, and
+    `n_frozen` is the number of the audio tower's lowest convolutions left as they are.
 
     What is trained is the moving average of the weights (`ema_decay` a step); every `valid_every`
     steps (0: never) its loss on the validation mixtures and recordings is logged. What is saved is
@@ -130,6 +134,8 @@ def fit(
         weight_decay=weight_decay,
     )
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
+    how = {"checkpointing": checkpointing, "compile": compile, "sync_batch_norm": sync_batch_norm}
+    adapt(net, accelerator.device, **how)
     peaks = [group["lr"] for group in optimizer.param_groups]
 
     sources = Bank.open(bank)

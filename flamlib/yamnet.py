@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from flamlib import tags as tagging
 
@@ -172,6 +173,7 @@ class YAMNet(nn.Module):
         # On either side of a frame, more than which it does not depend on.
         self.context_frames = 5 * HOPS_PER_FRAME // frame_hops
         self.n_tags = N_CLASSES if tags else 0
+        self.keeps_activations = True
         self.log_mel = LogMel(frame_hops=frame_hops)
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
         layers += _blocks(32, frame_hops)
@@ -196,6 +198,10 @@ class YAMNet(nn.Module):
     def n_frames(self, n_samples: int) -> int:
         return n_frames(n_samples, frame_hops=self.frame_hops)
 
+    def checkpoint(self) -> None:
+        """From now on compute each block again in the backward pass, rather than keep all of it."""
+        self.keeps_activations = False
+
     def load_weights(self, path: str | Path) -> None:
         """Take the weights that `weights.build` wrote; without tags, all but the classifier's."""
         tensors = load_file(path)
@@ -213,9 +219,10 @@ class YAMNet(nn.Module):
         shift = HOPS_PER_FRAME - self.frame_hops // 2
         shifted = F.pad(log_mel, (0, 0, shift, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
-        lower = self.layers[: _below(LOCAL_BLOCKS)](x)
-        shared = self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)](lower)
-        upper = _over_time(self.layers[_below(SHARED_BLOCKS) :](shared))[:, :n_frames]
+        lower = self._through(self.layers[: _below(LOCAL_BLOCKS)], x)
+        shared = self._through(self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)], lower)
+        upper = self._through(self.layers[_below(SHARED_BLOCKS) :], shared)
+        upper = _over_time(upper)[:, :n_frames]
         # Of half-frame steps a frame's own are those at its beginning, its middle and its end. A
         # short frame is a step: the one before it, its own and the one after.
         first, step = (0, 2) if self.frame_hops == HOPS_PER_FRAME else (1, 1)
@@ -225,6 +232,17 @@ class YAMNet(nn.Module):
             return frames
         logits = self.classifier(_over_time(self.tagger(shared)))[:, :n_frames]
         return torch.cat([frames, tagging.evidence(logits)], dim=2)
+
+    def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
+        if self.keeps_activations or not torch.is_grad_enabled():
+            return layers(x)
+        first = len(layers) % 4  # of the four layers of a block, but for the stem below the first
+        x = layers[:first](x)
+        for start in range(first, len(layers), 4):
+            block = layers[start : start + 4]
+            learns = x.requires_grad or any(p.requires_grad for p in block.parameters())
+            x = checkpoint(block, x, use_reentrant=False) if learns else block(x)
+        return x
 
 
 def _below(n_blocks: int) -> int:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.testing import assert_close
-from towers import write_bert, write_roberta
+from towers import learnt, write_bert, write_roberta
 
 from flamlib.captions import CaptionTower
 
@@ -196,3 +196,16 @@ def test_a_folder_must_hold_configuration_and_tokenizer(tmp_path, name):
     (write_bert(tmp_path) / name).unlink()
     with pytest.raises(FileNotFoundError, match=rf"{name} is missing"):
         CaptionTower(tmp_path, pooling="mean")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_activations_computed_twice_give_the_same_gradients(folders, kind):
+    torch.manual_seed(0)
+    tower = CaptionTower(folders[kind], pooling="pooler").train()
+    assert tower.encoder.config.hidden_dropout_prob > 0
+    tokens = tower.tokenize(CAPTIONS)
+    expected, n_all = learnt(lambda: tower(**tokens), tower.parameters())
+    tower.checkpoint()
+    found, n_few = learnt(lambda: tower(**tokens), tower.parameters())
+    assert n_few < 0.6 * n_all
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -22,9 +22,20 @@ HTSAT = {
     "drop_attention": 0.0,
 }
 TOWERS = {
-    "default": (write_bert, {"audio": YAMNET, "caption": MEAN}),
+    "default": (write_bert, {"audio": YAMNET | {"tags": True}, "caption": MEAN}),
     "paper": (write_roberta, {"audio": HTSAT, "caption": {"pooling": "pooler"}}),
 }
+
+
+def give_tags(model):
+    """Classes with names, of which some are heard in noise and some are not."""
+    for layer in model.audio.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    sounds = ("dog", "bell", "rain", "tone")
+    doings = ("barks", "rings", "falls")
+    names = [f"the {sound} {doing}" for sound in sounds for doing in doings]
+    model.name_tags([names[i % len(names)] for i in range(model.audio.n_tags)])
 
 
 @pytest.fixture(scope="module", params=TOWERS)
@@ -33,12 +44,33 @@ def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
     model = FLAM(write(folder / "reader"), **SETTINGS | settings).eval()
+    if model.audio.n_tags:
+        give_tags(model)
     about = export.export(model, folder / "onnx", clip_s=2.0)
     return model, folder / "onnx", about
 
 
 def noise(*shape):
     return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(5))
+
+
+def test_tags_are_half_of_what_is_exported(exported):
+    """And they tell frames, and captions, apart."""
+    model, folder, about = exported
+    n_tags = model.audio.n_tags
+    if not n_tags:
+        pytest.skip("this tower has no tags")
+    waveform = noise(1, round(about["clip_s"] * about["sample_rate"])) * torch.tensor(10.0)
+    frame_emb, _ = export.run(folder / "audio.onnx", waveform=waveform.numpy())
+    tokens = model.caption.tokenize(["a dog barks", "rain falls"])
+    caption_emb = export.run(folder / "captions.onnx", **{k: v.numpy() for k, v in tokens.items()})[
+        0
+    ]
+    assert frame_emb.shape[-1] == caption_emb.shape[-1] == SETTINGS["dim"] + n_tags + 1
+    for emb in (frame_emb.reshape(-1, frame_emb.shape[-1]), caption_emb):
+        half = emb[:, SETTINGS["dim"] :]
+        np.testing.assert_allclose((half**2).sum(axis=1), 0.5, atol=1e-5)
+        assert half.std(axis=0).max() > 1e-3
 
 
 @pytest.mark.parametrize("n_clips", [1, 3])

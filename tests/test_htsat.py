@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.testing import assert_close
+from towers import learnt
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 
 from flamlib import detector, htsat, model
@@ -156,6 +157,25 @@ def test_every_weight_learns():
     unmoved = [name for name, p in tower.named_parameters() if p.grad is None]
     assert unmoved == []
     assert all(p.grad.isfinite().all() for p in tower.parameters())
+
+
+def test_activations_computed_twice_give_the_same_gradients():
+    """With the same blocks left out by stochastic depth, and the same statistics of the batch."""
+    torch.manual_seed(0)
+    tower = HTSAT(**TINY | {"drop_path": 0.5, "drop_hidden": 0.2}).train()
+    names, statistics = tower.state_dict().keys(), tower.encoder.audio_encoder.batch_norm
+    log_mel = tower.log_mel(noise(2, 480_000))
+    expected, n_all = learnt(lambda: tower(log_mel), tower.parameters())
+    statistics.reset_running_stats()
+    tower(log_mel)
+    once = statistics.running_mean.clone()
+    statistics.reset_running_stats()
+    tower.checkpoint()
+    found, n_few = learnt(lambda: tower(log_mel), tower.parameters())
+    assert n_few < 0.5 * n_all
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert torch.equal(statistics.running_mean, once)
+    assert tower.state_dict().keys() == names
 
 
 def test_the_papers_tower_has_as_many_parameters_as_the_papers():

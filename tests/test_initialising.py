@@ -100,6 +100,53 @@ def test_every_learning_parameter_is_in_one_group(weights):
     assert yamnet.SHARED_BLOCKS == 11
 
 
+AS_IT_IS = {"checkpointing": False, "compile": False, "sync_batch_norm": False}
+HTSAT = {
+    "tower": "htsat",
+    "embed": 8,
+    "depths": [1, 1, 1, 1],
+    "heads": [1, 2, 2, 4],
+    "drop_path": 0.0,
+    "drop_hidden": 0.0,
+    "drop_attention": 0.0,
+}
+
+
+def test_only_towers_that_learn_are_computed_twice(weights):
+    net = pretrained(weights).train()
+    initialising.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)
+    initialising.adapt(net, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
+    assert not net.audio.keeps_activations
+    assert not net.caption.encoder.is_activation_checkpointing
+    other = pretrained(weights)
+    initialising.adapt(other, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
+    assert other.caption.encoder.is_activation_checkpointing
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_normalisation_over_all_processes_has_the_same_weights(weights):
+    net = pretrained(weights, audio=HTSAT).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    waveform = 0.1 * torch.randn(2, 480_000, generator=torch.Generator().manual_seed(0))
+    expected = net.hear(waveform).clip_emb
+    device = torch.device("cuda")  # where it would run; nothing is moved there
+    net.load_state_dict(before)
+    initialising.adapt(net, device, **AS_IT_IS | {"sync_batch_norm": True})
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in net.modules())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert net.state_dict().keys() == before.keys()
+    torch.testing.assert_close(net.hear(waveform).clip_emb, expected)  # one process is all of them
+
+
+def test_normalisation_that_cannot_be_shared_is_refused(weights):
+    net = pretrained(weights)
+    synchronised = AS_IT_IS | {"sync_batch_norm": True}
+    with pytest.raises(ValueError, match="torch cannot do so on a CPU"):
+        initialising.adapt(net, torch.device("cpu"), **synchronised)
+    with pytest.raises(ValueError, match="no layer of this network normalises by the batch"):
+        initialising.adapt(net, torch.device("cuda"), **synchronised)
+
+
 def test_a_model_takes_over_all_weights_of_another(weights, tmp_path):
     torch.manual_seed(1)
     other = pretrained(weights)

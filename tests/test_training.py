@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 from functools import partial
@@ -16,7 +17,18 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch.testing import assert_close
 
-from flamlib import lexicon, losses, mgaclap, model, recipes, resuming, training
+from flamlib import (
+    initialising,
+    lexicon,
+    losses,
+    mgaclap,
+    model,
+    recipes,
+    resuming,
+    tags,
+    training,
+    yamnet,
+)
 from flamlib.bank import Bank
 
 NETWORK = {
@@ -61,6 +73,9 @@ SETTINGS = {
     "n_frozen": 0,
     "init_from": None,
     "micro_batch": None,
+    "checkpointing": False,
+    "compile": False,
+    "sync_batch_norm": False,
     "mixed_precision": "no",
     "n_processes": 1,
     "n_workers": 0,
@@ -81,10 +96,28 @@ def corpus(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def ears(corpus):
+    """YAMNet with lively weights, among the towers."""
+    folder = corpus / "weights/yamnet"
+    folder.mkdir()
+    tiny.write_yamnet(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for tensor in tensors.values():
+        if tensor.ndim == 4:
+            torch.nn.init.kaiming_normal_(tensor)
+    save_file(tensors, folder / "model.safetensors")
+
+
 @pytest.fixture(autouse=True)
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
     monkeypatch.setattr(model, "audio_tower", lambda *, tower: tiny.Ear())
+    forget()
+
+
+def forget():
+    """That there has been an Accelerator."""
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
 
@@ -423,13 +456,60 @@ def test_many_processes_do_what_one_would(corpus, tmp_path, lr_caption):
 def test_parts_of_a_batch_do_what_the_whole_would(corpus, tmp_path, n_ranks, micro_batch):
     changes = STILL | RATES | {"n_pairs": 3}
     [one], rows = trained_by(1, corpus, tmp_path / "whole", **changes)
-    ends, logged = trained_by(
-        n_ranks, corpus, tmp_path / "parts", micro_batch=micro_batch, **changes
-    )
+    parts = {"micro_batch": micro_batch, "checkpointing": micro_batch == 5}
+    ends, logged = trained_by(n_ranks, corpus, tmp_path / "parts", **changes | parts)
     for end in ends:
         for name, tensor in one.items():
             assert_close(end[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
     for row, expected in zip(logged, rows, strict=True):
+        assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.usefixtures("plain_descent", "ears")
+def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monkeypatch):
+    """Two processes, parts of a batch and both: what one would, in steps with tags and without."""
+    monkeypatch.setattr(model, "audio_tower", lambda *, tower, tags: yamnet.YAMNet(tags=tags))
+    asked, put = [], tags.beside
+
+    def watched(learned, side):
+        if side.ndim == 2:  # of captions
+            asked.append(bool(side.any()))
+        return put(learned, side)
+
+    network = STILL["network"] | {"audio": {"tower": "yamnet", "tags": True}}
+    changes = STILL | RATES | {"network": network, "n_pairs": 3, "batch_size": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(tags, "beside", watched)
+        run(corpus, tmp_path, "watched", **changes)
+    assert set(asked) == {True, False}
+    forget()
+    [one], rows = trained_by(1, corpus, tmp_path / "whole", **changes)
+    start = initialising.pretrained(corpus / "weights", codebook=None, **network).state_dict()
+    assert {"audio.layers.53.weight", "audio.local.4.weight"} <= moved(start, one)
+    assert not {name for name in moved(start, one) if "tagger" in name or "classifier" in name}
+    for n_ranks, micro_batch, checkpointing in ((2, None, False), (1, 1, False), (2, 1, True)):
+        how = {"micro_batch": micro_batch, "checkpointing": checkpointing}
+        folder = tmp_path / f"{n_ranks}-{micro_batch}"
+        ends, logged = trained_by(n_ranks, corpus, folder, **changes | how)
+        for end in ends:
+            for name, tensor in one.items():
+                assert_close(end[name], tensor, rtol=1e-5, atol=1e-5, msg=f"{how}: {name}")
+        for row, expected in zip(logged, rows, strict=True):
+            assert row == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.usefixtures("plain_descent")
+def test_compiled_towers_learn_the_same(fit):
+    """Also while the validation clips are looked at in between, by the average, which is not."""
+    changes = STILL | RATES | {"n_pairs": 3, "valid_every": 1}
+    eager = fit("eager", **changes)
+    torch.compiler.reset()
+    compiled = fit("compiled", **changes, compile=True)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    for name, tensor in weights(eager).items():
+        assert_close(weights(compiled)[name], tensor, rtol=1e-5, atol=1e-5, msg=name)
+    for row, expected in zip(history(compiled), history(eager), strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
 
 
@@ -489,6 +569,12 @@ def test_looking_at_the_validation_mixtures_changes_nothing(fit):
     blind, looking = fit("blind"), fit("looking", valid_every=1)
     assert same(weights(blind), weights(looking))
     assert len({row["valid_loss"] for row in history(looking)}) == SETTINGS["n_steps"]
+
+
+def test_activations_computed_twice_change_nothing(fit):
+    once = fit("once", n_steps=3)
+    twice = fit("twice", n_steps=3, checkpointing=True)
+    assert same(weights(once), weights(twice))
 
 
 def test_looking_holds_no_more_in_memory_than_learning(fit, monkeypatch):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from towers import learnt
 
 from flamlib import yamnet
 from flamlib.yamnet import HOP, HOPS_PER_FRAME, LOG_OFFSET, N_FFT, N_MELS, WINDOW, YAMNet
@@ -291,6 +292,20 @@ def test_every_weight_learns():
     tower = YAMNet()
     tower(tower.log_mel(noise(2, 2 * FRAME_SAMPLES))).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in tower.parameters())
+
+
+@pytest.mark.parametrize("tags", [False, True])
+def test_activations_computed_twice_give_the_same_gradients(tags):
+    torch.manual_seed(0)
+    tower = YAMNet(dropout=0.5, tags=tags).train()
+    nn.init.normal_(tower.local[-1].weight, std=0.1)
+    learning = [p for p in tower.parameters() if p.requires_grad]
+    log_mel = tower.log_mel(noise(2, 3 * FRAME_SAMPLES))
+    expected, n_all = learnt(lambda: tower(log_mel), learning)
+    tower.checkpoint()
+    found, n_few = learnt(lambda: tower(log_mel), learning)
+    assert n_few < 0.7 * n_all, "frozen blocks keep nothing anyway"
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_low_precision_is_close_to_full(tower):

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from sounds import RATE, noise, tone, write_table
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from flamlib import bank, mixing, packages, recipes, weights, yamnet
@@ -58,13 +59,23 @@ class Ear(nn.Module):
         self.log_mel = yamnet.LogMel()
         self.first = nn.Conv2d(1, self.width, (1, yamnet.N_MELS))
         self.second = nn.Conv2d(self.width, self.width, 1)
+        self.keeps_activations = True
+
+    def checkpoint(self):
+        self.keeps_activations = False
 
     def n_frames(self, n_samples):
         return yamnet.n_frames(n_samples)
 
     def forward(self, log_mel):
         frames = log_mel.unflatten(1, (-1, yamnet.HOPS_PER_FRAME)).mean(dim=2)
-        return self.second(self.first(frames.unsqueeze(1)).relu()).squeeze(3).transpose(1, 2)
+        x = frames.unsqueeze(1)
+        if self.keeps_activations:
+            return self._hear(x)
+        return checkpoint(self._hear, x, use_reentrant=False)
+
+    def _hear(self, x):
+        return self.second(self.first(x).relu()).squeeze(3).transpose(1, 2)
 
 
 def write_reader(folder, *, width=16):

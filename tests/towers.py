@@ -1,5 +1,6 @@
 """Caption towers of a few thousand parameters, and the settings of a model around one."""
 
+import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import BertConfig, BertTokenizer, RobertaConfig, RobertaTokenizer
 
@@ -67,3 +68,19 @@ def write_roberta(folder, *, width=16, max_tokens=40):
         pad_token_id=1,
     ).save_pretrained(folder)
     return folder
+
+
+def learnt(run, parameters, *, seed=3):
+    """The gradients of what `run` returns, and how many numbers it kept for them."""
+    parameters, kept = list(parameters), []
+
+    def pack(x):
+        if not any(x is p or x.data_ptr() == p.data_ptr() for p in parameters):
+            kept.append(x.numel())
+        return x
+
+    torch.manual_seed(seed)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        loss = run().square().mean()
+    torch.manual_seed(seed + 1)  # what is computed again must not depend on what came in between
+    return torch.autograd.grad(loss, parameters), sum(kept)
