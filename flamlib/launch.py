@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bank=root / "artifacts/bank",
         mixtures=mixtures / "train.parquet",
         valid=mixtures / "valid.parquet",
+        sets=root / "artifacts/strong",
         captions=root / "data/captions.tsv",
         weights=root / "artifacts/weights",
         resume=root / "artifacts/resume" / given.model,
