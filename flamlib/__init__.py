@@ -14,7 +14,7 @@ this list, which `tests/test_layers.py` reads:
     augmentation  corpus        tensorbundle  tags          yamnet        htsat
     weights       sources       bank
     pieces        recipes       rules         mixing        shards        lexicon
-    contents
+    contents      strong
     card          checkpoint    captions      model         mgaclap       batches
     detector
     htsat_layout  text_layout   openflam      clap          originals     export
@@ -27,10 +27,10 @@ this list, which `tests/test_layers.py` reads:
 Row by row: files, seconds and samples; where recordings, weights and captions come from; the
 losses; frames and events; each question that is asked of them, as arithmetic that knows neither
 model nor file, and of many clips; sets that others annotated; recordings, audio towers and weights
-as the experiment needs them; mixtures with exact labels; the caption tower, whole models, tensors
-and detections; checkpoints of others, and ours as ONNX; pictures; the training loop; what it was
-good for; what others published, and the page that shows all; the same from a shell, and with one
-thing changed.
+as the experiment needs them; mixtures with exact labels, and recordings beside them; the caption
+tower, whole models, tensors and detections; checkpoints of others, and ours as ONNX; pictures; the
+training loop; what it was good for; what others published, and the page that shows all; the same
+from a shell, and with one thing changed.
 """
 
 

@@ -47,7 +47,9 @@ class Clip:
 @dataclass(frozen=True)
 class AnnotatedSet:
     """A set of clips for one task; `captions` are what every clip is asked for: the classes of a
-    set of events or labels, nothing for retrieval. `notes` are what a reader of a score must know.
+    set of events or labels, nothing for retrieval. In a `closed` set a caption that is not
+    annotated does not sound; free text says nothing of what it leaves out. `notes` are what a
+    reader of a score must know.
     """
 
     name: str
@@ -56,6 +58,7 @@ class AnnotatedSet:
     captions: Sequence[str] = ()
     repairs: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    closed: bool = True
 
     @property
     def found(self) -> list[Clip]:

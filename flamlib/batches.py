@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from flamlib import mixing, recipes
+from flamlib import mixing, recipes, strong
 from flamlib.bank import Bank
 from flamlib.distributions import generator
 from flamlib.lexicon import Lexicon
 from flamlib.recipes import Recipe
+from flamlib.strong import StrongSet
 
 
 class Batch(NamedTuple):
@@ -40,16 +42,20 @@ class Batch(NamedTuple):
 class Batches(Dataset):
     """The steps of a training run; item `step` is this process's share of it.
 
-    A step holds `batch_size` mixtures and `n_pairs` single recordings of `split` with their
-    captions, over all processes. Everything drawn depends on (seed, step) alone, so a run continues
-    anywhere without replaying what came before, and a step is the same however many processes
-    share it. What the objective does not hear (`hears_mixtures`, `hears_pairs`) is drawn all the
-    same, so that the rest of the step stays what it is, but neither rendered nor labelled.
+    A step holds `batch_size` clips and `n_pairs` single recordings of `split` with their captions,
+    over all processes. The clips are mixtures, and of each set of `sets` about the share that
+    `set_shares` gives: which of them a clip is, is drawn. Everything drawn depends on (seed, step)
+    alone, so a run continues anywhere without replaying what came before, and a step is the same
+    however many processes share it. What the objective does not hear (`hears_mixtures`, which are
+    the clips, and `hears_pairs`) is drawn all the same, so that the rest of the step stays what it
+    is, but neither rendered nor labelled.
     """
 
     bank: Bank
     lexicon: Lexicon
     mixtures: Sequence[Recipe]
+    sets: Sequence[StrongSet]
+    set_shares: Sequence[float]
     rules: mixing.Rules
     split: str
     seed: int
@@ -77,26 +83,25 @@ class Batches(Dataset):
         if self.n_hard_negatives < 0:
             raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
         n_samples = round(self.rules.clip_s * self.bank.sample_rate)
-        if any(recipe.n_samples != n_samples for recipe in self.mixtures[:1]):
-            raise ValueError(
-                f"the mixtures are of {self.mixtures[0].n_samples} samples, clips of "
-                f"{self.rules.clip_s} s have {n_samples}: draw them again"
-            )
+        named = {"the mixtures": self.mixtures} | {each.name: each.clips for each in self.sets}
+        for name, clips in named.items():
+            if any(recipe.n_samples != n_samples for recipe in clips[:1]):
+                raise ValueError(
+                    f"{name}: clips of {clips[0].n_samples} samples, where those of "
+                    f"{self.rules.clip_s} s have {n_samples}: make them again with 02_mix"
+                )
 
     def __len__(self) -> int:
         return self.n_steps
 
     def __getitem__(self, step: int) -> Batch:
         rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
-        queries = self._queries([self.mixtures[i] for i in self.step_rows(step)], rng)
-        batch = [self.mixtures[i] for i in self.rows(step)] if self.hears_mixtures else []
-        active, known = self.lexicon.label(
-            [recipe.labels for recipe in batch],
-            [audible(self.bank, recipe) for recipe in batch],
-            queries,
-            n_frames=self.n_frames,
-            frame_s=self.frame_s,
-        )
+        slots = self.step_slots(step)
+        queries = self._queries([self._clip(*slot) for slot in slots], rng)
+        slots = slots[self.rank :: self.n_ranks] if self.hears_mixtures else []
+        batch = [self._clip(*slot) for slot in slots]
+        banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
+        active, known = self._label([number for number, _ in slots], batch, queries)
         pairs = self._draw_pairs(rng)
         texts = self._word(queries, rng)
         pair_captions = [self.bank.of(source, "caption") for source, _ in pairs]
@@ -104,29 +109,71 @@ class Batches(Dataset):
         heard = range(len(pairs))[own] if self.hears_pairs else ()
         solos = [self._solo(step, place, *pairs[place]) for place in heard]
         return Batch(
-            waveform=self._render(batch, self.rules.clip_s),
+            waveform=self._render(banks, batch, self.rules.clip_s),
             queries=queries,
             texts=texts,
             own=own,
             active=torch.from_numpy(active),
             known=torch.from_numpy(known),
-            pair_waveform=self._render(solos, self.pair_s),
+            pair_waveform=self._render([self.bank] * len(solos), solos, self.pair_s),
             pair_captions=self._word(pair_captions, rng)[own],
         )
 
-    def rows(self, step: int) -> list[int]:
-        """This rank's mixtures."""
-        return self.step_rows(step)[self.rank :: self.n_ranks]
+    def step_slots(self, step: int) -> list[tuple[int, int]]:
+        """The clips of all processes: of which set (0: a mixture, 1: the first of `sets`), which.
 
-    def step_rows(self, step: int) -> list[int]:
-        """The mixtures of all processes: each pass over them is shuffled anew."""
-        n = len(self.mixtures)
+        Each pass over the mixtures, or over a set, is shuffled anew. As many places as there are
+        clips in a step pass by in each of them, whichever the clips are then taken from: a step can
+        be told without those before it, and the clips of a set come equally often.
+        """
+        numbers = self._numbers(step)
+        rows = {number: self._rows(step, number) for number in set(numbers)}
+        return [(number, rows[number][place]) for place, number in enumerate(numbers)]
+
+    def names(self, step: int) -> list[str]:
+        """The clips of all processes, for a reader: `synthetic 12`, `desed 3`."""
+        sets = [strong.SYNTHETIC, *(each.name for each in self.sets)]
+        return [f"{sets[number]} {row}" for number, row in self.step_slots(step)]
+
+    def _numbers(self, step: int) -> list[int]:
+        if not self.sets:
+            return [0] * self.batch_size
+        bounds = list(accumulate([1 - sum(self.set_shares), *self.set_shares]))
+        drawn = generator(self.seed, "sets", step).random(self.batch_size)
+        # The last bound is one, but for rounding: nothing is beyond it.
+        return np.searchsorted(bounds[:-1], drawn, side="right").tolist()
+
+    def _rows(self, step: int, number: int) -> list[int]:
+        n = len(self.sets[number - 1].clips if number else self.mixtures)
         places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        orders = {epoch: self._order(epoch) for epoch in {place // n for place in places}}
+        orders = {e: self._order(number, n, e) for e in {place // n for place in places}}
         return [int(orders[place // n][place % n]) for place in places]
 
-    def _order(self, epoch: int) -> np.ndarray:
-        return generator(self.seed, "epoch", epoch).permutation(len(self.mixtures))
+    def _order(self, number: int, n: int, epoch: int) -> np.ndarray:
+        # Of mixtures as it was before there were sets.
+        key = (self.sets[number - 1].name, "epoch") if number else ("epoch",)
+        return generator(self.seed, *key, epoch).permutation(n)
+
+    def _clip(self, number: int, row: int) -> Recipe:
+        return self.sets[number - 1].clips[row] if number else self.mixtures[row]
+
+    def _label(
+        self, numbers: list[int], batch: list[Recipe], queries: list[str]
+    ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
+        """By each set's own rule: what of its clips is true, and what of that is known."""
+        frames = {"n_frames": self.n_frames, "frame_s": self.frame_s}
+        active = np.zeros((len(batch), len(queries), self.n_frames), bool)
+        known = np.zeros((len(batch), len(queries)), bool)
+        for number in set(numbers):
+            rows = [i for i, other in enumerate(numbers) if other == number]
+            labels = [batch[i].labels for i in rows]
+            if number:
+                found = self.sets[number - 1].label(labels, queries, **frames)
+            else:
+                heard = [audible(self.bank, batch[i]) for i in rows]
+                found = self.lexicon.label(labels, heard, queries, **frames)
+            active[rows], known[rows] = found
+        return active, known
 
     def _queries(self, batch: list[Recipe], rng: np.random.Generator) -> list[str]:
         """Every caption that sounds in the batch, some of their parents, and the hard negatives."""
@@ -195,11 +242,13 @@ class Batches(Dataset):
             groups.setdefault(self.bank.of(recordings[0][0], "family"), []).append(recordings)
         return list(groups.values())
 
-    def _render(self, batch: list[Recipe], clip_s: float | int) -> Float[Tensor, "clip sample"]:
+    def _render(
+        self, banks: list[Bank], batch: list[Recipe], clip_s: float | int
+    ) -> Float[Tensor, "clip sample"]:
         # Filled, not stacked: there may be none, where an objective needs no pairs or no mixtures.
         waveform = torch.zeros(len(batch), round(clip_s * self.bank.sample_rate))
-        for i, recipe in enumerate(batch):
-            waveform[i] = torch.from_numpy(recipes.render(self.bank, recipe))
+        for i, (bank, recipe) in enumerate(zip(banks, batch, strict=True)):
+            waveform[i] = torch.from_numpy(recipes.render(bank, recipe))
         return waveform
 
 

@@ -89,6 +89,7 @@ def train(
         bank=root / "artifacts/bank",
         mixtures=mixtures / "train.parquet",
         valid=mixtures / "valid.parquet",
+        sets=root / "artifacts/strong",
         captions=root / "data/captions.tsv",
         weights=root / "artifacts/weights",
         resume=root / "artifacts/resume" / model,

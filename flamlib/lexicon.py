@@ -27,9 +27,13 @@ class Lexicon:
     - false while other families sound;
     - unknown, for the whole clip, if something sounds of which one cannot say: another caption of
       the query's own families, or a background in which one of those families can be heard.
+
+    `others` are captions of other sets (`strong`): queries too, but where they are not in the table
+    nothing is known of them here.
     """
 
     table: pd.DataFrame
+    others: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":
@@ -63,12 +67,14 @@ class Lexicon:
 
     @cached_property
     def parents(self) -> dict[str, list[str]]:
-        return dict(zip(self.table["caption"], _split(self.table["parents"]), strict=True))
+        parents = zip(self.table["caption"], _split(self.table["parents"]), strict=True)
+        return {other: [] for other in self.others} | dict(parents)
 
     @cached_property
     def wordings(self) -> dict[str, list[str]]:
-        """Other texts for a query, itself first. A parent has no other."""
-        texts = {parent: [parent] for parents in self.parents.values() for parent in parents}
+        """Other texts for a query, itself first. A parent, and one of `others`, has no other."""
+        texts = {other: [other] for other in self.others}
+        texts |= {parent: [parent] for parents in self.parents.values() for parent in parents}
         wordings = _split(self.table["wordings"])
         for caption, others in zip(self.table["caption"], wordings, strict=True):
             texts[caption] = [caption, *(text for text in others if text != caption)]
@@ -93,8 +99,11 @@ class Lexicon:
     def resembling(self, caption: str, n: int) -> list[str]:
         """At most `n` captions of the same split, worded most alike but for another sound.
 
-        Of another family, that is, and neither a parent nor a child; the most alike come first.
+        Of another family, that is, and neither a parent nor a child; the most alike come first. For
+        one of `others`, whose kin is not known, there are none.
         """
+        if caption not in self.captions and caption in self.others:
+            return []
         row = self.captions[caption]
         alike = (self._spelling @ self._spelling[row].T).toarray()[:, 0]
         table = self.table
@@ -122,12 +131,15 @@ class Lexicon:
         """In which frames of which clip a query is true, and whether that is known.
 
         `labels` are each clip's events, `audible` the families heard in its background. Raises
-        KeyError for an event or query that is not in the table.
+        KeyError for an event that is not in the table, or a query that is nowhere.
         """
         n_captions, families = len(self.table), self.table["family"].to_numpy()
         is_true = np.zeros((len(queries), n_captions), bool)
         doubtful = np.zeros((len(queries), n_captions), bool)
+        here = np.array([q in self._truth or q not in self.others for q in queries], bool)
         for j, query in enumerate(queries):
+            if not here[j]:
+                continue
             is_true[j, self._truth[query]] = True
             doubtful[j] = np.isin(families, list(self.families(query))) & ~is_true[j]
 
@@ -140,6 +152,7 @@ class Lexicon:
             active[i] = is_true[:, rows] @ sounds
             in_background = np.isin(families, list(heard))
             known[i] = ~doubtful[:, rows].any(axis=1) & ~is_true[:, in_background].any(axis=1)
+            known[i] &= here
         return active, known
 
 

@@ -69,7 +69,9 @@ def _measured(bank, i, start, n_samples, n_fade, first, n_hops):
         if p < q:
             part[p - a : q - a] *= envelope[p - k : q - k]
     heard[a - begin : b - begin] = part
-    profile = audio.a_weighted_db(heard, bank.sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
+    profile = audio.a_weighted_db(
+        heard, bank.sample_rate, window_s=WINDOW_S, hop_s=HOP_S, n_skipped=1
+    )
     return profile[1 : 1 + n_hops]
 
 

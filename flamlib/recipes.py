@@ -149,9 +149,10 @@ def write(path: str | Path, tables: pyarrow.Table | Iterable[pyarrow.Table]) -> 
 class Recipes(Sequence[Recipe]):
     """The recipes of a Parquet file, each made when it is asked for; a slice is a list of them.
 
-    `table` has them as columns. Neither is in memory: `datasets` unpacks the file once into its
-    cache (HF_DATASETS_CACHE says where), and every process maps that. So a million recipes cost
-    a training process no more than a hundred.
+    `table` has them as columns. Neither is in memory: `datasets` unpacks the file once, into
+    `artifacts/cache` of the project in which the file lies (else into its own cache,
+    HF_DATASETS_CACHE), and every process maps that. So a million recipes cost a training process no
+    more than a hundred. The cache may be removed at any time: it is made again.
     """
 
     def __init__(self, dataset: datasets.Dataset):
@@ -182,10 +183,17 @@ def read(path: str | Path) -> Recipes:
     shown = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        return Recipes(datasets.Dataset.from_parquet(str(path)))
+        return Recipes(datasets.Dataset.from_parquet(str(path), cache_dir=_cache(Path(path))))
     finally:
         if not shown:
             datasets.enable_progress_bars()
+
+
+def _cache(path: Path) -> str | None:
+    for folder in path.resolve().parents:
+        if (folder / "dvc.yaml").is_file():
+            return str(folder / "artifacts/cache")
+    return None
 
 
 def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:

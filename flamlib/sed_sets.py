@@ -7,6 +7,7 @@ peculiar to a set is said with its reader.
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from flamlib import tables
@@ -172,7 +173,7 @@ def tacos(root: Path, split: str = "test") -> AnnotatedSet:
             events[row["filename"]].append(timed(row, "onset", "offset", row["text"].strip()))
     audio = {name: folder.find(stem_of(name)) for name in events}
     captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
-    return settle(f"tacos_{split}", "sed", events, audio, captions)
+    return replace(settle(f"tacos_{split}", "sed", events, audio, captions), closed=False)
 
 
 def own_events(name: str, rows: list[Row], audio: Path) -> AnnotatedSet:

@@ -10,6 +10,7 @@ whose header says what it is for: `filename onset offset event_label`, `filename
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +117,35 @@ def own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
         f"{table}, line 1: beside filename, expected onset, offset and event_label, or caption, or "
         f"label; found {sorted(columns)}"
     )
+
+
+def training_set(entry: Mapping[str, Any]) -> AnnotatedSet:
+    """Timed events to train on, as an entry of `mix.strong` names them.
+
+        {name: desed, folder: /sets/desed}                    the training split of one of `STRONG`
+        {name: mine, table: events.tsv, audio: recordings}    a table of one's own; with
+                                                              `closed: false` if it is free text
+
+    Raises ValueError for an entry of neither form, a name that `STRONG` does not have, and a table
+    that is not of events; FileNotFoundError for a folder or table that is not there.
+    """
+    keys = set(entry)
+    if keys == {"name", "folder"}:
+        name, root = entry["name"], Path(entry["folder"]).expanduser()
+        if name not in STRONG:
+            raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
+        if not root.is_dir():
+            raise FileNotFoundError(f"{name}: {root} is no folder")
+        return _with_audio(replace(STRONG[name](root), name=name), root)
+    if keys | {"closed"} != {"name", "table", "audio", "closed"}:
+        raise ValueError(
+            "mix.strong: a set has name and folder, or name, table and audio (and closed), found "
+            f"{dict(entry)}"
+        )
+    found = own(entry["name"], entry["table"], entry["audio"])
+    if found.task != "sed":
+        raise ValueError(f"{entry['table']}: no onset, offset and event_label to train on")
+    return replace(found, closed=bool(entry.get("closed", True)))
 
 
 def read_all(

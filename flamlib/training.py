@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
-from flamlib import mixing, processes, project, recipes, tags
+from flamlib import mixing, processes, project, recipes, strong, tags
 from flamlib.bank import Bank
 from flamlib.batches import Batch, Batches
 from flamlib.checkpoint import TRAINING
@@ -26,7 +26,7 @@ from flamlib.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective,
 from flamlib.resuming import Checkpoints, Row, checksum
 
 # Arguments of `fit` that are files or folders which it reads.
-READ = ("bank", "mixtures", "valid", "captions", "weights", "init_from")
+READ = ("bank", "mixtures", "valid", "captions", "weights", "init_from", "sets")
 
 
 def fit(
@@ -35,6 +35,7 @@ def fit(
     bank: str | Path,
     mixtures: str | Path,
     valid: str | Path,
+    sets: str | Path,
     captions: str | Path,
     weights: str | Path,
     resume: str | Path,
@@ -49,6 +50,7 @@ def fit(
     n_steps: int,
     batch_size: int,
     n_pairs: int,
+    set_weights: Mapping[str, float | int] | None,
     pair_s: float,
     pair_background_share: float,
     n_parents: int,
@@ -79,13 +81,15 @@ def fit(
 ) -> None:
     """Train a model and save it to the folder `out`; returns nothing, as processes may be forked.
 
-    `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table) and
-    `weights` (folders of the pretrained towers) are read; `network` are the other arguments of
-    `FLAM`, and with a `codebook` (`n_codes`, `code_temperature`) it is MGA-CLAP that is trained;
-    `init_from` is a saved model to start from instead of new heads. Every `save_every` steps the
-    whole state goes to `resume`, in a folder named after the parameters and the content of what is
-    read, and the last `n_states` of them stay: the same call continues where it was stopped,
-    another one starts anew. `curves` receives DVCLive's tables.
+    `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table),
+    `weights` (folders of the pretrained towers) and those sets in the folder `sets` to which
+    `set_weights` gives one (None: there are mixtures alone, see `strong.chosen`) are read;
+    `network` are the other arguments of `FLAM`, and with a `codebook` (`n_codes`,
+    `code_temperature`) it is MGA-CLAP that is trained; `init_from` is a saved model to start from
+    instead of new heads. Every `save_every` steps the whole state goes to `resume`, in a folder
+    named after the parameters and the content of what is read, and the last `n_states` of them
+    stay: the same call continues where it was stopped, another one starts anew. `curves` receives
+    DVCLive's tables.
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
              + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
@@ -117,6 +121,8 @@ def fit(
         )
     if n_states < 1 or (micro_batch is not None and micro_batch < 1):
         raise ValueError(f"n_states {n_states} and micro_batch {micro_batch} are 1 at least")
+    if not set_weights:
+        parameters["sets"] = None  # not read
     out, resume, curves = Path(out), Path(resume), Path(curves)
     accelerator = processes.accelerator(mixed_precision, n_processes)
     # By content: a run must not go on where another corpus, or other mixtures, have left off.
@@ -144,7 +150,9 @@ def fit(
             f"{bank} holds audio of {sources.sample_rate} Hz, but the audio tower hears "
             f"{net.sample_rate} Hz: build the bank again at that rate"
         )
-    lexicon = Lexicon.read(captions)
+    strong_sets, set_shares = strong.chosen(sets, set_weights)
+    others = frozenset().union(*(each.captions for each in strong_sets))
+    lexicon = Lexicon(Lexicon.read(captions).table, others)
     shared = {
         "bank": sources,
         "lexicon": lexicon,
@@ -162,6 +170,8 @@ def fit(
     }
     batches = Batches(
         mixtures=recipes.read(mixtures),
+        sets=strong_sets,
+        set_shares=set_shares,
         split="train",
         n_steps=n_steps,
         pair_background_share=pair_background_share,
@@ -183,7 +193,7 @@ def fit(
     if valid_every:
         held_out = recipes.read(valid)
         plain = {"pair_background_share": 0.0, "wording_share": 0.0}
-        plain |= {"n_parents": 0, "n_hard_negatives": 0}
+        plain |= {"n_parents": 0, "n_hard_negatives": 0, "sets": (), "set_shares": ()}
         n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
         exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
     lead = accelerator.is_main_process
@@ -292,7 +302,7 @@ def _refuse(
     path = folder / "not_finite.json"
     report = {
         "step": step,
-        "mixtures": batches.step_rows(step),
+        "mixtures": batches.names(step),
         "losses": {name: str(value) for name, value in terms.items()},
     }
     if accelerator.is_main_process:

@@ -128,3 +128,18 @@ def test_it_agrees_with_a_filter_in_time():
         for window in [np.sin(np.pi * (np.arange(800) + 0.5) / 800)]
     ]
     np.testing.assert_allclose(audio.a_weighted_db(noise, rate)[1:39], slow, atol=0.7)
+
+
+@pytest.mark.parametrize("rate", [11025, 16000, 48000])
+def test_hops_that_are_not_asked_for_change_no_bit_of_the_others(rate):
+    """Also in the second of the blocks in which a long sound is measured."""
+    for seconds in (0.001, 0.06, 0.125, 52.0):
+        waveform = np.random.default_rng(0).normal(0, 0.1, max(1, round(seconds * rate)))
+        waveform = waveform.astype(np.float32)
+        whole = audio.a_weighted_db(waveform, rate)
+        for n in (1, 2, 3):
+            some = audio.a_weighted_db(waveform, rate, n_skipped=n)
+            assert len(some) == len(whole)
+            np.testing.assert_array_equal(some[n : len(whole) - n], whole[n : len(whole) - n])
+            assert (some[:n] == audio.FLOOR_DB).all()
+            assert (some[max(len(whole) - n, 0) :] == audio.FLOOR_DB).all()

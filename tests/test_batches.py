@@ -5,10 +5,12 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
-from sounds import FOREGROUNDS, RATE, VARIANTS, write_data
+from sounds import FOREGROUNDS, RATE, VARIANTS, noise, write_data
 
-from flamlib import bank, batches, distributions, mixing, recipes
+from flamlib import bank, batches, distributions, mixing, recipes, strong
+from flamlib.annotations import AnnotatedSet, Clip
 from flamlib.batches import Batches
 from flamlib.events import Event, active_frames
 from flamlib.lexicon import COLUMNS, Lexicon
@@ -66,6 +68,8 @@ def steps(sounds, mixtures):
         "bank": sounds,
         "lexicon": lexicon(),
         "mixtures": mixtures,
+        "sets": (),
+        "set_shares": (),
         "rules": RULES,
         "split": "train",
         "seed": 7,
@@ -94,6 +98,11 @@ def same(one, other):
     )
 
 
+def rows(batches, step):
+    """The mixtures that this rank hears."""
+    return [row for _, row in batches.step_slots(step)][batches.rank :: batches.n_ranks]
+
+
 def caption_of(text):
     return text.removeprefix("the sound of ")
 
@@ -109,8 +118,8 @@ def test_a_step_is_the_same_whenever_and_wherever_it_is_taken(steps):
 
 def test_each_pass_sees_every_mixture_once_in_another_order(steps):
     """Also where a step begins in one pass and ends in the next."""
-    rows = [row for step in range(5) for row in steps().rows(step)]
-    first, second = rows[:N_MIXTURES], rows[N_MIXTURES:]
+    taken = [row for step in range(5) for row in rows(steps(), step)]
+    first, second = taken[:N_MIXTURES], taken[N_MIXTURES:]
     assert sorted(first) == sorted(second) == [*range(N_MIXTURES)]
     assert first != second
 
@@ -119,9 +128,9 @@ def test_each_pass_sees_every_mixture_once_in_another_order(steps):
 def test_processes_share_the_mixtures_of_a_step(steps, n_ranks):
     ranks = [steps(rank=rank, n_ranks=n_ranks) for rank in range(n_ranks)]
     for step in range(6):
-        shared = [rank.rows(step) for rank in ranks]
-        assert {len(rows) for rows in shared} == {4 // n_ranks}
-        assert sorted(itertools.chain(*shared)) == sorted(steps().rows(step))
+        shared = [rows(rank, step) for rank in ranks]
+        assert {len(some) for some in shared} == {4 // n_ranks}
+        assert sorted(itertools.chain(*shared)) == sorted(rows(steps(), step))
 
 
 @pytest.mark.parametrize("n_ranks", [2, 3, 4])
@@ -152,14 +161,14 @@ def test_uneven_shares_are_refused(steps):
 
 
 def test_mixtures_of_another_length_are_refused(steps):
-    with pytest.raises(ValueError, match=r"of 40960 samples, clips of 5.12 s have 81920"):
+    with pytest.raises(ValueError, match=r"of 40960 samples, where those of 5.12 s have 81920"):
         steps(rules=dataclasses.replace(RULES, clip_s=5.12))
 
 
 def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
     batch = steps()[2]
     assert batch.waveform.dtype == batch.pair_waveform.dtype == torch.float32
-    for waveform, row in zip(batch.waveform, steps().rows(2), strict=True):
+    for waveform, row in zip(batch.waveform, rows(steps(), 2), strict=True):
         assert torch.equal(waveform, torch.from_numpy(recipes.render(sounds, mixtures[row])))
 
 
@@ -168,7 +177,7 @@ def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
     """A caption is active where its events are, in the clips of this step and in their order."""
     batch = steps(n_parents=0)[step]
     assert list(map(caption_of, batch.texts)) == batch.queries
-    for i, row in enumerate(steps().rows(step)):
+    for i, row in enumerate(rows(steps(), step)):
         own = active_frames(mixtures[row].labels, batch.queries, n_frames=8, frame_s=0.32)
         np.testing.assert_array_equal(batch.active[i], own)
     assert batch.known.shape == batch.active.shape[:2]
@@ -177,7 +186,7 @@ def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
 @pytest.mark.parametrize("step", range(5))
 def test_queries_are_what_sounds_in_the_step_and_some_parents(steps, mixtures, step):
     batch = steps()[step]
-    sounding = {e.caption for row in steps().rows(step) for e in mixtures[row].labels}
+    sounding = {e.caption for row in rows(steps(), step) for e in mixtures[row].labels}
     queries = batch.queries
     parents = {parent for c in sounding for parent in steps().lexicon.parents[c]}
     assert set(queries) >= sounding
@@ -265,6 +274,118 @@ def test_what_is_audible_in_a_background_is_not_known(steps, sounds, mixtures):
     batch = steps(mixtures=[heard], n_parents=9)[0]
     known = dict(zip(batch.queries, batch.known[0].tolist(), strict=True))
     assert known == {"a siren wails on": False, "a tone": True, "something tonal": False}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A closed set, one of whose captions is a parent in the corpus, and one of free text."""
+    folder = tmp_path_factory.mktemp("sets")
+    texts = {
+        "closed": [("something tonal", 0.0, 1.0), ("speech", 1.0, 2.0), ("speech", 0.5, 1.5)],
+        "free": [("a tone", 0.0, 2.56), ("someone hums to herself", 1.0, 2.0)],
+    }
+    annotated = []
+    for name, events in texts.items():
+        clips = []
+        for i, (caption, onset, offset) in enumerate(events):
+            path = folder / f"{name}-{i}.wav"
+            soundfile.write(path, noise(2.56, seed=i), RATE)
+            clips.append(Clip(path.name, path, 2.56, [Event(onset, offset, caption)]))
+        captions = sorted({caption for caption, *_ in events})
+        annotated.append(AnnotatedSet(name, "sed", clips, captions, closed=name == "closed"))
+    how = {"sample_rate": RATE, "clip_s": 2.56, "n_jobs": 1, "progress": False}
+    strong.build(annotated, folder / "strong", **how)
+    return [strong.StrongSet.open(folder / "strong" / name) for name in texts]
+
+
+@pytest.fixture
+def mixed(steps, sets):
+    """`steps` whose clips are one half mixtures, three tenths of the closed set."""
+    words = lexicon()
+    words = Lexicon(words.table, frozenset().union(*(each.captions for each in sets)))
+    return lambda **changes: steps(
+        **{"sets": sets, "set_shares": (0.3, 0.2), "lexicon": words} | changes
+    )
+
+
+def test_without_sets_mixtures_are_what_they_were_before_there_were_any(steps):
+    """Passes in an order that the seed and the number of the pass alone decide."""
+    orders = [distributions.generator(7, "epoch", i).permutation(N_MIXTURES) for i in range(2)]
+    taken = [slot for step in range(5) for slot in steps().step_slots(step)]
+    assert taken == [(0, int(row)) for row in np.concatenate(orders)]
+
+
+def test_clips_come_from_the_sets_in_their_shares(mixed):
+    batches, n_steps = mixed(batch_size=12), 500
+    slots = [slot for step in range(n_steps) for slot in batches.step_slots(step)]
+    n = len(slots)
+    for number, share in ((0, 0.5), (1, 0.3), (2, 0.2)):
+        found = sum(a == number for a, _ in slots)
+        assert abs(found - share * n) < 4 * (share * (1 - share) * n) ** 0.5
+        # And the clips of one alike.
+        clips = [row for a, row in slots if a == number]
+        size = [N_MIXTURES, 3, 2][number]
+        counts = np.bincount(clips, minlength=size)
+        assert len(counts) == size
+        assert np.abs(counts - found / size).max() < 4 * (found / size) ** 0.5
+    alone = mixed(set_shares=(0.6, 0.4), batch_size=12)
+    assert {a for step in range(50) for a, _ in alone.step_slots(step)} == {1, 2}
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3])
+def test_a_step_with_sets_is_the_same_whenever_and_by_however_many(mixed, n_ranks):
+    whole = [mixed(batch_size=12)[step] for step in range(4)]
+    for r in range(n_ranks):
+        share = pickle.loads(pickle.dumps(mixed(batch_size=12, rank=r, n_ranks=n_ranks)))
+        for step in (3, 0, 2):
+            one = share[step]
+            assert one.texts == whole[step].texts
+            for name in ("waveform", "active", "known"):
+                assert torch.equal(getattr(one, name), getattr(whole[step], name)[r::n_ranks])
+
+
+def test_what_is_known_of_a_clip_is_a_matter_of_its_set(mixed, sets, mixtures, sounds):
+    batches, seen = mixed(batch_size=12), set()
+    for step in range(6):
+        batch = batches[step]
+        for i, (number, row) in enumerate(batches.step_slots(step)):
+            clip = [mixtures, *(each.clips for each in sets)][number][row]
+            bank = sets[number - 1].bank if number else sounds
+            heard = torch.from_numpy(recipes.render(bank, clip))
+            assert torch.equal(batch.waveform[i], heard)
+            known = dict(zip(batch.queries, batch.known[i].tolist(), strict=True))
+            if number == 0:
+                assert not known.get("speech")
+                assert not known.get("someone hums to herself")
+                assert any(known.values())
+            elif number == 1:
+                assert {q for q in known if known[q]} == {*known} & {"something tonal", "speech"}
+            else:
+                assert {q for q in known if known[q]} == {clip.labels[0].caption}
+            for j, query in enumerate(batch.queries):
+                if number and known[query]:
+                    frames = active_frames(clip.labels, [query], n_frames=8, frame_s=0.32)
+                    assert batch.active[i, j].tolist() == frames[0].tolist()
+            seen.add(number)
+    assert seen == {0, 1, 2}
+
+
+def test_hard_negatives_and_wordings_take_captions_of_sets(mixed):
+    batch = mixed(batch_size=12, n_hard_negatives=3, wording_share=1.0, set_shares=(0.5, 0.5))[0]
+    assert {"speech", "someone hums to herself"} <= set(batch.queries)
+    assert {"speech", "someone hums to herself"} <= set(batch.texts)
+
+
+def test_a_reader_is_told_which_clips_a_step_is_of(mixed):
+    batches = mixed(batch_size=12)
+    kinds = {name.split()[0] for name in batches.names(0)}
+    assert kinds == {"synthetic", "closed", "free"}
+    assert len(batches.names(0)) == 12
+
+
+def test_a_set_for_clips_of_another_length_is_refused(mixed):
+    with pytest.raises(ValueError, match=r"clips of 40960 samples.*make them again with 02_mix"):
+        mixed(rules=dataclasses.replace(RULES, clip_s=1.28), mixtures=[])
 
 
 def test_there_are_as_many_steps_as_asked_for(steps):

@@ -259,3 +259,28 @@ def test_what_is_worded_alike_but_means_another_sound_resembles():
     }
     assert len(book.resembling("bark is stripped from a tree", 1)) == 1
     assert book.resembling("hum", 5) == []
+
+
+def test_captions_of_other_sets_are_queries_of_which_nothing_is_known_here(lexicon):
+    wider = Lexicon(lexicon.table, frozenset({"speech", "a dog barks", "an animal makes a sound"}))
+    queries = [*CAPTIONS, *PARENTS]
+    clips = [[Event(0.0, 1.0, "a dog barks")], [Event(1.0, 2.0, "a cow moos")]]
+    heard = [[], ["rain"]]
+    for one, other in zip(
+        label(wider, clips, heard, queries), label(lexicon, clips, heard, queries), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    active, known = label(wider, clips, heard, ["speech", "a dog barks"])
+    assert not active[:, 0].any()
+    assert known.tolist() == [[False, True], [False, True]]
+    assert label(wider, clips, heard, [])[1].shape == (2, 0)
+    with pytest.raises(KeyError, match="nobody says this"):
+        label(wider, clips, heard, ["nobody says this"])
+
+
+def test_a_caption_of_another_set_has_itself_for_a_wording_and_no_kin(lexicon):
+    wider = Lexicon(lexicon.table, frozenset({"speech", "a dog barks"}))
+    assert wider.wordings == lexicon.wordings | {"speech": ["speech"]}
+    assert wider.parents == lexicon.parents | {"speech": []}
+    assert wider.resembling("speech", 10) == []
+    assert wider.resembling("a dog barks", 10) == lexicon.resembling("a dog barks", 10)

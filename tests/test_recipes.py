@@ -156,3 +156,12 @@ def test_a_peak_of_one_does_not_wrap_around(sounds, tmp_path):
     waveform, _ = soundfile.read(tmp_path / "loud/00004.flac", dtype="float32")
     expected = recipes.render(sounds, EMPTY._replace(background=loud))
     np.testing.assert_allclose(waveform, expected, atol=2**-14)
+
+
+def test_what_is_unpacked_stays_in_the_project(tmp_path):
+    path = tmp_path / "artifacts/mixtures/recipes.parquet"
+    recipes.write(path, recipes.table([EMPTY]))
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    assert list(recipes.read(path)) == [EMPTY]
+    assert list((tmp_path / "artifacts/cache").rglob("*.arrow"))
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "beside it, DVC would see it"

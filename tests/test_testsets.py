@@ -38,6 +38,41 @@ def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
     assert set(testsets.STRONG) == {*writers, "desed", "urbansed"}
 
 
+def test_a_set_to_train_on_is_named_with_its_folder_or_is_a_table_of_one_s_own(tmp_path):
+    entry = {"name": "maestro", "folder": str(public_sets.maestro(tmp_path / "maestro"))}
+    found = testsets.training_set(entry)
+    assert (found.name, found.closed, len(found.found)) == ("maestro", True, 1)
+    found = testsets.training_set(
+        {"name": "tacos", "folder": public_sets.tacos(tmp_path / "tacos")}
+    )
+    assert (found.name, found.closed) == ("tacos", False)
+    table = tmp_path / "asfx/events.tsv"
+    own = {"name": "mine", "table": table, "audio": public_sets.asfx_sed(tmp_path / "asfx")}
+    assert testsets.training_set(own).closed
+    assert not testsets.training_set(own | {"closed": False}).closed
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        ({"name": "desed"}, ValueError, "name and folder, or name, table and audio"),
+        ({"name": "a", "folder": "b", "weight": 1}, ValueError, "name and folder, or"),
+        ({"name": "esc50", "folder": "."}, ValueError, "no set 'esc50'; there are audioset_strong"),
+        ({"name": "desed", "folder": "nowhere"}, FileNotFoundError, "nowhere is no folder"),
+    ],
+)
+def test_a_set_to_train_on_that_cannot_be_meant_is_refused(entry, error, message):
+    with pytest.raises(error, match=message):
+        testsets.training_set(entry)
+
+
+def test_a_table_without_times_is_not_to_train_on(tmp_path):
+    public_sets.asfx(tmp_path)
+    entry = {"name": "mine", "table": tmp_path / "captions.csv", "audio": tmp_path / "audio"}
+    with pytest.raises(ValueError, match=r"captions\.csv: no onset, offset and event_label"):
+        testsets.training_set(entry)
+
+
 def test_one_s_own_tables_join_by_their_headers(tmp_path):
     write_audio(tmp_path / "audio/a.wav", 2.0)
     tables = {

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import ranks
+import soundfile
 import tiny
 import torch
 from accelerate import notebook_launcher
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
+from sounds import RATE, tone
 from torch.testing import assert_close
 
 from flamlib import (
@@ -25,11 +27,14 @@ from flamlib import (
     model,
     recipes,
     resuming,
+    strong,
     tags,
     training,
     yamnet,
 )
+from flamlib.annotations import AnnotatedSet, Clip
 from flamlib.bank import Bank
+from flamlib.events import Event
 
 NETWORK = {
     "audio": {"tower": "ear"},
@@ -57,6 +62,7 @@ SETTINGS = {
     "n_steps": 6,
     "batch_size": 4,
     "n_pairs": 4,
+    "set_weights": None,
     "pair_s": 1.28,
     "pair_background_share": 0.5,
     "n_parents": 1,
@@ -134,6 +140,7 @@ def run(corpus, folder, name="model", **changes):
         bank=corpus / "bank",
         mixtures=changes.pop("mixtures", corpus / "train.parquet"),
         valid=corpus / "valid.parquet",
+        sets=changes.pop("sets", corpus / "strong"),
         captions=corpus / "data/captions.tsv",
         weights=corpus / "weights",
         resume=folder / f"{name}.resume",
@@ -296,6 +303,53 @@ def test_the_speed_is_that_of_what_is_heard(fit, monkeypatch):
     fit("flam", n_pairs=2, n_steps=1)
     fit("global", n_pairs=2, n_steps=1, objective=GLOBAL)
     assert counted == [SETTINGS["batch_size"], 2]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A closed set whose two captions no corpus has: one lower and one higher tone."""
+    folder = tmp_path_factory.mktemp("sets")
+    clips = []
+    for i, (caption, hz) in enumerate({"a hum": 500, "a whistle": 3000}.items()):
+        path = folder / f"{i}.wav"
+        soundfile.write(path, tone(hz, tiny.CLIP_S), RATE)
+        clips.append(Clip(path.name, path, tiny.CLIP_S, [Event(0.5, 2.0, caption)]))
+    found = AnnotatedSet("timed", "sed", clips, ["a hum", "a whistle"])
+    how = {"sample_rate": RATE, "clip_s": tiny.CLIP_S, "n_jobs": 1, "progress": False}
+    strong.build([found], folder / "strong", **how)
+    return folder / "strong"
+
+
+@pytest.mark.parametrize("lr_caption", [0.0, 1e-3])
+def test_recordings_that_others_have_timed_join_the_training(fit, sets, lr_caption):
+    mixed = {"sets": sets, "set_weights": {"synthetic": 1.0, "timed": 1.0}, "valid_every": 3}
+    mixed["lr_caption"] = lr_caption
+    straight = weights(fit("straight", **mixed))
+    stopped(fit, 4, **mixed)
+    assert same(weights(fit(**mixed)), straight), "a run that was stopped ends as one that was not"
+    assert moved(straight, weights(fit("plain", lr_caption=lr_caption)))
+
+
+def test_sets_without_a_weight_change_nothing(fit, sets):
+    plain = weights(fit("plain"))
+    for i, shares in enumerate([None, {"synthetic": 2.0}, {"synthetic": 1.0, "timed": 0.0}]):
+        assert same(weights(fit(f"model-{i}", sets=sets, set_weights=shares)), plain)
+
+
+def test_what_only_a_set_names_is_learnt_from_it(fit, sets):
+    attentive = {"network": NETWORK | {"dim": 32, "dropout": 0.0}, "ema_decay": 0.5}
+    how = {"sets": sets, "set_weights": {"timed": 1.0}, "objective": {"frame": 20.0, "prior": 1.0}}
+    out = fit(n_steps=80, lr_audio=1e-2, lr_heads=1e-2, save_every=200, **how, **attentive)
+    net = model.FLAM.from_pretrained(out)
+    heard = torch.stack([torch.from_numpy(tone(hz, tiny.CLIP_S)).float() for hz in (500, 3000)])
+    hum, whistle = net.score(heard, RATE, ["a hum", "a whistle"]).mean(dim=2).T
+    assert hum[0] > hum[1]
+    assert whistle[1] > whistle[0]
+
+
+def test_a_set_that_is_not_there_is_refused(fit, sets):
+    with pytest.raises(ValueError, match=r"no set 'desed' in .*\['timed'\]"):
+        fit(sets=sets, set_weights={"desed": 1.0})
 
 
 def test_without_frames_the_heads_are_left_untouched(fit, corpus):
