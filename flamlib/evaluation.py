@@ -84,6 +84,7 @@ def evaluate(
             hearings[name],
             thresholds,
             criteria=criteria,
+            n_thresholds=n_thresholds,
             n_bins=n_bins,
             n_resamples=n_resamples,
             seed=seed,

@@ -72,6 +72,7 @@ def bounded(
     thresholds: Mapping[str, float],
     *,
     criteria: Criteria,
+    n_thresholds: int,
     n_bins: int,
     n_resamples: int,
     seed: int,
@@ -84,6 +85,7 @@ def bounded(
     makers = {
         model: localisation.statistics(located(part, heard), criteria, threshold=thresholds[model])
         | {
+            "f1_best": lambda heard=heard: _drawn_best_f1(part, heard, n_thresholds),
             "ece": lambda heard=heard: _drawn_ece(part, heard, n_bins),
             "brier": lambda heard=heard: _drawn_brier(part, heard),
         }
@@ -107,6 +109,13 @@ def bounded(
             )
         }  # fmt: skip
     return bounds | {"difference": differences}
+
+
+def _drawn_best_f1(part: Part, hearing: Hearing, n_thresholds: int) -> ClipStatistic:
+    """The F1 at the best threshold of each draw, of the thresholds that `f1` tries."""
+    score, known = part.by_frame(hearing.score), part.known_by_frame
+    thresholds = localisation.candidate_thresholds(score[known], n_thresholds)
+    return metrics.clip_best_f1(score, part.active_by_frame, part.clip_by_frame, thresholds, known)
 
 
 def _drawn_ece(part: Part, hearing: Hearing, n_bins: int) -> ClipStatistic:

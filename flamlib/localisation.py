@@ -25,16 +25,17 @@ time still counts. A caption that sounds nowhere is in the pooled figures alone.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from flamlib import decisions, detection, metrics, segments
 from flamlib.events import Event, active_frames
-from flamlib.psds import area, psd_rocs
-from flamlib.resampling import ClipStatistic
+from flamlib.psds import area, clip_rocs, psd_rocs
+from flamlib.resampling import ClipStatistic, each_draw
 
+Claims = dict[str, list[tuple]]
 PSDS = {
     "psds1": dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
     "psds2": dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
@@ -92,15 +93,17 @@ class Located:
         scores = [detection.median_filter(score.T, median_frames).T for score in self.scores]
         return replace(self, scores=scores)
 
-    def claims(self, threshold: float) -> dict[str, list[tuple]]:
+    def claims(self, threshold: float) -> "Claims":
         """What is detected in each clip, of known pairs."""
         found = {}
         for i, (clip, score) in enumerate(zip(self.clips, self.scores, strict=True)):
             edges = frame_edges(len(score), self.frame_s, self.durations[i])
+            # Most captions are claimed nowhere in a clip.
+            claimed = np.flatnonzero((score.max(axis=0) >= threshold) & self.known[i])
             found[clip] = detection.events_from_scores(
-                np.where(self.known[i], score, -np.inf),
+                score[:, claimed],
                 edges,
-                self.captions,
+                [self.captions[j] for j in claimed],
                 threshold=threshold,
                 min_duration_s=0.0,
                 merge_gap_s=0.0,
@@ -200,6 +203,7 @@ def numbers(located: Located, criteria: Criteria, *, threshold: float) -> dict[s
     rows, smooth = located.by_frame, located.smoothed(criteria.median_frames)
     frames = (rows.score, rows.active, rows.known)
     auroc = metrics.frame_auroc(*frames)
+    claims = smooth.claims(threshold)
     in_segments = smooth.by_segment(criteria.segment_s)
     part = metrics.partial_auroc(
         in_segments.score, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
@@ -212,8 +216,8 @@ def numbers(located: Located, criteria: Criteria, *, threshold: float) -> dict[s
         ],
         "map": metrics.average_precision(*frames)["macro"],
         "f1": decisions.f1_of(rows.counts_at(threshold))["f1_macro"],
-        "segment_f1": _segment_f1(smooth, criteria, threshold)["f1_macro"],
-        "event_f1": _event_f1(smooth, criteria, threshold)["f1_macro"],
+        "segment_f1": _segment_f1(smooth, criteria, claims)["f1_macro"],
+        "event_f1": _event_f1(smooth, criteria, claims)["f1_macro"],
         "threshold": threshold,
         "mpauc": part["macro"],
         "mpauc_mcclish": part["mcclish"],
@@ -253,8 +257,15 @@ def statistics(
             of.score, of.active, of.clip, of.known, max_fpr=criteria.max_fpr
         )
 
-    def psds(name: str, alpha_st: float) -> Callable[[], ClipStatistic]:
-        return lambda: metrics.clip_psds(**smooth.as_psds, **PSDS[name], alpha_st=alpha_st)
+    def standardised() -> ClipStatistic:
+        """McClish's, which grows with the other as a straight line."""
+        macro, chance = partial(), criteria.max_fpr**2 / 2
+        return lambda times: np.asarray(
+            0.5 * (1 + (macro(times) * criteria.max_fpr - chance) / (criteria.max_fpr - chance))
+        )
+
+    def claimed(f1: Callable[[Located, Criteria, Claims], dict]) -> ClipStatistic:
+        return drawn_f1(f1(smooth, criteria, smooth.claims(threshold))["counts"])
 
     return {
         "auroc_macro": lambda: metrics.clip_auroc(*frames, pooled=False),
@@ -262,11 +273,12 @@ def statistics(
         "auroc_clip": lambda: metrics.clip_mean(metrics.auroc_by_clip(*frames)["per_clip"]),
         "map": lambda: metrics.clip_average_precision(*frames),
         "f1": lambda: drawn_f1(rows.counts_at(threshold)),
-        "segment_f1": lambda: drawn_f1(_segment_f1(smooth, criteria, threshold)["counts"]),
-        "event_f1": lambda: drawn_f1(_event_f1(smooth, criteria, threshold)["counts"]),
+        "segment_f1": lambda: claimed(_segment_f1),
+        "event_f1": lambda: claimed(_event_f1),
         "mpauc": partial,
-        **{f"{name}_mean": psds(name, 0.0) for name in PSDS},
-        **{name: psds(name, 1.0) for name in PSDS},
+        "mpauc_mcclish": standardised,
+        **{k: of for name in PSDS for k, of in _drawn_psds(smooth, name).items()},
+        **{f"{name}_raw": _drawn_psds(located, name)[name] for name in PSDS},
     }
 
 
@@ -319,28 +331,44 @@ def intervals(
     return bounds, tests
 
 
-def _segment_f1(smooth: Located, criteria: Criteria, threshold: float) -> dict:
+def _segment_f1(smooth: Located, criteria: Criteria, claims: Claims) -> dict:
     durations = dict(zip(smooth.clips, smooth.durations, strict=True))
     return decisions.segment_f1(
-        smooth.claims(threshold),
-        smooth.known_truth,
-        smooth.captions,
-        durations,
-        segment_s=criteria.segment_s,
+        claims, smooth.known_truth, smooth.captions, durations, segment_s=criteria.segment_s
     )
 
 
-def _event_f1(smooth: Located, criteria: Criteria, threshold: float) -> dict:
-    return decisions.event_f1(
-        smooth.claims(threshold), smooth.known_truth, smooth.captions, **criteria.collars
-    )
+def _event_f1(smooth: Located, criteria: Criteria, claims: Claims) -> dict:
+    return decisions.event_f1(claims, smooth.known_truth, smooth.captions, **criteria.collars)
+
+
+def _drawn_psds(located: Located, name: str) -> dict[str, Callable[[], ClipStatistic]]:
+    """PSDS and its mean over captions. Both need the same staircases of a draw: whichever is asked
+    of it first works out the two, and only numbers are kept for the other."""
+    areas: dict[bytes, tuple[float, float]] = {}
+
+    def maker(which: int) -> ClipStatistic:
+        rocs = cache(lambda: clip_rocs(**located.as_psds, **PSDS[name]))
+
+        def of_draw(times_drawn: Int[np.ndarray, "clip"]) -> float:
+            key = times_drawn.tobytes()
+            if key not in areas:
+                found = rocs()(times_drawn)
+                areas[key] = tuple(
+                    area(found, alpha_st=alpha_st, max_efpr=100.0) for alpha_st in (0.0, 1.0)
+                )
+            return areas[key][which]
+
+        return each_draw(of_draw)
+
+    return {f"{name}_mean": lambda: maker(0), name: lambda: maker(1)}
 
 
 def _remembering(statistic: ClipStatistic) -> ClipStatistic:
-    """The same statistic, at no cost for a draw of clips that it has seen."""
-    values: dict[bytes, float] = {}
+    """The same statistic, at no cost for draws of clips that it has seen."""
+    values: dict[bytes, np.ndarray] = {}
 
-    def remembered(times_drawn: Int[np.ndarray, "clip"]) -> float:
+    def remembered(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         key = times_drawn.tobytes()
         if key not in values:
             values[key] = statistic(times_drawn)

@@ -24,14 +24,14 @@ of the cross-trigger average, so that its false alarms cost nothing. Report thos
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from flamlib.intersections import changes, event_table
-from flamlib.resampling import ClipStatistic
+from flamlib.resampling import ClipStatistic, each_draw
 
 BLOCK = 1 << 23  # scores whose changes are in memory at once: about 200 MB
 
@@ -132,11 +132,40 @@ def clip_psds(
     alpha_st: float,
     max_efpr: float = 100.0,
 ) -> ClipStatistic:
-    """`psds` as a statistic for `resampling.bootstrap`, clips in the order of `scores`.
+    """`psds` as a statistic for `resampling.bootstrap`, see `clip_rocs`."""
+    rocs = clip_rocs(
+        scores,
+        frame_edges,
+        captions,
+        ground_truth,
+        durations,
+        dtc_threshold=dtc_threshold,
+        gtc_threshold=gtc_threshold,
+        cttc_threshold=cttc_threshold,
+        alpha_ct=alpha_ct,
+        max_efpr=max_efpr,
+    )
+    return each_draw(lambda times: area(rocs(times), alpha_st=alpha_st, max_efpr=max_efpr))
+
+
+def clip_rocs(
+    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    ground_truth: Mapping[str, Sequence[tuple]],
+    durations: Mapping[str, float],
+    *,
+    dtc_threshold: float,
+    gtc_threshold: float,
+    cttc_threshold: float | None,
+    alpha_ct: float,
+    max_efpr: float = 100.0,
+) -> Callable[[Int[np.ndarray, "clip"]], dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """`psd_rocs` of a draw of clips, given how often each was drawn, in the order of `scores`.
 
     Everything is judged and sorted once; a draw weighs each clip's changes by how often it came.
     One thing stays as it is in the whole set: what a cross-trigger costs, that is the hours of each
-    caption. Without cross-triggers a draw's value is exactly the PSDS of the clips drawn.
+    caption. Without cross-triggers a draw's staircases are exactly those of the clips drawn.
     """
     ranked = list(
         _rank_changes(
@@ -154,16 +183,15 @@ def clip_psds(
     )
     clip_s = np.array([durations[clip] for clip in scores], dtype=float)
 
-    def statistic(times_drawn: Int[np.ndarray, "clip"]) -> float:
+    def rocs(times_drawn: Int[np.ndarray, "clip"]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         hours = float(times_drawn @ clip_s) / 3600
-        rocs = {
+        return {
             caption: _staircase(changes.counts(times_drawn), hours, max_efpr)
             for caption, changes in ranked
             if times_drawn @ changes.n_events
         }
-        return area(rocs, alpha_st=alpha_st, max_efpr=max_efpr)
 
-    return statistic
+    return rocs
 
 
 def area(
@@ -192,25 +220,30 @@ def area(
 class _Changes(NamedTuple):
     """Where one caption's counts change, from the highest threshold down, and by how much.
 
-    `last` marks the last of equal thresholds: only there have all of them been passed.
+    `last` marks the last of equal thresholds: only there have all of them been passed. Between two
+    `steps`, which are places in it, nothing is found: of such thresholds the one of the fewest
+    false alarms is as good as all.
     """
 
     clip: Int[np.ndarray, "point"]
     alarms: Float[np.ndarray, "point"]
     found: Int[np.ndarray, "point"]
     last: Int[np.ndarray, "threshold"]
+    steps: Int[np.ndarray, "step"]
     n_events: Int[np.ndarray, "clip"]
 
     def counts(
         self, times_drawn: Int[np.ndarray, "clip"] | None = None
     ) -> tuple[Float[np.ndarray, "step"], Float[np.ndarray, "step"]]:
-        """False alarms and TPR at every threshold, the first above all scores; a clip counts as
-        often as it was drawn, by default once."""
+        """False alarms and TPR at every step, the first above all scores; a clip counts as often
+        as it was drawn, by default once."""
         alarms, found, n_events = self.alarms, self.found, self.n_events.sum()
         if times_drawn is not None:
             times = times_drawn[self.clip]
             alarms, found, n_events = alarms * times, found * times, times_drawn @ self.n_events
-        alarms, found = np.cumsum(alarms)[self.last], np.cumsum(found)[self.last]
+        alarms, found = np.cumsum(alarms)[self.last], np.cumsum(found)[self.last[self.steps]]
+        if len(self.steps):
+            alarms = np.minimum.reduceat(alarms, self.steps)
         # Sums of fractions may end a hair below zero, left of the staircase's start.
         return np.append(0.0, np.maximum(alarms, 0.0)), np.append(0, found) / n_events
 
@@ -262,8 +295,11 @@ def _rank_changes(
             threshold = threshold[order]
             # nan differs from anything, so the last one is a last one.
             last = np.flatnonzero(threshold != np.append(threshold[1:], np.nan))
+            found = found[order]
+            passed = np.add.reduceat(found != 0, np.append(0, last[:-1] + 1)) if len(last) else last
+            steps = np.union1d(np.flatnonzero(passed), np.zeros(min(1, len(last)), dtype=int))
             of_clips = np.bincount(events.clip[events.caption == column], minlength=len(scores))
-            ranked = _Changes(order // n_frames, alarms[order], found[order], last, of_clips)
+            ranked = _Changes(order // n_frames, alarms[order], found, last, steps, of_clips)
             yield captions[column], ranked
 
 

@@ -12,7 +12,7 @@ from flamlib.localisation import Criteria
 
 CRITERIA = Criteria(1.0, 0.1, 0.2, 0.2, 1)
 JUDGE = {"threshold": 0.5, "criteria": CRITERIA, "n_thresholds": 19, "n_bins": 10}
-BOUND = {"criteria": CRITERIA, "n_bins": 10, "n_resamples": 200, "seed": 0}
+BOUND = {"criteria": CRITERIA, "n_thresholds": 19, "n_bins": 10, "n_resamples": 200, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +104,21 @@ def test_the_intervals_hold_what_they_are_of(part):
     bounds = judging.bounded(part, models, thresholds, **BOUND)
     values = {name: judging.judge(part, heard, **JUDGE) for name, heard in models.items()}
     bounded = {key.removesuffix("_low") for key in bounds["flam"] if key.endswith("_low")}
-    assert {"auroc_macro", "map", "psds1", "psds2_mean", "mpauc", "event_f1", "ece"} <= bounded
+    assert {
+        "auroc_macro",
+        "map",
+        "psds2_mean",
+        "psds1_raw",
+        "mpauc_mcclish",
+        "f1_best",
+        "ece",
+    } <= bounded
     for key in bounded:
         for name in models:
             value = values[name][key]
             low, high = (bounds[name][f"{key}_{end}"] for end in ("low", "high"))
             # A calibration error and a deviation over captions are higher in any draw than in all.
-            slack = 0.05 if key in ("ece", "psds1", "psds2", "auroc_clip") else 1e-9
+            slack = 0.05 if key.startswith(("ece", "psds", "auroc_clip", "f1_best")) else 1e-9
             assert low - slack <= value <= high + slack, key
         difference = bounds["difference"]["flam_global"]
         expected = values["flam"][key] - values["flam_global"][key]
@@ -128,9 +136,10 @@ def test_a_model_does_not_differ_from_itself(part):
     assert {v for key, v in differences.items() if key.endswith("_p")} == {1.0}
 
 
-def test_every_clip_once_is_the_calibration_of_all(part):
+def test_every_clip_once_is_the_number_of_all(part):
     heard = noise_hearing(part)
     judged = judging.judge(part, heard, **JUDGE)
     once = np.ones(len(part.mixtures), dtype=int)
+    assert judging._drawn_best_f1(part, heard, 19)(once) == pytest.approx(judged["f1_best"])
     assert judging._drawn_ece(part, heard, 10)(once) == pytest.approx(judged["ece"])
     assert judging._drawn_brier(part, heard)(once) == pytest.approx(judged["brier"])

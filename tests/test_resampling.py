@@ -6,7 +6,7 @@ from hypothesis import given
 from scipy.stats import ttest_rel
 from scored_frames import frames, levels, seeds
 
-from flamlib import ranking, resampling
+from flamlib import decisions, ranking, resampling
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -20,6 +20,33 @@ def test_a_draw_of_clips_is_the_auroc_of_those_clips(pooled, seed, n_levels):
     drawn = ranking.frame_auroc(scores[repeated], active[repeated], known[repeated])
     expected = drawn["pooled" if pooled else "macro"]
     assert statistic(times_drawn) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@given(seeds, levels)
+def test_many_draws_at_once_are_those_draws_one_by_one(seed, n_levels):
+    scores, active, known = frames(seed, n_levels)
+    frames_of = scores, active, np.arange(60) // 10, known
+    draws = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6), size=5)
+    for statistic in (
+        resampling.clip_auroc(*frames_of, pooled=False),
+        resampling.clip_auroc(*frames_of, pooled=True),
+        resampling.clip_average_precision(*frames_of),
+        resampling.clip_partial_auroc(*frames_of, max_fpr=0.3),
+        resampling.clip_best_f1(*frames_of[:3], np.linspace(0, 1, 7), known),
+        resampling.clip_mean(np.where(draws[0] > 0, np.arange(6.0), np.nan)),
+        resampling.clip_sum(np.ones((6, 2)), lambda n: n[0]),
+    ):
+        one_by_one = [float(statistic(times)) for times in draws]
+        assert statistic(draws) == pytest.approx(one_by_one, abs=1e-15, nan_ok=True)
+
+
+def test_blocks_of_draws_change_nothing(monkeypatch):
+    scores, active, known = frames(3, 10_000)
+    statistic = resampling.clip_auroc(scores, active, np.arange(60) // 10, known, pooled=True)
+    draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=7)
+    at_once = statistic(draws)
+    monkeypatch.setattr(resampling, "SUMS", 2 * active.sum())
+    assert (statistic(draws) == at_once).all()
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors():
@@ -47,9 +74,9 @@ def test_a_constant_advantage_is_certain_however_hard_the_clips():
 def test_draws_with_nothing_to_judge_are_left_out():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        nowhere = resampling.bootstrap(lambda times: np.nan, 3, n_resamples=5, seed=0)
-        seldom = resampling.bootstrap(
-            lambda times: 1.0 if times[0] else np.nan, 3, n_resamples=50, seed=0
+        nowhere, seldom = (
+            resampling.bootstrap(resampling.each_draw(of), 3, n_resamples=50, seed=0)
+            for of in (lambda times: np.nan, lambda times: 1.0 if times[0] else np.nan)
         )
     assert np.isnan(nowhere).all()
     assert seldom == (1.0, 1.0)
@@ -126,6 +153,20 @@ def test_a_draw_of_clips_is_the_partial_auroc_of_those_clips(seed, n_levels):
     repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
     drawn = ranking.partial_auroc(scores[repeated], active[repeated], known[repeated], max_fpr=0.3)
     assert statistic(times_drawn) == pytest.approx(drawn["macro"], abs=1e-12, nan_ok=True)
+
+
+@given(seeds, levels)
+def test_a_draw_of_clips_has_a_best_threshold_of_its_own(seed, n_levels):
+    scores, active, known = frames(seed, n_levels)
+    clip_of_frame, thresholds = np.arange(60) // 10, np.linspace(0.05, 1.25, 13)
+    statistic = resampling.clip_best_f1(scores, active, clip_of_frame, thresholds, known)
+    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
+    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
+    drawn = decisions.f1_over_thresholds(
+        scores[repeated], active[repeated], thresholds, known[repeated]
+    )
+    expected = np.max(drawn["f1_macro"])
+    assert statistic(times_drawn) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_a_clip_that_says_nothing_leaves_a_mean():
