@@ -7,15 +7,19 @@ and `ClapModel` in float32; ours is `FLAM` with the same weights, its log-mel in
 precision that `mixed_precision: auto` chooses on this machine. With a caption tower that learns,
 and with one that is frozen: then ours has its features already.
 
-*YAMNet*, a step on its own. The plain way is the same network as one would first write it: batch
+*YAMNet*, a step on its own, once where all of it learns and once as `params.yaml` has it, with tags
+and what is frozen. The plain way is the same network as one would first write it: batch
 normalisation as layers of their own in training mode, ReLU out of place, float32 in the default
-memory layout. Ours has its first three blocks frozen or not. The other parts of a step are timed
-too, to see that they are small.
+memory layout. The other parts of a step are timed too, to see that they are small.
+
+YAMNet also with activations computed twice (`checkpointing`). Unless --quick, so is HTS-AT, and the
+default tower goes through `torch.compile`, which takes a minute or so before the first step.
 
 Needs no data. Threads are torch's own; OMP_NUM_THREADS=1 asks for one.
 """
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -24,14 +28,15 @@ from contextlib import AbstractContextManager, nullcontext
 
 import infer
 import torch
+import yaml
 from torch import nn
 
-from flamlib import losses, yamnet
-from flamlib.training import precision
+from flamlib import losses, project, yamnet
+from flamlib.processes import precision
 
 CLIP_S = 10.0
 N_CAPTIONS, DIM = 150, 512
-N_FROZEN = 7
+LAYERS = 6  # of a block written plainly
 
 
 def seconds(run: Callable[[], object], n_runs: int) -> float:
@@ -63,12 +68,45 @@ def plain() -> nn.Module:
     return nn.Sequential(*layers)
 
 
+class PlainTagging(nn.Module):
+    """The plain network below, of which the upper blocks are there twice: one copy never learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = plain()
+        below = 3 + LAYERS * yamnet.SHARED_BLOCKS
+        self.lower, self.upper = layers[:below], layers[below:]
+        self.tagger = copy.deepcopy(self.upper)
+        self.classifier = nn.Linear(yamnet.WIDTH, yamnet.N_CLASSES)
+        for part in (self.lower, self.tagger, self.classifier):
+            part.requires_grad_(False)
+
+    def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
+        shared = self.lower(log_mel)
+        frames, tagged = (part(shared).mean(dim=3).mT for part in (self.upper, self.tagger))
+        return torch.cat([frames, self.classifier(tagged)], dim=2)
+
+
+def default_tower() -> nn.Module:
+    """The audio tower that `params.yaml` trains, frozen as far as it says. Raises ValueError for
+    another than YAMNet with tags: there would be nothing to compare it with."""
+    params = yaml.safe_load((project.root() / "params.yaml").read_text(encoding="utf-8"))
+    settings = dict(params["network"]["audio"])
+    if settings.pop("tower") != "yamnet" or not settings.get("tags"):
+        raise ValueError(f"params.yaml trains {params['network']['audio']}, not YAMNet with tags")
+    tower = yamnet.YAMNet(**settings).train()
+    convolutions = [m for m in tower.modules() if isinstance(m, nn.Conv2d)]
+    for convolution in convolutions[: params["train"]["n_frozen"]]:
+        convolution.requires_grad_(False)
+    return tower
+
+
 def autocast(device: torch.device) -> AbstractContextManager:
     bf16 = precision("auto") == "bf16"
     return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
 
 
-def htsat(n_clips: int, n_runs: int) -> dict[str, float]:
+def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
     """Clips per second of steps on clips with a caption each, through the paper's towers."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ours, theirs, tokenizer, extractor = infer.pair()
@@ -108,6 +146,13 @@ def htsat(n_clips: int, n_runs: int) -> dict[str, float]:
         "ours, step": lambda: step(ours, lambda: our_loss(tokens)),
     }
     rates = {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
+    if thorough:
+        once = ours.audio, ours.caption
+        ours.audio, ours.caption = (copy.deepcopy(tower).train() for tower in once)
+        ours.audio.checkpoint()
+        ours.caption.checkpoint()
+        rates["ours, step, activations twice"] = n_clips / seconds(runs["ours, step"], n_runs)
+        ours.audio, ours.caption = once
     theirs.text_model.requires_grad_(False)
     ours.caption.requires_grad_(False)
     features = ours.caption.embed(texts)
@@ -118,14 +163,15 @@ def htsat(n_clips: int, n_runs: int) -> dict[str, float]:
     return rates | {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
 
 
-def yamnet_step(n_clips: int, n_runs: int) -> dict[str, float]:
+def yamnet_step(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
     """Clips per second of each part."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tower, peer = yamnet.YAMNet().to(device), plain().to(device)
+    default, tagging = default_tower().to(device), PlainTagging().to(device)
     waveform = 0.1 * torch.randn(n_clips, round(CLIP_S * tower.sample_rate), device=device)
     log_mel = tower.log_mel(waveform)
 
-    def ours() -> None:
+    def ours(tower: nn.Module) -> None:
         with autocast(device):
             out = tower(log_mel)
         out.float().square().mean().backward()
@@ -144,12 +190,22 @@ def yamnet_step(n_clips: int, n_runs: int) -> dict[str, float]:
 
     runs = {
         "plain, step": lambda: peer(log_mel.unsqueeze(1)).square().mean().backward(),
-        "ours, step": ours,
+        "ours, step": lambda: ours(tower),
+        "plain, step, as params.yaml": lambda: (
+            tagging(log_mel.unsqueeze(1)).square().mean().backward()
+        ),
+        "ours, step, as params.yaml": lambda: ours(default),
     }
     rates = {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
-    for convolution in [m for m in tower.modules() if isinstance(m, nn.Conv2d)][:N_FROZEN]:
-        convolution.requires_grad_(False)
-    rates[f"ours, step, {N_FROZEN} convolutions frozen"] = n_clips / seconds(ours, n_runs)
+    for kind, net in ((", activations twice", tower), (", as params.yaml, twice", default)):
+        net.checkpoint()
+        rates[f"ours, step{kind}"] = n_clips / seconds(lambda net=net: ours(net), n_runs)
+    if thorough:
+        fast = default_tower().to(device)
+        fast.compile(dynamic=False)
+        rates["ours, step, as params.yaml, compiled"] = n_clips / seconds(
+            lambda: ours(fast), n_runs
+        )
     rates["log-mel"] = n_clips / seconds(lambda: tower.log_mel(waveform), n_runs)
     rates[f"frame-wise loss of {N_CAPTIONS} captions"] = n_clips / seconds(loss, n_runs)
     return rates
@@ -163,8 +219,8 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     n_runs = 2 if arguments.quick else 7
     rates = {
-        "htsat": htsat(n_clips=2 if arguments.quick else 8, n_runs=n_runs),
-        "yamnet": yamnet_step(n_clips=16, n_runs=n_runs),
+        "htsat": htsat(2 if arguments.quick else 8, n_runs, thorough=not arguments.quick),
+        "yamnet": yamnet_step(n_clips=16, n_runs=n_runs, thorough=not arguments.quick),
     }
     ratios = {
         f"{tower}{kind.removeprefix('ours')}": rate / parts[kind.replace("ours", "plain")]
