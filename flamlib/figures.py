@@ -51,15 +51,15 @@ def f1_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     for model, curve in curves.items():
         name, color, line, marker = MODELS[model]
         threshold, f1 = curve["threshold"], curve["f1_macro"]
-        axes.plot(threshold, f1, color=color, linestyle=line, label=name)
         best = int(np.argmax(f1))
-        axes.plot(threshold[best], f1[best], marker, color=color, markeredgecolor="white")
-        axes.annotate(
-            f"{f1[best]:.2f}", (threshold[best], f1[best]), (0, 5), textcoords="offset points",
-            ha="center", color=color, fontsize=7,
+        # In the legend: beside their marks, the values of two models would often overlap.
+        label = f"{name}, best {f1[best]:.2f}"
+        axes.plot(
+            threshold, f1, marker, color=color, linestyle=line, label=label, markevery=[best],
+            markeredgecolor="white", markersize=5.5,
         )  # fmt: skip
     axes.set(xlim=(0, 1), xlabel="threshold", ylabel="frame F1, mean over captions")
-    axes.set_ylim(0, 1.15 * max(np.max(c["f1_macro"]) for c in curves.values()))
+    axes.set_ylim(0, 1.7 * max(np.max(c["f1_macro"]) for c in curves.values()))
     axes.grid(axis="y")
     axes.legend(loc="upper left")
     return figure

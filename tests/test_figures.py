@@ -33,9 +33,9 @@ def test_the_best_threshold_is_marked():
         for name, (at, f1) in best.items()
     }
     figure = figures.f1_curves(curves)
-    points = [line.get_xydata()[0] for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
+    points = [line.get_xydata()[line.get_markevery()[0]] for line in figure.axes[0].lines]
     assert np.allclose(sorted(map(tuple, points)), sorted(best.values()))
-    assert {"FLAM", "FLAM-Global", "0.60", "0.20"} <= texts(figure)
+    assert {"FLAM, best 0.60", "FLAM-Global, best 0.20"} <= texts(figure)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 90])
