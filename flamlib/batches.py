@@ -64,6 +64,7 @@ class Batches(Dataset):
     n_pairs: int
     pair_s: float
     pair_background_share: float
+    n_slots: int | None
     n_parents: int
     n_hard_negatives: int
     wording_share: float
@@ -80,6 +81,8 @@ class Batches(Dataset):
                 f"batch_size {self.batch_size} cannot be shared evenly by {self.n_ranks} "
                 "processes: each counts the same in the gradient"
             )
+        if self.n_slots is not None and self.n_slots < 1:
+            raise ValueError(f"n_slots: expected None or 1 or more, got {self.n_slots}")
         if self.n_hard_negatives < 0:
             raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
         n_samples = round(self.rules.clip_s * self.bank.sample_rate)
@@ -97,7 +100,7 @@ class Batches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
         slots = self.step_slots(step)
-        queries = self._queries([self._clip(*slot) for slot in slots], rng)
+        queries = self._queries(self._slots(step, [self._clip(*slot) for slot in slots]), rng)
         slots = slots[self.rank :: self.n_ranks] if self.hears_mixtures else []
         batch = [self._clip(*slot) for slot in slots]
         banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
@@ -175,9 +178,18 @@ class Batches(Dataset):
             active[rows], known[rows] = found
         return active, known
 
-    def _queries(self, batch: list[Recipe], rng: np.random.Generator) -> list[str]:
-        """Every caption that sounds in the batch, some of their parents, and the hard negatives."""
-        captions = sorted({event.caption for recipe in batch for event in recipe.labels})
+    def _slots(self, step: int, batch: list[Recipe]) -> list[str]:
+        """The captions that the clips bring along: all that sound in them, or `n_slots` of each."""
+        rng, captions = generator(self.seed, "slots", step), set()
+        for recipe in batch:
+            own = sorted({event.caption for event in recipe.labels})
+            if self.n_slots is not None and len(own) > self.n_slots:
+                own = rng.choice(own, self.n_slots, replace=False).tolist()
+            captions |= set(own)
+        return sorted(captions)
+
+    def _queries(self, captions: list[str], rng: np.random.Generator) -> list[str]:
+        """The captions of a batch, some of their parents, and the hard negatives."""
         parents = {p for caption in captions for p in self.lexicon.parents[caption]}
         parents = sorted(parents - set(captions))  # a corpus may have one that is a caption too
         n_parents = min(self.n_parents, len(parents))

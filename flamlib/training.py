@@ -53,6 +53,7 @@ def fit(
     set_weights: Mapping[str, float | int] | None,
     pair_s: float,
     pair_background_share: float,
+    n_slots: int | None,
     n_parents: int,
     n_hard_negatives: int,
     wording_share: float,
@@ -175,6 +176,7 @@ def fit(
         split="train",
         n_steps=n_steps,
         pair_background_share=pair_background_share,
+        n_slots=n_slots,
         n_parents=n_parents,
         n_hard_negatives=n_hard_negatives,
         wording_share=wording_share,
@@ -193,7 +195,8 @@ def fit(
     if valid_every:
         held_out = recipes.read(valid)
         plain = {"pair_background_share": 0.0, "wording_share": 0.0}
-        plain |= {"n_parents": 0, "n_hard_negatives": 0, "sets": (), "set_shares": ()}
+        plain |= {"n_slots": None, "n_parents": 0, "n_hard_negatives": 0}
+        plain |= {"sets": (), "set_shares": ()}
         n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
         exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
     lead = accelerator.is_main_process

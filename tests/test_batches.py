@@ -78,6 +78,7 @@ def steps(sounds, mixtures):
         "n_pairs": 4,
         "pair_s": 1.28,
         "pair_background_share": 0.5,
+        "n_slots": None,
         "n_parents": 1,
         "n_hard_negatives": 0,
         "wording_share": 0.5,
@@ -426,3 +427,25 @@ def test_hard_negatives_are_asked_and_are_never_true(steps):
         assert len(set(batch.queries)) == len(batch.queries)
         asked += len(batch.queries) - n
     assert asked
+
+
+@pytest.mark.parametrize("n_slots", [1, 2])
+def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, n_slots):
+    """Which ones is drawn, and it does not move what else is; labels are of all its sounds."""
+    batches, whole = steps(n_parents=0, n_slots=n_slots), steps(n_parents=0)
+    asked = set()
+    for step in range(4):
+        some, every = batches[step], whole[step]
+        sounding = {q for j, q in enumerate(every.queries) if every.active[:, j].any()}
+        assert set(some.queries) <= sounding
+        assert len(some.queries) <= n_slots * batches.batch_size
+        assert some.pair_waveform.equal(every.pair_waveform)
+        for j, query in enumerate(some.queries):
+            assert some.active[:, j].equal(every.active[:, every.queries.index(query)])
+        asked |= set(some.queries)
+    assert asked
+
+
+def test_no_slot_at_all_is_refused(steps):
+    with pytest.raises(ValueError, match="n_slots: expected None or 1 or more, got 0"):
+        steps(n_slots=0)

@@ -65,6 +65,7 @@ SETTINGS = {
     "set_weights": None,
     "pair_s": 1.28,
     "pair_background_share": 0.5,
+    "n_slots": None,
     "n_parents": 1,
     "n_hard_negatives": 0,
     "wording_share": 0.5,
@@ -296,9 +297,9 @@ def test_not_to_render_what_no_loss_asks_for_changes_nothing(fit, monkeypatch, c
 def test_the_speed_is_that_of_what_is_heard(fit, monkeypatch):
     """Mixtures; or pairs, where no mixture is heard."""
     counted = []
-    rates = training._Clock.rates
+    rates = training.Clock.rates
     monkeypatch.setattr(
-        training._Clock, "rates", lambda clock, n: counted.append(n) or rates(clock, n)
+        training.Clock, "rates", lambda clock, n: counted.append(n) or rates(clock, n)
     )
     fit("flam", n_pairs=2, n_steps=1)
     fit("global", n_pairs=2, n_steps=1, objective=GLOBAL)
