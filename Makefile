@@ -60,7 +60,7 @@ ablations: setup ## FLAM with one thing changed, arm by arm (GRID=quick: four ar
 	$(BIN)/dvc repro mix train@flam_global
 	$(BIN)/dvc stage list --name-only ablations/dvc.yaml | grep -o 'ablate@.*' \
 		$(if $(filter quick,$(GRID)),| grep -E '@($(QUICK))$$') \
-		| OMP_NUM_THREADS=1 xargs -P $(JOBS) -I{} \
+		| OMP_NUM_THREADS=1 xargs -t -P $(JOBS) -I{} \
 			$(BIN)/dvc repro --single-item --quiet ablations/dvc.yaml:{}
 	$(if $(filter quick,$(GRID)),,$(BIN)/dvc repro --single-item ablations/dvc.yaml:dependency)
 	$(BIN)/dvc repro --single-item ablations/dvc.yaml:compare
