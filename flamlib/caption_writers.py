@@ -5,9 +5,11 @@
     Local      lets a text-generation model of transformers write, on this machine
 
 A writer is a callable, (facts, seed) -> text; `name` says who it is. What it writes is checked by
-`captioning`, not here.
+`captioning`, not here. Sent to another process, a writer is made there from the same arguments,
+once for all that come: a model is loaded once, and the pace of requests is kept by each process.
 """
 
+import functools
 import re
 import threading
 import time
@@ -53,6 +55,12 @@ def words_of(text: str) -> list[str]:
     return [word for word in re.findall(r"[^\W\d_]+", name.lower()) if len(word) > 1]
 
 
+@functools.cache
+def _here(kind: type, arguments: tuple[tuple[str, Any], ...]) -> Any:
+    """The writer of these arguments, the same for all who ask in this process."""
+    return kind(**dict(arguments))
+
+
 class Template:
     """The title's words, or the first tags, in one of `TEMPLATES`."""
 
@@ -91,6 +99,7 @@ class Endpoint:
     ):
         if per_second <= 0:
             raise ValueError(f"per_second: expected more than 0, got {per_second}")
+        self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.name = f"{model} at temperature {temperature:g}"
         self.model, self.temperature, self.n_calls, self.wait_s = (
             model,
@@ -101,6 +110,9 @@ class Endpoint:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
         self._apart_s, self._next, self._lock = 1 / per_second, 0.0, threading.Lock()
+
+    def __reduce__(self):
+        return _here, (Endpoint, tuple(self._arguments.items()))
 
     def __call__(self, facts: Facts, seed: int) -> str:
         calls = tenacity.Retrying(
@@ -160,6 +172,7 @@ class Local:
     def __init__(self, model: str, *, temperature: float | int = 0.7, max_new_tokens: int = 40):
         import transformers
 
+        self._arguments = model, temperature, max_new_tokens
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
         self._model = transformers.AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
         self.name = f"{model} at temperature {temperature:g}"
@@ -167,6 +180,10 @@ class Local:
         if temperature > 0:
             self._sampling |= {"do_sample": True, "temperature": temperature}
         self._lock = threading.Lock()
+
+    def __reduce__(self):
+        names = "model", "temperature", "max_new_tokens"
+        return _here, (Local, tuple(zip(names, self._arguments, strict=True)))
 
     def __call__(self, facts: Facts, seed: int) -> str:
         import torch

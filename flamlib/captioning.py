@@ -15,14 +15,12 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm.auto import tqdm
-
-from flamlib import own_sounds, packages, project
+from flamlib import cluster, own_sounds, packages, project
 from flamlib.caption_writers import PROMPT, Facts, Template, told, words_of
 from flamlib.catalogue import read_table
 
@@ -95,14 +93,17 @@ def write(
     seed: int,
     n_tries: int,
     n_jobs: int,
+    scheduler: str | None = None,
     progress: bool = True,
 ) -> list[Caption]:
     """A caption for every clip, from its facts, in order.
 
     `facts` may hold the checksum of the recording, `sha256`: it is not told to the writer, but
     clips of different content are then asked for apart even if all else is the same. `n_jobs`
-    threads ask at once. Raises ValueError naming a clip of which nothing is known, before anything
-    is asked, and what the writer raises; what was written until then is kept.
+    threads ask at once, or the workers of a `scheduler`, see `cluster.each`; each keeps a writer's
+    pace for itself, so many ask as many times as often. Raises ValueError naming a clip of which
+    nothing is known, before anything is asked, and what the writer raises; what was written until
+    then is kept.
     """
     facts = [{key: str(value) for key, value in clip.items() if value} for clip in clips]
     for i, clip in enumerate(facts):
@@ -112,20 +113,13 @@ def write(
     with closing(_open(cache)) as kept:
         known = dict(_kept(kept))
         todo = {key: clip for key, clip in zip(keys, facts, strict=True) if key not in known}
-        with ThreadPoolExecutor(n_jobs) as pool:
-            futures = {
-                pool.submit(_written, clip, writer, key, n_tries): key for key, clip in todo.items()
-            }
-            try:
-                done = as_completed(futures)
-                for future in tqdm(done, "captions", len(futures), disable=not progress):
-                    key = futures[future]
-                    known[key] = future.result()
-                    if known[key].by == writer.name:  # what came of no try may be tried again
-                        kept.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (key, *known[key]))
-                        kept.commit()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        work = partial(_written, writer=writer, n_tries=n_tries)
+        how = {"scheduler": scheduler, "threads": True, "progress": progress, "what": "captions"}
+        for (key, _), caption in cluster.each(work, list(todo.items()), n_jobs=n_jobs, **how):
+            known[key] = caption
+            if caption.by == writer.name:  # what came of no try may be tried again
+                kept.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (key, *caption))
+                kept.commit()
     return [known[key] for key in keys]
 
 
@@ -159,7 +153,8 @@ def _checksum(folder: Path, path: str) -> str:
     return packages.sha256(folder / path) if (folder / path).is_file() else ""
 
 
-def _written(clip: Facts, writer: Writer, key: str, n_tries: int) -> Caption:
+def _written(item: tuple[str, Facts], *, writer: Writer, n_tries: int) -> Caption:
+    key, clip = item
     # The seed of a try is a matter of the clip alone, not of which thread is quicker.
     seed, asked = int(key[:8], 16) % 2**31, _public(clip)
     for attempt in range(n_tries):

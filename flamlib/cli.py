@@ -266,6 +266,7 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
     add("--model", metavar="NAME", help="which model of the server")
     add("--per-second", metavar="X", type=_number, default=10.0, help="requests (default: 10)")
     add("--jobs", type=_count, default=4, metavar="N", help="requests at once (default: 4)")
+    add("--scheduler", metavar="ADDRESS", help="of a dask cluster whose workers ask instead")
     add("--tries", type=_count, default=3, metavar="N", help="for one that keeps the rules")
     add("--seed", type=int, default=0)
     add(
@@ -294,6 +295,7 @@ def _captions(args: argparse.Namespace) -> None:
             seed=args.seed,
             n_tries=args.tries,
             n_jobs=args.jobs,
+            scheduler=args.scheduler,
             progress=sys.stderr.isatty(),
         )
     except (OSError, ValueError, httpx.HTTPError) as error:

@@ -2,7 +2,8 @@
 
     for item, result in cluster.each(work, items, n_jobs=2): ...
 
-On one machine `n_jobs` processes are started and ended again. With `scheduler` the address of a
+On one machine `n_jobs` processes are started and ended again, or threads for work that waits for
+others rather than computes. With `scheduler` the address of a
 running dask scheduler ("tcp://10.0.0.7:8786") or the path of its scheduler file is used; its
 workers need this package and the same paths. On SLURM, with dask-jobqueue installed:
 
@@ -31,6 +32,7 @@ def each(
     *,
     n_jobs: int,
     scheduler: str | None = None,
+    threads: bool = False,
     progress: bool = True,
     what: str = "",
 ) -> Iterator[tuple[Item, Result]]:
@@ -45,19 +47,23 @@ def each(
         if scheduler is None and n_jobs <= 1:
             pairs = ((item, work(item)) for item in items)
         else:
-            pairs = _on_dask(stack, work, items, n_jobs, scheduler)
+            pairs = _on_dask(stack, work, items, n_jobs, scheduler, threads)
         for pair in pairs:
             shown.update()
             yield pair
 
 
-def _on_dask(stack, work, items, n_jobs, scheduler):
+def _on_dask(stack, work, items, n_jobs, scheduler, threads):
     from distributed import Client, LocalCluster, as_completed  # seconds to import
 
     if scheduler is None:
-        n_workers = min(n_jobs, max(len(items), 1))
+        n = min(n_jobs, max(len(items), 1))
+        n_workers, n_threads = (1, n) if threads else (n, 1)
         local = LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=n_workers,
+            threads_per_worker=n_threads,
+            processes=not threads,
+            dashboard_address=None,
         )
         client = Client(stack.enter_context(local))
     elif Path(scheduler).is_file():

@@ -1,3 +1,4 @@
+import pickle
 import threading
 
 import httpx
@@ -117,3 +118,17 @@ def test_a_file_name_is_words():
     assert words_of("a/b/IceCube_Glass 03.flac") == ["ice", "cube", "glass"]
     assert words_of("犬の声.wav") == ["犬の声"]
     assert words_of("12.wav") == []
+
+
+def test_all_who_are_sent_a_writer_share_one():
+    """Its pace is then that of the process, not of each who holds it."""
+    with Server("a dog barks") as server:
+        writer = Endpoint(server.url, "m", key="k", per_second=20, wait_s=0.5)
+        first, second = (pickle.loads(pickle.dumps(writer)) for _ in range(2))
+        assert first is second
+        assert first.name == writer.name
+        for _ in range(3):
+            first({"tags": "Dog"}, 0)
+            second({"tags": "Dog"}, 0)
+    assert server.times[-1] - server.times[0] >= 5 / 20 - 0.01
+    assert server.keys == ["Bearer k"] * 6

@@ -1,5 +1,7 @@
+import httpx
 import pytest
 from chat_server import Server
+from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,6 +139,36 @@ def test_however_many_ask_at_once_the_captions_are_the_same(tmp_path):
             made.append(captioning.write(clips, writer, cache, **SETTINGS | {"n_jobs": n_jobs}))
     assert made[0] == made[1]
     assert len({c.text for c in made[0]}) > 1
+
+
+@pytest.mark.timeout(120)
+def test_workers_of_a_cluster_write_what_one_would(tmp_path):
+    """Processes: the writer is made anew in each."""
+    clips = [{"title": f"dog bark {'x' * i}"} for i in range(6)]
+    alone = captioning.write(clips, Template(), tmp_path / "a", **SETTINGS)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
+        address = workers.scheduler_address
+        found = captioning.write(clips, Template(), tmp_path / "b", **SETTINGS, scheduler=address)
+        assert found == alone
+        with Server("a dog barks") as server:
+            writer = Endpoint(server.url, "m", key="secret", per_second=1000)
+            made = captioning.write(clips, writer, tmp_path / "c", **SETTINGS, scheduler=address)
+    assert [c.text for c in made] == ["a dog barks"] * 6
+    assert set(server.keys) == {"Bearer secret"}
+
+
+def test_what_was_written_before_an_error_is_kept_however_many_ask(tmp_path):
+    clips = [{"title": f"dog bark {'x' * i}"} for i in range(8)]
+    with Server("a dog barks", "a dog barks", "a dog barks", 400) as server:
+        writer = Endpoint(server.url, "m", per_second=1000)
+        with pytest.raises(httpx.HTTPStatusError):
+            captioning.write(clips, writer, tmp_path / "c", **SETTINGS | {"n_jobs": 2})
+        n_asked = len(server.asked)
+    with Server("a dog barks") as server:
+        writer = Endpoint(server.url, "m", per_second=1000)
+        captioning.write(clips, writer, tmp_path / "c", **SETTINGS | {"n_jobs": 2})
+        assert len(server.asked) >= 8 - 3
+    assert n_asked >= 4
 
 
 def test_a_clip_of_which_nothing_is_known_is_named_before_anything_is_asked(tmp_path):
