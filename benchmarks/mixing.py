@@ -8,8 +8,8 @@ numbers of events, ranges of SNR and fades, and without pitch shift or time stre
 audio in memory; ours labels what is audible as well. dscaper reads and measures its files for every
 mixture; we do that once, in `bank.build`, whose time is told separately.
 
-Then what a set of a million needs: recipes streamed to Parquet by two processes, and the memory
-that this took.
+Then whether two processes do twice as much, and what a set of a million needs: recipes streamed to
+Parquet by two processes, and the memory that this took.
 """
 
 import argparse
@@ -22,6 +22,8 @@ import shutil
 import tempfile
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,26 @@ def measure_ours(folder: Path, n_mixtures: int) -> dict[str, float]:
     }
 
 
+def render_some(folder: Path, indices: range) -> None:
+    opened = bank.Bank.open(folder / "bank")
+    for i in indices:
+        recipes.render(opened, mixing.draw(opened, RULES, seed=0, split="train", index=i))
+
+
+def measure_scaling(folder: Path, n: int) -> dict[str, float]:
+    """How many times as much two processes draw and render as one does, by the clock."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+
+        def seconds(n_jobs: int, n: int) -> float:
+            started = time.perf_counter()
+            jobs = [range(i * n, (i + 1) * n) for i in range(n_jobs)]
+            list(pool.map(render_some, [folder] * n_jobs, jobs))
+            return time.perf_counter() - started
+
+        seconds(2, 10)  # both have imported what they need
+        return {"two_processes_ratio": 2 * seconds(1, n) / seconds(2, n)}
+
+
 def measure_million(folder: Path, n: int) -> dict[str, float]:
     """A file of `n` recipes by two processes: seconds, and the largest process in MB."""
     opened = bank.Bank.open(folder / "bank")
@@ -142,8 +164,9 @@ def measure_dscaper(folder: Path, counts: list[int]) -> tuple[float | None, str]
     if not shutil.which("sox"):
         return None, "dscaper needs the program sox (Debian, Ubuntu: apt-get install sox)"
     logging.disable(logging.WARNING)  # it has the same to say about each event
-    started = cpu_s()
-    for seed, n_events in enumerate(counts):
+    for seed, n_events in enumerate([counts[0], *counts]):
+        if seed == 1:
+            started = cpu_s()  # what its first mixture has to import does not count
         maker = dscaper.Scaper(
             CLIP_S, str(folder / "foreground"), str(folder / "background"), random_state=seed
         )
@@ -194,6 +217,7 @@ def main() -> None:
         ]
         peer, peer_is = measure_dscaper(folder, [len(recipe.events) for recipe in first])
         result |= {"peer": peer, "ratio": peer and result["ours"] / peer, "peer_is": peer_is}
+        result |= measure_scaling(folder, 3 * n_ours)
         result |= measure_million(folder, n_written)
 
     if arguments.json:
@@ -206,6 +230,7 @@ def main() -> None:
     print(f"peer      {peer:8.1f} ({peer_is})" if peer else f"peer      absent: {peer_is}")
     if peer:
         print(f"ratio     {result['ratio']:8.0f}")
+    print(f"two processes make {result['two_processes_ratio']:.2f} times as much as one")
     print(
         f"a million recipes to Parquet: {result['million_in_minutes']:.1f} minutes with two "
         f"processes, none above {result['peak_memory_mb']:.0f} MB (by {result['written']})"
