@@ -22,6 +22,18 @@ RULES = tiny.RULES | {
     "short_event_s": 0.0,
 }
 VARIANTS = tiny.AS_RECORDED
+EVALUATE = {  # the section of this name, small
+    "n_clips": 8,
+    "batch_size": 3,
+    "median_frames": 1,
+    "n_thresholds": 19,
+    "n_bins": 10,
+    "segment_s": 1.0,
+    "max_fpr": 0.1,
+    "collar_s": 0.2,
+    "collar_rate": 0.2,
+    "n_resamples": 20,
+}
 # caption: (samples, family, parent). A hiss and a rattle cannot be told apart for certain, and
 # whenever a bell rings, a tone is heard.
 SOUNDS = {

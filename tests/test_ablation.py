@@ -1,22 +1,10 @@
 import json
 
 import pytest
-from heldouts import CLIP_S, write_artifacts
+from heldouts import CLIP_S, EVALUATE, write_artifacts
 
 from flamlib import ablation, evaluation, study
 
-EVALUATE = {
-    "n_clips": 6,
-    "batch_size": 3,
-    "median_frames": 1,
-    "n_thresholds": 19,
-    "n_bins": 10,
-    "segment_s": 1.0,
-    "max_fpr": 0.1,
-    "collar_s": 0.2,
-    "collar_rate": 0.2,
-    "n_resamples": 5,
-}
 PARAMETERS = {"model": "flam", "seed": 0, "train": {"n_steps": 5, "rates": {"heads": 0.1}}}
 ARMS = {"flam": {}, "fewer": {"train.n_steps": 3}, "other": {"model": "flam_global"}}
 

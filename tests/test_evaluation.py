@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from heldouts import read_part, write_artifacts
+from heldouts import EVALUATE, read_part, write_artifacts
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
@@ -9,19 +9,7 @@ from flamlib import evaluation, project
 from flamlib.heldout import Hearing
 from flamlib.model import Audio, Captions, cosine_score
 
-SETTINGS = {
-    "seed": 0,
-    "n_clips": 8,
-    "batch_size": 3,
-    "median_frames": 1,
-    "n_thresholds": 19,
-    "n_bins": 10,
-    "segment_s": 1.0,
-    "max_fpr": 0.1,
-    "collar_s": 0.2,
-    "collar_rate": 0.2,
-    "n_resamples": 20,
-}
+SETTINGS = {"seed": 0, **EVALUATE}
 
 
 @pytest.fixture(scope="module")
