@@ -109,14 +109,22 @@ class Head(nn.Module):
 
 
 class Shared(nn.Module):
-    """One number for all captions, in the place of a `Head`; one that is fixed does not learn."""
+    """One number for all captions, in the place of a `Head`; one that is fixed does not learn.
 
-    def __init__(self, *, init: float, learns: bool) -> None:
+    It is a head that is told nothing of the caption, so that it learns as fast as a head does: a
+    single parameter would move by no more than the learning rate in a step.
+    """
+
+    def __init__(self, width: int, *, init: float, learns: bool) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.tensor(init), requires_grad=learns)
+        self.head = Head(width, init=0.0)
+        nn.init.zeros_(self.head.layers[2].weight)
+        nn.init.constant_(self.head.layers[2].bias, init)
+        self.head.requires_grad_(learns)
+        self.register_buffer("nothing", torch.ones(1, width), persistent=False)
 
     def forward(self, features: Float[Tensor, "caption dim"]) -> Float[Tensor, "caption"]:
-        return self.value.expand(len(features))
+        return self.head(self.nothing).expand(len(features))
 
 
 class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
@@ -464,7 +472,7 @@ def _head(name: str, kind: str, *, width: int, init: float) -> nn.Module:
     if kind == "per_caption":
         return Head(width, init=init)
     if kind in ("shared", "fixed"):
-        return Shared(init=init, learns=kind == "shared")
+        return Shared(width, init=init, learns=kind == "shared")
     raise ValueError(f"{name} is per_caption, shared or fixed, not {kind!r}")
 
 

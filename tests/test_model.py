@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.testing import assert_close
 from towers import SETTINGS, write_bert, write_roberta
 
@@ -112,10 +113,22 @@ def test_without_heads_all_captions_have_one_number(folder, tmp_path, kind):
     _, scale, bias = net.embed_captions(CAPTIONS)
     assert_close(scale, torch.full((3,), 10.0))
     assert_close(bias, torch.full((3,), -8.0))
-    learning = {name for name, p in net.named_parameters() if p.requires_grad}
-    assert ({"scale_head.value", "bias_head.value"} <= learning) == (kind == "shared")
+    heads = [*net.scale_head.parameters(), *net.bias_head.parameters()]
+    assert {p.requires_grad for p in heads} == {kind == "shared"}
     net.save_pretrained(tmp_path / "model")
     assert FLAM.from_pretrained(tmp_path / "model").config == net.config
+
+
+def test_a_shared_head_becomes_the_log_odds_of_all_captions_together(folder):
+    net = FLAM(folder, **SETTINGS | {"bias_init": -8.0}, bias="shared")
+    features = net.caption.embed(CAPTIONS)
+    share = torch.tensor([0.5, 0.1, 0.03])
+    optimiser = torch.optim.AdamW(net.bias_head.parameters(), lr=1e-3)
+    for _ in range(300):
+        optimiser.zero_grad()
+        binary_cross_entropy_with_logits(net.read(features).logit_bias, share).backward()
+        optimiser.step()
+    assert_close(net.read(features).logit_bias, share.mean().logit().expand(3), atol=0.1, rtol=0)
 
 
 def test_another_kind_of_head_is_refused(folder):
