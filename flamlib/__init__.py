@@ -9,7 +9,7 @@ this list, which `tests/test_layers.py` reads:
     sharding      tiled         losses        codewords
     runs          detection     intersections
     ranking       segments      decisions     calibration   retrieval     classification
-    resampling    psds          metrics       localisation
+    resampling    frame_draws   psds          metrics       localisation  outcomes
     tables        annotations   sed_sets      caption_sets  label_sets    testsets
     augmentation  corpus        tensorbundle  tags          yamnet        htsat
     weights       sources       bank
@@ -21,7 +21,7 @@ this list, which `tests/test_layers.py` reads:
     canvas        overview      scenes        curves        figures
     objective     resuming      logbook       processes     initialising  training
     baselines     heldout       judging       evaluation    benchmarking  scoring
-    published     gallery       page          report
+    published     gallery       page          cells         paper_tables  set_tables    report
     launch        ablation      study         dependency    cli
 
 Row by row: files, seconds and samples; where recordings, weights and captions come from; the

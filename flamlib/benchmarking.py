@@ -1,7 +1,9 @@
 """Every model on every test set: what it hears of the clips, and the numbers of the set's task.
 
     sed             frames of every clip, asked for every class of the set; see `localisation`.
-                    The threshold of F1 is the best on the set itself, which flatters
+                    The threshold of F1 is the best on the set itself, which flatters. Of a FLAM
+                    also ece and brier: it alone says how probable a class is, and a set without
+                    mixtures for validation has nothing to calibrate the others on
     retrieval       search of clips by caption and of captions by clip; see `metrics.retrieval`
     classification  the class whose prompts are nearest; see `metrics.accuracy`, for each template
 
@@ -10,45 +12,40 @@ many whole frames of the model as reach that far. Its frames are those of the wi
 is the middle of theirs.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from flamlib import audio, baselines, classification, localisation, losses, metrics
+from flamlib import audio, baselines, calibration, classification, localisation, losses, metrics
 from flamlib.annotations import AnnotatedSet, Clip
 from flamlib.bank import Bank
 from flamlib.baselines import Listener
+from flamlib.events import active_frames
 from flamlib.lexicon import Lexicon
 from flamlib.localisation import Criteria, Located
-from flamlib.resampling import ClipStatistic
-from flamlib.retrieval import Ranks, ranks, summary
+from flamlib.model import FLAM
+from flamlib.outcomes import Outcome, classified, searched
 
 Waveform = Float[np.ndarray, "sample"]
-# What a draw draws from: how many there are, and the statistics over them.
-Drawn = tuple[int, dict[str, Callable[[], ClipStatistic]]]
-
-
-class Outcome(NamedTuple):
-    """A model's numbers on a set, and what their intervals are drawn from."""
-
-    numbers: dict[str, float | int | dict]
-    drawn: list[Drawn]
 
 
 class Settings(NamedTuple):
     """How sets are asked: the window in seconds, the templates of prompts (of
-    `classification.TEMPLATES`), what detections are judged by, and the thresholds of F1."""
+    `classification.TEMPLATES`), what detections are judged by, how many thresholds F1 is tried at
+    and how many bins a reliability diagram has."""
 
     window_s: float
     templates: Sequence[str]
     sed_template: str
     criteria: Criteria
     n_thresholds: int
+    n_bins: int
 
 
 def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settings:
@@ -65,6 +62,7 @@ def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settin
             evaluate["median_frames"],
         ),
         evaluate["n_thresholds"],
+        evaluate["n_bins"],
     )
 
 
@@ -89,16 +87,17 @@ def judge(
     """A model's numbers on the clips of a set whose audio is there."""
     clips = found.found
     if found.task == "sed":
-        return _located(hear(model, found, settings, progress=progress), settings)
+        return _located(*hear(model, found, settings, progress=progress), settings)
     clip_emb = embed(model, map(_read, clips), settings.window_s, len(clips), progress=progress)
     if found.task == "retrieval":
         captions = [text for clip in clips for text in clip.captions]
         clip_of_caption = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
-        return _searched(clip_emb, _captions(model, captions), clip_of_caption)
+        return searched(clip_emb, _captions(model, captions), clip_of_caption)
     column = {label: i for i, label in enumerate(found.captions)}
     truth = np.array([column[clip.label] for clip in clips])
     folds = np.array([clip.fold for clip in clips])
-    return _classified(model, clip_emb, found.captions, truth, folds, settings.templates)
+    class_emb = _class_emb(model, found.captions, settings.templates)
+    return classified(clip_emb, class_emb, truth, folds)
 
 
 def held_out_classes(
@@ -119,34 +118,16 @@ def held_out_classes(
     heard = ((bank[row], bank.sample_rate) for row in rows)
     clip_emb = embed(model, heard, settings.window_s, len(rows))
     folds = np.ones(len(rows), dtype=int)
-    outcome = _classified(model, clip_emb, classes, np.array(truth), folds, settings.templates)
+    class_emb = _class_emb(model, classes, settings.templates)
+    outcome = classified(clip_emb, class_emb, np.array(truth), folds)
     return outcome, sum(len(recordings) for recordings in own.values()) - len(rows)
-
-
-def compare(
-    outcomes: Mapping[str, Outcome], *, against: str, n_resamples: int, seed: int
-) -> dict[str, dict]:
-    """Each model's numbers with `<name>_low` and `<name>_high`, and under "difference", for each
-    model but `against`, the paired tests of `against` - model."""
-    found = {model: dict(outcome.numbers) for model, outcome in outcomes.items()}
-    pairs = [(against, other) for other in outcomes if other != against and against in outcomes]
-    tested: dict[str, dict] = {other: {} for _, other in pairs}
-    for at, (n_units, _) in enumerate(next(iter(outcomes.values())).drawn):
-        makers = {model: outcome.drawn[at][1] for model, outcome in outcomes.items()}
-        bounds, tests = localisation.intervals(
-            makers, n_units, against=pairs, n_resamples=n_resamples, seed=seed
-        )
-        for model, of_model in bounds.items():
-            found[model] |= of_model
-        for one, other in pairs:
-            tested[other] |= tests[f"{one} - {other}"]
-    return found | {"difference": tested}
 
 
 def hear(
     model: Listener, found: AnnotatedSet, settings: Settings, *, progress: bool = False
-) -> Located:
-    """The scores of every frame of every clip that can be heard, for every class of the set.
+) -> tuple[Located, Float[np.ndarray, "clip 4 bin"] | None]:
+    """The scores of every frame of every clip that can be heard, for every class of the set; and,
+    of a FLAM, what it claims with its probabilities, see `calibration.claims`.
 
     Scores are unbiased, in single precision: a set of 17 000 clips and 400 classes is 0.9 GB.
     """
@@ -154,7 +135,7 @@ def hear(
         classification.prompts(caption, settings.sed_template)[0] for caption in found.captions
     ]
     captions = model.embed_captions(asked)
-    clips, scores, durations = found.found, [], []
+    clips, scores, durations, claims = found.found, [], [], []
     for clip in tqdm(clips, found.name, unit="clip", disable=not progress):
         waveform, rate = _read(clip)
         duration_s = len(waveform) / rate
@@ -162,12 +143,18 @@ def hear(
             losses.frame_logits(model.embed_audio(window, rate).frame_emb[:, :n], *captions)[0]
             for window, n in _windows(waveform, rate, model, settings.window_s)
         ]
-        logit = torch.cat(logits, dim=1).double().cpu()
-        score = losses.unbiased_score(logit[None], captions.logit_bias.double().cpu())[0]
         n_frames = localisation.n_frames(duration_s, model.frame_s)
-        scores.append(score.numpy().T.astype(np.float32)[:n_frames])
+        logit = torch.cat(logits, dim=1).double().cpu()[:, :n_frames]
+        score = losses.unbiased_score(logit[None], captions.logit_bias.double().cpu())[0]
+        scores.append(score.numpy().T.astype(np.float32))
         durations.append(duration_s)
-    return Located(
+        if isinstance(model, FLAM):
+            active = active_frames(
+                clip.events, list(found.captions), n_frames=n_frames, frame_s=model.frame_s
+            )
+            one, sizes = np.zeros(active.shape, int), {"n_clips": 1, "n_bins": settings.n_bins}
+            claims.append(calibration.claims(logit.sigmoid().numpy(), active, one, **sizes))
+    located = Located(
         [clip.name for clip in clips],
         found.captions,
         model.frame_s,
@@ -176,6 +163,7 @@ def hear(
         scores,
         np.ones((len(clips), len(found.captions)), dtype=bool),
     )
+    return located, np.concatenate(claims) if claims else None
 
 
 def embed(
@@ -225,72 +213,31 @@ def _captions(model: Listener, texts: Sequence[str]) -> Float[np.ndarray, "capti
     return torch.cat(parts).numpy(force=True)
 
 
-def _located(located: Located, settings: Settings) -> Outcome:
+def _located(
+    located: Located, claims: Float[np.ndarray, "clip 4 bin"] | None, settings: Settings
+) -> Outcome:
     threshold, _ = localisation.best_threshold(located, n_thresholds=settings.n_thresholds)
     given = located, settings.criteria
     numbers = localisation.numbers(*given, threshold=threshold)
     makers = localisation.statistics(*given, threshold=threshold)
-    return Outcome(numbers, [(len(located.clips), makers)])
+    if claims is None:
+        return Outcome(numbers, [(len(located.clips), makers)])
+    whole = claims.sum(axis=0)
+    for name, of in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
+        numbers[name] = of(whole)
+        makers[name] = partial(metrics.clip_sum, claims, of)
+    drawn = [(len(located.clips), makers)]
+    return Outcome(numbers, drawn, calibration.reliability_of(whole))
 
 
-def _searched(
-    clip_emb: Float[np.ndarray, "clip dim"],
-    caption_emb: Float[np.ndarray, "caption dim"],
-    clip_of_caption: Int[np.ndarray, "caption"],
-) -> Outcome:
-    """The captions of a clip are drawn with it: they are not independent."""
-    by_caption, by_clip = ranks(clip_emb, caption_emb, clip_of_caption)
-    numbers, makers = {}, {}
-    for name, found, unit in (
-        ("t2a", by_caption, clip_of_caption[by_caption.query]),
-        ("a2t", by_clip, by_clip.query),
-    ):
-        numbers |= {f"{name}_{key}": value for key, value in summary(found).items()}
-        makers |= _shares(name, found, unit, len(clip_emb))
-    sizes = {"n_clips": len(clip_emb), "n_captions": len(caption_emb)}
-    return Outcome(numbers | sizes, [(len(clip_emb), makers)])
-
-
-def _shares(
-    name: str, found: Ranks, unit: Int[np.ndarray, "query"], n_units: int
-) -> dict[str, Callable[[], ClipStatistic]]:
-    values = {f"r{k}": found.first_rank <= k for k in (1, 5, 10)} | {"map10": found.precision10}
-    return {
-        f"{name}_{key}": lambda value=value: _mean_by_unit(value, unit, n_units)
-        for key, value in values.items()
-    }
-
-
-def _mean_by_unit(value: np.ndarray, unit: Int[np.ndarray, "query"], n_units: int) -> ClipStatistic:
-    sums = np.stack(
-        [np.bincount(unit, value, n_units), np.bincount(unit, minlength=n_units)], axis=1
-    )
-    return metrics.clip_sum(sums, lambda n: n[0] / n[1] if n[1] else np.nan)
-
-
-def _classified(
-    model: Listener,
-    clip_emb: Float[np.ndarray, "clip dim"],
-    classes: Sequence[str],
-    class_of_clip: Int[np.ndarray, "clip"],
-    folds: Int[np.ndarray, "clip"],
-    templates: Sequence[str],
-) -> Outcome:
-    """Accuracy under each template; the first one gives the numbers without a template's name."""
-    numbers: dict[str, float | int | dict] = {}
-    makers: dict[str, Callable[[], ClipStatistic]] = {}
-    for i, template in enumerate(templates):
+def _class_emb(
+    model: Listener, classes: Sequence[str], templates: Sequence[str]
+) -> dict[str, Float[np.ndarray, "class dim"]]:
+    """The embeddings of classes, as each template puts them."""
+    found = {}
+    for template in templates:
         texts = [classification.prompts(name, template) for name in classes]
         flat = _captions(model, [text for of_class in texts for text in of_class])
-        emb = classification.class_emb(flat.reshape(len(classes), len(texts[0]), -1))
-        found = metrics.accuracy(clip_emb, emb, class_of_clip, folds)
-        right = found.pop("rank") == 1
-        if i == 0:
-            found["per_fold"] = {str(fold): value for fold, value in found["per_fold"].items()}
-            numbers |= found
-            makers["top1"] = lambda right=right: metrics.clip_mean(right.astype(float))
-        name = f"top1_{template}"
-        numbers[name] = found["top1"]
-        makers[name] = lambda right=right: metrics.clip_mean(right.astype(float))
-    sizes = {"n_clips": len(clip_emb), "n_captions": len(classes)}
-    return Outcome(numbers | sizes, [(len(clip_emb), makers)])
+        of_prompts = flat.reshape(len(classes), len(texts[0]), -1)
+        found[template] = classification.class_emb(of_prompts)
+    return found

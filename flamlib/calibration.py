@@ -1,7 +1,7 @@
 """Is what is claimed with probability p true a fraction p of the time?"""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 
 def reliability(
@@ -14,15 +14,52 @@ def reliability(
     frames; nan where there are none. Select the known frames first: `prob[known], active[known]`.
     """
     prob, active = _probabilities(prob, active)
-    bin_of = np.minimum((prob * n_bins).astype(int), n_bins - 1)
-    count = np.bincount(bin_of, minlength=n_bins)
+    one = np.zeros(len(prob), dtype=int)
+    return reliability_of(claims(prob, active, one, n_clips=1, n_bins=n_bins)[0])
+
+
+def claims(
+    prob: Float[np.ndarray, "*shape"],
+    active: Bool[np.ndarray, "*shape"],
+    clip: Int[np.ndarray, "*shape"],
+    *,
+    n_clips: int,
+    n_bins: int,
+) -> Float[np.ndarray, "clip 4 bin"]:
+    """What was claimed in each clip, by bin of the probability, in sums that clips can be added by:
+    how many frames, the sum of their probabilities, how many are true, the sum of
+    (prob - active)^2. `reliability_of`, `ece_of` and `brier_of` take such sums."""
+    prob, active = _probabilities(prob, active)
+    row = clip.ravel() * n_bins + np.minimum((prob * n_bins).astype(int), n_bins - 1)
+    sums = [
+        np.bincount(row, weight, n_clips * n_bins).reshape(n_clips, n_bins)
+        for weight in (np.ones(len(prob)), prob, active, (prob - active) ** 2)
+    ]
+    return np.stack(sums, axis=1)
+
+
+def reliability_of(sums: Float[np.ndarray, "4 bin"]) -> dict[str, np.ndarray]:
+    """`reliability` of what `claims` summed up."""
+    count, claimed, true, _ = sums
     at_least_one = np.where(count > 0, count, np.nan)
     return {
-        "centre": (np.arange(n_bins) + 0.5) / n_bins,
-        "mean_prob": np.bincount(bin_of, prob, minlength=n_bins) / at_least_one,
-        "frequency": np.bincount(bin_of, active, minlength=n_bins) / at_least_one,
-        "count": count,
+        "centre": (np.arange(len(count)) + 0.5) / len(count),
+        "mean_prob": claimed / at_least_one,
+        "frequency": true / at_least_one,
+        "count": count.astype(int),
     }
+
+
+def ece_of(sums: Float[np.ndarray, "4 bin"]) -> float:
+    """`expected_calibration_error` of what `claims` summed up; nan of nothing."""
+    count, claimed, true, _ = sums
+    return float(np.abs(claimed - true).sum() / count.sum()) if count.any() else np.nan
+
+
+def brier_of(sums: Float[np.ndarray, "4 bin"]) -> float:
+    """`brier` of what `claims` summed up; nan of nothing."""
+    count, *_, error = sums
+    return float(error.sum() / count.sum()) if count.any() else np.nan
 
 
 def expected_calibration_error(

@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from flamlib import heldout, judging, metrics, recipes
+from flamlib import heldout, judging, metrics, outcomes, recipes
 from flamlib.bank import Bank
 from flamlib.baselines import FLAMGlobal, LabelMatching, Listener
 from flamlib.heldout import Hearing, Part
+from flamlib.judging import Heard
 from flamlib.lexicon import Lexicon
 from flamlib.localisation import Criteria
 from flamlib.mgaclap import MGACLAP
 from flamlib.model import FLAM
+from flamlib.outcomes import Outcome
 
 PARTS = ("seen_captions", "unseen_captions")
 
@@ -64,50 +66,128 @@ def evaluate(
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
     models = listeners(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
-    criteria = Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames)
-    parts = {}
-    for name in ("valid", *PARTS):
-        drawn = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
-        parts[name] = Part.of(name, drawn, bank, lexicon, frame_s=models["flam"].frame_s)
+    frame_s = models["flam"].frame_s
+    parts = read_parts(mixtures, bank, lexicon, n_clips=n_clips, frame_s=frame_s)
     hearings = listen(models, parts, bank, batch_size=batch_size, progress=progress)
     heldout.write_scores(scores, parts, hearings)
 
-    valid, heard_valid = parts.pop("valid"), hearings.pop("valid")
-    thresholds = {
-        model: judging.f1(valid, heard_valid[model], n_thresholds=n_thresholds)["best_macro"]
-        for model in models
-    }
-    numbers = {name: {} for name in (*models, "difference")}
-    for name, part in parts.items():
-        intervals = judging.bounded(
-            part,
-            hearings[name],
-            thresholds,
-            criteria=criteria,
-            n_thresholds=n_thresholds,
-            n_bins=n_bins,
-            n_resamples=n_resamples,
-            seed=seed,
-        )
-        for model in numbers:
-            numbers[model][name] = intervals[model]
-        for model, threshold in thresholds.items():
-            numbers[model][name] |= judging.judge(
-                part,
-                hearings[name][model],
-                threshold=threshold,
-                criteria=criteria,
-                n_thresholds=n_thresholds,
-                n_bins=n_bins,
-            )
-    for name, model in models.items():
-        clip_s = parts[PARTS[0]].clip_s
-        numbers[name]["retrieval"] = retrieval(model, bank, lexicon, clip_s=clip_s)
+    numbers = compare(
+        models,
+        {model: {name: (parts[name], hearings[name][model]) for name in parts} for model in models},
+        bank,
+        lexicon,
+        criteria=Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames),
+        n_thresholds=n_thresholds,
+        n_bins=n_bins,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    del parts["valid"], hearings["valid"]
     table = pd.concat(
         [caption_table(part, hearings[name], lexicon) for name, part in parts.items()],
         ignore_index=True,
     )
     return Evaluation(parts, hearings, table, defined(numbers))
+
+
+def join(
+    supplied: Mapping[str, Listener],
+    flam: FLAM,
+    bank: Bank,
+    lexicon: Lexicon,
+    mixtures: str | Path,
+    *,
+    seed: int,
+    n_clips: int,
+    batch_size: int,
+    median_frames: int,
+    n_thresholds: int,
+    n_bins: int,
+    segment_s: float,
+    max_fpr: float,
+    collar_s: float,
+    collar_rate: float,
+    n_resamples: int,
+    progress: bool = False,
+) -> dict[str, dict]:
+    """`evaluate` for more models, in its form: what they hear of the same mixtures and recordings,
+    beside FLAM, which they are tested against.
+
+    Each is heard in frames of its own length, and judged in those: numbers of frames (AUROC, mAP,
+    F1) ask a somewhat other question where frames are shorter or longer; those in seconds (PSDS,
+    segments, events) do not. Empty if no model is supplied.
+    """
+    if not supplied:
+        return {}
+    models = {"flam": flam, **supplied}
+    heard = {}
+    for name, model in models.items():
+        parts = read_parts(mixtures, bank, lexicon, n_clips=n_clips, frame_s=model.frame_s)
+        of = hear(model, parts, bank, batch_size=batch_size, progress=progress)
+        heard[name] = {part: (parts[part], of[part]) for part in parts}
+    numbers = compare(
+        models,
+        heard,
+        bank,
+        lexicon,
+        criteria=Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames),
+        n_thresholds=n_thresholds,
+        n_bins=n_bins,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    return defined(numbers)
+
+
+def read_parts(
+    mixtures: str | Path, bank: Bank, lexicon: Lexicon, *, n_clips: int, frame_s: float
+) -> dict[str, Part]:
+    """The first `n_clips` mixtures for validation and of each of `PARTS`, labelled by the frame."""
+    parts = {}
+    for name in ("valid", *PARTS):
+        drawn = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
+        parts[name] = Part.of(name, drawn, bank, lexicon, frame_s=frame_s)
+    return parts
+
+
+def compare(
+    models: Mapping[str, Listener],
+    heard: Mapping[str, Mapping[str, tuple[Part, Hearing]]],
+    bank: Bank,
+    lexicon: Lexicon,
+    *,
+    criteria: Criteria,
+    n_thresholds: int,
+    n_bins: int,
+    n_resamples: int,
+    seed: int,
+) -> dict[str, dict]:
+    """What was heard, `heard[model][part]`, in numbers with intervals: by model, then by part and
+    "retrieval"; and under "difference" the paired tests of "flam" against each other model.
+
+    The part "valid" is not judged: it chooses each model's threshold.
+    """
+    threshold = {
+        model: judging.f1(*of["valid"], n_thresholds=n_thresholds)["best_macro"]
+        for model, of in heard.items()
+    }
+    basis = {"criteria": criteria, "n_thresholds": n_thresholds, "n_bins": n_bins}
+    draws = {"n_resamples": n_resamples, "seed": seed}
+    numbers: dict[str, dict] = {name: {} for name in (*heard, "difference")}
+    for name in PARTS:
+        of_part = {model: Heard(*of[name], threshold[model]) for model, of in heard.items()}
+        bounds = judging.bounded(of_part, **basis, **draws)
+        for model in numbers:
+            numbers[model][name] = bounds[model]
+        for model, of in of_part.items():
+            numbers[model][name] |= judging.judge(
+                of.part, of.hearing, threshold=of.threshold, **basis
+            )
+    clip_s = next(iter(heard.values()))[PARTS[0]][0].clip_s
+    found = {name: retrieval(model, bank, lexicon, clip_s=clip_s) for name, model in models.items()}
+    for model, of_model in outcomes.compare(found, against="flam", **draws).items():
+        numbers[model]["retrieval"] = of_model
+    return numbers
 
 
 def listeners(
@@ -153,9 +233,7 @@ def hear(
     return {name: heldout.calibrated(of, reference, valid) for name, of in heard.items()}
 
 
-def retrieval(
-    model: Listener, bank: Bank, lexicon: Lexicon, *, clip_s: float
-) -> dict[str, float | int]:
+def retrieval(model: Listener, bank: Bank, lexicon: Lexicon, *, clip_s: float) -> Outcome:
     """Search among the held-out recordings of both parts by caption, and of captions by recording.
 
     A caption is right for a recording that it is true of, itself or as a parent; every other one is
@@ -176,12 +254,11 @@ def retrieval(
         model.embed_audio(torch.from_numpy(bank[row][None, :n_samples]), bank.sample_rate).clip_emb
         for row in rows
     ]
-    found = metrics.retrieval(
+    return outcomes.searched(
         torch.cat(clip_emb).numpy(force=True),
         model.embed_captions(captions).caption_emb.numpy(force=True),
         relevant=relevant,
     )
-    return found | {"n_clips": len(rows), "n_captions": len(captions)}
 
 
 def caption_table(part: Part, hearings: Mapping[str, Hearing], lexicon: Lexicon) -> pd.DataFrame:

@@ -132,12 +132,13 @@ def reliability(bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     """How often a claim was true over the probability claimed; below, how often it was made.
 
     `bins[model]` is what `metrics.reliability` returns. On the diagonal a model means what it says.
+    A model that is none of `MODELS` is grey.
     """
     figure = Figure(figsize=(COLUMN, 3.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     for model, of in bins.items():
-        name, color, line, marker = MODELS[model]
+        name, color, line, marker = MODELS.get(model, (model, GREY, "-", "x"))
         above.plot(
             of["mean_prob"], of["frequency"], marker, color=color, linestyle=line, label=name,
             clip_on=False,

@@ -7,11 +7,13 @@
 `_low` and `_high` bound 95 % of what other draws of as many clips would give.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from flamlib import localisation, metrics
+from flamlib import calibration, localisation, metrics
 from flamlib.heldout import Hearing, Part
 from flamlib.localisation import Criteria, Located
 from flamlib.resampling import ClipStatistic
@@ -66,10 +68,16 @@ def reliability(part: Part, hearing: Hearing, *, n_bins: int) -> dict[str, np.nd
     return metrics.reliability(prob[known], part.active_by_frame[known], n_bins)
 
 
+class Heard(NamedTuple):
+    """What a model hears of a part, in frames of its own length, and the threshold of its f1."""
+
+    part: Part
+    hearing: Hearing
+    threshold: float
+
+
 def bounded(
-    part: Part,
-    hearings: Mapping[str, Hearing],
-    thresholds: Mapping[str, float],
+    heard: Mapping[str, Heard],
     *,
     criteria: Criteria,
     n_thresholds: int,
@@ -78,37 +86,35 @@ def bounded(
     seed: int,
 ) -> dict[str, dict]:
     """The intervals of each model's numbers; and "difference", flam - each other, by number with
-    its `_low`, `_high` and `_p`, the p-value of `metrics.paired_test`.
+    its `_low`, `_high` and `_p`, see `localisation.intervals`.
 
-    All models are judged on the same draws of clips.
+    All models are judged on the same draws of clips. Raises ValueError if they heard others.
     """
+    clips = {model: of.part.clips for model, of in heard.items()}
+    first = next(iter(heard))
+    for model in heard:
+        if clips[model] != clips[first]:
+            raise ValueError(f"{model} heard other clips than {first}: no draw is of both")
     makers = {
-        model: localisation.statistics(located(part, heard), criteria, threshold=thresholds[model])
+        model: localisation.statistics(
+            located(of.part, of.hearing), criteria, threshold=of.threshold
+        )
         | {
-            "f1_best": lambda heard=heard: _drawn_best_f1(part, heard, n_thresholds),
-            "ece": lambda heard=heard: _drawn_ece(part, heard, n_bins),
-            "brier": lambda heard=heard: _drawn_brier(part, heard),
+            "f1_best": partial(_drawn_best_f1, of.part, of.hearing, n_thresholds),
+            "ece": partial(_drawn, of.part, of.hearing, n_bins, calibration.ece_of),
+            "brier": partial(_drawn, of.part, of.hearing, n_bins, calibration.brier_of),
         }
-        for model, heard in hearings.items()
+        for model, of in heard.items()
     }
-    others = [model for model in hearings if model != "flam"]
+    others = [model for model in heard if model != "flam"]
     bounds, tests = localisation.intervals(
         makers,
-        len(part.mixtures),
+        len(clips[first]),
         against=[("flam", other) for other in others],
         n_resamples=n_resamples,
         seed=seed,
     )
-    differences = {}
-    for other in others:
-        differences[other] = {
-            f"{name}{end}": test[key]
-            for name, test in tests[f"flam - {other}"].items()
-            for end, key in (
-                ("", "difference"), ("_low", "low"), ("_high", "high"), ("_p", "p_value")
-            )
-        }  # fmt: skip
-    return bounds | {"difference": differences}
+    return bounds | {"difference": {other: tests[f"flam - {other}"] for other in others}}
 
 
 def _drawn_best_f1(part: Part, hearing: Hearing, n_thresholds: int) -> ClipStatistic:
@@ -118,30 +124,12 @@ def _drawn_best_f1(part: Part, hearing: Hearing, n_thresholds: int) -> ClipStati
     return metrics.clip_best_f1(score, part.active_by_frame, part.clip_by_frame, thresholds, known)
 
 
-def _drawn_ece(part: Part, hearing: Hearing, n_bins: int) -> ClipStatistic:
-    """The calibration error, as a statistic over draws of clips."""
+def _drawn(
+    part: Part, hearing: Hearing, n_bins: int, of: Callable[[np.ndarray], float]
+) -> ClipStatistic:
+    """A number `of` the sums of `calibration.claims`, as a statistic over draws of clips."""
     prob, known = part.by_frame(hearing.prob), part.known_by_frame
-    in_bin = np.minimum((prob * n_bins).astype(int), n_bins - 1)[known]
-    row = np.broadcast_to(part.clip_by_frame[:, None], prob.shape)[known] * n_bins + in_bin
-    size = len(part.mixtures) * n_bins
-    sums = [
-        np.bincount(row, weight, size).reshape(-1, n_bins)
-        for weight in (np.ones(len(row)), prob[known], part.active_by_frame[known])
-    ]
-
-    def ece(sums: np.ndarray) -> float:
-        count, claimed, true = sums
-        return float(np.abs(claimed - true).sum() / count.sum())
-
-    return metrics.clip_sum(np.stack(sums, axis=1), ece)
-
-
-def _drawn_brier(part: Part, hearing: Hearing) -> ClipStatistic:
-    prob, known = part.by_frame(hearing.prob), part.known_by_frame
-    error = np.where(known, (prob - part.active_by_frame) ** 2, 0.0).sum(axis=1)
-    size = len(part.mixtures)
-    sums = [
-        np.bincount(part.clip_by_frame, weight, size)
-        for weight in (error, known.sum(axis=1).astype(float))
-    ]
-    return metrics.clip_sum(np.stack(sums, axis=1), lambda n: n[0] / n[1])
+    clip = np.broadcast_to(part.clip_by_frame[:, None], prob.shape)[known]
+    sizes = {"n_clips": len(part.mixtures), "n_bins": n_bins}
+    claims = calibration.claims(prob[known], part.active_by_frame[known], clip, **sizes)
+    return metrics.clip_sum(claims, of)

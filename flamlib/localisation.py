@@ -310,24 +310,32 @@ def intervals(
     against: Sequence[tuple[str, str]],
     n_resamples: int,
     seed: int,
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, dict[str, float]]]]:
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """The intervals of each model's numbers, `<name>_low` and `<name>_high`; and for each pair of
-    models in `against`, as "one - other", the paired test of each number.
+    models in `against`, as "one - other", the paired test of each number: the difference by the
+    number's name, beside it its `_low`, `_high` and `_p`, the p-value of `metrics.paired_test`.
 
-    `of[model]` is what `statistics` returns. All models are judged on the same draws of clips.
+    `of[model]` is what `statistics` returns, perhaps with more: a number that only some models have
+    is theirs alone. All models are judged on the same draws of clips.
     """
     bounds: dict[str, dict[str, float]] = {model: {} for model in of}
-    tests: dict[str, dict[str, dict[str, float]]] = {f"{a} - {b}": {} for a, b in against}
+    tests: dict[str, dict[str, float]] = {f"{a} - {b}": {} for a, b in against}
     draws = {"n_resamples": n_resamples, "seed": seed}
-    for name in next(iter(of.values())):
-        made = {model: _remembering(makers[name]()) for model, makers in of.items()}
+    for name in dict.fromkeys(name for makers in of.values() for name in makers):
+        made = {model: _remembering(of[model][name]()) for model in of if name in of[model]}
         for model, statistic in made.items():
             low, high = metrics.bootstrap(statistic, n_clips, **draws)
             bounds[model] |= {f"{name}_low": low, f"{name}_high": high}
         for one, other in against:
-            tests[f"{one} - {other}"][name] = metrics.paired_test(
-                made[one], made[other], n_clips, **draws
-            )
+            if one not in made or other not in made:
+                continue
+            test = metrics.paired_test(made[one], made[other], n_clips, **draws)
+            tests[f"{one} - {other}"] |= {
+                name: test["difference"],
+                f"{name}_low": test["low"],
+                f"{name}_high": test["high"],
+                f"{name}_p": test["p_value"],
+            }
     return bounds, tests
 
 

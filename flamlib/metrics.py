@@ -10,21 +10,27 @@ One module for each question; this one only gathers their names.
     retrieval      is the right clip, or caption, found?     R@k, mAP@10, median rank
     classification is the right class the nearest one?       zero-shot accuracy
     resampling     how sure are we of a number?              intervals, paired tests
+    frame_draws    and of one that ranks or counts frames?
 """
 
 from flamlib.calibration import brier, expected_calibration_error, reliability
 from flamlib.classification import accuracy
 from flamlib.decisions import event_f1, f1_of, f1_over_thresholds, segment_f1
+from flamlib.frame_draws import (
+    clip_auroc,
+    clip_average_precision,
+    clip_best_f1,
+    clip_partial_auroc,
+)
 from flamlib.psds import clip_psds, psds
 from flamlib.ranking import auroc_by_clip, average_precision, frame_auroc, partial_auroc
 from flamlib.resampling import (
     ClipStatistic,
     bootstrap,
-    clip_auroc,
-    clip_average_precision,
-    clip_best_f1,
+    clip_group_mean,
     clip_mean,
-    clip_partial_auroc,
+    clip_median,
+    clip_share,
     clip_sum,
     paired_bootstrap,
     paired_test,
@@ -41,9 +47,12 @@ __all__ = [
     "clip_auroc",
     "clip_average_precision",
     "clip_best_f1",
+    "clip_group_mean",
     "clip_mean",
+    "clip_median",
     "clip_partial_auroc",
     "clip_psds",
+    "clip_share",
     "clip_sum",
     "event_f1",
     "expected_calibration_error",

@@ -1,60 +1,24 @@
 """An evaluation as a page to look at, `reports/evaluation.html`, and as a table for other tools.
 
-`results[testset][model]` are the numbers of `benchmarking.compare`, of `judging` for the embedded
-mixtures; each may have `<name>_low` and `<name>_high` beside it. Our numbers and published ones are
-in percent; the published ones are marked as such and were not measured here.
+`results[testset][model]` are the numbers of `outcomes.compare`, of `set_tables.by_testset` for the
+embedded mixtures; each may have `<name>_low` and `<name>_high` beside it. Our numbers and published
+ones are in percent; the published ones are marked as such and were not measured here.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from flamlib import figures as drawings
 from flamlib import gallery, page, project
 from flamlib.annotations import AnnotatedSet
-from flamlib.figures import MODELS
-from flamlib.published import PUBLISHED, RETRIEVAL, SED, ZERO_SHOT, Column
+from flamlib.cells import Results, cell, row
+from flamlib.outcomes import Outcome
+from flamlib.paper_tables import paper_table
+from flamlib.set_tables import held_out_tables, set_table
 from flamlib.testsets import SETS
-
-Numbers = Mapping[str, Any]
-Results = Mapping[str, Mapping[str, Numbers]]
-
-MEASURES = (
-    ("auroc_macro", "AUROC of frames, mean over captions"),
-    ("auroc_pooled", "AUROC of frames, all captions together"),
-    ("auroc_clip", "AUROC of frames within a clip, mean over clips"),
-    ("map", "average precision, mean over captions (mAP)"),
-    ("f1", "frame F1 at the threshold that validation chose"),
-    ("f1_best", "frame F1 at the best threshold on these clips"),
-    ("segment_f1", "segment F1 (1 s)"),
-    ("event_f1", "event F1 (collars)"),
-    ("psds1", "PSDS1"),
-    ("psds2", "PSDS2"),
-    ("psds1_mean", "PSDS1, mean over captions"),
-    ("psds2_mean", "PSDS2, mean over captions"),
-    ("psds1_raw", "PSDS1 without median filter"),
-    ("psds2_raw", "PSDS2 without median filter"),
-    ("mpauc", "partial AUROC of segments, area / max FPR (chance 5)"),
-    ("mpauc_mcclish", "partial AUROC of segments, McClish (chance 50)"),
-    ("ece", "calibration error (ECE), lower is better"),
-    ("brier", "Brier score, lower is better"),
-)
-FOUND = (
-    ("t2a_r1", "caption → clip, R@1"),
-    ("t2a_r5", "caption → clip, R@5"),
-    ("t2a_r10", "caption → clip, R@10"),
-    ("t2a_map10", "caption → clip, mAP@10"),
-    ("t2a_median_rank", "caption → clip, median rank, lower is better"),
-    ("a2t_r1", "clip → caption, R@1"),
-    ("a2t_r5", "clip → caption, R@5"),
-    ("a2t_r10", "clip → caption, R@10"),
-    ("a2t_map10", "clip → caption, mAP@10"),
-    ("a2t_median_rank", "clip → caption, median rank, lower is better"),
-)
-LOWER = {"ece", "brier", "t2a_median_rank", "a2t_median_rank"}
-RANKS = {"t2a_median_rank", "a2t_median_rank"}
 
 IN_04 = ("seen_captions", "unseen_captions", "held_out_recordings")
 FIGURES = {
@@ -78,9 +42,18 @@ PROTOCOL = (
     "all thresholds, at most 100 false alarms an hour, and punishes spread over captions unless it "
     "is called a mean.",
     "Brackets hold 95 % of what other draws of as many clips would give (percentile bootstrap over "
-    "clips); p is that of a paired test against FLAM on the same draws. Thresholds of F1 are "
-    "chosen on the mixtures for validation; on public sets on the set itself, which flatters all "
-    "models alike.",
+    "clips); p is that of a paired test against FLAM on the same draws. The captions of a clip are "
+    "drawn with it; a caption that is true of several recordings is drawn as itself. Thresholds of "
+    "F1 are chosen on the mixtures for validation; on public sets on the set itself, which "
+    "flatters all models alike.",
+    "FLAM says how probable a caption is. The others get one multiplier and one prior for all "
+    "captions, fitted to the mixtures for validation (Platt's scaling). A public set has no part "
+    "for validation: there the probabilities of a FLAM are judged as they come, its priors those "
+    "that it learned from mixtures, and the others have no calibration error and no Brier score.",
+    "A model that was supplied hears the same mixtures and recordings, at its own sample rate and "
+    "in frames of its own length, and is calibrated like the others. AUROC, mAP and F1 of frames "
+    "ask a somewhat other question where frames are shorter or longer; PSDS and F1 of segments "
+    "and events, which are in seconds, do not.",
     "Retrieval counts any caption of a clip as right; a tie is lost. Zero-shot classes are set "
     "into the template that each table names, the first of those configured.",
 )
@@ -99,15 +72,22 @@ def write(
     """Write the page. `read` and `skipped` are those of `testsets.read_all`, `figures` are SVGs and
     what to see in them, `clips` those of `gallery.shown`; `settings` are told at the end."""
     models = list(dict.fromkeys(m for of in results.values() for m in of if m != "difference"))
+    found = {one.name: f"{len(one.found)} of {len(one.clips)}" for one in read}
+    paper = {
+        name: paper_table(name, results, models, skipped, found)
+        for name in ("sed", "retrieval", "zero_shot")
+    }
+    in_full = [
+        set_table(_title(one.name), one.task, results[one.name], models, found[one.name])
+        for one in read
+        if one.name in results
+    ]
     sections = [
-        _section("localisation", "Localisation", [], _paper("sed", SED, results, models, skipped)),
-        _section(
-            "retrieval", "Retrieval", [], _paper("retrieval", RETRIEVAL, results, models, skipped)
-        ),
-        _section(
-            "zero-shot", "Zero-shot", [], _paper("zero_shot", ZERO_SHOT, results, models, skipped)
-        ),
-        _section("held-out", "Held-out mixtures", HELD_OUT, *_held_out(results, models)),
+        _section("localisation", "Localisation", [], paper["sed"]),
+        _section("retrieval", "Retrieval", [], paper["retrieval"]),
+        _section("zero-shot", "Zero-shot", [], paper["zero_shot"]),
+        _section("held-out", "Held-out mixtures", HELD_OUT, *held_out_tables(results, models)),
+        _section("in-full", "Public sets in full", [], *in_full),
         _section("figures", "Figures", []) | {"figures": _figures(figures)},
         _section("clips", "Best and worst clips", [GALLERY]) | {"clips": list(clips)},
         _section("coverage", "Coverage", [COVERAGE], _coverage(read, skipped)),
@@ -153,16 +133,6 @@ def table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["testset", "model", "metric", "value", "low", "high"])
 
 
-def held_out(evaluated: Mapping[str, Mapping]) -> dict[str, dict]:
-    """The numbers of `evaluation.evaluate`, which are by model, by test set instead."""
-    results: dict[str, dict] = {}
-    for model, of_model in evaluated.items():
-        for part, numbers in of_model.items():
-            name = "held_out_recordings" if part == "retrieval" else part
-            results.setdefault(name, {})[model] = numbers
-    return results
-
-
 def drawn(folder: str | Path) -> list[tuple[str, str]]:
     """The figures of 04, to stand in a page, with what to see in each of those there are."""
     found = []
@@ -174,142 +144,54 @@ def drawn(folder: str | Path) -> list[tuple[str, str]]:
     return found
 
 
+def reliability(name: str, outcomes: Mapping[str, Outcome]) -> list[tuple[str, str]]:
+    """The reliability diagram of a public set, as `drawn` gives figures; none if no model says how
+    probable its classes are."""
+    bins = {model: of.reliability for model, of in outcomes.items() if of.reliability is not None}
+    if not bins:
+        return []
+    svg = gallery.inline_svg(drawings.reliability(bins), f"reliability-{name}-")
+    return [(svg, f"{_title(name)}: reliability, as it comes.")]
+
+
 def _section(
     id: str, title: str, texts: Sequence[str], *tables: Mapping[str, Any]
 ) -> dict[str, Any]:
     return dict(id=id, title=title, texts=list(texts), tables=list(tables), figures=[], clips=[])
 
 
-def _paper(
-    name: str,
-    columns: Sequence[Column],
-    results: Results,
-    models: Sequence[str],
-    skipped: Mapping[str, str],
-) -> dict[str, Any]:
-    """A table in the paper's layout: published rows above, ours below."""
-    published = PUBLISHED[name]
-    rows: list[dict] = [{"group": "Published, in percent; not measured here"}]
-    for model, values in published.items():
-        cells = [
-            _cell(None if (value := values.get((c.testset, c.key))) is None else _percent(value))
-            for c in columns
-        ]
-        rows.append(_row([_cell(model), *cells], "published"))
-    rows.append({"group": "Ours, in percent; this run"})
-    for model in models:
-        cells = []
-        for column in columns:
-            numbers = results.get(column.testset, {}).get(model, {})
-            why = skipped.get(column.testset, "not evaluated")
-            if column.testset == "held_out":
-                why = "the paper's own recordings: they cannot be shared"
-            cells.append(_number(numbers, column.key, _best(results, column, models, model), why))
-        rows.append(_row([_cell(_title(model)), *cells], "first" if model == "flam" else ""))
-    notes = [
-        "Ours learned from some hundred recordings out of packages, the published models from a "
-        "million: the columns of public sets can be compared, the reasons for a difference cannot."
-    ]
-    if name == "sed":
-        notes.append(
-            "MPAUC is shown with McClish's correction (chance 50); the published one does not say "
-            "which it is. DESED is the public evaluation set unless it says validation."
-        )
-    return {
-        "title": "",
-        "columns": ["", *(column.title for column in columns)],
-        "rows": rows,
-        "notes": notes,
-        "left": False,
-    }
-
-
-def _held_out(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
-    """Every number of the embedded corpus, a row each."""
-    tables = []
-    for testset, title, measures in (
-        ("seen_captions", "Seen captions", MEASURES),
-        ("unseen_captions", "Unseen captions", MEASURES),
-        ("held_out_recordings", "Search among the held-out recordings", FOUND),
-        ("heldout_seen", "Zero-shot, seen classes", ()),
-        ("heldout_unseen", "Zero-shot, unseen classes", ()),
-    ):
-        of_set = results.get(testset)
-        if not of_set:
-            continue
-        if not measures:
-            measures = _templates(of_set)
-        rows = []
-        for key, words in measures:
-            cells = [
-                _number(
-                    of_set.get(model, {}),
-                    key,
-                    _best(results, Column(testset, key, ""), models, model),
-                    "not defined here",
-                    test=of_set.get("difference", {}).get(model),
-                )
-                for model in models
-            ]
-            rows.append(_row([_cell(words), *cells]))
-        first = of_set.get("flam") or next(iter(of_set.values()))
-        sizes = f"{first['n_clips']} clips, {first['n_captions']} captions"
-        tables.append(
-            {
-                "title": f"{title}: {sizes}",
-                "columns": ["", *map(_title, models)],
-                "rows": rows,
-                "notes": [],
-                "left": False,
-            }
-        )
-    return tables
-
-
-def _templates(of_set: Mapping[str, Numbers]) -> list[tuple[str, str]]:
-    """The rows of a table of zero-shot accuracy: its templates, then what else there is."""
-    keys = next(iter(of_set.values()))
-    named = [
-        (key, f"accuracy, template “{key[5:].replace('_', ' ')}”")
-        for key in keys
-        if key.startswith("top1_") and not key.endswith(("_low", "_high"))
-    ]
-    return [*named, ("top5", "among the nearest five"), ("macro", "accuracy, mean over classes")]
-
-
 def _coverage(read: Sequence[AnnotatedSet], skipped: Mapping[str, str]) -> dict[str, Any]:
     rows = []
     for found in read:
-        title = SETS[found.name].title if found.name in SETS else found.name
         repairs = ", ".join(f"{n} {what}" for what, n in found.repairs.items()) or "none"
         listed = f"{len(found.found)} of {len(found.clips)}"
         missing = ", ".join(found.missing[:8]) + (" …" if len(found.missing) > 8 else "")
         rows.append(
-            _row(
+            row(
                 [
-                    _cell(title),
-                    _cell(found.task, kind="left"),
-                    _cell(listed, share=round(100 * found.coverage, 1)),
-                    _cell(str(len(found.captions) or "–")),
-                    _cell(repairs, kind="left"),
-                    _cell("; ".join(found.notes) or "as the official lists", kind="wrap"),
-                    _cell(missing or "–", kind="wrap"),
+                    cell(_title(found.name)),
+                    cell(found.task, kind="left"),
+                    cell(listed, share=round(100 * found.coverage, 1)),
+                    cell(str(len(found.captions) or "–")),
+                    cell(repairs, kind="left"),
+                    cell("; ".join(found.notes) or "as the official lists", kind="wrap"),
+                    cell(missing or "–", kind="wrap"),
                 ]
             )
         )
     for name, why in skipped.items():
         cells = [
-            _cell(SETS[name].title),
-            _cell(SETS[name].task, kind="left"),
-            _cell("skipped", "none"),
+            cell(_title(name)),
+            cell(SETS[name].task, kind="left"),
+            cell("skipped", "none"),
         ]
-        rows.append(_row([*cells, *[_cell(None)] * 2, _cell(why, kind="wrap"), _cell(None)]))
+        rows.append(row([*cells, *[cell(None)] * 2, cell(why, kind="wrap"), cell(None)]))
     names = ["set", "task", "clips found", "captions", "repairs", "notes", "missing"]
     return {"title": "", "columns": names, "rows": rows, "notes": [], "left": True}
 
 
 def _told(settings: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [_row([_cell(name), _cell(str(value), kind="wrap")]) for name, value in settings.items()]
+    rows = [row([cell(name), cell(str(value), kind="wrap")]) for name, value in settings.items()]
     return {"title": "Settings", "columns": ["", ""], "rows": rows, "notes": [], "left": True}
 
 
@@ -339,64 +221,5 @@ def _cards(results: Results, models: Sequence[str]) -> list[dict[str, str]]:
     return cards
 
 
-def _number(
-    numbers: Numbers, key: str, is_best: bool, why: str, test: Numbers | None = None
-) -> dict[str, Any]:
-    value = numbers.get(key)
-    if value is None or np.isnan(value):
-        return _cell(None, why=why)
-    scale, digits = (1, 0) if key in RANKS else (100, 1)
-    low, high = (numbers.get(f"{key}_{end}") for end in ("low", "high"))
-    small = ""
-    if low is not None and high is not None and not np.isnan(low + high):
-        small = f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
-    p = _p_value(test, key)
-    if p is not None:
-        small += f" p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}".replace(" 0.", " .")
-    return _cell(f"{scale * value:.{digits}f}", kind="best" if is_best else "", small=small.strip())
-
-
-def _p_value(test: Numbers | None, key: str) -> float | None:
-    """From either form of a paired test: flat, as in `judging`, or one dict a number."""
-    if not test:
-        return None
-    of = test.get(key)
-    value = of.get("p_value") if isinstance(of, Mapping) else test.get(f"{key}_p")
-    return None if value is None or np.isnan(value) else value
-
-
-def _best(results: Results, column: Column, models: Sequence[str], model: str) -> bool:
-    """Is this model's number the best of ours, of more than one?"""
-    of_set = results.get(column.testset, {})
-    values = {m: of_set.get(m, {}).get(column.key) for m in models}
-    values = {m: v for m, v in values.items() if v is not None and not np.isnan(v)}
-    if model not in values or len(set(values.values())) < 2:
-        return False
-    pick = min if column.key in LOWER else max
-    return values[model] == pick(values.values())
-
-
-def _percent(value: float) -> str:
-    """With as many decimals as were published, at least one."""
-    return f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
-
-
-def _row(cells: list[dict], kind: str = "") -> dict[str, Any]:
-    return {"group": None, "kind": kind, "cells": cells}
-
-
-def _cell(
-    text: str | None,
-    kind: str = "",
-    *,
-    small: str = "",
-    why: str = "",
-    share: float | None = None,
-) -> dict[str, Any]:
-    if text is None:
-        return {"text": "–", "kind": "none", "small": "", "why": why, "share": None}
-    return {"text": text, "kind": kind, "small": small, "why": why, "share": share}
-
-
-def _title(model: str) -> str:
-    return MODELS[model][0] if model in MODELS else model
+def _title(testset: str) -> str:
+    return SETS[testset].title if testset in SETS else testset

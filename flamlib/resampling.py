@@ -2,27 +2,18 @@
 
 Clips, not frames, are drawn with replacement, because the frames of a clip are alike. A statistic
 gets how often each clip was drawn, [clip], and gives one number; or many draws at once, [draw,
-clip], and gives one for each.
-
-*Rankings.* AUROC, its part and average precision change only where an active frame is passed, so
-all that a draw needs is how many frames stand above each active one, by clip:
-
-    n_above(active frame) = sum over clips of times_drawn * frames of the clip at or above it
-
-which for all draws is one product of a sparse matrix and the draws.
+clip], and gives one for each. Where many things were asked of a clip, such as its captions in a
+search, they are drawn with it: `unit` says which clip each belongs to.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Float, Int, Num
 from scipy.sparse import csr_array
 
-from flamlib.ranking import known_mask
-
+SUMS = 1 << 22  # of many draws in memory at once: 32 MB
 ClipStatistic = Callable[[Int[np.ndarray, "*draw clip"]], Float[np.ndarray, "*draw"]]
-SUMS = 1 << 22  # of one column in memory at once: 32 MB
 
 
 def bootstrap(
@@ -117,212 +108,89 @@ def clip_mean(values: Num[np.ndarray, "clip"]) -> ClipStatistic:
 
     def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         times = np.atleast_2d(times_drawn)[:, has]
-        return _ratio(times @ values[has], times.sum(axis=1)).reshape(times_drawn.shape[:-1])
+        return ratio(times @ values[has], times.sum(axis=1)).reshape(times_drawn.shape[:-1])
 
     return statistic
 
 
-def clip_auroc(
-    scores: Float[np.ndarray, "frame caption"],
-    active: Bool[np.ndarray, "frame caption"],
-    clip_of_frame: Int[np.ndarray, "frame"],
-    known: Bool[np.ndarray, "frame caption"] | None = None,
-    *,
-    pooled: bool,
+def clip_share(
+    values: Num[np.ndarray, "asked"], unit: Int[np.ndarray, "asked"], n_clips: int
 ) -> ClipStatistic:
-    """`frame_auroc`, macro or pooled, as a statistic for `bootstrap`."""
+    """The mean of what was asked of clips, none or many times of each, as a statistic.
 
-    def auroc(passed: _Passed) -> Float[np.ndarray, "draw"]:
-        beaten_or_equal = passed.n_silent - passed.silent_above
-        beaten = passed.n_silent - passed.silent
-        won_twice = (np.diff(passed.active, axis=0) * (beaten + beaten_or_equal)).sum(axis=0)
-        return _ratio(won_twice, 2 * passed.n_active * passed.n_silent)
-
-    return _of_rankings(_rankings(scores, active, clip_of_frame, known, pooled=pooled), auroc)
-
-
-def clip_average_precision(
-    scores: Float[np.ndarray, "frame caption"],
-    active: Bool[np.ndarray, "frame caption"],
-    clip_of_frame: Int[np.ndarray, "frame"],
-    known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> ClipStatistic:
-    """The macro `average_precision` as a statistic for `bootstrap`."""
-
-    def precision(passed: _Passed) -> Float[np.ndarray, "draw"]:
-        right = passed.active[1:]
-        at_threshold = right / np.maximum(right + passed.silent, 1)
-        found = _ratio((np.diff(passed.active, axis=0) * at_threshold).sum(axis=0), passed.n_active)
-        return np.where(passed.n_silent > 0, found, np.nan)
-
-    return _of_rankings(_rankings(scores, active, clip_of_frame, known), precision)
-
-
-def clip_partial_auroc(
-    scores: Float[np.ndarray, "frame caption"],
-    active: Bool[np.ndarray, "frame caption"],
-    clip_of_frame: Int[np.ndarray, "frame"],
-    known: Bool[np.ndarray, "frame caption"] | None = None,
-    *,
-    max_fpr: float,
-) -> ClipStatistic:
-    """The "macro" of `partial_auroc` as a statistic for `bootstrap`."""
-
-    def area(passed: _Passed) -> Float[np.ndarray, "draw"]:
-        silent = np.maximum(passed.n_silent, 1)
-        tpr = passed.active / np.maximum(passed.n_active, 1)
-        # The curve runs level to `before` each threshold, and straight on to `behind` it.
-        before, behind = passed.silent_above / silent, passed.silent / silent
-        level_from = np.concatenate([np.zeros((1, len(silent))), behind])
-        level_to = np.concatenate([before, np.ones((1, len(silent)))])
-        level = np.minimum(level_to, max_fpr) - np.minimum(level_from, max_fpr)
-        width = np.minimum(behind, max_fpr) - np.minimum(before, max_fpr)
-        rise = np.diff(tpr, axis=0) * width / np.where(behind > before, behind - before, 1.0)
-        found = (tpr * level).sum(axis=0) + ((tpr[:-1] + rise / 2) * width).sum(axis=0)
-        both = (passed.n_active > 0) & (passed.n_silent > 0)
-        return np.where(both, found / max_fpr, np.nan)
-
-    return _of_rankings(_rankings(scores, active, clip_of_frame, known), area)
-
-
-def clip_best_f1(
-    scores: Float[np.ndarray, "frame caption"],
-    active: Bool[np.ndarray, "frame caption"],
-    clip_of_frame: Int[np.ndarray, "frame"],
-    thresholds: Float[np.ndarray, "threshold"],
-    known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> ClipStatistic:
-    """The highest "f1_macro" of `decisions.f1_over_thresholds` as a statistic for `bootstrap`: the
-    threshold is the best one of each draw."""
-    known = known_mask(scores, active, known)
-    n_clips, n = int(clip_of_frame.max(initial=-1)) + 1, len(thresholds) + 1
-    passed = np.searchsorted(thresholds.astype(scores.dtype), scores, side="right")
-
-    def by_clip(caption: int, which: Bool[np.ndarray, "frame"]) -> Float[np.ndarray, "clip n"]:
-        """How many frames reach no threshold or more, one or more, …"""
-        at = clip_of_frame[which] * n + passed[which, caption]
-        counts = np.bincount(at, minlength=n_clips * n).reshape(n_clips, n)
-        return counts[:, ::-1].cumsum(axis=1)[:, ::-1].astype(float)
+    >>> found, clip = np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1])
+    >>> float(clip_share(found, clip, 2)(np.array([1, 2])))
+    0.5
+    """
+    total = np.bincount(unit, values, n_clips)
+    n_asked = np.bincount(unit, minlength=n_clips)
 
     def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
-        times = np.atleast_2d(times_drawn).astype(float)
-        total, n_heard = np.zeros((len(times), len(thresholds))), np.zeros(len(times))
-        for caption, (is_active, is_known) in enumerate(zip(active.T, known.T, strict=True)):
-            right = times @ by_clip(caption, is_known & is_active)
-            claimed = times @ by_clip(caption, is_known)
-            n_active = right[:, 0]
-            heard = n_active > 0
-            either = np.where(heard, n_active, 1.0)[:, None] + claimed[:, 1:]
-            total += np.where(heard[:, None], 2 * right[:, 1:] / either, 0.0)
-            n_heard += heard
-        return _ratio(total.max(axis=1), n_heard).reshape(times_drawn.shape[:-1])
+        times = np.atleast_2d(times_drawn)
+        return ratio(times @ total, times @ n_asked).reshape(times_drawn.shape[:-1])
 
     return statistic
 
 
-class _Ranking(NamedTuple):
-    """The frames of a column by the distinct scores of its active ones, falling: how many of each
-    clip are active with that score; are silent and reach it, but not the one before; are silent
-    with just that score."""
-
-    active: csr_array  # [threshold, clip], as the next two
-    silent: csr_array
-    equal: csr_array
-    n_active: Int[np.ndarray, "clip"]
-    n_silent: Int[np.ndarray, "clip"]
-
-
-class _Passed(NamedTuple):
-    """How many frames of a draw's clips reach each threshold, falling; `active` begins with none.
-    `silent_above` are those that exceed it."""
-
-    active: Float[np.ndarray, "threshold+1 draw"]
-    silent: Float[np.ndarray, "threshold draw"]
-    silent_above: Float[np.ndarray, "threshold draw"]
-    n_active: Float[np.ndarray, "draw"]
-    n_silent: Float[np.ndarray, "draw"]
-
-
-def _rankings(
-    scores: Float[np.ndarray, "frame caption"],
-    active: Bool[np.ndarray, "frame caption"],
-    clip_of_frame: Int[np.ndarray, "frame"],
-    known: Bool[np.ndarray, "frame caption"] | None,
-    *,
-    pooled: bool = False,
-) -> list[_Ranking]:
-    """One for each caption, or one for all of them together."""
-    known = known_mask(scores, active, known)
-    n_clips = int(clip_of_frame.max(initial=-1)) + 1
-    if pooled:
-        clip = np.broadcast_to(clip_of_frame[:, None], scores.shape)[known]
-        return [_ranking(scores[known], active[known], clip, n_clips)]
-    return [
-        _ranking(score[is_known], is_active[is_known], clip_of_frame[is_known], n_clips)
-        for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
-    ]
-
-
-def _ranking(
-    score: Float[np.ndarray, "frame"],
-    active: Bool[np.ndarray, "frame"],
-    clip: Int[np.ndarray, "frame"],
-    n_clips: int,
-) -> _Ranking:
-    thresholds = np.unique(score[active])  # rising
-    # The highest threshold that a frame reaches, counted from the top.
-    place = len(thresholds) - np.searchsorted(thresholds, score, side="right")
-    reaches = place < len(thresholds)
-    equals = reaches.copy()
-    equals[reaches] = score[reaches] == thresholds[::-1][place[reaches]]
-
-    def counted(which: Bool[np.ndarray, "frame"]) -> csr_array:
-        at = place[which], clip[which]
-        return csr_array((np.ones(len(at[0])), at), shape=(len(thresholds), n_clips))
-
-    return _Ranking(
-        counted(active),
-        counted(~active & reaches),
-        counted(~active & equals),
-        np.bincount(clip[active], minlength=n_clips),
-        np.bincount(clip[~active], minlength=n_clips),
-    )
-
-
-def _passed(ranking: _Ranking, times: Float[np.ndarray, "clip draw"]) -> _Passed:
-    silent = np.cumsum(ranking.silent @ times, axis=0)
-    active = np.cumsum(ranking.active @ times, axis=0)
-    return _Passed(
-        np.concatenate([np.zeros((1, times.shape[1])), active]),
-        silent,
-        silent - ranking.equal @ times,
-        ranking.n_active @ times,
-        ranking.n_silent @ times,
-    )
-
-
-def _of_rankings(
-    rankings: list[_Ranking], of: Callable[[_Passed], Float[np.ndarray, "draw"]]
+def clip_group_mean(
+    values: Num[np.ndarray, "clip"], group: Int[np.ndarray, "clip"]
 ) -> ClipStatistic:
-    """The mean over columns of what `of` makes of them, but for those where it is nan."""
+    """The mean over groups of clips, such as folds or classes, of the mean of each, as a statistic.
+
+    A group of which a draw has no clip is left out of it.
+
+    >>> right, fold = np.array([1.0, 1.0, 0.0]), np.array([1, 1, 2])
+    >>> float(clip_group_mean(right, fold)(np.array([1, 1, 1])))
+    0.5
+    """
+    _, column = np.unique(group, return_inverse=True)
+    n_groups = int(column.max(initial=-1)) + 1
+    at = np.arange(len(column)), column
+    size = csr_array((np.ones(len(column)), at), shape=(len(column), n_groups))
+    total = csr_array((values.astype(float), at), shape=size.shape)
+
+    def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
+        times = np.atleast_2d(times_drawn)
+        n_drawn = times @ size
+        mean = np.where(n_drawn > 0, times @ total / np.maximum(n_drawn, 1), 0.0)
+        return ratio(mean.sum(axis=1), (n_drawn > 0).sum(axis=1)).reshape(times_drawn.shape[:-1])
+
+    return statistic
+
+
+def clip_median(
+    values: Num[np.ndarray, "asked"], unit: Int[np.ndarray, "asked"], n_clips: int
+) -> ClipStatistic:
+    """The median of what was asked of clips, such as ranks, as a statistic; see `clip_share`.
+
+    >>> rank, clip = np.array([1.0, 3.0, 9.0]), np.array([0, 0, 1])
+    >>> float(clip_median(rank, clip, 2)(np.array([1, 1])))
+    3.0
+    """
+    distinct, place = np.unique(values, return_inverse=True)
+    ones = np.ones(len(place))
+    asked = csr_array((ones, (place, unit)), shape=(len(distinct), n_clips))
 
     def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         times = np.atleast_2d(times_drawn).T.astype(float)
-        total, n = np.zeros((2, times.shape[1]))
-        for ranking in rankings:
-            for at in _blocks(times.shape[1], ranking.active.shape[0]):
-                value = of(_passed(ranking, np.ascontiguousarray(times[:, at])))
-                is_number = ~np.isnan(value)
-                total[at] += np.where(is_number, value, 0.0)
-                n[at] += is_number
-        return _ratio(total, n).reshape(times_drawn.shape[:-1])
+        median = np.full(times.shape[1], np.nan)
+        for at in blocks(times.shape[1], len(distinct)):
+            # How many are at most each value; of an even number the middle two count alike.
+            passed = np.cumsum(asked @ np.ascontiguousarray(times[:, at]), axis=0)
+            n = passed[-1] if len(passed) else np.zeros(passed.shape[1])
+            some = n > 0
+            middle = [(passed <= half).sum(axis=0)[some] for half in ((n - 1) // 2, n // 2)]
+            found = np.full(len(n), np.nan)
+            found[some] = (distinct[middle[0]] + distinct[middle[1]]) / 2
+            median[at] = found
+        return median.reshape(times_drawn.shape[:-1])
 
     return statistic
 
 
-def _blocks(n_draws: int, n_thresholds: int) -> Iterator[slice]:
-    """Draws, so many at once that their sums take bounded memory."""
-    n_at_once = max(1, SUMS // max(1, n_thresholds))
+def blocks(n_draws: int, n_sums: int) -> Iterator[slice]:
+    """Draws, so many at once that the sums of each, so many, take bounded memory."""
+    n_at_once = max(1, SUMS // max(1, n_sums))
     for first in range(0, n_draws, n_at_once):
         yield slice(first, first + n_at_once)
 
@@ -332,6 +200,6 @@ def _draws(n_clips: int, n_resamples: int, seed: int) -> Int[np.ndarray, "draw c
     return rng.multinomial(n_clips, np.full(n_clips, 1 / n_clips), size=n_resamples)
 
 
-def _ratio(part: Num[np.ndarray, "draw"], of: Num[np.ndarray, "draw"]) -> Float[np.ndarray, "draw"]:
+def ratio(part: Num[np.ndarray, "draw"], of: Num[np.ndarray, "draw"]) -> Float[np.ndarray, "draw"]:
     """Their ratio; nan, without a warning, for a part of nothing."""
     return np.where(of > 0, part / np.where(of > 0, of, 1), np.nan)

@@ -72,8 +72,8 @@ def score(
                 n_bins=n_bins,
             )
     clip_s = next(iter(parts.values())).clip_s
-    numbers["retrieval"] = evaluation.retrieval(model, bank, lexicon, clip_s=clip_s)
-    asked = Settings(window_s, templates, templates[0], criteria, n_thresholds)
+    numbers["retrieval"] = evaluation.retrieval(model, bank, lexicon, clip_s=clip_s).numbers
+    asked = Settings(window_s, templates, templates[0], criteria, n_thresholds, n_bins)
     for split, name in ZERO_SHOT.items():
         outcome, _ = benchmarking.held_out_classes(model, bank, lexicon, split, asked)
         numbers[name] = {k: v for k, v in outcome.numbers.items() if not isinstance(v, dict)}

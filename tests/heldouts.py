@@ -79,12 +79,12 @@ def write_artifacts(folder, n=12):
     return folder
 
 
-def read_part(folder, name="seen_captions"):
-    """A part of `write_artifacts`, with its bank and lexicon."""
+def read_part(folder, name="seen_captions", *, frame_s=FRAME_S, n=None):
+    """A part of `write_artifacts`, its first n mixtures or all, with its bank and lexicon."""
     sources = Bank.open(folder / "artifacts/bank")
     lexicon = Lexicon.read(folder / "data/captions.tsv")
-    drawn = recipes.read(folder / f"artifacts/mixtures/{name}.parquet")
-    return Part.of(name, drawn, sources, lexicon, frame_s=FRAME_S), sources, lexicon
+    drawn = recipes.read(folder / f"artifacts/mixtures/{name}.parquet")[:n]
+    return Part.of(name, drawn, sources, lexicon, frame_s=frame_s), sources, lexicon
 
 
 def write_model(folder, seed=0):

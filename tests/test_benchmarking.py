@@ -4,15 +4,15 @@ import pytest
 import torch
 from heldouts import read_part, write_artifacts
 
-from flamlib import benchmarking, testsets
+from flamlib import audio, benchmarking, calibration, outcomes, testsets
 from flamlib.annotations import AnnotatedSet, Clip
 from flamlib.benchmarking import Settings
-from flamlib.events import Event
+from flamlib.events import Event, active_frames
 from flamlib.localisation import Criteria
 from flamlib.model import FLAM, Audio, Captions
 
 CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
-SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19)
+SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)
 
 
 class Metronome:
@@ -67,8 +67,10 @@ def test_a_model_that_hears_all_finds_all_events_also_beyond_its_window(tmp_path
     for name in ("auroc_macro", "auroc_pooled", "map", "f1", "psds1", "event_f1", "segment_f1"):
         assert numbers[name] == pytest.approx(1.0), name
     assert numbers["n_clips"] == 2  # what cannot be heard is not scored
-    located = benchmarking.hear(Metronome(), found, SETTINGS)
+    assert "ece" not in numbers  # it goes by cosine, and nothing says how probable that is
+    located, claims = benchmarking.hear(Metronome(), found, SETTINGS)
     assert [len(score) for score in located.scores] == [8, 27]
+    assert claims is None
 
 
 def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
@@ -109,15 +111,36 @@ def test_models_are_compared_on_the_same_clips(tmp_path):
             return Audio(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
 
     found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
-    outcomes = {
+    judged = {
         "flam": benchmarking.judge(Metronome(), found, SETTINGS),
         "deaf": benchmarking.judge(Deaf(), found, SETTINGS),
     }
-    table = benchmarking.compare(outcomes, against="flam", n_resamples=19, seed=0)
+    table = outcomes.compare(judged, against="flam", n_resamples=19, seed=0)
     assert table["flam"]["auroc_macro_low"] == table["flam"]["auroc_macro_high"] == 1.0
     assert table["deaf"]["auroc_macro"] == 0.5
-    assert table["difference"]["deaf"]["auroc_macro"]["difference"] == pytest.approx(0.5)
-    assert table["difference"]["deaf"]["auroc_macro"]["p_value"] == pytest.approx(2 / 20)
+    assert table["difference"]["deaf"]["auroc_macro"] == pytest.approx(0.5)
+    assert table["difference"]["deaf"]["auroc_macro_p"] == pytest.approx(2 / 20)
+
+
+def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
+    """Frame by frame of every clip, those of all windows; the deaf are not asked."""
+    found = testsets.read("urbansed", public_sets.urban_sed(tmp_path))
+    model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
+    outcome = benchmarking.judge(model, found, SETTINGS._replace(window_s=3.2))
+    [clip] = found.found
+    waveform = torch.from_numpy(audio.read(clip.path)[0][None])
+    probs = []
+    for start, n in ((0, 10), (51200, 10), (102400, 10), (153600, 2)):
+        window = waveform[:, start : start + 51200]
+        probs.append(model.score(window, 16000, list(found.captions), "biased")[0, :, :n].numpy())
+    active = active_frames(clip.events, list(found.captions), n_frames=32, frame_s=0.32)
+    prob = np.concatenate(probs, axis=1)
+    ece = calibration.expected_calibration_error(prob, active, 10)
+    assert outcome.numbers["ece"] == pytest.approx(ece, abs=1e-6)
+    assert outcome.numbers["brier"] == pytest.approx(calibration.brier(prob, active), abs=1e-6)
+    assert outcome.reliability["count"].sum() == active.size
+    table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
+    assert table["flam"]["ece_low"] == pytest.approx(ece, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +153,16 @@ def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
     found = testsets.read(name, public_sets.WRITERS[name](tmp_path))
     model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
     outcome = benchmarking.judge(model, found, SETTINGS)
-    table = benchmarking.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
+    table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
     numbers = table["flam"]
     assert numbers["n_clips"] == len(found.found)
-    key = {"sed": "psds2_mean", "retrieval": "t2a_r1", "classification": "top1"}[found.task]
-    assert 0 <= numbers[f"{key}_low"] <= numbers[f"{key}_high"] <= 1
+    keys = {
+        "sed": ["psds2_mean", "brier"],
+        "retrieval": ["t2a_r1", "a2t_map10"],
+        "classification": ["top1", "top5", "fold_mean", "macro"],
+    }
+    for key in keys[found.task]:
+        assert 0 <= numbers[f"{key}_low"] <= numbers[f"{key}_high"] <= 1
 
 
 def test_one_s_own_models_join_by_name(folder):

@@ -47,3 +47,24 @@ def test_empty_bins_say_nothing():
 def test_a_logit_is_not_a_probability(claim):
     with pytest.raises(ValueError, match="logits"):
         calibration.brier(np.array([claim]), np.array([True]))
+
+
+@given(seeds)
+def test_claims_of_clips_add_up_to_those_of_all(seed):
+    rng = np.random.default_rng(seed)
+    prob, clip = rng.random((30, 4)), rng.integers(0, 5, (30, 4))
+    active = rng.random(prob.shape) < prob
+    sums = calibration.claims(prob, active, clip, n_clips=5, n_bins=8)
+    whole = calibration.reliability(prob, active, 8)
+    for name, values in calibration.reliability_of(sums.sum(axis=0)).items():
+        assert values == pytest.approx(whole[name], nan_ok=True), name
+    expected = calibration.expected_calibration_error(prob, active, 8)
+    assert calibration.ece_of(sums.sum(axis=0)) == pytest.approx(expected)
+    assert calibration.brier_of(sums.sum(axis=0)) == pytest.approx(calibration.brier(prob, active))
+    mine = clip == 3
+    if mine.any():
+        assert calibration.brier_of(sums[3]) == pytest.approx(
+            calibration.brier(prob[mine], active[mine])
+        )
+    nothing = np.zeros((4, 8))
+    assert np.isnan([calibration.ece_of(nothing), calibration.brier_of(nothing)]).all()

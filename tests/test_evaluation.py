@@ -2,12 +2,16 @@ import numpy as np
 import pytest
 import torch
 from heldouts import EVALUATE, read_part, write_artifacts
+from originals_layout import laion_state
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
+from towers import write_roberta
+from transformers import AutoTokenizer
 
-from flamlib import evaluation, project
+from flamlib import evaluation, originals, project
 from flamlib.heldout import Hearing
-from flamlib.model import Audio, Captions, cosine_score
+from flamlib.mgaclap import MGACLAP
+from flamlib.model import FLAM, Audio, Captions, cosine_score
 
 SETTINGS = {"seed": 0, **EVALUATE}
 
@@ -77,7 +81,9 @@ class KnowsItAll:
 
 def test_who_knows_every_recording_finds_it(folder):
     _, bank, lexicon = read_part(folder)
-    found = evaluation.retrieval(KnowsItAll(bank, lexicon), bank, lexicon, clip_s=10.0)
+    outcome = evaluation.retrieval(KnowsItAll(bank, lexicon), bank, lexicon, clip_s=10.0)
+    found = outcome.numbers
+    assert [n for n, _ in outcome.drawn] == [6, 6]  # captions, recordings
     for way in ("t2a", "a2t"):
         assert found[f"{way}_r1"] == found[f"{way}_map10"] == found[f"{way}_median_rank"] == 1
     assert found["n_clips"] == found["n_captions"] == 6
@@ -117,9 +123,44 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
         compared = found.metrics["difference"][part]
         assert set(compared) == models - {"flam"}
         assert compared["flam_global"]["auroc_macro"] == pytest.approx(difference)
+    searched = found.metrics["flam"]["retrieval"]
+    for name in ("t2a_r1", "a2t_map10", "a2t_median_rank"):
+        assert searched[f"{name}_low"] <= searched[name] <= searched[f"{name}_high"]
+    tested = found.metrics["difference"]["retrieval"]["label_matching"]
+    theirs = found.metrics["label_matching"]["retrieval"]
+    assert tested["t2a_r10"] == pytest.approx(searched["t2a_r10"] - theirs["t2a_r10"])
     assert set(found.captions["part"]) == set(evaluation.PARTS)
     assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
 
     project.write_metrics(tmp_path / "report.json", found.metrics)
     project.write_metrics(tmp_path / "again.json", evaluate(folder).metrics)
     assert (tmp_path / "report.json").read_text() == (tmp_path / "again.json").read_text()
+
+
+def test_a_model_that_is_supplied_is_judged_on_the_same_mixtures_in_its_own_frames(
+    folder, tmp_path
+):
+    """A CLAP of 48 kHz with other frames than FLAM's; beside it a model that 04 has judged too."""
+    _, bank, lexicon = read_part(folder)
+    made = folder / "artifacts"
+    n_words = len(AutoTokenizer.from_pretrained(write_roberta(tmp_path / "roberta")))
+    torch.save({"state_dict": laion_state(n_words)}, tmp_path / "clap.pt")
+    supplied = {
+        "clap": originals.read(tmp_path / "clap.pt", tmp_path / "roberta"),
+        "again": MGACLAP.from_pretrained(made / "checkpoints/mga_clap"),
+    }
+    flam = FLAM.from_pretrained(made / "checkpoints/flam")
+    assert supplied["clap"].frame_s != flam.frame_s
+    joined = evaluation.join(supplied, flam, bank, lexicon, made / "mixtures", **SETTINGS)
+    assert set(joined) == {"flam", "clap", "again", "difference"}
+    whole = evaluate(folder).metrics
+    for part in (*evaluation.PARTS, "retrieval"):
+        assert joined["flam"][part] == pytest.approx(whole["flam"][part], nan_ok=True)
+        assert joined["again"][part] == pytest.approx(whole["mga_clap"][part], nan_ok=True)
+        tested = joined["difference"][part]
+        assert tested["again"] == pytest.approx(whole["difference"][part]["mga_clap"])
+        assert set(joined["clap"][part]) == set(whole["flam"][part])
+        name = "t2a_r10" if part == "retrieval" else "auroc_macro"
+        assert 0 <= joined["clap"][part][f"{name}_low"] <= joined["clap"][part][f"{name}_high"] <= 1
+        assert 0 < tested["clap"][f"{name}_p"] <= 1
+    assert evaluation.join({}, flam, bank, lexicon, made / "mixtures", **SETTINGS) == {}

@@ -6,7 +6,7 @@ from heldouts import read_part, write_artifacts
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from flamlib import judging
+from flamlib import calibration, judging
 from flamlib.heldout import Hearing
 from flamlib.localisation import Criteria
 
@@ -27,6 +27,10 @@ def part(folder):
 
 def hearing(logits, bias=-3.0):
     return Hearing(logits.astype(np.float32), np.full(logits.shape[1], bias, np.float32))
+
+
+def all_heard(part, models):
+    return {name: judging.Heard(part, of, JUDGE["threshold"]) for name, of in models.items()}
 
 
 def noise_hearing(part, seed=0, skill=2.0):
@@ -100,8 +104,7 @@ def test_the_intervals_hold_what_they_are_of(part):
         "flam": noise_hearing(part),
         "flam_global": noise_hearing(part, seed=1, skill=0.2),
     }
-    thresholds = dict.fromkeys(models, 0.5)
-    bounds = judging.bounded(part, models, thresholds, **BOUND)
+    bounds = judging.bounded(all_heard(part, models), **BOUND)
     values = {name: judging.judge(part, heard, **JUDGE) for name, heard in models.items()}
     bounded = {key.removesuffix("_low") for key in bounds["flam"] if key.endswith("_low")}
     assert {
@@ -130,7 +133,7 @@ def test_the_intervals_hold_what_they_are_of(part):
 
 def test_a_model_does_not_differ_from_itself(part):
     models = dict.fromkeys(["flam", "flam_global"], noise_hearing(part))
-    bounds = judging.bounded(part, models, dict.fromkeys(models, 0.5), **BOUND | {"n_resamples": 9})
+    bounds = judging.bounded(all_heard(part, models), **BOUND | {"n_resamples": 9})
     differences = bounds["difference"]["flam_global"]
     assert {v for key, v in differences.items() if not key.endswith("_p")} == {0.0}
     assert {v for key, v in differences.items() if key.endswith("_p")} == {1.0}
@@ -141,5 +144,21 @@ def test_every_clip_once_is_the_number_of_all(part):
     judged = judging.judge(part, heard, **JUDGE)
     once = np.ones(len(part.mixtures), dtype=int)
     assert judging._drawn_best_f1(part, heard, 19)(once) == pytest.approx(judged["f1_best"])
-    assert judging._drawn_ece(part, heard, 10)(once) == pytest.approx(judged["ece"])
-    assert judging._drawn_brier(part, heard)(once) == pytest.approx(judged["brier"])
+    for name, of in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
+        assert judging._drawn(part, heard, 10, of)(once) == pytest.approx(judged[name])
+
+
+def test_models_of_other_frames_are_compared_on_the_same_clips(folder, part):
+    """Who hears finer frames is judged in those, and drawn clip by clip with the other."""
+    fine = read_part(folder, frame_s=0.08)[0]
+    heard = {
+        "flam": judging.Heard(part, noise_hearing(part), 0.5),
+        "fine": judging.Heard(fine, noise_hearing(fine, skill=0.1), 0.5),
+    }
+    bounds = judging.bounded(heard, **BOUND | {"n_resamples": 19})
+    expected = [judging.judge(of.part, of.hearing, **JUDGE)["map"] for of in heard.values()]
+    assert bounds["difference"]["fine"]["map"] == pytest.approx(expected[0] - expected[1])
+    fewer = read_part(folder, frame_s=0.08, n=3)[0]
+    heard["fine"] = judging.Heard(fewer, noise_hearing(fewer), 0.5)
+    with pytest.raises(ValueError, match="fine heard other clips than flam"):
+        judging.bounded(heard, **BOUND)

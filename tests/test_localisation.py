@@ -3,7 +3,7 @@ import pytest
 from oracles import random_clips
 from sklearn.metrics import roc_auc_score
 
-from flamlib import localisation, metrics
+from flamlib import localisation, metrics, resampling
 from flamlib.events import Event
 from flamlib.localisation import Criteria, Located
 
@@ -92,9 +92,21 @@ def test_a_better_model_is_told_from_a_worse_one():
         makers, 30, against=[("good", "bad")], n_resamples=99, seed=0
     )
     assert bounds["bad"]["auroc_macro_high"] < bounds["good"]["auroc_macro_low"]
-    compared = tests["good - bad"]["auroc_macro"]
-    assert compared["p_value"] == 2 / 100
-    assert 0 < compared["low"] < compared["difference"] < compared["high"]
+    compared = tests["good - bad"]
+    assert compared["auroc_macro_p"] == 2 / 100
+    low, difference, high = (compared[f"auroc_macro{end}"] for end in ("_low", "", "_high"))
+    assert 0 < low < difference < high
+
+
+def test_a_number_that_one_model_lacks_is_bounded_for_the_other_alone():
+    makers = {"both": lambda: resampling.clip_mean(np.arange(4.0))}
+    more = makers | {"one": lambda: resampling.clip_mean(np.arange(4.0) + 7)}
+    bounds, tests = localisation.intervals(
+        {"a": makers, "b": more}, 4, against=[("a", "b")], n_resamples=9, seed=0
+    )
+    assert set(bounds["a"]) == {"both_low", "both_high"}
+    assert 7 <= bounds["b"]["one_low"] <= bounds["b"]["one_high"] <= 10
+    assert set(tests["a - b"]) == {"both", "both_low", "both_high", "both_p"}
 
 
 def test_the_best_threshold_is_the_best():

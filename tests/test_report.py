@@ -13,14 +13,15 @@ import public_sets
 import pytest
 from heldouts import read_part, write_artifacts
 
-from flamlib import figures, gallery, report, testsets
+from flamlib import calibration, figures, gallery, report, set_tables, testsets
+from flamlib.outcomes import Outcome
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
 
 
 def numbers(value, **more):
-    keys = [key for key, _ in report.MEASURES]
+    keys = [key for key, _ in set_tables.LOCATED]
     bounds = {f"auroc_macro_{end}": value + by for end, by in (("low", -0.02), ("high", 0.02))}
     return dict.fromkeys(keys, value) | bounds | {"n_clips": 6, "n_captions": 3} | more
 
@@ -34,6 +35,10 @@ RESULTS = {
     "urbansed": {"flam": numbers(0.61), "flam_global": numbers(float("nan"))},
     "heldout_seen": {"flam": {"top1": 0.5, "top1_name": 0.5, "n_clips": 4, "n_captions": 2}},
 }
+
+
+BINS = calibration.reliability(np.array([0.1, 0.2, 0.9]), np.array([False, False, True]), 5)
+JUDGED = {"flam": Outcome({}, [], BINS), "theirs": Outcome({}, [], BINS), "deaf": Outcome({}, [])}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,7 @@ def made(tmp_path_factory):
         results=RESULTS,
         read=read,
         skipped=skipped,
-        figures=report.drawn(folder / "drawn"),
+        figures=report.drawn(folder / "drawn") + report.reliability("urbansed", JUDGED),
         clips=[gallery.shown(e, part, score, bank, n_absent=1) for e in picked],
         settings={"median_frames": 3},
     )
@@ -70,23 +75,20 @@ def test_ours_stand_beside_what_was_published(made):
     assert ">nan" not in html
 
 
+def test_a_public_set_has_all_its_numbers_its_coverage_and_how_probable_it_was(made):
+    html = made.read_text(encoding="utf-8")
+    assert "URBAN-SED, test: 1 of 1 clips, 3 captions" in html
+    assert html.count("1 of 1") == 3 + 2  # three columns; in full, in the coverage
+    assert "URBAN-SED, test: reliability, as it comes." in html
+    assert report.reliability("urbansed", {"deaf": JUDGED["deaf"]}) == []
+
+
 def test_what_is_missing_and_what_was_skipped_is_told(made):
     html = made.read_text(encoding="utf-8")
     assert "1 of 1" in html
     assert "1 clips listed, 2000 in the official set" in html
     assert html.count("no folder given") >= len(testsets.SETS) - 1
     assert "1 clipped" in html
-
-
-def test_the_numbers_of_04_are_turned_to_sets():
-    evaluated = {
-        "flam": {"seen_captions": {"map": 1}, "retrieval": {"t2a_r1": 2}},
-        "difference": {"seen_captions": {"other": {}}},
-    }
-    assert report.held_out(evaluated) == {
-        "seen_captions": {"flam": {"map": 1}, "difference": {"other": {}}},
-        "held_out_recordings": {"flam": {"t2a_r1": 2}},
-    }
 
 
 def test_the_table_has_a_row_for_every_number():

@@ -3,50 +3,11 @@ import warnings
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import ttest_rel
-from scored_frames import frames, levels, seeds
+from scored_frames import seeds
 
-from flamlib import decisions, ranking, resampling
-
-
-@pytest.mark.parametrize("pooled", [False, True])
-@given(seeds, levels)
-def test_a_draw_of_clips_is_the_auroc_of_those_clips(pooled, seed, n_levels):
-    scores, active, known = frames(seed, n_levels)
-    clip_of_frame = np.arange(60) // 10
-    statistic = resampling.clip_auroc(scores, active, clip_of_frame, known, pooled=pooled)
-    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
-    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
-    drawn = ranking.frame_auroc(scores[repeated], active[repeated], known[repeated])
-    expected = drawn["pooled" if pooled else "macro"]
-    assert statistic(times_drawn) == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
-@given(seeds, levels)
-def test_many_draws_at_once_are_those_draws_one_by_one(seed, n_levels):
-    scores, active, known = frames(seed, n_levels)
-    frames_of = scores, active, np.arange(60) // 10, known
-    draws = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6), size=5)
-    for statistic in (
-        resampling.clip_auroc(*frames_of, pooled=False),
-        resampling.clip_auroc(*frames_of, pooled=True),
-        resampling.clip_average_precision(*frames_of),
-        resampling.clip_partial_auroc(*frames_of, max_fpr=0.3),
-        resampling.clip_best_f1(*frames_of[:3], np.linspace(0, 1, 7), known),
-        resampling.clip_mean(np.where(draws[0] > 0, np.arange(6.0), np.nan)),
-        resampling.clip_sum(np.ones((6, 2)), lambda n: n[0]),
-    ):
-        one_by_one = [float(statistic(times)) for times in draws]
-        assert statistic(draws) == pytest.approx(one_by_one, abs=1e-15, nan_ok=True)
-
-
-def test_blocks_of_draws_change_nothing(monkeypatch):
-    scores, active, known = frames(3, 10_000)
-    statistic = resampling.clip_auroc(scores, active, np.arange(60) // 10, known, pooled=True)
-    draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=7)
-    at_once = statistic(draws)
-    monkeypatch.setattr(resampling, "SUMS", 2 * active.sum())
-    assert (statistic(draws) == at_once).all()
+from flamlib import resampling
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors():
@@ -82,25 +43,11 @@ def test_draws_with_nothing_to_judge_are_left_out():
     assert seldom == (1.0, 1.0)
 
 
-@given(seeds, levels)
-def test_a_draw_of_clips_is_the_average_precision_of_those_clips(seed, n_levels):
-    scores, active, known = frames(seed, n_levels)
-    clip_of_frame = np.arange(60) // 10
-    statistic = resampling.clip_average_precision(scores, active, clip_of_frame, known)
-    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
-    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
-    drawn = ranking.average_precision(scores[repeated], active[repeated], known[repeated])
-    assert statistic(times_drawn) == pytest.approx(drawn["macro"], abs=1e-12, nan_ok=True)
-
-
 def test_a_number_of_sums_over_clips_is_drawn_with_them():
     counts = np.array([[1, 4], [2, 2], [0, 3]])
     statistic = resampling.clip_sum(counts, lambda n: n[0] / n[1])
     assert statistic(np.array([1, 1, 1])) == 3 / 9
     assert statistic(np.array([0, 2, 1])) == 4 / 7
-
-
-# Tests
 
 
 def test_a_model_is_no_different_from_itself():
@@ -144,32 +91,53 @@ def test_a_true_null_is_rejected_about_as_often_as_claimed():
     assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.04)
 
 
-@given(seeds, levels)
-def test_a_draw_of_clips_is_the_partial_auroc_of_those_clips(seed, n_levels):
-    scores, active, known = frames(seed, n_levels)
-    clip_of_frame = np.arange(60) // 10
-    statistic = resampling.clip_partial_auroc(scores, active, clip_of_frame, known, max_fpr=0.3)
-    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
-    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
-    drawn = ranking.partial_auroc(scores[repeated], active[repeated], known[repeated], max_fpr=0.3)
-    assert statistic(times_drawn) == pytest.approx(drawn["macro"], abs=1e-12, nan_ok=True)
-
-
-@given(seeds, levels)
-def test_a_draw_of_clips_has_a_best_threshold_of_its_own(seed, n_levels):
-    scores, active, known = frames(seed, n_levels)
-    clip_of_frame, thresholds = np.arange(60) // 10, np.linspace(0.05, 1.25, 13)
-    statistic = resampling.clip_best_f1(scores, active, clip_of_frame, thresholds, known)
-    times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
-    repeated = np.repeat(np.arange(60), times_drawn[clip_of_frame])
-    drawn = decisions.f1_over_thresholds(
-        scores[repeated], active[repeated], thresholds, known[repeated]
-    )
-    expected = np.max(drawn["f1_macro"])
-    assert statistic(times_drawn) == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
 def test_a_clip_that_says_nothing_leaves_a_mean():
     statistic = resampling.clip_mean(np.array([0.5, np.nan, 1.0]))
     assert statistic(np.array([1, 5, 1])) == 0.75
     assert np.isnan(statistic(np.array([0, 3, 0])))
+
+
+@given(seeds, st.integers(0, 12))
+def test_many_draws_at_once_are_those_draws_one_by_one(seed, n_asked):
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(6, np.full(6, 1 / 6), size=5)
+    unit, values = rng.integers(0, 6, n_asked), rng.integers(1, 5, n_asked).astype(float)
+    for statistic in (
+        resampling.clip_mean(np.where(draws[0] > 0, np.arange(6.0), np.nan)),
+        resampling.clip_sum(np.ones((6, 2)), lambda n: n[0]),
+        resampling.clip_share(values, unit, 6),
+        resampling.clip_median(values, unit, 6),
+        resampling.clip_group_mean(np.arange(6.0), rng.integers(0, 3, 6)),
+    ):
+        one_by_one = [float(statistic(times)) for times in draws]
+        assert statistic(draws) == pytest.approx(one_by_one, abs=1e-12, nan_ok=True)
+
+
+@given(seeds, st.integers(1, 20))
+def test_what_is_asked_of_a_clip_is_drawn_as_often_as_the_clip(seed, n_asked):
+    rng = np.random.default_rng(seed)
+    unit, rank = rng.integers(0, 6, n_asked), rng.integers(1, 7, n_asked)
+    times = rng.multinomial(6, np.full(6, 1 / 6))
+    drawn = np.repeat(rank, times[unit])
+    expected = (drawn.mean(), np.median(drawn)) if len(drawn) else (np.nan, np.nan)
+    found = [of(rank, unit, 6)(times) for of in (resampling.clip_share, resampling.clip_median)]
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+@given(seeds)
+def test_a_mean_over_groups_is_of_the_groups_that_were_drawn(seed):
+    rng = np.random.default_rng(seed)
+    right, fold = rng.random(8), rng.choice([1, 4, 10], 8)
+    times = rng.multinomial(8, np.full(8, 1 / 8))
+    means = [np.average(right[fold == i], weights=times[fold == i])
+             for i in np.unique(fold) if times[fold == i].sum()]  # fmt: skip
+    assert resampling.clip_group_mean(right, fold)(times) == pytest.approx(np.mean(means))
+
+
+def test_the_median_of_many_draws_is_made_in_blocks(monkeypatch):
+    rng = np.random.default_rng(0)
+    statistic = resampling.clip_median(rng.permutation(30), rng.integers(0, 9, 30), 9)
+    draws = rng.multinomial(9, np.full(9, 1 / 9), size=7)
+    at_once = statistic(draws)
+    monkeypatch.setattr(resampling, "SUMS", 60)
+    assert (statistic(draws) == at_once).all()

@@ -61,7 +61,7 @@ def test_its_numbers_are_those_of_the_whole_evaluation(name, folder, models, par
     assert not any(key.endswith("_low") for of in found.numbers.values() for key in of)
 
     _, bank, lexicon = read_part(folder)
-    asked = benchmarking.Settings(10.0, ZERO_SHOT["templates"], "name", CRITERIA, 19)
+    asked = benchmarking.Settings(10.0, ZERO_SHOT["templates"], "name", CRITERIA, 19, 10)
     outcome, _ = benchmarking.held_out_classes(
         models[name], bank, lexicon, "unseen_captions", asked
     )
