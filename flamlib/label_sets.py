@@ -19,6 +19,17 @@ from flamlib.annotations import (
 from flamlib.sed_sets import URBAN_CLASSES
 from flamlib.tables import Row
 
+ESC_CLASSES = (
+    "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",
+    "rain", "sea_waves", "crackling_fire", "crickets", "chirping_birds", "water_drops", "wind",
+    "pouring_water", "toilet_flush", "thunderstorm",
+    "crying_baby", "sneezing", "clapping", "breathing", "coughing", "footsteps", "laughing",
+    "brushing_teeth", "snoring", "drinking_sipping",
+    "door_wood_knock", "mouse_click", "keyboard_typing", "door_wood_creaks", "can_opening",
+    "washing_machine", "vacuum_cleaner", "clock_alarm", "clock_tick", "glass_breaking",
+    "helicopter", "chainsaw", "siren", "car_horn", "engine", "train", "church_bells", "airplane",
+    "fireworks", "hand_saw",
+)  # fmt: skip
 ESC_NAME = re.compile(r"(\d)-(\d+)-([A-Z])-(\d+)\.wav")
 VGG_COLUMNS = ("youtube_id", "start", "label", "split")
 YOUTUBE_ID = re.compile(r"[\w-]{11}")
@@ -41,9 +52,10 @@ def esc50(root: Path, split: str = "all") -> AnnotatedSet:
                 f"{row.where}: {row['filename']!r} is not <fold>-<clip>-<take>-<target>.wav of "
                 f"fold {row['fold']} and target {row['target']}"
             )
-        clips.append(
-            (row["filename"], folder.find(stem(row["filename"])), row["category"], row["fold"])
-        )
+        label = known_label(row, row["category"], ESC_CLASSES)
+        if row["target"] != str(ESC_CLASSES.index(label)):
+            raise ValueError(f"{row.where}: target {row['target']} is not that of {label!r}")
+        clips.append((row["filename"], folder.find(stem(row["filename"])), label, row["fold"]))
     return _settled("esc50", clips)
 
 

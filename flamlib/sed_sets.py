@@ -6,6 +6,7 @@ peculiar to a set is said with its reader.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,8 @@ MAESTRO_VALIDATION = {
     "metro_station": (1, 4, 11),
     "residential_area": (3, 5, 6, 12),
 }
+SEGMENT = re.compile(r"[\w-]{11}_\d+")  # an id may itself hold "_"
+SCAPER = {"scaper", "sound_event"}  # the namespaces of its versions 2 and 1
 AUDIOSET_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 
@@ -82,6 +85,10 @@ def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
     folder = AudioFolder(root, f"audio/{split}", split, "audio")
     events: dict[str, list[Timed]] = {}
     for row in rows:
+        if not SEGMENT.fullmatch(row["segment_id"]):
+            raise ValueError(
+                f"{row.where}: {row['segment_id']!r} is not <YouTube id>_<start in ms>"
+            )
         of_clip = events.setdefault(row["segment_id"], [])
         if row["label"] in asked:
             caption = readable(names[row["label"]])
@@ -93,7 +100,7 @@ def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
         audio[segment] = folder.find(
             segment, f"Y{segment}", f"{video}_{start_s}", f"Y{video}", video
         )
-    captions = sorted(readable(names[mid]) for mid in asked)
+    captions = sorted({readable(names[mid]) for mid in asked})
     return settle("audioset_strong", "sed", events, audio, captions, notes)
 
 
@@ -123,7 +130,8 @@ def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
 
     As in DCASE 2024: a class sounds where that is more than one half (not one half itself), seconds
     that touch are one event, and 11 of the 17 classes are scored. The 16 files of `validation` are
-    the baseline's; `train` has the others.
+    the baseline's; `train` has the others. A value may be a little above one, not a percentage. A
+    file in which none of the 11 sounds stays, where the baseline leaves it out.
     """
     folder = AudioFolder(root, "development_audio", "audio")
     events, audio = {}, {}
@@ -137,18 +145,21 @@ def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
             timed(row, "start", "end", readable(label))
             for row in rows
             if (label := known_label(row, row["label"].strip(), MAESTRO_CLASSES)) in MAESTRO_SCORED
-            and row.number("value") > 0.5
+            and _soft(row) > 0.5
         ]
         audio[path.stem] = folder.find(path.stem)
     if not events:
         raise FileNotFoundError(f"{root}: no development_annotation/soft_labels_*/*.txt of {split}")
     captions = [readable(name) for name in MAESTRO_SCORED]
-    return settle("maestro", "sed", events, audio, captions)
+    quiet = sum(not of_clip for of_clip in events.values())
+    notes = [f"{quiet} files without a class that is scored; DCASE's baseline leaves them out"]
+    return settle("maestro", "sed", events, audio, captions, notes if quiet else [])
 
 
 def urban_sed(root: Path, split: str = "test") -> AnnotatedSet:
     """URBAN-SED: `train`, `validate` or `test`. From the JAMS files where they are, foreground
     alone; else from the text files, which list nothing else."""
+    root = root / "URBAN-SED_v2.0.0" if (root / "URBAN-SED_v2.0.0").is_dir() else root
     annotations = root / "annotations" / split
     folder = AudioFolder(root, f"audio/{split}", "audio")
     events, audio = {}, {}
@@ -200,6 +211,13 @@ def _by_file(
     return events, {name: folder.find(stem_of(name)) for name in events}
 
 
+def _soft(row: Row) -> float:
+    value = row.number("value")
+    if not 0 <= value < 1.5:
+        raise ValueError(f"{row.where}: a soft label of {value}, expected 0 to 1")
+    return value
+
+
 def _urban_text(path: Path) -> Iterable[Timed]:
     for row in tables.read(path, ("start", "end", "label"), delimiter="\t", header=False):
         label = known_label(row, row["label"].strip(), URBAN_CLASSES)
@@ -211,14 +229,19 @@ def _jams(path: Path) -> Iterable[Timed]:
     is from before the sound was stretched."""
     try:
         annotations = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
-        observations = [o for a in annotations for o in a["data"]]
-        for number, seen in enumerate(observations):
-            where = f"{path}, observation {number}"
-            value = seen["value"]
-            if value["role"] == "foreground":
-                row = Row(where, {"label": value["label"]})
-                caption = readable(known_label(row, value["label"], URBAN_CLASSES))
-                onset = float(seen["time"])
-                yield Timed(where, onset, onset + float(seen["duration"]), caption)
+        of_scaper = [a["data"] for a in annotations if a["namespace"] in SCAPER]
+        observations = [(o, o["value"]) for data in of_scaper for o in data]
+        fields = [
+            {"time": str(o["time"]), "duration": str(o["duration"]), "label": value["label"]}
+            for o, value in observations
+            if value["role"] == "foreground"
+        ]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: no JAMS file of scaper's ({error!r})") from error
+    if not of_scaper:
+        raise ValueError(f"{path}: no annotation in the namespaces {sorted(SCAPER)}")
+    for number, of_event in enumerate(fields):
+        row = Row(f"{path}, event {number}", of_event)
+        caption = readable(known_label(row, row["label"], URBAN_CLASSES))
+        onset = row.number("time")
+        yield Timed(row.where, onset, onset + row.number("duration"), caption)

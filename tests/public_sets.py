@@ -133,7 +133,14 @@ def tacos(root):
 
 
 def clotho(root):
-    """Names with brackets, an apostrophe and an accent, which the disk may hold decomposed."""
+    """Names with brackets, an apostrophe and an accent, which the disk may hold decomposed; beside
+    the captions a table in Latin-1."""
+    write_text(
+        root / "clotho_metadata_evaluation.csv",
+        "file_name,keywords,sound_id,sound_link,start_end_samples,manufacturer,license",
+        'Bird\'s caf\u00e9.wav,bird;caf\u00e9,Not found,,"[0, 9]",someone,CC0',
+        encoding="latin-1",
+    )
     write_text(
         root / "clotho_captions_evaluation.csv",
         "file_name,caption_1,caption_2,caption_3,caption_4,caption_5",

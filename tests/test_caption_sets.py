@@ -13,6 +13,9 @@ def test_clotho_has_five_captions_and_names_as_they_are(tmp_path):
     assert birds.path is not None  # listed composed, on disk decomposed
     assert (gone.path, found.missing) == (None, ["gone.wav"])
     assert engine.duration_s == pytest.approx(16.0)
+    metadata = (tmp_path / "clotho_metadata_evaluation.csv").read_bytes()
+    with pytest.raises(UnicodeDecodeError):  # beside it, in another encoding, and not needed
+        metadata.decode("utf-8")
 
 
 def test_clotho_refuses_a_file_that_is_listed_twice(tmp_path):
@@ -41,3 +44,9 @@ def test_an_empty_caption_is_refused_with_its_line(tmp_path):
     write_text(root / "dataset/test.csv", header, "1,AbCdEfGh_-1,30, ")
     with pytest.raises(ValueError, match=r"test.csv, line 2: an empty caption"):
         caption_sets.audiocaps(root)
+
+
+def test_audiocaps_2_is_read_from_its_own_folder(tmp_path):
+    root = public_sets.audiocaps(tmp_path)
+    (root / "dataset").rename(root / "dataset2.0")
+    assert len(caption_sets.audiocaps(root).clips) == 3

@@ -1,8 +1,10 @@
+import numpy as np
 import public_sets
 import pytest
+import soundfile
 from public_sets import write_text
 
-from flamlib import label_sets
+from flamlib import audio, label_sets
 
 
 def test_esc50_keeps_its_folds(tmp_path):
@@ -22,6 +24,31 @@ def test_esc50_refuses_a_copy_with_other_names(tmp_path):
         ValueError, match=r"esc50.csv, line 2: 'dog-1-999001-A-0.wav' is not <fold>"
     ):
         label_sets.esc50(root)
+
+
+def test_esc50_refuses_a_class_of_another_number_or_name(tmp_path):
+    root = public_sets.esc50(tmp_path)
+    table = root / "ESC-50-master/meta/esc50.csv"
+    listed = table.read_text()
+    table.write_text(listed.replace("43,car_horn", "43,siren"))
+    with pytest.raises(ValueError, match=r"line 4: target 43 is not that of 'siren'"):
+        label_sets.esc50(root)
+    table.write_text(listed.replace("43,car_horn", "43,car_hron"))
+    with pytest.raises(ValueError, match=r"line 4: unknown label 'car_hron'; did you mean"):
+        label_sets.esc50(root)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_24", "FLOAT", "MS_ADPCM", "IMA_ADPCM", "ULAW"])
+def test_urbansound8k_holds_wav_files_of_many_kinds(tmp_path, subtype):
+    root = public_sets.urbansound8k(tmp_path)
+    path = root / "audio/fold10/999003-8-1-4.wav"
+    tone = 0.5 * np.sin(np.arange(8000) / 9)
+    soundfile.write(path, np.stack([tone, tone], axis=1), 11025, subtype=subtype)
+    clip = label_sets.urbansound8k(root).clips[2]
+    assert clip.duration_s == pytest.approx(8000 / 11025, abs=0.05)  # ADPCM fills its last block
+    waveform, rate = audio.read(clip.path)
+    assert rate == 11025
+    assert waveform[50:8000] == pytest.approx(tone[50:], abs=0.05)  # ADPCM has to find its step
 
 
 def test_urbansound8k_is_found_in_its_folds(tmp_path):

@@ -1,3 +1,5 @@
+import json
+
 import public_sets
 import pytest
 from public_sets import write_text
@@ -29,6 +31,16 @@ def test_audioset_without_the_other_list_says_which_classes_it_asks_for(tmp_path
     found = sed_sets.audioset_strong(root)
     assert "silence" in found.captions
     assert found.notes == ["all 4 classes of this split, as audioset_train_strong.tsv is not there"]
+
+
+def test_audioset_refuses_a_segment_without_its_start(tmp_path):
+    root = public_sets.audioset(tmp_path)
+    table = root / "audioset_eval_strong.tsv"
+    table.write_text(table.read_text().replace("-zYxWvUtSr0_0", "-zYxWvUtSr0"))
+    with pytest.raises(
+        ValueError, match=r"line 5: '-zYxWvUtSr0' is not <YouTube id>_<start in ms>"
+    ):
+        sed_sets.audioset_strong(root)
 
 
 def test_audioset_refuses_a_machine_id_without_a_name(tmp_path):
@@ -79,6 +91,19 @@ def test_maestro_takes_more_than_one_half_and_joins_seconds(tmp_path):
     assert "coffee machine" not in found.captions
 
 
+def test_maestro_keeps_a_file_in_which_nothing_scored_sounds_and_says_so(tmp_path):
+    root = public_sets.maestro(tmp_path)
+    scene = root / "development_annotation/soft_labels_cafe_restaurant"
+    write_text(scene / "cafe_restaurant_10.txt", "0.0\t1.0\tcoffee machine\t0.9")
+    public_sets.write_audio(root / "development_audio/cafe_restaurant/cafe_restaurant_10.wav", 2.0)
+    found = sed_sets.maestro(root)
+    assert by_name(found)["cafe_restaurant_10"].events == []
+    assert "1 files without a class that is scored" in found.notes[0]
+    write_text(scene / "cafe_restaurant_10.txt", "0.0\t1.0\tfootsteps\t90")
+    with pytest.raises(ValueError, match=r"_10.txt, line 1: a soft label of 90.0, expected 0 to 1"):
+        sed_sets.maestro(root)
+
+
 def test_maestro_trains_on_the_other_files(tmp_path):
     [clip] = sed_sets.maestro(public_sets.maestro(tmp_path), "train").clips
     assert (clip.name, clip.events) == ("cafe_restaurant_01", [Event(0.0, 1.0, "birds singing")])
@@ -92,11 +117,39 @@ def test_urban_sed_is_the_same_from_jams_and_from_text(tmp_path, jams):
     assert clip.events[1].offset == 10.0  # 10.000001 by rounding, ended with the audio
 
 
-def test_urban_sed_refuses_what_is_no_jams_file(tmp_path):
+def test_urban_sed_is_found_in_the_folder_of_its_archive(tmp_path):
+    public_sets.urban_sed(tmp_path / "URBAN-SED_v2.0.0")
+    assert len(sed_sets.urban_sed(tmp_path).found) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("annotations", "remarks"), "no JAMS file"),
+        (('"role"', '"roll"'), "no JAMS file"),
+        (('"scaper"', '"tag_open"'), "no annotation in the namespaces"),
+        (
+            ('"dog_bark"', '"dog_brak"'),
+            "event 0: unknown label 'dog_brak'; did you mean 'dog_bark'",
+        ),
+        (("2.458631", "NaN"), "event 0: duration is 'nan', expected a number"),
+    ],
+)
+def test_urban_sed_refuses_what_is_no_jams_file_of_scaper(tmp_path, changed, message):
     root = public_sets.urban_sed(tmp_path)
-    write_text(root / "annotations/test/soundscape_test_bimodal0.jams", '{"annotations": [{}]}')
-    with pytest.raises(ValueError, match=r"no JAMS file"):
+    path = root / "annotations/test/soundscape_test_bimodal0.jams"
+    path.write_text(path.read_text().replace(*changed))
+    with pytest.raises(ValueError, match=rf"bimodal0.jams.*{message}"):
         sed_sets.urban_sed(root)
+
+
+def test_urban_sed_leaves_aside_annotations_of_another_kind(tmp_path):
+    root = public_sets.urban_sed(tmp_path)
+    path = root / "annotations/test/soundscape_test_bimodal0.jams"
+    content = json.loads(path.read_text())
+    content["annotations"].append({"namespace": "tempo", "data": [{"value": 120}]})
+    path.write_text(json.dumps(content))
+    assert len(sed_sets.urban_sed(root).clips[0].events) == 2
 
 
 def test_tacos_has_texts_before_times(tmp_path):

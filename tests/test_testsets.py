@@ -25,6 +25,32 @@ def test_a_set_is_read_for_its_task_and_says_where_it_differs_from_the_official_
         assert note in found.notes
 
 
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_a_recording_that_is_lost_is_counted_and_one_that_is_not_listed_is_not(tmp_path, name):
+    root = public_sets.WRITERS[name](tmp_path)
+    before = testsets.read(name, root)
+    gone = before.found[0]
+    write_audio(gone.path.with_name("not listed.wav"), 1.0)
+    gone.path.unlink()
+    if len(before.found) == 1:
+        with pytest.raises(ValueError, match="not one is below"):
+            testsets.read(name, root)
+        return
+    after = testsets.read(name, root)
+    assert [clip.name for clip in after.clips] == [clip.name for clip in before.clips]
+    assert set(after.missing) == {*before.missing, gone.name}
+    assert after.coverage < before.coverage
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_a_file_that_is_no_audio_is_as_good_as_lost(tmp_path, name):
+    root = public_sets.WRITERS[name](tmp_path)
+    before = testsets.read(name, root)
+    if len(before.found) > 1:
+        before.found[0].path.write_text("version https://git-lfs.github.com/spec/v1")
+        assert before.found[0].name in testsets.read(name, root).missing
+
+
 def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
     writers = {
         "audioset_strong": public_sets.audioset,
