@@ -56,6 +56,12 @@ def number(
     return cell(f"{scale * value:.{digits}f}", kind="best" if is_best else "", small=small.strip())
 
 
+def sizes(of_set: Mapping[str, Numbers]) -> Numbers:
+    """The numbers of one of a test set's models: how many clips and captions there are is the same
+    for all of them."""
+    return next(numbers for model, numbers in of_set.items() if model != "difference")
+
+
 def best(of_set: Mapping[str, Numbers], key: str, models: Sequence[str]) -> set[str]:
     """Which of several models have the best number of a test set; none if all have the same."""
     values = {model: of_set.get(model, {}).get(key) for model in models}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flamlib.cells import Numbers, Results, best, cell, number, percent, row, title
+from flamlib.cells import Numbers, Results, best, cell, number, percent, row, sizes, title
 from flamlib.published import PUBLISHED, RETRIEVAL, SED, ZERO_SHOT, Column
 
 TABLES = {"sed": SED, "retrieval": RETRIEVAL, "zero_shot": ZERO_SHOT}
@@ -68,4 +68,4 @@ def _ours(
 def _clips(of_set: Mapping[str, Numbers] | None, coverage: str | None) -> str | None:
     if not of_set:
         return None
-    return coverage or str(next(iter(of_set.values()))["n_clips"])
+    return coverage or str(sizes(of_set)["n_clips"])

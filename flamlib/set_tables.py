@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flamlib.annotations import Task
-from flamlib.cells import Numbers, Results, best, cell, number, row, title
+from flamlib.cells import Numbers, Results, best, cell, number, row, sizes, title
 
 LOCATED = (
     ("auroc_macro", "AUROC of frames, mean over captions"),
@@ -99,9 +99,9 @@ def set_table(
             for model in models
         ]
         rows.append(row([cell(words), *cells]))
-    sizes = of_set.get("flam") or next(iter(of_set.values()))
+    clips, n_captions = coverage or sizes(of_set)["n_clips"], sizes(of_set)["n_captions"]
     return {
-        "title": f"{name}: {coverage or sizes['n_clips']} clips, {sizes['n_captions']} captions",
+        "title": f"{name}: {clips} clips, {n_captions} captions",
         "columns": ["", *map(title, models)],
         "rows": rows,
         "notes": [],
@@ -111,7 +111,7 @@ def set_table(
 
 def measures(task: Task, of_set: Mapping[str, Numbers]) -> list[tuple[str, str]]:
     """The numbers of a task and what they are called."""
-    numbers = of_set.get("flam") or next(iter(of_set.values()))
+    numbers = sizes(of_set)
     if task == "retrieval":
         return list(FOUND)
     if task == "sed":

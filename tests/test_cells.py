@@ -39,3 +39,8 @@ def test_the_best_is_the_highest_or_the_lowest_and_may_be_several():
 def test_what_was_published_keeps_its_decimals():
     assert [cells.percent(value) for value in (4.0, 11.16, 9.4)] == ["4.0", "11.16", "9.4"]
     assert (cells.title("flam_global"), cells.title("laion")) == ("FLAM-Global", "laion")
+
+
+def test_how_many_clips_there_are_stands_with_any_model():
+    """Whatever comes first: in a report that was written as JSON, that is the differences."""
+    assert cells.sizes({"difference": {"b": {}}, "a": {"n_clips": 4}}) == {"n_clips": 4}

@@ -28,9 +28,9 @@ def numbers(value, **more):
 
 RESULTS = {
     "seen_captions": {
+        "difference": {"flam_global": {"auroc_macro": 0.091, "auroc_macro_p": 0.0009}},
         "flam": numbers(0.872),
         "flam_global": numbers(0.781, map=None),
-        "difference": {"flam_global": {"auroc_macro": 0.091, "auroc_macro_p": 0.0009}},
     },
     "urbansed": {"flam": numbers(0.61), "flam_global": numbers(float("nan"))},
     "heldout_seen": {"flam": {"top1": 0.5, "top1_name": 0.5, "n_clips": 4, "n_captions": 2}},
