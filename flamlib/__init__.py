@@ -15,7 +15,8 @@ this list, which `tests/test_layers.py` reads:
     weights       sources       bank
     pieces        recipes       rules         mixing        manifest      shards        lexicon
     contents      strong
-    card          checkpoint    captions      model         mgaclap       batches
+    card          checkpoint    captions      listener      heads         two_towers
+    model         mgaclap       batches
     detector
     htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures

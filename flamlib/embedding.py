@@ -28,7 +28,7 @@ import pyarrow.parquet
 from flamlib import audio, baselines, manifest
 from flamlib.annotations import AUDIO
 from flamlib.checkpoint import CONFIG, WEIGHTS
-from flamlib.model import Listener
+from flamlib.listener import Listener
 
 
 def write(

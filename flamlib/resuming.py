@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from flamlib import checkpoint, project
 from flamlib.checkpoint import TRAINING
-from flamlib.model import TwoTowers
+from flamlib.two_towers import TwoTowers
 
 STATE = "state.json"
 TENSORS = "state.safetensors"

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from flamlib import evaluation, project
 from flamlib.heldout import Hearing
-from flamlib.model import Audio, Captions, cosine_score
+from flamlib.listener import Audio, Captions, cosine_score
 
 SETTINGS = {"seed": 0, **EVALUATE}
 
