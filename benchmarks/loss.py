@@ -31,7 +31,6 @@ from flamlib import losses
 
 N_FRAMES, DIM, CAPTIONS_PER_CLIP = 32, 512, 5
 TARGET = 512  # clips: the batch of the paper
-EACH = 256  # clips of a process, where the number of processes grows
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 PLAIN_TENSORS = 7  # of the size of all logits, that the plain way holds at its worst moment
 
@@ -192,7 +191,7 @@ if __name__ == "__main__":
     ]  # fmt: skip
     shared_size = 128 if arguments.quick else TARGET
     shared = [run(way, shared_size, n) for n in (2, 4) for way in ("ours", "gather")]
-    flat = [run("ours", EACH * n, n, n_runs=0) for n in (1, 2, 4)]
+    flat = [run("ours", TARGET * n, n, n_runs=0) for n in (1, 2, 4)]
 
     at = {row["way"]: row for row in growing if row["clips"] == TARGET}
     result = {

@@ -13,16 +13,18 @@ this list, which `tests/test_layers.py` reads:
     tables        annotations   sed_sets      caption_sets  label_sets    testsets
     augmentation  corpus        tensorbundle  tags          yamnet        htsat
     weights       sources       bank
-    pieces        recipes       rules         mixing        shards        lexicon
+    pieces        recipes       rules         mixing        manifest      shards        lexicon
     contents      strong
-    card          checkpoint    captions      model         mgaclap       batches
+    card          checkpoint    captions      listener      heads         two_towers
+    model         mgaclap       batches
     detector
     htsat_layout  text_layout   openflam      clap          originals     export
     canvas        overview      scenes        curves        figures
     objective     resuming      logbook       processes     initialising  training
-    baselines     heldout       judging       evaluation    benchmarking  scoring
+    baselines     embedding     heldout       judging       evaluation    benchmarking  scoring
     published     gallery       page          cells         paper_tables  set_tables    report
-    launch        ablation      study         dependency    cli
+    launch        ablation      study         dependency
+    arguments     cli_ask       cli_import    cli_make      cli
 
 Row by row: files, seconds and samples; where recordings, weights and captions come from; the
 losses; frames and events; each question that is asked of them, as arithmetic that knows neither

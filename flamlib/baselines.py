@@ -15,8 +15,9 @@ from torch import Tensor
 
 from flamlib import checkpoint, tags, weights
 from flamlib.captions import CaptionTower
+from flamlib.listener import Audio, ByCosine, Captions, Listener, resampled
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, Audio, ByCosine, Captions, Listener, resampled
+from flamlib.model import FLAM
 from flamlib.originals import CLAP
 from flamlib.yamnet import YAMNet
 

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from flamlib import audio, detection
 from flamlib.detection import Detection
 from flamlib.events import Event, read_events
-from flamlib.model import Listener, Method
+from flamlib.listener import Listener, Method
 
 PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
 

@@ -34,7 +34,7 @@ from flamlib.baselines import Listener
 from flamlib.batches import audible
 from flamlib.events import Event, merge, write_events
 from flamlib.lexicon import Lexicon
-from flamlib.model import Method
+from flamlib.listener import Method
 from flamlib.recipes import Recipe
 
 

@@ -88,7 +88,7 @@ class LogMel(nn.Module):
 class HTSAT(nn.Module):
     """Log-mel [clip, hop, mel] -> frame features [clip, frame, width], some frames a window."""
 
-    context_frames = 0  # beyond its window, whose frames divide `model.BLOCK_FRAMES`
+    context_frames = 0  # beyond its window, whose frames divide `two_towers.BLOCK_FRAMES`
     n_tags = 0  # it has no classes of its own
 
     def __init__(

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, TwoTowers
+from flamlib.model import FLAM
+from flamlib.two_towers import TwoTowers
 
 
 def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> TwoTowers:

@@ -22,7 +22,8 @@ from torch.nn.functional import normalize
 
 from flamlib.codewords import aggregate
 from flamlib.htsat import HTSAT
-from flamlib.model import Audio, Captions, TwoTowers
+from flamlib.listener import Audio, Captions
+from flamlib.two_towers import TwoTowers
 
 
 class MGACLAP(TwoTowers):

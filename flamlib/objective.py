@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from flamlib import codewords, losses
 from flamlib.batches import Batch
 from flamlib.lexicon import Lexicon
-from flamlib.model import TwoTowers
 from flamlib.tiled import Labels, caption_keys
+from flamlib.two_towers import TwoTowers
 
 # Which losses are of the mixtures, and which of the recordings with their captions.
 OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})

@@ -35,8 +35,9 @@ from transformers import BertConfig, RobertaConfig
 
 from flamlib import checkpoint, htsat_layout, text_layout
 from flamlib.htsat import HTSAT, SAMPLE_RATE, WINDOW_S
+from flamlib.listener import Audio, Captions
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import Audio, Captions, TwoTowers
+from flamlib.two_towers import TwoTowers
 
 CLAP_TOKENS, MGA_TOKENS = 77, 30  # that a caption may have
 MGA_RATE = 32_000

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from flamlib import project
+from flamlib import checkpoint, project
 from flamlib.checkpoint import TRAINING
-from flamlib.model import TwoTowers
+from flamlib.two_towers import TwoTowers
 
 STATE = "state.json"
 TENSORS = "state.safetensors"
@@ -92,7 +92,8 @@ class Checkpoints:
     ) -> tuple[int, list[Row]]:
         """Put everything back; returns the number of steps done (0 for a fresh start) and the log.
 
-        Raises ValueError if the state was made with other parameters, naming one of them.
+        Raises ValueError if the state was made with other parameters, naming one of them, or is
+        that of a model of other tensors.
         """
         if not self.states():
             return 0, []
@@ -109,6 +110,13 @@ class Checkpoints:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
+        try:
+            checkpoint.check_tensors(part("model."), net.state_dict(), newest / TENSORS)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: it is of a model as another version of the code builds it; remove "
+                f"{self.folder} to start anew"
+            ) from None
         net.load_state_dict(part("model."))
         average.load_state_dict(part("average."))
         moments: dict[int, dict[str, Tensor]] = {}

@@ -12,8 +12,9 @@ from flamlib.baselines import Listener
 from flamlib.benchmarking import Settings
 from flamlib.heldout import Part
 from flamlib.lexicon import Lexicon
+from flamlib.listener import Method
 from flamlib.localisation import Criteria
-from flamlib.model import FLAM, Method
+from flamlib.model import FLAM
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
 

@@ -21,9 +21,10 @@ from flamlib.checkpoint import TRAINING
 from flamlib.initialising import adapt, freeze, parameter_groups, pretrained, start_from
 from flamlib.lexicon import Lexicon
 from flamlib.logbook import Clock, Logbook
-from flamlib.model import FLAM, TwoTowers
+from flamlib.model import FLAM
 from flamlib.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, asks
 from flamlib.resuming import Checkpoints, Row, checksum
+from flamlib.two_towers import TwoTowers
 
 # Arguments of `fit` that are files or folders which it reads.
 READ = ("bank", "mixtures", "valid", "captions", "weights", "init_from", "sets")

@@ -8,8 +8,9 @@ from sounds import RATE, noise
 
 from flamlib import baselines, losses, tags
 from flamlib.baselines import FLAMGlobal, LabelMatching
+from flamlib.listener import Listener
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, Listener
+from flamlib.model import FLAM
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from flamlib import audio, benchmarking, calibration, outcomes, testsets
 from flamlib.annotations import AnnotatedSet, Clip
 from flamlib.benchmarking import Settings
 from flamlib.events import Event, active_frames
+from flamlib.listener import Audio, Captions
 from flamlib.localisation import Criteria
-from flamlib.model import FLAM, Audio, Captions
+from flamlib.model import FLAM
 
 CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
 SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)

@@ -10,8 +10,9 @@ from transformers import AutoTokenizer
 
 from flamlib import evaluation, originals, project
 from flamlib.heldout import Hearing
+from flamlib.listener import Audio, Captions, cosine_score
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import FLAM, Audio, Captions, cosine_score
+from flamlib.model import FLAM
 
 SETTINGS = {"seed": 0, **EVALUATE}
 

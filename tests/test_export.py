@@ -23,6 +23,7 @@ HTSAT = {
 }
 TOWERS = {
     "default": (write_bert, {"audio": YAMNET | {"tags": True}, "caption": MEAN}),
+    "fine": (write_bert, {"audio": YAMNET | {"frame_hops": 8}, "caption": MEAN}),  # no tags
     "paper": (write_roberta, {"audio": HTSAT, "caption": {"pooling": "pooler"}}),
 }
 

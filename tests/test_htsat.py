@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from towers import learnt
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 
-from flamlib import detector, htsat, model
+from flamlib import detector, htsat, two_towers
 from flamlib.htsat import HOPS, HTSAT, N_MELS, SAMPLE_RATE
 
 N_FRAMES = 32
@@ -249,7 +249,7 @@ def test_other_sample_rates_have_the_same_frames(sample_rate, settings):
 
 @pytest.mark.parametrize("settings", [TINY, FINE])
 def test_blocks_of_long_audio_are_whole_windows(settings):
-    assert model.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
+    assert two_towers.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
     assert detector.PIECE_FRAMES % HTSAT(**settings).frames_per_window == 0
 
 

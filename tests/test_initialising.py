@@ -3,7 +3,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from flamlib import initialising, model, yamnet
+from flamlib import initialising, two_towers, yamnet
 from flamlib.model import FLAM
 
 NETWORK = {
@@ -35,7 +35,7 @@ def pretrained(weights, **changes):
 @pytest.fixture
 def small(monkeypatch):
     """The tower of ten lines."""
-    monkeypatch.setattr(model, "audio_tower", lambda *, tower: tiny.Ear())
+    monkeypatch.setattr(two_towers, "audio_tower", lambda *, tower: tiny.Ear())
     return {"audio": {"tower": "ear"}}
 
 

@@ -10,8 +10,9 @@ from torch.testing import assert_close
 from towers import MGA_CLAP, SETTINGS, write_bert, write_roberta
 
 from flamlib import codewords
+from flamlib.listener import Listener
 from flamlib.mgaclap import MGACLAP, LocalBlock
-from flamlib.model import FLAM, Listener
+from flamlib.model import FLAM
 
 HTSAT = {
     "tower": "htsat",

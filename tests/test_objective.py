@@ -29,7 +29,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
-    monkeypatch.setattr("flamlib.model.audio_tower", lambda *, tower: tiny.Ear())
+    monkeypatch.setattr("flamlib.two_towers.audio_tower", lambda *, tower: tiny.Ear())
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
 

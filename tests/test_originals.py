@@ -41,8 +41,8 @@ from transformers import (
 from flamlib import baselines, checkpoint, htsat, originals
 from flamlib.codewords import sparsemax
 from flamlib.htsat import LogMel
+from flamlib.listener import Listener
 from flamlib.mgaclap import MGACLAP
-from flamlib.model import Listener
 from flamlib.originals import CLAP
 
 CAPTIONS = ["a dog barks", "rain", "a bell rings"]

@@ -91,6 +91,15 @@ def test_runs_of_other_parameters_do_not_meet(tmp_path):
     assert other.load(*Run(1).parts)[0] == 0
 
 
+def test_a_state_of_a_model_of_other_tensors_is_refused(tmp_path):
+    checkpoints = Checkpoints(tmp_path, PARAMETERS, n_kept=1)
+    checkpoints.save(3, [], *Run(0).parts)
+    other = Run(0)
+    other.net.append(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"lacks 2 tensors: 2\.bias, 2\.weight.* to start anew"):
+        checkpoints.load(*other.parts)
+
+
 def test_nothing_in_a_state_is_executed(tmp_path):
     checkpoints = Checkpoints(tmp_path, PARAMETERS, n_kept=1)
     checkpoints.save(5, [], *Run(0).parts)

@@ -4,6 +4,8 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import BertConfig, BertTokenizer, RobertaConfig, RobertaTokenizer
 
+from flamlib.model import FLAM
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["a", "the", "dog", "bark", "##s", "bell", "ring", "rain", "fall", "tone", "é", "犬"]
 
@@ -84,3 +86,19 @@ def learnt(run, parameters, *, seed=3):
         loss = run().square().mean()
     torch.manual_seed(seed + 1)  # what is computed again must not depend on what came in between
     return torch.autograd.grad(loss, parameters), sum(kept)
+
+
+def hearing_model(folder):
+    """YAMNet and a tiny BERT, with weights that let the sound through to the last layer."""
+    torch.manual_seed(0)
+    net = FLAM(folder, **SETTINGS).eval()
+    for layer in net.audio.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    return net
+
+
+def changing_noise(*shape, seed=0):
+    """Louder and softer, so that no two frames are alike."""
+    waveform = 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return waveform * (1 + torch.sin(torch.arange(shape[-1]) / 5000))
