@@ -45,15 +45,14 @@ def number(
     value = numbers.get(key)
     if value is None or np.isnan(value):
         return cell(None, why=why)
-    scale, digits = (1, 0) if key in RANKS else (100, 1)
     low, high = (numbers.get(f"{key}_{end}") for end in ("low", "high"))
     small = ""
     if low is not None and high is not None and not np.isnan(low + high):
-        small = f"[{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+        small = f"[{_shown(low, key)}, {_shown(high, key)}]"
     p = (test or {}).get(f"{key}_p")
     if p is not None and not np.isnan(p):
         small += f" p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}".replace(" 0.", " .")
-    return cell(f"{scale * value:.{digits}f}", kind="best" if is_best else "", small=small.strip())
+    return cell(_shown(value, key), kind="best" if is_best else "", small=small.strip())
 
 
 def sizes(of_set: Mapping[str, Numbers]) -> Numbers:
@@ -63,9 +62,16 @@ def sizes(of_set: Mapping[str, Numbers]) -> Numbers:
 
 
 def best(of_set: Mapping[str, Numbers], key: str, models: Sequence[str]) -> set[str]:
-    """Which of several models have the best number of a test set; none if all have the same."""
+    """Which of several models have the best number of a test set; none if all have the same.
+
+    Numbers that read the same are the same: some come from a file and were rounded there.
+    """
     values = {model: of_set.get(model, {}).get(key) for model in models}
-    values = {m: v for m, v in values.items() if v is not None and not np.isnan(v)}
+    values = {
+        model: float(_shown(value, key))
+        for model, value in values.items()
+        if value is not None and not np.isnan(value)
+    }
     if len(set(values.values())) < 2:
         return set()
     first = (min if key in LOWER else max)(values.values())
@@ -80,3 +86,7 @@ def percent(value: float) -> str:
 def title(model: str) -> str:
     """What a model is called: those that were supplied go by the name they were given."""
     return MODELS[model][0] if model in MODELS else model
+
+
+def _shown(value: float, key: str) -> str:
+    return f"{value if key in RANKS else 100 * value:.1f}"

@@ -19,7 +19,7 @@ def test_a_number_is_in_percent_with_its_interval_and_its_test():
 
 def test_a_rank_is_a_rank():
     numbers = {"a2t_median_rank": 3.0, "a2t_median_rank_low": 2.5, "a2t_median_rank_high": 4.0}
-    assert text(numbers, "a2t_median_rank") == ("3", "[2, 4]")
+    assert text(numbers, "a2t_median_rank") == ("3.0", "[2.5, 4.0]")
 
 
 @pytest.mark.parametrize("numbers", [{}, {"map": None}, {"map": float("nan")}])
@@ -34,6 +34,8 @@ def test_the_best_is_the_highest_or_the_lowest_and_may_be_several():
     assert cells.best(of_set, "ece", ["a", "b", "c"]) == {"a"}
     assert cells.best(of_set, "map", ["b", "c"]) == set()  # they do not differ
     assert cells.best(of_set, "psds1", ["a", "b"]) == set()
+    rounded = {"a": {"map": 2 / 3}, "b": {"map": 0.666667}, "c": {"map": 0.1}}
+    assert cells.best(rounded, "map", ["a", "b", "c"]) == {"a", "b"}
 
 
 def test_what_was_published_keeps_its_decimals():
