@@ -32,13 +32,13 @@ from jaxtyping import Bool, Float, Int
 
 from flamlib import decisions, detection, metrics, segments
 from flamlib.events import Event, active_frames
-from flamlib.psds import area, clip_rocs, psd_rocs
+from flamlib.psds import Detected, Rule, area, clip_rocs, psd_rocs
 from flamlib.resampling import ClipStatistic, each_draw
 
 Claims = dict[str, list[tuple]]
 PSDS = {
-    "psds1": dict(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
-    "psds2": dict(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
+    "psds1": Rule(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
+    "psds2": Rule(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
 }
 
 
@@ -120,7 +120,7 @@ class Located:
         }
 
     @property
-    def as_psds(self) -> dict:
+    def as_psds(self) -> Detected:
         """What `psds` asks for. All clips get the frames of the longest, silent after their own."""
         longest = max(len(score) for score in self.scores)
         kind = self.scores[0].dtype
@@ -129,13 +129,13 @@ class Located:
             padded = np.full((longest, len(self.captions)), -np.inf, kind)
             padded[: len(score)] = np.where(known, score, -np.inf)
             scores[clip] = padded
-        return {
-            "scores": scores,
-            "frame_edges": frame_edges(longest, self.frame_s, max(self.durations)),
-            "captions": list(self.captions),
-            "ground_truth": self.known_truth,
-            "durations": dict(zip(self.clips, self.durations, strict=True)),
-        }
+        return Detected(
+            scores,
+            frame_edges(longest, self.frame_s, max(self.durations)),
+            list(self.captions),
+            self.known_truth,
+            dict(zip(self.clips, self.durations, strict=True)),
+        )
 
     def _rows(self, scores: list, active: list) -> "Rows":
         n_rows = [len(score) for score in scores]
@@ -233,10 +233,10 @@ def numbers(located: Located, criteria: Criteria, *, threshold: float) -> dict[s
 def polyphonic(located: Located) -> dict[str, float]:
     """psds1, psds2 and their means over captions, of the scores as they are."""
     found, given = {}, located.as_psds
-    for name, settings in PSDS.items():
-        rocs = psd_rocs(**given, **settings)
-        found[name] = area(rocs, alpha_st=1.0, max_efpr=100.0)
-        found[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=100.0)
+    for name, rule in PSDS.items():
+        rocs = psd_rocs(given, rule)
+        found[name] = area(rocs, alpha_st=1.0, max_efpr=rule.max_efpr)
+        found[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=rule.max_efpr)
     return found
 
 
@@ -356,14 +356,15 @@ def _drawn_psds(located: Located, name: str) -> dict[str, Callable[[], ClipStati
     areas: dict[bytes, tuple[float, float]] = {}
 
     def maker(which: int) -> ClipStatistic:
-        rocs = cache(lambda: clip_rocs(**located.as_psds, **PSDS[name]))
+        rocs = cache(lambda: clip_rocs(located.as_psds, PSDS[name]))
 
         def of_draw(times_drawn: Int[np.ndarray, "clip"]) -> float:
             key = times_drawn.tobytes()
             if key not in areas:
                 found = rocs()(times_drawn)
                 areas[key] = tuple(
-                    area(found, alpha_st=alpha_st, max_efpr=100.0) for alpha_st in (0.0, 1.0)
+                    area(found, alpha_st=alpha_st, max_efpr=PSDS[name].max_efpr)
+                    for alpha_st in (0.0, 1.0)
                 )
             return areas[key][which]
 

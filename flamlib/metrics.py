@@ -22,7 +22,7 @@ from flamlib.frame_draws import (
     clip_best_f1,
     clip_partial_auroc,
 )
-from flamlib.psds import clip_psds, psds
+from flamlib.psds import Detected, Rule, clip_psds, psds
 from flamlib.ranking import auroc_by_clip, average_precision, frame_auroc, partial_auroc
 from flamlib.resampling import (
     ClipStatistic,
@@ -39,6 +39,8 @@ from flamlib.retrieval import retrieval
 
 __all__ = [
     "ClipStatistic",
+    "Detected",
+    "Rule",
     "accuracy",
     "auroc_by_clip",
     "average_precision",

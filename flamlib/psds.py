@@ -36,6 +36,26 @@ from flamlib.resampling import ClipStatistic, each_draw
 BLOCK = 1 << 23  # scores whose changes are in memory at once: about 200 MB
 
 
+class Detected(NamedTuple):
+    """The scores of clips and what is true of them, as `psds` takes both."""
+
+    scores: Mapping[str, Float[np.ndarray, "frame caption"]]
+    frame_edges: Float[np.ndarray, "edge"]
+    captions: Sequence[str]
+    ground_truth: Mapping[str, Sequence[tuple]]
+    durations: Mapping[str, float]
+
+
+class Rule(NamedTuple):
+    """By what a detection counts, and what a false one costs, as `psds` takes it."""
+
+    dtc_threshold: float
+    gtc_threshold: float
+    cttc_threshold: float | None
+    alpha_ct: float
+    max_efpr: float = 100.0
+
+
 def psds(
     scores: Mapping[str, Float[np.ndarray, "frame caption"]],
     frame_edges: Float[np.ndarray, "edge"],
@@ -66,100 +86,32 @@ def psds(
     meant: a clip without scores or duration, a NaN score, an event that ends before it starts or
     after its clip, or whose caption is not in the list.
     """
-    rocs = psd_rocs(
-        scores,
-        frame_edges,
-        captions,
-        ground_truth,
-        durations,
-        dtc_threshold=dtc_threshold,
-        gtc_threshold=gtc_threshold,
-        cttc_threshold=cttc_threshold,
-        alpha_ct=alpha_ct,
-        max_efpr=max_efpr,
-    )
-    return area(rocs, alpha_st=alpha_st, max_efpr=max_efpr)
+    detected = Detected(scores, frame_edges, captions, ground_truth, durations)
+    rule = Rule(dtc_threshold, gtc_threshold, cttc_threshold, alpha_ct, max_efpr)
+    return area(psd_rocs(detected, rule), alpha_st=alpha_st, max_efpr=max_efpr)
 
 
-def psd_rocs(
-    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
-    frame_edges: Float[np.ndarray, "edge"],
-    captions: Sequence[str],
-    ground_truth: Mapping[str, Sequence[tuple]],
-    durations: Mapping[str, float],
-    *,
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None,
-    alpha_ct: float,
-    max_efpr: float = 100.0,
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def psd_rocs(detected: Detected, rule: Rule) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """For each caption that has an event, the staircase (eFPR per hour, TPR) up to `max_efpr`.
 
     Both arrays rise and start at an eFPR of 0; between two steps the TPR of the earlier one holds.
-    Arguments and errors are those of `psds`.
+    Errors are those of `psds`.
     """
-    ranked = _rank_changes(
-        scores,
-        frame_edges,
-        captions,
-        ground_truth,
-        durations,
-        dtc_threshold=dtc_threshold,
-        gtc_threshold=gtc_threshold,
-        cttc_threshold=cttc_threshold,
-        alpha_ct=alpha_ct,
-        max_efpr=max_efpr,
-    )
-    total_s = math.fsum(durations[clip] for clip in scores)
+    ranked = _rank_changes(detected, rule)
+    hours = math.fsum(detected.durations[clip] for clip in detected.scores) / 3600
     return {
-        caption: _staircase(changes.counts(), total_s / 3600, max_efpr)
-        for caption, changes in ranked
+        caption: _staircase(changes.counts(), hours, rule.max_efpr) for caption, changes in ranked
     }
 
 
-def clip_psds(
-    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
-    frame_edges: Float[np.ndarray, "edge"],
-    captions: Sequence[str],
-    ground_truth: Mapping[str, Sequence[tuple]],
-    durations: Mapping[str, float],
-    *,
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None,
-    alpha_ct: float,
-    alpha_st: float,
-    max_efpr: float = 100.0,
-) -> ClipStatistic:
+def clip_psds(detected: Detected, rule: Rule, *, alpha_st: float) -> ClipStatistic:
     """`psds` as a statistic for `resampling.bootstrap`, see `clip_rocs`."""
-    rocs = clip_rocs(
-        scores,
-        frame_edges,
-        captions,
-        ground_truth,
-        durations,
-        dtc_threshold=dtc_threshold,
-        gtc_threshold=gtc_threshold,
-        cttc_threshold=cttc_threshold,
-        alpha_ct=alpha_ct,
-        max_efpr=max_efpr,
-    )
-    return each_draw(lambda times: area(rocs(times), alpha_st=alpha_st, max_efpr=max_efpr))
+    rocs = clip_rocs(detected, rule)
+    return each_draw(lambda times: area(rocs(times), alpha_st=alpha_st, max_efpr=rule.max_efpr))
 
 
 def clip_rocs(
-    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
-    frame_edges: Float[np.ndarray, "edge"],
-    captions: Sequence[str],
-    ground_truth: Mapping[str, Sequence[tuple]],
-    durations: Mapping[str, float],
-    *,
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None,
-    alpha_ct: float,
-    max_efpr: float = 100.0,
+    detected: Detected, rule: Rule
 ) -> Callable[[Int[np.ndarray, "clip"]], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """`psd_rocs` of a draw of clips, given how often each was drawn, in the order of `scores`.
 
@@ -167,26 +119,13 @@ def clip_rocs(
     One thing stays as it is in the whole set: what a cross-trigger costs, that is the hours of each
     caption. Without cross-triggers a draw's staircases are exactly those of the clips drawn.
     """
-    ranked = list(
-        _rank_changes(
-            scores,
-            frame_edges,
-            captions,
-            ground_truth,
-            durations,
-            dtc_threshold=dtc_threshold,
-            gtc_threshold=gtc_threshold,
-            cttc_threshold=cttc_threshold,
-            alpha_ct=alpha_ct,
-            max_efpr=max_efpr,
-        )
-    )
-    clip_s = np.array([durations[clip] for clip in scores], dtype=float)
+    ranked = list(_rank_changes(detected, rule))
+    clip_s = np.array([detected.durations[clip] for clip in detected.scores], dtype=float)
 
     def rocs(times_drawn: Int[np.ndarray, "clip"]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         hours = float(times_drawn @ clip_s) / 3600
         return {
-            caption: _staircase(changes.counts(times_drawn), hours, max_efpr)
+            caption: _staircase(changes.counts(times_drawn), hours, rule.max_efpr)
             for caption, changes in ranked
             if times_drawn @ changes.n_events
         }
@@ -248,22 +187,11 @@ class _Changes(NamedTuple):
         return np.append(0.0, np.maximum(alarms, 0.0)), np.append(0, found) / n_events
 
 
-def _rank_changes(
-    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
-    frame_edges: Float[np.ndarray, "edge"],
-    captions: Sequence[str],
-    ground_truth: Mapping[str, Sequence[tuple]],
-    durations: Mapping[str, float],
-    *,
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None,
-    alpha_ct: float,
-    max_efpr: float,
-) -> Iterator[tuple[str, _Changes]]:
+def _rank_changes(detected: Detected, rule: Rule) -> Iterator[tuple[str, _Changes]]:
     """Each caption that has an event, with its changes, in blocks of bounded memory."""
-    _check_settings(dtc_threshold, gtc_threshold, cttc_threshold, alpha_ct, max_efpr)
-    _check_scores(scores, frame_edges, captions)
+    scores, frame_edges, captions, ground_truth, durations = detected
+    _check_rule(rule)
+    _check_scores(detected)
     events = event_table(list(scores), captions, ground_truth, durations)
 
     n_events = np.bincount(events.caption, minlength=len(captions))
@@ -273,7 +201,7 @@ def _rank_changes(
     # A cross-trigger's share of the eFPR as a number of false alarms, so that there is one count,
     # and it is whole when alpha_ct is 0.
     price = np.zeros(len(captions))
-    price[judged] = alpha_ct * total_s / event_s[judged] / max(1, len(judged) - 1)
+    price[judged] = rule.alpha_ct * total_s / event_s[judged] / max(1, len(judged) - 1)
 
     n_frames = len(frame_edges) - 1
     n_at_once = max(1, BLOCK // (len(scores) * n_frames))
@@ -284,9 +212,9 @@ def _rank_changes(
             frame_edges,
             events,
             asked,
-            dtc_threshold=dtc_threshold,
-            gtc_threshold=gtc_threshold,
-            cttc_threshold=cttc_threshold,
+            dtc_threshold=rule.dtc_threshold,
+            gtc_threshold=rule.gtc_threshold,
+            cttc_threshold=rule.cttc_threshold,
             price=price,
         )
         for column, threshold, alarms, found in zip(asked, *at_thresholds, strict=True):
@@ -317,11 +245,8 @@ def _staircase(
     return efpr[rises], tpr[rises]
 
 
-def _check_scores(
-    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
-    frame_edges: Float[np.ndarray, "edge"],
-    captions: Sequence[str],
-) -> None:
+def _check_scores(detected: Detected) -> None:
+    scores, frame_edges, captions, *_ = detected
     if not scores:
         raise ValueError("no clips: scores is empty")
     if len(set(captions)) != len(captions):
@@ -345,24 +270,14 @@ def _check_scores(
             )
 
 
-def _check_settings(
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None,
-    alpha_ct: float,
-    max_efpr: float,
-) -> None:
-    if (cttc_threshold is None) != (alpha_ct == 0):
+def _check_rule(rule: Rule) -> None:
+    if (rule.cttc_threshold is None) != (rule.alpha_ct == 0):
         raise ValueError(
-            f"alpha_ct {alpha_ct} with cttc_threshold {cttc_threshold}: without cross-triggers "
-            "give 0 and None, with them neither"
+            f"alpha_ct {rule.alpha_ct} with cttc_threshold {rule.cttc_threshold}: without "
+            "cross-triggers give 0 and None, with them neither"
         )
-    for name, value in (
-        ("dtc_threshold", dtc_threshold),
-        ("gtc_threshold", gtc_threshold),
-        ("cttc_threshold", cttc_threshold),
-    ):
-        if value is not None and not 0 < value <= 1:
+    for name, value in rule._asdict().items():
+        if name.endswith("_threshold") and value is not None and not 0 < value <= 1:
             raise ValueError(f"{name} must be in (0, 1], found {value}")
-    if not 0 < max_efpr < math.inf:
-        raise ValueError(f"max_efpr must be a positive number per hour, found {max_efpr}")
+    if not 0 < rule.max_efpr < math.inf:
+        raise ValueError(f"max_efpr must be a positive number per hour, found {rule.max_efpr}")
