@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Num
 from scipy.sparse import csr_array
 
 SUMS = 1 << 22  # of many draws in memory at once: 32 MB
+ROUNDING = 1e-12  # of a difference between two statistics that are equal
 ClipStatistic = Callable[[Int[np.ndarray, "*draw clip"]], Float[np.ndarray, "*draw"]]
 
 
@@ -61,7 +62,8 @@ def paired_test(
         difference       statistic - other, on the clips as they are
         low, high        95 % of the draws' differences lie between them
         p_value          min(1, 2 * (1 + k) / (1 + n_resamples)), where k is the number of draws on
-                         the rarer side of zero, a difference of exactly zero counting to both
+                         the rarer side of zero, a difference of zero (to 1e-12: sums may end a
+                         hair apart) counting to both
 
     The p-value asks how surely the sign of the difference is known; it cannot be smaller than
     2 / (1 + n_resamples). All are nan where no draw has anything to judge.
@@ -74,7 +76,7 @@ def paired_test(
     if not len(differences):
         return found | {"low": np.nan, "high": np.nan, "p_value": np.nan}
     low, high = np.quantile(differences, [0.025, 0.975])
-    rarer = min((differences <= 0).sum(), (differences >= 0).sum())
+    rarer = min((differences <= ROUNDING).sum(), (differences >= -ROUNDING).sum())
     p_value = min(1.0, 2 * (1 + rarer) / (1 + len(differences)))
     return found | {"low": float(low), "high": float(high), "p_value": float(p_value)}
 

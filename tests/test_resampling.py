@@ -56,6 +56,13 @@ def test_a_model_is_no_different_from_itself():
     assert found == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
 
 
+def test_a_difference_by_rounding_is_none():
+    values = np.random.default_rng(0).random(30)
+    one, other = resampling.clip_mean(values), resampling.clip_mean(values + 1e-15)
+    found = resampling.paired_test(one, other, 30, n_resamples=99, seed=0)
+    assert found["p_value"] == 1.0
+
+
 def test_a_constant_advantage_has_the_smallest_p_value_there_is():
     values = np.random.default_rng(0).normal(size=30)
     better, worse = resampling.clip_mean(values + 0.1), resampling.clip_mean(values)
