@@ -79,7 +79,7 @@ def classified(
     folds: Int[np.ndarray, "clip"],
 ) -> Outcome:
     """The numbers of `metrics.accuracy` for the classes as each template puts them: those of the
-    first one, and `top1_<template>` of every one."""
+    first one, where there are several folds also `fold_<fold>`, and `top1_<template>` of each."""
     numbers: dict[str, float | int | dict] = {}
     makers: dict[str, Callable[[], ClipStatistic]] = {}
     for i, (template, emb) in enumerate(class_emb.items()):
@@ -95,6 +95,13 @@ def classified(
                 "macro": partial(metrics.clip_group_mean, right, class_of_clip),
                 "fold_mean": partial(metrics.clip_group_mean, right, folds),
             }
+            if len(found["per_fold"]) > 1:
+                for fold, value in found["per_fold"].items():
+                    [inside] = np.nonzero(folds == int(fold))
+                    numbers[f"fold_{fold}"] = value
+                    makers[f"fold_{fold}"] = partial(
+                        metrics.clip_share, right[inside], inside, len(right)
+                    )
         numbers[f"top1_{template}"] = found["top1"]
         makers[f"top1_{template}"] = partial(metrics.clip_mean, right)
     sizes = {"n_clips": len(clip_emb), "n_captions": len(next(iter(class_emb.values())))}

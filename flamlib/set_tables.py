@@ -123,7 +123,10 @@ def measures(task: Task, of_set: Mapping[str, Numbers]) -> list[tuple[str, str]]
         if key.startswith("top1_") and not key.endswith(("_low", "_high"))
     ]
     folds = numbers.get("per_fold", {})
-    by_fold = [("fold_mean", f"accuracy, mean over {len(folds)} folds")] if len(folds) > 1 else []
+    by_fold = []
+    if len(folds) > 1:
+        by_fold = [("fold_mean", f"accuracy, mean over {len(folds)} folds")]
+        by_fold += [(f"fold_{fold}", f"accuracy, fold {fold}") for fold in folds]
     return [
         *named,
         *by_fold,

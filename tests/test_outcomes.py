@@ -60,7 +60,11 @@ def test_every_accuracy_has_its_statistic():
     by_template = {"name": class_emb, "sound_of": rng.normal(size=(8, 5))}
     outcome = outcomes.classified(clip_emb, by_template, truth, folds)
     drawn = once(outcome)
-    assert set(drawn) == {"top1", "top5", "macro", "fold_mean", "top1_name", "top1_sound_of"}
+    by_fold = {f"fold_{fold}" for fold in np.unique(folds)}
+    named = {"top1", "top5", "macro", "fold_mean", "top1_name", "top1_sound_of"}
+    assert set(drawn) == named | by_fold
+    alone = outcomes.classified(clip_emb, by_template, truth, 0 * folds)
+    assert set(once(alone)) == named  # one fold is no other number than all
     for name, value in drawn.items():
         assert value == pytest.approx(outcome.numbers[name]), name
     assert outcome.numbers["top1"] == outcome.numbers["top1_name"]

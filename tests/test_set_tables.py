@@ -59,11 +59,13 @@ def test_a_row_is_a_number_of_every_model_and_what_no_model_has_is_none():
 def test_a_classification_has_its_templates_and_folds():
     numbers = {"top1": 0.5, "top1_sound_of": 0.5, "top1_sound_of_low": 0.4, "top5": 1.0}
     numbers |= {"macro": 0.6, "fold_mean": 0.55, "per_fold": {"1": 0.5, "2": 0.6}}
-    numbers |= {"n_clips": 4, "n_captions": 2}
+    numbers |= {"fold_1": 0.5, "fold_2": 0.6, "n_clips": 4, "n_captions": 2}
     table = set_tables.set_table("Mine", "classification", {"flam": numbers}, ["flam"])
     assert [*cells_of(table)] == [
         "accuracy, template “sound of”",
         "accuracy, mean over 2 folds",
+        "accuracy, fold 1",
+        "accuracy, fold 2",
         "among the nearest five",
         "accuracy, mean over classes",
     ]
