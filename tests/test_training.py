@@ -30,6 +30,7 @@ from flamlib import (
     strong,
     tags,
     training,
+    two_towers,
     yamnet,
 )
 from flamlib.annotations import AnnotatedSet, Clip
@@ -119,7 +120,7 @@ def ears(corpus):
 @pytest.fixture(autouse=True)
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
-    monkeypatch.setattr(model, "audio_tower", lambda *, tower: tiny.Ear())
+    monkeypatch.setattr(two_towers, "audio_tower", lambda *, tower: tiny.Ear())
     forget()
 
 
@@ -523,7 +524,7 @@ def test_parts_of_a_batch_do_what_the_whole_would(corpus, tmp_path, n_ranks, mic
 @pytest.mark.usefixtures("plain_descent", "ears")
 def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monkeypatch):
     """Two processes, parts of a batch and both: what one would, in steps with tags and without."""
-    monkeypatch.setattr(model, "audio_tower", lambda *, tower, tags: yamnet.YAMNet(tags=tags))
+    monkeypatch.setattr(two_towers, "audio_tower", lambda *, tower, tags: yamnet.YAMNet(tags=tags))
     asked, put = [], tags.beside
 
     def watched(learned, side):
