@@ -81,9 +81,9 @@ def write(
     )
 
 
-def skipped(manifest: dict[str, Any]) -> list[dict[str, str]]:
-    """The recordings that could not be read, each a `path` and `why`."""
-    return [entry for shard in manifest["shards"] for entry in shard["skipped"]]
+def skipped(made: dict[str, Any]) -> list[dict[str, str]]:
+    """The recordings of a manifest that could not be read, each a `path` and `why`."""
+    return [entry for shard in made["shards"] for entry in shard["skipped"]]
 
 
 def _embed_shard(model, folder, path, job):

@@ -2,6 +2,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from towers import HTSAT
 
 from flamlib import initialising, two_towers, yamnet
 from flamlib.model import FLAM
@@ -101,15 +102,6 @@ def test_every_learning_parameter_is_in_one_group(weights):
 
 
 AS_IT_IS = {"checkpointing": False, "compile": False, "sync_batch_norm": False}
-HTSAT = {
-    "tower": "htsat",
-    "embed": 8,
-    "depths": [1, 1, 1, 1],
-    "heads": [1, 2, 2, 4],
-    "drop_path": 0.0,
-    "drop_hidden": 0.0,
-    "drop_attention": 0.0,
-}
 
 
 def test_only_towers_that_learn_are_computed_twice(weights):

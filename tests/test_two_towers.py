@@ -11,21 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from towers import SETTINGS, hearing_model, write_bert, write_roberta
+from towers import HTSAT, SETTINGS, hearing_model, write_bert, write_roberta
 from towers import changing_noise as noise
 
 from flamlib import checkpoint, two_towers
 from flamlib.model import FLAM
 
-HTSAT = {
-    "tower": "htsat",
-    "embed": 8,
-    "depths": [1, 1, 1, 1],
-    "heads": [1, 2, 2, 4],
-    "drop_path": 0.0,
-    "drop_hidden": 0.0,
-    "drop_attention": 0.0,
-}
 CAPTIONS = ["a dog barks", "the bell rings", "rain"]
 
 

@@ -10,6 +10,15 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["a", "the", "dog", "bark", "##s", "bell", "ring", "rain", "fall", "tone", "é", "犬"]
 
 YAMNET = {"tower": "yamnet"}
+HTSAT = {
+    "tower": "htsat",
+    "embed": 8,
+    "depths": [1, 1, 1, 1],
+    "heads": [1, 2, 2, 4],
+    "drop_path": 0.0,
+    "drop_hidden": 0.0,
+    "drop_attention": 0.0,
+}
 MEAN = {"pooling": "mean"}
 SETTINGS = {
     "audio": YAMNET,
