@@ -27,7 +27,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from flamlib import losses
+from flamlib.contrastive import losses
 
 N_FRAMES, DIM, CAPTIONS_PER_CLIP = 32, 512, 5
 TARGET = 512  # clips: the batch of the paper

@@ -31,8 +31,10 @@ import torch
 import yaml
 from torch import nn
 
-from flamlib import losses, project, yamnet
-from flamlib.processes import precision
+from flamlib import project
+from flamlib.contrastive import losses
+from flamlib.learning.processes import precision
+from flamlib.models import yamnet
 
 CLIP_S = 10.0
 N_CAPTIONS, DIM = 150, 512

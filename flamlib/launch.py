@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from flamlib import project, training
+from flamlib import project
+from flamlib.learning import training
 
 NOTEBOOK = "notebooks/03_train.ipynb"
 

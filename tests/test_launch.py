@@ -11,10 +11,12 @@ import pytest
 import tiny
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from test_training import SETTINGS
 
-from flamlib import htsat, launch, mixing, project, training
-from flamlib.model import FLAM
+from flamlib import launch, project
+from flamlib.learning import training
+from flamlib.mixtures import mixing
+from flamlib.models import htsat
+from flamlib.models.model import FLAM
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -141,7 +143,7 @@ def tiny_project(tmp_path_factory):
     for name in ("train", "valid"):
         (root / f"{name}.parquet").rename(root / f"artifacts/mixtures/{name}.parquet")
     tiny.write_reader(root / "artifacts/weights/reader")
-    small = {k: SETTINGS[k] for k in yaml.safe_load(PARAMS.read_text())["train"]}
+    small = {k: tiny.TRAINING[k] for k in yaml.safe_load(PARAMS.read_text())["train"]}
     small |= {"n_steps": 2, "lr_caption": 0.0, "valid_every": 2}
     write(
         root / "small.yaml",

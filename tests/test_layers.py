@@ -1,17 +1,43 @@
 """The import ladder: a module of flamlib imports only from those above it."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import flamlib
+import pytest
 
 FLAMLIB = Path(__file__).parents[1] / "flamlib"
+MODULES = {
+    ".".join(path.relative_to(FLAMLIB).with_suffix("").parts)
+    for path in FLAMLIB.rglob("*.py")
+    if path.name != "__init__.py"
+}
+PACKAGES = {path.parent.name for path in FLAMLIB.glob("*/__init__.py")}
 
-# The rows of the ladder are the indented lines of the package's docstring.
-ORDER = " ".join(re.findall(r"^    (.+)$", flamlib.__doc__, flags=re.MULTILINE)).split()
+
+def rungs(package: str) -> list[str]:
+    """The rows of a ladder are the indented lines of a package's docstring."""
+    rows = re.findall(r"^    (.+)$", importlib.import_module(package).__doc__, flags=re.MULTILINE)
+    return " ".join(rows).split()
+
+
+def ladder() -> list[str]:
+    """All modules, `package.module` for those of a package."""
+    order = []
+    for name in rungs("flamlib"):
+        inner = rungs(f"flamlib.{name}") if name in PACKAGES else []
+        order += [f"{name}.{module}" for module in inner] or [name]
+    return order
+
+
+ORDER = ladder()
+
+
+def file_of(module: str) -> Path:
+    return FLAMLIB.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def imports(path: Path) -> set[str]:
@@ -27,31 +53,45 @@ def imports(path: Path) -> set[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith("flamlib.")}
+        for name in names:
+            _, *inside = name.split(".")[:3]
+            if name.startswith("flamlib.") and inside != ["FLAM"]:
+                depth = 2 if inside[0] in PACKAGES else 1
+                found.add(".".join(inside[:depth]))
     return found
 
 
 def test_every_module_has_its_place():
     assert len(set(ORDER)) == len(ORDER)
-    modules = {path.stem for path in FLAMLIB.glob("*.py")} - {"__init__"}
-    assert modules <= set(ORDER), "place it in the docstring of flamlib/__init__.py"
+    assert set(ORDER) == MODULES, "place it in the docstring of its package"
 
 
-def test_imports_only_go_down():
-    for i, module in enumerate(ORDER):
-        path = FLAMLIB / f"{module}.py"
-        if path.exists():
-            assert imports(path) <= set(ORDER[:i]), f"{module} imports from below"
+def test_a_module_is_known_by_its_last_name():
+    """So that `from flamlib.<package> import <module>` never hides another."""
+    names = [module.split(".")[-1] for module in ORDER]
+    assert len({*names, *PACKAGES}) == len(names) + len(PACKAGES)
 
 
-def test_the_package_offers_the_model_and_imports_it_on_demand():
-    assert imports(FLAMLIB / "__init__.py") == {"model"}
+@pytest.mark.parametrize("module", ORDER)
+def test_imports_only_go_down(module):
+    above = set(ORDER[: ORDER.index(module)])
+    assert imports(file_of(module)) <= above, f"{module} imports from below"
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_holds_modules_and_does_nothing(package):
+    [essay] = ast.parse((FLAMLIB / package / "__init__.py").read_text(encoding="utf-8")).body
+    assert isinstance(essay, ast.Expr)
+
+
+def test_flamlib_offers_the_model_and_imports_it_on_demand():
+    assert imports(FLAMLIB / "__init__.py") == {"models.model"}
     loaded = "import sys, flamlib; assert 'torch' not in sys.modules; print(flamlib.FLAM.__name__)"
     run = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert run.stdout == "FLAM\n"
 
 
-def test_every_module_has_its_tests():
-    modules = {path.stem for path in FLAMLIB.glob("*.py")} - {"__init__"}
-    tests = {path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py")}
-    assert modules <= tests, f"no tests/test_<module>.py for {sorted(modules - tests)}"
+@pytest.mark.parametrize("module", ORDER)
+def test_every_module_has_its_tests(module):
+    *package, name = module.split(".")
+    assert Path(__file__).parent.joinpath(*package, f"test_{name}.py").exists()

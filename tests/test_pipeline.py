@@ -17,9 +17,10 @@ import pytest
 import yaml
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
-from test_layers import FLAMLIB, imports
+from test_layers import MODULES, file_of, imports
 
-from flamlib import ablation, project
+from flamlib import project
+from flamlib.studies import ablation
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
@@ -91,15 +92,20 @@ def nodes(path: Path) -> list[ast.AST]:
     return [node for cell in code_cells(path) for node in ast.walk(ast.parse(cell))]
 
 
-def flamlib_files(path: Path, tmp_path: Path) -> set[str]:
-    """The files of flamlib that a notebook imports, directly or not."""
+def flamlib_paths(path: Path, tmp_path: Path) -> set[str]:
+    """What of flamlib a notebook imports, directly or not; a package of which it is all, whole."""
     script = tmp_path / "notebook.py"
     script.write_text("\n".join(code_cells(path)), encoding="utf-8")
     found, to_read = set(), imports(script)
     while to_read:
         found |= to_read
-        to_read = set().union(*(imports(FLAMLIB / f"{m}.py") for m in to_read)) - found
-    return {f"flamlib/{module}.py" for module in found}
+        to_read = set().union(*(imports(file_of(module)) for module in to_read)) - found
+    paths = set()
+    for module in found:
+        package, *rest = module.split(".")
+        whole = rest and {m for m in MODULES if m.startswith(f"{package}.")} <= found
+        paths.add(f"flamlib/{package}" if whole else f"flamlib/{module.replace('.', '/')}.py")
+    return paths
 
 
 def test_every_notebook_has_one_stage():
@@ -133,7 +139,7 @@ def test_a_command_has_the_one_form(stage):
 
 @each_stage
 def test_a_stage_depends_on_what_its_notebook_imports(stage, tmp_path):
-    needed = flamlib_files(stage.notebook, tmp_path)
+    needed = flamlib_paths(stage.notebook, tmp_path)
     declared = {dep for dep in stage.deps if dep.startswith("flamlib/")}
     assert declared == needed, "deps of flamlib should be:\n      - " + "\n      - ".join(
         sorted(needed)

@@ -1,5 +1,5 @@
 import pytest
-from public_sets import write_text
+from set_files import write_text
 
 from flamlib import tables
 

@@ -1,0 +1,6 @@
+"""What a trained model is used for: events of a recording, embeddings, ONNX.
+
+A module imports only from those before it:
+
+    detector embedding export
+"""

@@ -1,0 +1,210 @@
+"""A model as ONNX: what hears and what reads, each a file that runs without torch.
+
+    audio.onnx       waveform [clip, sample]                 -> frame_emb, clip_emb
+    captions.onnx    input_ids, attention_mask [caption, token]
+                                       -> caption_emb, logit_scale, logit_bias
+    *.int8.onnx      the same with matrices in eight bits, multiplied so
+    caption_tower/   the tokenizer that makes input_ids
+    export.json      sample rate, seconds of a clip, seconds of a frame, and what was measured:
+                     how far onnxruntime is from torch, in float32 and in eight bits
+
+        logit = logit_scale * <frame_emb, caption_emb> + logit_bias
+
+Clips are of one length and any number, captions of any number and length. The files are checked in
+onnxruntime before they get their names.
+"""
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flamlib import project
+from flamlib.contrastive import losses
+from flamlib.models import checkpoint
+from flamlib.models.model import FLAM
+
+TOLERANCE = 1e-4  # of embeddings and of relative multipliers
+CAPTIONS = ["a dog barks", "rain"]  # of several and of few tokens
+ABOUT = "export.json"
+OPSET = 18
+_PARTS = ("audio", "captions")
+
+
+class Unfaithful(ValueError):
+    """The exported files do not compute what the model does."""
+
+
+class Hearing(nn.Module):
+    """Waveforms of one length to embeddings."""
+
+    def __init__(self, model: FLAM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        frame_emb, clip_emb = self.model.hear(waveform)
+        return frame_emb, clip_emb
+
+
+class Reading(nn.Module):
+    """Tokens to embeddings and the two heads."""
+
+    def __init__(self, model: FLAM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.model.caption(input_ids, attention_mask)
+        caption_emb, logit_scale, logit_bias = self.model.read(features)
+        return caption_emb, logit_scale, logit_bias
+
+
+def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str, Any]:
+    """Write the files above and return what export.json says; all of it or nothing.
+
+    Clips are of `clip_s` seconds, rounded up to whole frames. The check asks for `CAPTIONS` in
+    noise. Raises `Unfaithful` if onnxruntime's embeddings differ by more than `TOLERANCE`,
+    FileExistsError rather than replace a folder that is no export, and ValueError for no seconds.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / ABOUT).is_file() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is no export: nothing was written to it")
+    if clip_s <= 0:
+        raise ValueError(f"clips of {clip_s} s hold no frame")
+    model = model.eval()
+    n_frames = model.audio.n_frames(round(clip_s * model.sample_rate))
+    n_samples = round(n_frames * model.frame_s * model.sample_rate)  # whole frames
+    noise = 0.1 * torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0))
+    tokens = model.caption.tokenize(CAPTIONS)
+    with project.atomic_folder(folder) as partial:
+        _write(
+            Hearing(model),
+            partial / "audio.onnx",
+            {"waveform": noise},
+            ["frame_emb", "clip_emb"],
+            {"waveform": {0: torch.export.Dim("clip")}},
+        )
+        several = {k: v.repeat(2, 1) for k, v in tokens.items()}
+        axes = {0: torch.export.Dim("caption"), 1: torch.export.Dim("token", max=512)}
+        _write(
+            Reading(model),
+            partial / "captions.onnx",
+            several,
+            ["caption_emb", "logit_scale", "logit_bias"],
+            {name: axes for name in several},
+        )
+        for part in _PARTS:
+            _quantise(partial / f"{part}.onnx", partial / f"{part}.int8.onnx")
+        about = {
+            "sample_rate": model.sample_rate,
+            "clip_s": n_samples / model.sample_rate,
+            "frame_s": model.frame_s,
+            "opset": OPSET,
+            **_differences(model, partial, noise, tokens),
+        }
+        if about["difference"] > TOLERANCE:
+            raise Unfaithful(
+                f"onnxruntime's embeddings differ from torch's by {about['difference']:.2g}, "
+                f"more than {TOLERANCE}"
+            )
+        model.caption.save_tokenizer(partial / checkpoint.CAPTION_FOLDER)
+        (partial / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return about
+
+
+def run(path: str | Path, **inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs of one of the files, in the order of its table row."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)
+
+
+def _write(
+    module: nn.Module,
+    path: Path,
+    inputs: dict[str, Tensor],
+    outputs: list[str],
+    dynamic: dict[str, Any],
+) -> None:
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the exporter finds deprecated in itself
+        torch.onnx.export(
+            module.eval(),
+            (),
+            str(path),
+            kwargs=inputs,
+            input_names=list(inputs),
+            output_names=outputs,
+            dynamic_shapes=dynamic,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+def _quantise(path: Path, out: Path) -> None:
+    """Matrices in int8 with a scale per column, activations in uint8 with a scale per call."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready.onnx"
+        quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+        quantize_dynamic(
+            str(ready),
+            str(out),
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+
+
+@torch.inference_mode()
+def _differences(
+    model: FLAM, folder: Path, noise: Tensor, tokens: dict[str, Tensor]
+) -> dict[str, float]:
+    """Largest differences between torch and the files, for one and for several clips and captions.
+
+    difference              of embeddings, biases and relative multipliers, in float32
+    int8_score_difference   of unbiased scores, everything in int8
+    """
+    worst, scores = 0.0, {}
+    for n in (1, len(noise)):
+        some = {k: v[:n] for k, v in tokens.items()}
+        expected = [*model.hear(noise[:n]), *model.read(model.caption(**some))]
+        scores["torch"] = _scores(expected)
+        for kind in ("", ".int8"):
+            found = run(folder / f"audio{kind}.onnx", waveform=noise[:n].numpy())
+            found += run(folder / f"captions{kind}.onnx", **{k: v.numpy() for k, v in some.items()})
+            tensors = [torch.from_numpy(x) for x in found]
+            scores[kind] = _scores(tensors)
+            if not kind:
+                for one, other in zip(expected, tensors, strict=True):
+                    relative = (one - other).abs() / other.abs().clamp(min=1)
+                    worst = max(worst, relative.max().item())
+    sizes = {
+        f"{kind}_bytes": sum((folder / f"{part}{suffix}.onnx").stat().st_size for part in _PARTS)
+        for kind, suffix in (("float", ""), ("int8", ".int8"))
+    }
+    return {
+        "difference": worst,
+        "score_difference": (scores["torch"] - scores[""]).abs().max().item(),
+        "int8_score_difference": (scores["torch"] - scores[".int8"]).abs().max().item(),
+        **sizes,
+    }
+
+
+def _scores(said: list[Tensor]) -> Tensor:
+    frame_emb, _, caption_emb, logit_scale, logit_bias = said
+    logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, logit_bias)
+    return losses.unbiased_score(logits, logit_bias)

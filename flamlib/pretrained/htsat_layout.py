@@ -1,0 +1,140 @@
+"""HTS-AT as its authors name its tensors, under the names that `transformers` and we use.
+
+The published encoders of AudioSet, LAION-CLAP and OpenFLAM share one layout. Three kinds of tensors
+are in it: weights, which are renamed; constants (the windowed Fourier matrix, the mel filters, the
+masks of shifted windows), which are compared with ours and then left out, so that another front end
+is found out and not silently replaced; and the classifier of AudioSet's 527 classes, which is no
+part of the encoder.
+
+    bn0                      -> batch_norm
+    norm1, norm2             -> layernorm_before, layernorm_after
+    attn.qkv                 -> attention.self.query, .key, .value: its three thirds in this order
+    attn.relative_position_* -> attention.self.relative_position_*
+    attn.proj                -> attention.output.dense
+    mlp.fc1, mlp.fc2         -> intermediate.dense, output.dense
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flamlib.models import htsat
+from flamlib.models.htsat import HTSAT
+
+CLASSIFIER = ("tscam_conv.", "head.")
+
+_RENAMED = (
+    (r"^bn0\.", "batch_norm."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.relative_position_", ".attention.self.relative_position_"),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+)
+_QKV = ".attn.qkv."
+_FOURIER = "spectrogram_extractor.stft.conv_{}.weight"
+_MEL = "logmel_extractor.melW"
+
+
+def settings(tensors: Mapping[str, Tensor], *, sample_rate: int) -> dict[str, Any]:
+    """Of the encoder with these tensors, as arguments of `HTSAT`: nothing dropped out.
+
+    Raises ValueError where a tensor that tells is missing.
+    """
+    try:
+        kernel = tensors["patch_embed.proj.weight"]
+        depths, heads = [], []
+        while any(name.startswith(f"layers.{len(depths)}.") for name in tensors):
+            stage = f"layers.{len(depths)}.blocks"
+            table = tensors[f"{stage}.0.attn.relative_position_bias_table"]
+            blocks = {m[1] for name in tensors if (m := re.match(rf"{stage}\.(\d+)\.", name))}
+            depths.append(len(blocks))
+            heads.append(table.shape[1])
+    except KeyError as error:
+        raise ValueError(f"no HTS-AT: {error.args[0]} is missing") from error
+    return {
+        "embed": kernel.shape[0],
+        "depths": depths,
+        "heads": heads,
+        "patch": kernel.shape[2],
+        "sample_rate": sample_rate,
+        "drop_path": 0.0,
+        "drop_hidden": 0.0,
+        "drop_attention": 0.0,
+    }
+
+
+def sample_rate(tensors: Mapping[str, Tensor]) -> int:
+    """Of the front end that the tensors carry, found by its mel filters.
+
+    Raises ValueError if they are missing or those of no front end we have.
+    """
+    if _MEL not in tensors:
+        raise ValueError(f"{_MEL} is missing: it tells the sample rate")
+    for rate in htsat.FRONT_ENDS:
+        if _same(tensors[_MEL], htsat.LogMel(rate).mel.mel_scale.fb):
+            return rate
+    raise ValueError(f"{_MEL} is none of the mel filters for {sorted(htsat.FRONT_ENDS)} Hz")
+
+
+def encoder_tensors(tensors: Mapping[str, Tensor], tower: HTSAT) -> dict[str, Tensor]:
+    """The state dict of `tower.encoder` out of the original's.
+
+    Raises ValueError for a constant that differs from the tower's, naming it. Names that are not
+    known here come back as they are, for the caller to find them left over.
+    """
+    constants = _constants(tower)
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name in constants:
+            if not _same(tensor, constants[name]):
+                raise ValueError(f"{name} is not the constant that our front end and windows have")
+        elif _QKV in name:
+            parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+            for part, third in parts:
+                renamed[_prefixed(name.replace(_QKV, f".attention.self.{part}."))] = third
+        else:
+            for pattern, replacement in _RENAMED:
+                name = re.sub(pattern, replacement, name)
+            renamed[_prefixed(name)] = tensor
+    return renamed
+
+
+def _prefixed(name: str) -> str:
+    return f"audio_encoder.{name}"
+
+
+def _constants(tower: HTSAT) -> dict[str, Tensor]:
+    """What the original keeps among its weights though it follows from the settings.
+
+    real[k, n] = hann[n] cos(2 pi k n / N),  imaginary[k, n] = -hann[n] sin(2 pi k n / N)
+    """
+    spectrogram = tower.log_mel.mel.spectrogram
+    n_fft = spectrogram.n_fft
+    bins, samples = torch.arange(n_fft // 2 + 1)[:, None], torch.arange(n_fft)
+    angle = 2 * torch.pi * (bins * samples % n_fft).double() / n_fft
+    window = torch.hann_window(n_fft, dtype=torch.float64)
+    constants = {
+        _FOURIER.format("real"): (window * angle.cos())[:, None],
+        _FOURIER.format("imag"): (-window * angle.sin())[:, None],
+        _MEL: tower.log_mel.mel.mel_scale.fb,
+    }
+    encoder = tower.encoder.audio_encoder
+    for i, (stage, grid) in enumerate(zip(encoder.layers, encoder.input_resolutions, strict=True)):
+        for j, block in enumerate(stage.blocks):
+            block.set_shift_and_window_size(grid)
+            mask = block.get_attn_mask(*grid, dtype=torch.float32, device=torch.device("cpu"))
+            if mask is not None:
+                constants[f"layers.{i}.blocks.{j}.attn_mask"] = mask
+    return constants
+
+
+def _same(found: Tensor, ours: Tensor) -> bool:
+    # The filters of two libraries, and sums of a thousand products, differ in the last digits.
+    return found.shape == ours.shape and torch.allclose(
+        found.double(), ours.cpu().double(), rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,6 @@
+"""FLAM with one thing changed.
+
+A module imports only from those before it:
+
+    ablation study dependency
+"""

@@ -1,0 +1,52 @@
+"""Of `flam mix` and `flam caption`."""
+
+import csv
+from pathlib import Path
+
+from chat_server import Server
+from sounds import RATE, VARIANTS, write_data
+
+from flamlib import manifest
+from flamlib.commands import cli
+from flamlib.mixtures import bank
+
+
+def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc.yaml").touch()
+    params = Path(__file__).parents[2] / "params.yaml"
+    (tmp_path / "params.yaml").write_text(params.read_text())
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(
+        write_data(tmp_path / "data"), tmp_path / "artifacts/bank", **settings, n_jobs=1,
+        progress=False,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    asked = ["mix", "out", "-n", "3", "--shard-size", "2", "--form", "webdataset"]
+    assert cli.main(asked) == 0
+    assert "3 mixtures, 2 files" in capsys.readouterr().out
+    assert [s["name"] for s in manifest.verify("out")["shards"]] == [
+        "train-00000.tar",
+        "train-00001.tar",
+    ]
+    assert cli.main([*asked[:3], "4", *asked[4:]]) == 2
+    assert "shards of other parameters (n)" in capsys.readouterr().err
+
+
+def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    Path("raw.tsv").write_text("path\ttags\tcaption\na.wav\tDog; Bark\t\nb.wav\tRain\train falls\n")
+    with Server("A dog barks.") as server:
+        asked = ["caption", "raw.tsv", "-o", "sounds.tsv", "--url", server.url, "--model", "m"]
+        assert cli.main([*asked, "--cache", "c.sqlite"]) == 0
+        assert cli.main([*asked, "--cache", "c.sqlite"]) == 0
+    assert len(server.asked) == 1
+    assert server.keys == ["Bearer secret"]
+    assert "1 by m" in capsys.readouterr().out
+    rows = list(csv.DictReader(Path("sounds.tsv").read_text().splitlines(), delimiter="\t"))
+    assert [row["caption"] for row in rows] == ["a dog barks", "rain falls"]
+    assert cli.main([*asked[:4], "--url", server.url]) == 2
+    assert "--url needs --model" in capsys.readouterr().err
+    assert cli.main(asked[:4]) == 0
+    assert Path("captions.sqlite").is_file()
+    assert "1 by template" in capsys.readouterr().out

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import soundfile
+from heldouts import write_model
+from hypothesis import given
+from hypothesis import strategies as st
+from sounds import RATE, noise, tone
+
+from flamlib import audio
+from flamlib.events import Event, write_events
+from flamlib.inference import detector
+from flamlib.measures.detection import median_filter
+from flamlib.models.model import FLAM
+
+CAPTIONS = ["a dog barks", "a bell rings"]
+PLAIN = {"method": "unbiased", "median_frames": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detector") / "model"
+    write_model(folder)
+    return FLAM.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def waveform():
+    sounds = [noise(2.0), tone(300, 1.5), tone(2000, 2.3), noise(1.47, 0.4, seed=1)]
+    return np.concatenate(sounds).astype(np.float32)
+
+
+@pytest.mark.parametrize("piece_frames", [1, 7, 23, 1000])
+def test_where_a_recording_is_cut_changes_nothing(model, waveform, monkeypatch, piece_frames):
+    whole = model.score(waveform, RATE, CAPTIONS)[0].numpy().T
+    monkeypatch.setattr(detector, "PIECE_FRAMES", piece_frames)
+    heard = detector.score(model, (waveform, RATE), CAPTIONS, **PLAIN)
+    assert heard.scores == pytest.approx(whole, abs=1e-5)
+    assert heard.captions == CAPTIONS
+
+
+@pytest.mark.parametrize("name", ["mono.wav", "mono.flac"])
+def test_a_file_is_heard_as_its_samples_are(model, waveform, monkeypatch, tmp_path, name):
+    monkeypatch.setattr(detector, "PIECE_FRAMES", 9)
+    integers = np.round(waveform * 32767).astype(np.int16)
+    soundfile.write(tmp_path / name, integers, RATE)
+    samples = (integers / np.float32(32768)).astype(np.float32)
+    from_file = detector.score(model, tmp_path / name, CAPTIONS, **PLAIN)
+    from_samples = detector.score(model, (samples, RATE), CAPTIONS, **PLAIN)
+    assert from_file.scores == pytest.approx(from_samples.scores, abs=1e-5)
+    assert from_file.frame_edges.tolist() == from_samples.frame_edges.tolist()
+
+
+@pytest.mark.parametrize("rate", [8000, 11127, 44100, 48000])
+def test_any_rate_will_do(model, monkeypatch, tmp_path, rate):
+    """Cutting does not matter either: a piece is resampled with what is around it."""
+    stereo = np.stack([tone(300, 4.1, rate=rate), tone(900, 4.1, rate=rate)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", stereo, rate)
+    whole = detector.score(model, tmp_path / "stereo.wav", CAPTIONS, **PLAIN)
+    monkeypatch.setattr(detector, "PIECE_FRAMES", 4)
+    pieces = detector.score(model, tmp_path / "stereo.wav", CAPTIONS, **PLAIN)
+    assert pieces.scores == pytest.approx(whole.scores, abs=1e-3)
+    assert whole.frame_edges[-1] == pytest.approx(len(stereo) / rate)
+    assert len(whole.scores) == 13
+
+
+@given(n_samples=st.integers(1, 3 * 5120), rate=st.sampled_from([RATE, 22050, 44100]))
+def test_the_frames_cover_the_recording_and_no_more(model, n_samples, rate):
+    waveform = np.linspace(-0.1, 0.1, n_samples, dtype=np.float32)
+    heard = detector.score(model, (waveform, rate), ["a tone"], **PLAIN)
+    assert len(heard.frame_edges) == len(heard.scores) + 1
+    assert (np.diff(heard.frame_edges) > 0).all()
+    assert heard.frame_edges[0] == 0
+    assert heard.frame_edges[-1] == pytest.approx(n_samples / rate, abs=1 / RATE)
+    assert np.isfinite(heard.scores).all()
+
+
+def test_scores_are_smoothed_over_time(model, waveform):
+    raw = detector.score(model, (waveform, RATE), CAPTIONS, **PLAIN)
+    smooth = detector.score(model, (waveform, RATE), CAPTIONS, method="unbiased", median_frames=5)
+    assert (smooth.scores == median_filter(raw.scores.T, 5).T).all()
+
+
+def test_what_is_detected_are_the_runs_above_the_threshold(model, waveform):
+    heard = detector.score(model, (waveform, RATE), CAPTIONS, **PLAIN)
+    threshold = float(np.median(heard.scores[:, 0]))
+    found = detector.detect(
+        model, (waveform, RATE), CAPTIONS, **PLAIN,
+        threshold=threshold, min_duration_s=0.0, merge_gap_s=0.0,
+    )  # fmt: skip
+    middles = (heard.frame_edges[1:] + heard.frame_edges[:-1]) / 2
+    for caption, scores in zip(CAPTIONS, heard.scores.T, strict=True):
+        spans = [(f.onset, f.offset) for f in found if f.caption == caption]
+        inside = [any(a < middle < b for a, b in spans) for middle in middles]
+        assert inside == (scores >= threshold).tolist()
+
+
+def test_what_is_no_recording_is_refused(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("not audio")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), RATE)
+    for name in ("notes.txt", "empty.wav", "missing.wav"):
+        with pytest.raises(audio.Unreadable, match=name):
+            detector.score(model, tmp_path / name, CAPTIONS, **PLAIN)
+    with pytest.raises(ValueError, match="at least one"):
+        detector.score(model, (np.zeros(0, np.float32), RATE), CAPTIONS, **PLAIN)
+
+
+def test_a_caption_is_asked_once(model, waveform):
+    with pytest.raises(ValueError, match="twice"):
+        detector.score(model, (waveform, RATE), ["a tone", "a tone"], **PLAIN)
+
+
+def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp_path):
+    rain, bell, tone = (Event(1.0, 2.0, caption) for caption in ("rain", "a bell", "a tone"))
+    write_events(tmp_path / "events.tsv", {"a.flac": [rain, bell, rain], "b.flac": [tone, bell]})
+    ask = detector.ask
+    assert ask(tmp_path / "a.flac", [], n_absent=0) == (["rain", "a bell"], [rain, bell, rain])
+    assert ask(tmp_path / "b.flac", [], n_absent=5)[0] == ["a tone", "a bell", "rain"]
+    # Who asks for something gets that and no more, compared with what is known.
+    assert ask(tmp_path / "b.flac", ["a dog"], n_absent=5) == (["a dog"], [tone, bell])
+
+
+def test_an_unknown_recording_needs_captions(tmp_path):
+    assert detector.ask(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
+    with pytest.raises(ValueError, match=r"mine.wav: .* captions are needed"):
+        detector.ask(tmp_path / "mine.wav", [], n_absent=2)

@@ -1,0 +1,136 @@
+import os
+import signal
+import threading
+import time
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+from distributed import LocalCluster
+from heldouts import write_model
+from sounds import RATE, noise, tone
+
+from flamlib import manifest
+from flamlib.contrastive import losses
+from flamlib.inference import embedding
+from flamlib.models.model import FLAM
+
+HOW = {"shard_size": 2, "n_jobs": 1, "progress": False}
+SOUNDS = {"a.wav": tone(440, 1.0), "deep/b.flac": noise(2.3), "犬.wav": tone(900, 0.1)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, and recordings of which one cannot be read."""
+    folder = tmp_path_factory.mktemp("embedding")
+    write_model(folder / "model")
+    for name, samples in SOUNDS.items():
+        (folder / "sounds" / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / "sounds" / name, samples, RATE)
+    (folder / "sounds/broken.mp3").write_bytes(b"no audio")
+    (folder / "sounds/notes.txt").write_text("not a recording")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    embedding.write(folder / "model", folder / "sounds", folder / "out", **HOW)
+    return datasets.load_dataset(
+        "parquet",
+        data_files=str(folder / "out/*.parquet"),
+        split="train",
+        cache_dir=str(folder / "cache"),
+    )
+
+
+def test_datasets_reads_a_row_of_every_recording(folder, rows):
+    assert rows["path"] == ["a.wav", "deep/b.flac", "犬.wav"]
+    assert rows["duration_s"] == pytest.approx([1.0, 2.3, 0.1])
+    assert rows.features["clip_emb"].length == 12
+    frame_s = manifest.verify(folder / "out")["parameters"]["frame_s"]
+    assert [len(frames) for frames in rows["frame_emb"]] == [
+        round(np.ceil(s / frame_s)) for s in (1.0, 2.3, 0.1)
+    ]
+
+
+def test_what_was_stored_scores_as_the_recording_does(folder, rows):
+    model = FLAM.from_pretrained(folder / "model")
+    captions = ["a dog barks", "a bell rings"]
+    asked = model.embed_captions(captions)
+    for name, clip_emb, frame_emb in zip(
+        rows["path"], rows["clip_emb"], rows["frame_emb"], strict=True
+    ):
+        waveform, rate = soundfile.read(folder / "sounds" / name, dtype="float32")
+        heard = model.embed_audio(waveform[None], rate)
+        assert np.array(clip_emb) == pytest.approx(heard.clip_emb[0].numpy(), abs=1e-6)
+        frames = asked.caption_emb.new_tensor(frame_emb)
+        logits = losses.frame_logits(
+            frames[None], asked.caption_emb, asked.logit_scale, asked.logit_bias
+        )
+        scores = losses.unbiased_score(logits, asked.logit_bias)
+        whole = model.score(waveform, rate, captions)[..., : len(frames)]
+        assert scores.numpy() == pytest.approx(whole.numpy(), abs=2e-3)  # half precision
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(folder, rows):
+    [broken] = embedding.skipped(manifest.verify(folder / "out"))
+    assert broken["path"] == "broken.mp3"
+    assert broken["why"]
+
+
+def test_recordings_of_which_none_can_be_read_make_an_empty_table(folder, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds/a.wav").write_bytes(b"")
+    made = embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+    assert [each["path"] for each in embedding.skipped(made)] == ["a.wav"]
+
+
+def test_other_recordings_or_another_model_need_another_folder(folder, rows, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds/a.wav", noise(1.0), RATE)
+    with pytest.raises(ValueError, match=r"other parameters \(n_recordings, recordings\)"):
+        embedding.write(folder / "model", tmp_path / "sounds", folder / "out", **HOW)
+    write_model(tmp_path / "model", seed=5)
+    with pytest.raises(ValueError, match=r"other parameters \(model\)"):
+        embedding.write(tmp_path / "model", folder / "sounds", folder / "out", **HOW)
+
+
+def test_a_folder_without_recordings_is_refused_before_anything_is_written(folder, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    for place in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(FileNotFoundError, match="no recordings there"):
+            embedding.write(folder / "model", place, tmp_path / "out", **HOW)
+    with pytest.raises(ValueError, match="shard_size"):
+        embedding.write(
+            folder / "model", folder / "sounds", tmp_path / "out", **HOW | {"shard_size": 0}
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.timeout(300)
+def test_the_shards_of_a_killed_worker_are_redone_and_none_is_written_twice(folder, tmp_path):
+    sounds, out = tmp_path / "sounds", tmp_path / "out"
+    sounds.mkdir()
+    for i in range(60):
+        soundfile.write(sounds / f"{i:02d}.wav", noise(2.0, seed=i), RATE)
+    how = {"shard_size": 3, "n_jobs": 1, "progress": False}
+    embedding.write(folder / "model", sounds, tmp_path / "alone", **how)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
+        settings = how | {"scheduler": workers.scheduler_address}
+        run = threading.Thread(
+            target=embedding.write, args=(folder / "model", sounds, out), kwargs=settings
+        )
+        run.start()
+        while not list(out.glob("done/0*.json")):
+            time.sleep(0.01)
+        os.kill(next(iter(workers.workers.values())).process.pid, signal.SIGKILL)
+        finished = {path.stem: (out / path.stem).stat() for path in out.glob("done/0*.json")}
+        run.join()
+    assert 0 < len(finished) < 20
+    for name, before in finished.items():
+        after = (out / name).stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    one, other = (manifest.verify(tmp_path / name) for name in ("alone", "out"))
+    assert one["parameters"] == other["parameters"]
+    assert [s["paths"] for s in one["shards"]] == [s["paths"] for s in other["shards"]]

@@ -1,0 +1,133 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from towers import MEAN, SETTINGS, YAMNET, write_bert, write_roberta
+from transformers import AutoTokenizer
+
+from flamlib.inference import export
+from flamlib.models.model import FLAM
+
+# The exporter takes a quarter of a minute for each model, and minutes on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
+HTSAT = {
+    "tower": "htsat",
+    "embed": 8,
+    "depths": [1, 2, 1, 1],
+    "heads": [1, 2, 2, 4],
+    "drop_path": 0.0,
+    "drop_hidden": 0.0,
+    "drop_attention": 0.0,
+}
+TOWERS = {
+    "default": (write_bert, {"audio": YAMNET | {"tags": True}, "caption": MEAN}),
+    "fine": (write_bert, {"audio": YAMNET | {"frame_hops": 8}, "caption": MEAN}),  # no tags
+    "paper": (write_roberta, {"audio": HTSAT, "caption": {"pooling": "pooler"}}),
+}
+
+
+def give_tags(model):
+    """Classes with names, of which some are heard in noise and some are not."""
+    for layer in model.audio.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+    sounds = ("dog", "bell", "rain", "tone")
+    doings = ("barks", "rings", "falls")
+    names = [f"the {sound} {doing}" for sound in sounds for doing in doings]
+    model.name_tags([names[i % len(names)] for i in range(model.audio.n_tags)])
+
+
+@pytest.fixture(scope="module", params=TOWERS)
+def exported(request, tmp_path_factory):
+    write, settings = TOWERS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    model = FLAM(write(folder / "reader"), **SETTINGS | settings).eval()
+    if model.audio.n_tags:
+        give_tags(model)
+    about = export.export(model, folder / "onnx", clip_s=2.0)
+    return model, folder / "onnx", about
+
+
+def noise(*shape):
+    return 0.1 * torch.randn(shape, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("exported", ["default"], indirect=True)
+def test_tags_are_half_of_what_is_exported(exported):
+    """And they tell frames, and captions, apart."""
+    model, folder, about = exported
+    n_tags = model.audio.n_tags
+    assert n_tags > 0
+    waveform = noise(1, round(about["clip_s"] * about["sample_rate"])) * torch.tensor(10.0)
+    frame_emb, _ = export.run(folder / "audio.onnx", waveform=waveform.numpy())
+    tokens = model.caption.tokenize(["a dog barks", "rain falls"])
+    caption_emb = export.run(folder / "captions.onnx", **{k: v.numpy() for k, v in tokens.items()})[
+        0
+    ]
+    assert frame_emb.shape[-1] == caption_emb.shape[-1] == SETTINGS["dim"] + n_tags + 1
+    for emb in (frame_emb.reshape(-1, frame_emb.shape[-1]), caption_emb):
+        half = emb[:, SETTINGS["dim"] :]
+        np.testing.assert_allclose((half**2).sum(axis=1), 0.5, atol=1e-5)
+        assert half.std(axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("n_clips", [1, 3])
+def test_onnxruntime_hears_what_the_model_hears(exported, n_clips):
+    model, folder, about = exported
+    waveform = noise(n_clips, round(about["clip_s"] * about["sample_rate"]))
+    frame_emb, clip_emb = export.run(folder / "audio.onnx", waveform=waveform.numpy())
+    expected = model.embed_audio(waveform, about["sample_rate"])
+    np.testing.assert_allclose(frame_emb, expected.frame_emb, atol=1e-4)
+    np.testing.assert_allclose(clip_emb, expected.clip_emb, atol=1e-4)
+    assert frame_emb.shape[1] == pytest.approx(about["clip_s"] / about["frame_s"])
+
+
+@pytest.mark.parametrize("captions", [["rain"], ["a dog barks", "the bell rings", "rain", "犬"]])
+def test_onnxruntime_reads_what_the_model_reads(exported, captions):
+    """With the tokenizer that lies beside it."""
+    model, folder, _ = exported
+    tokenizer = AutoTokenizer.from_pretrained(folder / "caption_tower")
+    tokens = tokenizer(captions, padding=True, return_tensors="np")
+    tokens = {k: tokens[k].astype(np.int64) for k in ("input_ids", "attention_mask")}
+    found = export.run(folder / "captions.onnx", **tokens)
+    for one, other in zip(found, model.embed_captions(captions), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_what_was_measured_is_written(exported):
+    _, folder, about = exported
+    assert json.loads((folder / "export.json").read_text()) == about
+    assert about["difference"] <= export.TOLERANCE
+    assert about["score_difference"] <= export.TOLERANCE
+    assert 0 < about["int8_score_difference"] < 0.2
+
+
+def test_eight_bits_are_fewer_and_not_the_same(exported):
+    model, folder, about = exported
+    assert about["int8_bytes"] < about["float_bytes"]
+    tokens = {k: v.numpy() for k, v in model.caption.tokenize(["a dog barks"]).items()}
+    caption_emb, _, _ = export.run(folder / "captions.int8.onnx", **tokens)
+    expected = model.embed_captions(["a dog barks"]).caption_emb.numpy()
+    assert not np.array_equal(caption_emb, expected)
+    assert (caption_emb * expected).sum() > 0.95
+
+
+def test_a_file_that_computes_something_else_is_not_kept(exported, tmp_path, monkeypatch):
+    model = exported[0]
+    monkeypatch.setattr(export, "_write", lambda *a, **k: None)
+    monkeypatch.setattr(export, "_quantise", lambda *a: None)
+    monkeypatch.setattr(export, "_differences", lambda *a: {"difference": 0.01})
+    with pytest.raises(export.Unfaithful, match=r"differ from torch's by 0.01"):
+        export.export(model, tmp_path / "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_else_is_replaced(exported, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match="is no export"):
+        export.export(exported[0], tmp_path)
+    with pytest.raises(ValueError, match="hold no frame"):
+        export.export(exported[0], tmp_path / "onnx", clip_s=0.0)

@@ -1,0 +1,142 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+from flamlib.models import checkpoint
+
+RAN = []
+
+
+class Malicious:
+    def __reduce__(self):
+        return (RAN.append, ("ran",))
+
+
+@pytest.fixture
+def tensors():
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "ckpt"])
+def test_tensors_are_read_whatever_wrote_them(tensors, tmp_path, kind):
+    path = tmp_path / f"weights.{kind}"
+    if kind == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors if kind == "pth" else {"epoch": 3, "state_dict": tensors}, path)
+    found = checkpoint.read_tensors(path)
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert_close(found[name], tensor)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_with_code_inside_is_refused_and_does_not_run(tmp_path, legacy):
+    path = tmp_path / "evil.pth"
+    torch.save({"a": Malicious()}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ValueError, match=r"evil.pth is refused: .* could run code"):
+        checkpoint.read_tensors(path)
+    path.write_bytes(pickle.dumps(Malicious(), protocol=2))
+    with pytest.raises(ValueError, match="is refused"):
+        checkpoint.read_tensors(path)
+    assert RAN == []
+
+
+@pytest.mark.parametrize("n_bytes", [0, 3, 400, -9])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+def test_a_truncated_file_is_said_to_be(tensors, tmp_path, name, n_bytes):
+    path = tmp_path / name
+    (save_file if path.suffix == ".safetensors" else torch.save)(
+        {"a": torch.zeros(999), **tensors}, path
+    )
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(ValueError, match=rf"{name} (cannot be read .*truncated|is refused)"):
+        checkpoint.read_tensors(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none.pth is missing"):
+        checkpoint.read_tensors(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([1, 2], "holds no state dict, but list"),
+        ({}, "holds no state dict"),
+        ({"optimizer": {"lr": 0.1}, "a": torch.ones(1)}, "'optimizer' is no tensor"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, content, why):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=why):
+        checkpoint.read_tensors(tmp_path / "other.pth")
+
+
+def test_misfits_are_named(tensors):
+    checkpoint.check_tensors(tensors, dict(tensors), "file")
+    with pytest.raises(ValueError, match="file lacks 1 tensors: b"):
+        checkpoint.check_tensors({"a.weight": tensors["a.weight"]}, tensors, "file")
+    with pytest.raises(ValueError, match=r"file holds, .*, 2 tensors: x, y"):
+        checkpoint.check_tensors({**tensors, "y": tensors["b"], "x": tensors["b"]}, tensors, "file")
+    with pytest.raises(ValueError, match=r"file: b has shape \[1\], .* asks for \[\]"):
+        checkpoint.check_tensors({**tensors, "b": torch.ones(1)}, tensors, "file")
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
+    def write(save_captions):
+        checkpoint.write(
+            tmp_path / "model",
+            kind=None,
+            config={"dim": 3},
+            tensors=tensors,
+            save_captions=save_captions,
+            provenance={"seed": 1},
+            card="# card\n",
+        )
+
+    write(lambda folder: folder.mkdir())
+    with pytest.raises(ZeroDivisionError):
+        write(lambda folder: 1 / 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {
+        "config.json", "model.safetensors", "caption_tower", "training.json", "README.md",
+    }  # fmt: skip
+    path = tmp_path / "model/config.json"
+    assert checkpoint.read_config(path, {"dim"}, {"dim", "bias"}, kind=None) == {"dim": 3}
+    assert checkpoint.read_provenance(tmp_path / "model") == {"seed": 1}
+    assert checkpoint.read_tensors(tmp_path / "model/model.safetensors").keys() == tensors.keys()
+
+
+def hub_cache(folder, repository, files):
+    """What the hub's client leaves in its cache."""
+    base = folder / f"models--{repository.replace('/', '--')}"
+    snapshot = base / "snapshots" / ("0" * 40)
+    for name, content in files.items():
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / name).write_bytes(content)
+    (base / "refs").mkdir()
+    (base / "refs/main").write_text("0" * 40)
+    return snapshot
+
+
+def test_a_hub_id_is_its_snapshot(tmp_path):
+    files = {"config.json": b"{}", "model.safetensors": b"", "caption_tower/config.json": b"{}"}
+    snapshot = hub_cache(tmp_path, "someone/flam", files)
+    assert checkpoint.fetched("someone/flam", cache_dir=tmp_path) == snapshot
+
+
+def test_a_folder_is_never_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "snapshot_download", lambda *a, **k: 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some/model").mkdir(parents=True)
+    for folder in ("some/model", "/some/where", "a/b/c", "model", "../some/model", "some/.."):
+        assert str(checkpoint.fetched(folder)) == folder
+
+
+def test_a_repository_that_cannot_be_had_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="someone/flam is missing: neither a folder here"):
+        checkpoint.fetched("someone/flam", cache_dir=tmp_path)
