@@ -23,7 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from numpy._core.multiarray import scalar as _scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from flamlib import project
 
@@ -201,6 +201,22 @@ def check_tensors(
                 f"{path}: {name} has shape {[*tensor.shape]}, its config.json asks for "
                 f"{[*expected[name].shape]}"
             )
+
+
+def take(
+    model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, origin: str, **more: str
+) -> None:
+    """Give a model the weights of others, in its own names, and say in its provenance whose they
+    are; after that it is ready to be asked. Raises what `check_tensors` does."""
+    check_tensors(tensors, model.state_dict(), path)
+    model.load_state_dict(tensors)
+    model.provenance = {
+        "imported from": origin,
+        "sha256": sha256(path),
+        "licence": "that of the imported weights, not this project's",
+        **more,
+    }
+    model.eval()
 
 
 def some(names: Iterable[str]) -> str:

@@ -84,15 +84,9 @@ def read(source: str | Path) -> FLAM:
         )
     ours = convert(tensors)
     heads = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in _HEADS}
-    checkpoint.check_tensors(ours | heads, model.state_dict(), file)
-    model.load_state_dict(ours | heads)
-    model.provenance = {
-        "imported from": f"CLAP, {source if folder != Path(source) else folder.name}",
-        "sha256": checkpoint.sha256(file),
-        "licence": "that of the imported weights, not this project's",
-        "heads": "new: they have learned nothing",
-    }
-    return model.eval()
+    origin = f"CLAP, {source if folder != Path(source) else folder.name}"
+    checkpoint.take(model, ours | heads, file, origin, heads="new: they have learned nothing")
+    return model
 
 
 def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

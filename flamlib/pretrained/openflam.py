@@ -79,14 +79,8 @@ def read(path: str | Path, tokenizer: str | Path) -> FLAM:
         ours = convert(tensors, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    checkpoint.check_tensors(ours, model.state_dict(), path)
-    model.load_state_dict(ours)
-    model.provenance = {
-        "imported from": f"OpenFLAM's {Path(path).name}",
-        "sha256": checkpoint.sha256(path),
-        "licence": "that of the imported weights, not this project's",
-    }
-    return model.eval()
+    checkpoint.take(model, ours, path, f"OpenFLAM's {Path(path).name}")
+    return model
 
 
 def convert(tensors: Mapping[str, Tensor], model: FLAM) -> dict[str, Tensor]:

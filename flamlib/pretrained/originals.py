@@ -141,14 +141,8 @@ def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
         ours = convert(tensors, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    checkpoint.check_tensors(ours, model.state_dict(), path)
-    model.load_state_dict(ours)
-    model.provenance = {
-        "imported from": f"{kind}, {Path(path).name}",
-        "sha256": checkpoint.sha256(path),
-        "licence": "that of the imported weights, not this project's",
-    }
-    return model.eval()
+    checkpoint.take(model, ours, path, f"{kind}, {Path(path).name}")
+    return model
 
 
 # What only the one has. A T5 has it in two places, of which the first is enough.

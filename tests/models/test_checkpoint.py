@@ -86,6 +86,20 @@ def test_misfits_are_named(tensors):
         checkpoint.check_tensors({**tensors, "b": torch.ones(1)}, tensors, "file")
 
 
+def test_a_model_with_others_weights_says_whose_they_are(tensors, tmp_path):
+    path, model = tmp_path / "theirs.safetensors", torch.nn.Linear(3, 2)
+    save_file(tensors, path)
+    ours = {"weight": tensors["a.weight"], "bias": torch.zeros(2)}
+    checkpoint.take(model, ours, path, "Theirs", heads="new")
+    assert_close(model.weight.detach(), tensors["a.weight"])
+    assert not model.training
+    assert model.provenance["imported from"] == "Theirs"
+    assert model.provenance["heads"] == "new"
+    assert model.provenance["sha256"] == checkpoint.sha256(path)
+    with pytest.raises(ValueError, match=r"theirs.safetensors lacks 1 tensors"):
+        checkpoint.take(model, {"weight": ours["weight"]}, path, "Theirs")
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     def write(save_captions):
         checkpoint.write(
