@@ -20,6 +20,7 @@ from flamlib.models.listener import Audio, ByCosine, Captions, resampled
 from flamlib.models.yamnet import YAMNet
 
 BLOCK_FRAMES = 128  # long audio is heard in pieces of this many frames, about 40 s
+MAX_CHANNELS = 8  # as many samples are no clip, but what [sample, channel] would look like
 
 
 class Step(NamedTuple):
@@ -110,7 +111,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Audio of
         any length and sample rate will do: it is never stretched, and long audio takes no more
         memory than `BLOCK_FRAMES` frames of it. Raises ValueError for audio that is empty, not
-        finite, of more than two axes, or in integers.
+        finite, of more than two axes, of channels, or in integers.
         """
         if not isinstance(waveform, Tensor):
             waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
@@ -118,6 +119,11 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         if waveform.ndim not in (1, 2) or waveform.numel() == 0:
             raise ValueError(
                 f"audio is [sample] or [clip, sample] and not empty; this is {[*waveform.shape]}"
+            )
+        if waveform.ndim == 2 and waveform.shape[1] <= MAX_CHANNELS < waveform.shape[0]:
+            raise ValueError(
+                f"audio is [clip, sample]; this is {[*waveform.shape]}, as if [sample, channel]: "
+                f"give the mean of its channels, waveform.mean(1)"
             )
         if not waveform.is_floating_point():
             raise ValueError(f"audio is in floats, full scale 1; these are {waveform.dtype}")

@@ -143,6 +143,7 @@ def test_a_tone_sounds_alike_at_any_rate(net):
     ("wrong", "why"),
     [
         (torch.zeros(0), r"not empty; this is \[0\]"),
+        (torch.zeros(16_000, 2), r"\[16000, 2\], as if \[sample, channel\]: give the mean"),
         (torch.zeros(2, 0), r"this is \[2, 0\]"),
         (torch.zeros(1, 1, 9), r"this is \[1, 1, 9\]"),
         (np.float32(0.5), r"this is \[\]"),
