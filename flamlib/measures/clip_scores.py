@@ -8,7 +8,6 @@ time still counts. A caption that sounds nowhere is in the pooled figures alone.
 *The end of a clip.* A frame is judged if it begins before the clip ends.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flamlib.events import Event, active_frames
+from flamlib.events import Event, active_frames, count_frames
 from flamlib.measures import detection, segments
 from flamlib.measures.psds import Detected
 
@@ -38,7 +37,7 @@ class Located:
 
     def __post_init__(self) -> None:
         for clip, duration, score in zip(self.clips, self.durations, self.scores, strict=True):
-            expected = (n_frames(duration, self.frame_s), len(self.captions))
+            expected = (count_frames(duration, self.frame_s), len(self.captions))
             if score.shape != expected:
                 raise ValueError(f"clip {clip!r}: scores of {score.shape}, expected {expected}")
             if np.isnan(score).any():
@@ -145,11 +144,6 @@ class Rows:
         for i, of_row in enumerate((claimed & active, claimed, active)):
             np.add.at(counts[:, :, i], self.clip, of_row)
         return counts
-
-
-def n_frames(duration_s: float, frame_s: float) -> int:
-    """The frames that begin before a clip ends."""
-    return max(1, math.ceil(duration_s / frame_s - 1e-6))
 
 
 def frame_edges(n: int, frame_s: float, duration_s: float) -> Float[np.ndarray, "edge"]:

@@ -1,7 +1,7 @@
 """Detections against events, judged by how much they overlap, at every threshold at once.
 
 At a threshold, the detections of a caption are the runs of frames that score at least that much
-(`runs`). With |.| for seconds,
+(`runs`); the last one ends with its clip. With |.| for seconds,
 
     a detection d is relevant   if  |d ∩ events of its caption| >= dtc_threshold * |d|
     an event e is found         if  |e ∩ relevant detections|   >= gtc_threshold * |e|
@@ -90,6 +90,7 @@ def changes(
     events: Events,
     asked: Int[np.ndarray, "asked"],
     *,
+    clip_s: Float[np.ndarray, "clip"],
     dtc_threshold: float,
     gtc_threshold: float,
     cttc_threshold: float | None,
@@ -102,7 +103,8 @@ def changes(
     """At which thresholds the counts of some captions change, and by how much.
 
     Returns (threshold, change in false alarms, change in events found) for the captions in `asked`,
-    column numbers in rising order, over all clips and in no particular order of thresholds. A
+    column numbers in rising order, over all clips and in no particular order of thresholds. All
+    clips have the same `frame_edges`; `clip_s` says how long each is in truth. A
     cross-trigger on caption c counts as `price[c]` more false alarms.
     """
     n_frames = len(frame_edges) - 1
@@ -115,10 +117,11 @@ def changes(
         clips = slice(first, first + step)
         chunk = np.stack([s[:, asked] for s in scores[clips]], axis=1)
         runs = every_run(chunk.reshape(n_frames, -1))
-        here = events.of_clips(first, first + step)
-        false, newly_found = _judge(runs, frame_edges, here, asked, dtc_threshold, gtc_threshold)
+        here, ends = events.of_clips(first, first + step), clip_s[clips]
+        judged = runs, frame_edges, ends, here, asked
+        false, newly_found = _judge(*judged, dtc_threshold, gtc_threshold)
         if cttc_threshold is not None:
-            false *= 1 + _cross_triggers(runs, frame_edges, here, asked, cttc_threshold, price)
+            false *= 1 + _cross_triggers(*judged, cttc_threshold, price)
         # A frame at -inf joins last and is never detected: what it would change, it does not.
         detected = runs.threshold > -np.inf
         for whole, part in (
@@ -133,6 +136,7 @@ def changes(
 def _judge(
     runs: Runs,
     frame_edges: Float[np.ndarray, "edge"],
+    clip_s: Float[np.ndarray, "clip"],
     events: Events,
     asked: Int[np.ndarray, "asked"],
     dtc_threshold: float,
@@ -150,7 +154,7 @@ def _judge(
     column = clip * len(asked) + np.searchsorted(asked, caption)
     pair, first, pair_of = np.unique(column, return_index=True, return_inverse=True)
     runs = runs.of_columns(column)
-    start_s, stop_s = frame_edges[runs.start], frame_edges[runs.stop]
+    start_s, stop_s = _span(runs, frame_edges, clip_s[clip])
     overlap_s = np.maximum(np.minimum(stop_s, offset) - np.maximum(start_s, onset), 0.0)
 
     in_events_s = np.add.reduceat(overlap_s, first, axis=1)
@@ -166,6 +170,7 @@ def _judge(
 def _cross_triggers(
     runs: Runs,
     frame_edges: Float[np.ndarray, "edge"],
+    clip_s: Float[np.ndarray, "clip"],
     events: Events,
     asked: Int[np.ndarray, "asked"],
     cttc_threshold: float,
@@ -177,7 +182,8 @@ def _cross_triggers(
     makes this cheap.
     """
     cost = np.zeros(runs.start.shape)
-    needed_s = cttc_threshold * (frame_edges[runs.stop] - frame_edges[runs.start])
+    start_s, stop_s = _span(runs, frame_edges, np.repeat(clip_s, len(asked)))
+    needed_s = cttc_threshold * (stop_s - start_s)
     for clip in np.unique(events.clip).tolist():
         _, caption, onset, offset = events.of_clips(clip, clip + 1)
         sounding, first = np.unique(caption, return_index=True)
@@ -192,6 +198,14 @@ def _cross_triggers(
             triggered = _reaches(overlap_s, needed_s[:, at])
             cost[:, at] += triggered * np.where(asked == other, 0.0, price[other])
     return cost
+
+
+def _span(
+    runs: Runs, frame_edges: Float[np.ndarray, "edge"], clip_s: Float[np.ndarray, "column"]
+) -> tuple[Float[np.ndarray, "rank column"], Float[np.ndarray, "rank column"]]:
+    """From when to when each run lasts; what begins in its clip ends with it."""
+    start_s, stop_s = frame_edges[runs.start], frame_edges[runs.stop]
+    return start_s, np.where(start_s < clip_s, np.minimum(stop_s, clip_s), stop_s)
 
 
 def _reaches(

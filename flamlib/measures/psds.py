@@ -74,8 +74,9 @@ def psds(
 
     `scores[clip]` has one row per frame, spanning `frame_edges[i]` to `frame_edges[i + 1]` seconds,
     and one column per caption; a score of -inf is never a detection. `ground_truth[clip]` holds
-    events (onset, offset, caption) in seconds, possibly none; `durations[clip]` is in seconds;
-    `max_efpr` is per hour. Without cross-triggers, give `cttc_threshold` None and `alpha_ct` 0.
+    events (onset, offset, caption) in seconds, possibly none; `durations[clip]` is in seconds, and
+    a detection that reaches past it ends with the clip; `max_efpr` is per hour. Without
+    cross-triggers, give `cttc_threshold` None and `alpha_ct` 0.
 
     The usual settings (DCASE task 4) are
 
@@ -212,6 +213,7 @@ def _rank_changes(detected: Detected, rule: Rule) -> Iterator[tuple[str, _Change
             frame_edges,
             events,
             asked,
+            clip_s=np.array([durations[clip] for clip in scores], dtype=float),
             dtc_threshold=rule.dtc_threshold,
             gtc_threshold=rule.gtc_threshold,
             cttc_threshold=rule.cttc_threshold,

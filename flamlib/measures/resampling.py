@@ -61,12 +61,12 @@ def paired_test(
 
         difference       statistic - other, on the clips as they are
         low, high        95 % of the draws' differences lie between them
-        p_value          min(1, 2 * (1 + k) / (1 + n_resamples)), where k is the number of draws on
-                         the rarer side of zero, a difference of zero (to 1e-12: sums may end a
-                         hair apart) counting to both
+        p_value          min(1, 2 * (1 + k) / (1 + n)), where n is the number of draws that have
+                         anything to judge, and k of those on the rarer side of zero, a difference
+                         of zero (to 1e-12: sums may end a hair apart) counting to both
 
     The p-value asks how surely the sign of the difference is known; it cannot be smaller than
-    2 / (1 + n_resamples). All are nan where no draw has anything to judge.
+    2 / (1 + n). All are nan where no draw has anything to judge.
     """
     draws = _draws(n_clips, n_resamples, seed)
     differences = statistic(draws) - other(draws)

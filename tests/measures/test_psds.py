@@ -218,6 +218,35 @@ def test_it_is_the_score_of_psds_eval_when_that_tries_every_score(settings):
     assert ours == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("settings", [PSDS1, PSDS2, LOOSE], ids=["PSDS1", "PSDS2", "loose"])
+def test_a_detection_ends_with_its_clip(settings):
+    """Clips share the frames of the longest; sed_scores_eval has those of each."""
+    rng = np.random.default_rng(0)
+    durations = {"a": 9.7, "b": 10.0, "c": 9.9}
+    edges, captions = np.minimum(0.48 * np.arange(22), 10.0), ["rain", "a bell"]
+    scores = {clip: rng.random((21, 2)) for clip in durations}
+    truth = {
+        clip: [Event(9.12, end, "rain"), Event(1.0, 3.0, "a bell")]
+        for clip, end in durations.items()
+    }
+    tables = {
+        clip: create_score_dataframe(scores[clip], np.minimum(edges, end), captions)
+        for clip, end in durations.items()
+    }
+    how = settings | {"max_efpr": 2000.0}
+    expected = intersection_based.psds(tables, truth, durations, **how)[0]
+    assert psds(scores, edges, captions, truth, durations, **how) == pytest.approx(expected)
+
+
+def test_an_event_at_the_end_is_found_beside_a_longer_clip():
+    durations = {"short": 9.7, "long": 10.0}
+    edges, truth, scores = np.minimum(0.48 * np.arange(22), 10.0), {}, {}
+    for clip, end in durations.items():
+        truth[clip] = [Event(9.12, end, "rain")]
+        scores[clip] = (np.arange(21)[:, None] >= 19).astype(float)
+    assert psds(scores, edges, ["rain"], truth, durations, **PSDS1) == 1.0
+
+
 @given(evaluations())
 def test_only_the_order_of_a_captions_scores_matters(data):
     scores, *rest = data
