@@ -13,6 +13,7 @@ whole and only warns about what it does not know, so `check_parameters` compares
 
 import ast
 import difflib
+import hashlib
 import json
 import math
 import os
@@ -54,6 +55,12 @@ def atomic_write(path: str | Path, content: bytes | str) -> None:
     """
     with atomic_file(path) as partial:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -109,6 +116,12 @@ def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
     """
     plain = _plain(metrics, "")
     atomic_write(path, json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_table(path: str | Path, table: Any, *, digits: int = 4, index: bool = False) -> None:
+    """Write a table of pandas as TSV, its floats rounded to so many digits; whole or not at all."""
+    text = table.to_csv(sep="\t", index=index, float_format=f"%.{digits}g")
+    atomic_write(path, text)
 
 
 def check_parameters(notebook: str | Path, **given: Any) -> None:

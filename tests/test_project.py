@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +106,15 @@ def test_metrics_are_the_same_bytes_for_the_same_reported_digits(tmp_path):
     assert (tmp_path / "third.json").read_bytes() == (tmp_path / "nearly.json").read_bytes()
     written = json.loads((tmp_path / "third.json").read_text())
     assert written == {"a": {"n": 3, "none": None, "flags": [True]}, "b": 0.333333}
+
+
+def test_a_table_is_rounded_and_written_whole(tmp_path):
+    table = pd.DataFrame({"name": ["ä", "b"], "share": [1 / 3, 2e-7 / 3]})
+    project.write_table(tmp_path / "new/table.tsv", table)
+    assert (tmp_path / "new/table.tsv").read_text(encoding="utf-8") == (
+        "name\tshare\nä\t0.3333\nb\t6.667e-08\n"
+    )
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["table.tsv"]
 
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False))

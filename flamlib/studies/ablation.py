@@ -10,6 +10,8 @@ changed in the same way, for the models that FLAM is compared with.
 
 import copy
 import difflib
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ import pandas as pd
 from flamlib import launch
 from flamlib.assessment import evaluation, scoring
 from flamlib.assessment.heldout import Part
+from flamlib.learning.resuming import checksum
 from flamlib.measures.localisation import Criteria
 from flamlib.mixtures import recipes
 from flamlib.mixtures.bank import Bank
@@ -78,6 +81,16 @@ def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     return found
 
 
+def experiment(root: Path, parameters: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
+    """What the runs of a study have in common, as a digest: the parameters before an arm changes
+    them, the seed aside, and the content of all that is read. Other runs are not to be compared."""
+    shared = {key: of for key, of in parameters.items() if key not in ("model", "seed")}
+    read = ("data/captions.tsv", *(f"artifacts/{name}" for name in ("bank", "mixtures", "weights")))
+    parts = [json.dumps([shared, dict(budget or {})], sort_keys=True)]
+    parts += [checksum(root / path) for path in read]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+
+
 def run(root: Path, name: str, parameters: Mapping[str, Any]) -> Judged:
     """Train with these parameters, `model` and the sections of 03 and 04, and judge the outcome.
 
@@ -92,8 +105,10 @@ def run(root: Path, name: str, parameters: Mapping[str, Any]) -> Judged:
 
 @contextmanager
 def trained(root: Path, out: Path, mixtures: Path, parameters: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder of a model trained with these parameters; it is gone, with `out`, afterwards."""
+    """The folder of a model trained with these parameters, by this process alone; it is gone, with
+    `out`, afterwards."""
     sections = {key: parameters[key] for key in TRAINING}
+    sections["train"] = sections["train"] | {"n_processes": 1}  # runs go beside each other instead
     folders = {"mixtures": mixtures, "curves": out / "curves"}
     try:
         launch.train(root, parameters["model"], out / "model", **folders, **sections)

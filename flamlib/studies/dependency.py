@@ -15,7 +15,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from flamlib.assessment import heldout
+from flamlib.assessment import evaluation, heldout
 from flamlib.assessment.heldout import Hearing, Part
 from flamlib.distributions import Dice
 from flamlib.measures import localisation, metrics
@@ -72,16 +72,20 @@ def write_mixtures(
 ) -> None:
     """`train.parquet`, `valid.parquet` and, of other recordings, the mixtures to be asked about.
 
-    Raises ValueError for a caption of which a split has no recording.
+    Raises ValueError for a caption of which a split has no recording, and for one that sounds in no
+    mixture of the test.
     """
 
     def write(name: str, split: str, indices: range) -> None:
-        drawn = (draw(bank, rules, pair, seed=seed, split=split, index=i) for i in indices)
-        recipes.write(folder / f"{name}.parquet", recipes.table(drawn))
+        drawn = [draw(bank, rules, pair, seed=seed, split=split, index=i) for i in indices]
+        sounding = {event.caption for recipe in drawn for event in recipe.labels}
+        if name == TEST and (silent := {pair.frequent, pair.rare} - sounding):
+            raise ValueError(f"{sorted(silent)} sounds in none of {n_test} mixtures: draw more")
+        recipes.write(folder / f"{name}.parquet", recipes.table(iter(drawn)))
 
+    write(TEST, TEST, range(n_test))
     write("train", "train", range(n_train))
     write("valid", "train", range(n_train, n_train + 32))
-    write(TEST, TEST, range(n_test))
 
 
 def ask(model: Path, mixtures: Path, bank: Bank, lexicon: Lexicon, pair: Pair) -> "Answer":
@@ -117,6 +121,8 @@ class Answer(NamedTuple):
         auroc                             of its frames
         f1_own f1_common                  at the threshold best for it, and at the one for both
         score_active score_other          mean where it sounds, and where the other does alone
+
+        None where a number is not defined: the log-odds of what sounds all the time, say.
         """
         part, score = self.part, self.part.by_frame(self.hearing.score)
         active, known = part.active_by_frame, part.known_by_frame
@@ -132,15 +138,15 @@ class Answer(NamedTuple):
             f1 = metrics.f1_over_thresholds(*of, thresholds, known[:, [at]])["f1_macro"]
             found[name] = {
                 "active_share": share,
-                "log_odds": np.log(share / (1 - share)),
+                "log_odds": np.log(share / (1 - share)) if 0 < share < 1 else np.nan,
                 "logit_bias": self.hearing.logit_bias[at],
                 "auroc": auroc[at],
                 "f1_own": f1.max(),
                 "f1_common": f1[np.argmax(both)],
-                "score_active": means[caption, HOLDS[0]],
+                "score_active": means.get((caption, HOLDS[0])),
                 "score_other": means.get((caption, HOLDS[1])),
             }
-        return found
+        return evaluation.defined(found)
 
 
 def compare(

@@ -1,7 +1,8 @@
 """What the runs of the ablation study say together: tables, differences, F1 over thresholds.
 
 A run is one arm and one seed, as `ablation` judged it: `{part: {metric: value}}`. Differences are
-taken seed by seed, since runs of one seed saw the same clips in the same order:
+taken seed by seed, since runs of one seed heard the same mixtures in the same order, and, unless
+the arm is about which captions are asked for, the same recordings beside them:
 
     difference = mean over seeds of (arm - flam),  interval = difference ± t * s.d. / sqrt(n)
 
@@ -45,7 +46,7 @@ METRICS = {
 
 
 class Claim(NamedTuple):
-    """What a paper says an arm does to metrics: worse (-1), better (+1) or the same (0)."""
+    """What a paper says an arm does to metrics: worse (-1) or better (+1)."""
 
     says: str
     arm: str
@@ -67,20 +68,35 @@ CLAIMS = (
 )
 
 
-def gather(folder: str | Path, arms: Iterable[str]) -> tuple[dict, pd.DataFrame]:
-    """All runs that are done: `{arm: {seed: {part: {metric: value}}}}`, and their F1 curves.
+class Gathered(NamedTuple):
+    """Runs, `{arm: {seed: {part: {metric: value}}}}`; their F1 curves, a row per arm, seed, part
+    and threshold; and the files of runs that these are not to be compared with."""
+
+    runs: dict[str, dict]
+    curves: pd.DataFrame
+    left_out: list[str]
+
+
+def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
+    """All runs that are done, of the experiment of the latest one (`ablation.experiment`): those of
+    another corpus or budget are left out.
 
     Reads `<seed>_<arm>.json` and `.tsv`. Arms come in the order given; behind them those of
-    `SCORED`, from FLAM's own runs. The curves are a row per arm, seed, part and threshold. Raises
-    FileNotFoundError if no run of `flam` is there to compare with.
+    `SCORED`, from FLAM's own runs. Raises FileNotFoundError if no run of `flam` is there to compare
+    with.
     """
     runs: dict[str, dict] = {arm: {} for arm in (*arms, *SCORED)}
-    curves = []
-    for path in sorted(Path(folder).glob("*.json")):
+    curves, left_out = [], []
+    paths = sorted(Path(folder).glob("*.json"))
+    paths = [path for path in paths if path.stem.split("_", 1)[1] in runs]  # not of other arms
+    read = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    experiments = {path: numbers.pop("experiment", None) for path, numbers in read.items()}
+    latest = max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+    for path, numbers in read.items():
+        if experiments[path] != experiments[latest]:
+            left_out.append(path.name)
+            continue
         seed, arm = path.stem.split("_", 1)
-        if arm not in runs:
-            continue  # of a study with other arms
-        numbers = json.loads(path.read_text(encoding="utf-8"))
         table = pd.read_csv(path.with_suffix(".tsv"), sep="\t").assign(seed=seed)
         for way in ("", *SCORED) if arm == "flam" else ("",):
             prefix = f"{way}_" if way else ""
@@ -96,7 +112,7 @@ def gather(folder: str | Path, arms: Iterable[str]) -> tuple[dict, pd.DataFrame]
     runs = {arm: of for arm, of in runs.items() if of}
     if "flam" not in runs:
         raise FileNotFoundError(f"{folder} has no run of flam that others could be compared with")
-    return runs, pd.concat(curves, ignore_index=True)
+    return Gathered(runs, pd.concat(curves, ignore_index=True), left_out)
 
 
 def _way(part: str) -> str:

@@ -55,6 +55,23 @@ def test_without_arms_they_are_those_of_the_project(tmp_path):
     assert ablation.arms(ARMS, root=tmp_path) == ARMS
 
 
+def test_an_experiment_is_what_its_runs_share(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/captions.tsv").write_text("caption\n")
+    for name in ("bank", "mixtures", "weights"):
+        (tmp_path / "artifacts" / name).mkdir(parents=True)
+    given = {"model": "flam", "seed": 0, "train": {"n_steps": 5}}
+    one = ablation.experiment(tmp_path, given, {"train.n_steps": 3})
+    assert ablation.experiment(tmp_path, given | {"seed": 1}, {"train.n_steps": 3}) == one
+    others = [
+        ablation.experiment(tmp_path, given | {"train": {"n_steps": 6}}, {"train.n_steps": 3}),
+        ablation.experiment(tmp_path, given, None),
+    ]
+    (tmp_path / "artifacts/bank/samples.i16").write_bytes(b"other sounds")
+    others.append(ablation.experiment(tmp_path, given, {"train.n_steps": 3}))
+    assert len({one, *others}) == 4
+
+
 @pytest.mark.parametrize("name", ["flam", "mga_clap"])
 def test_any_model_is_judged_and_flam_in_three_ways(folder, tmp_path, name):
     judged = ablation.judge(
@@ -63,7 +80,7 @@ def test_any_model_is_judged_and_flam_in_three_ways(folder, tmp_path, name):
     # The evaluation's numbers can be written as they are, and the study reads them again.
     (tmp_path / "0_flam.json").write_text(json.dumps(judged.numbers, allow_nan=False))
     judged.curves.to_csv(tmp_path / "0_flam.tsv", sep="\t", index=False)
-    runs, curves = study.gather(tmp_path, ["flam"])
+    runs, curves, _ = study.gather(tmp_path, ["flam"])
     ways = ["flam", "biased", "approximate"] if name == "flam" else ["flam"]
     assert list(runs) == ways
     for arm in ways:

@@ -68,6 +68,12 @@ def test_a_caption_without_recordings_is_named_with_those_that_have_some(bank, r
         dependency.draw(bank, rules, lost, seed=0, split="seen_captions", index=0)
 
 
+def test_a_caption_that_sounds_in_no_test_mixture_is_named_before_training(bank, rules, tmp_path):
+    never = PAIR._replace(rare_share=0.0)
+    with pytest.raises(ValueError, match=r"\['a tone'\] sounds in none of 4 mixtures"):
+        dependency.write_mixtures(tmp_path, bank, rules, never, seed=0, n_train=2, n_test=4)
+
+
 @pytest.fixture(scope="module")
 def part(drawn, folder):
     _, bank, lexicon = read_part(folder)

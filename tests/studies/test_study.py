@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ def folder(tmp_path):
 
 
 def test_runs_are_gathered_in_the_order_of_the_arms(folder):
-    runs, curves = study.gather(folder, ["siglip", "flam", "no_bias", "not_yet"])
+    runs, curves, _ = study.gather(folder, ["siglip", "flam", "no_bias", "not_yet"])
     assert list(runs) == ["siglip", "flam", "no_bias", "biased", "approximate"]
     assert list(runs["flam"]) == list(runs["biased"]) == ["0", "1", "2"]
     assert list(runs["siglip"]) == ["0"]
@@ -49,8 +50,25 @@ def test_a_study_without_flam_has_nothing_to_compare_with(folder):
         study.gather(folder, ["no_bias"])
 
 
+def test_runs_of_another_experiment_are_left_out_and_named(folder):
+    for name, experiment in (("0_flam", "new"), ("0_no_bias", "new"), ("1_flam", "old")):
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps({"experiment": experiment, **json.loads(path.read_text())}))
+    os.utime(folder / "0_no_bias.json", ns=(2**62, 2**62))
+    runs, curves, left_out = study.gather(folder, ["flam", "no_bias", "siglip"])
+    assert {arm: list(of) for arm, of in runs.items() if arm not in study.SCORED} == {
+        "flam": ["0"],
+        "no_bias": ["0"],
+    }
+    assert set(curves["seed"]) == {"0"}
+    assert "experiment" not in runs["flam"]["0"]
+    assert sorted(left_out) == [
+        "0_siglip.json", "1_flam.json", "1_no_bias.json", "2_flam.json", "2_no_bias.json",
+    ]  # fmt: skip
+
+
 def test_differences_are_taken_seed_by_seed(folder):
-    runs, _ = study.gather(folder, ["flam", "no_bias", "siglip"])
+    runs, _, _ = study.gather(folder, ["flam", "no_bias", "siglip"])
     found = study.differences(study.values(runs)).loc[("no_bias", "AUROC, seen")]
     by_seed = np.array([-0.1, -0.05, -0.15])
     assert found["difference"] == pytest.approx(-0.1)
@@ -61,7 +79,7 @@ def test_differences_are_taken_seed_by_seed(folder):
 
 
 def test_one_seed_has_no_interval_and_what_is_not_defined_no_difference(folder):
-    runs, _ = study.gather(folder, ["flam", "siglip"])
+    runs, _, _ = study.gather(folder, ["flam", "siglip"])
     found = study.differences(study.values(runs))
     alone = found.loc[("siglip", "AUROC, seen")]
     assert alone["difference"] == pytest.approx(-0.2)
@@ -73,7 +91,7 @@ def test_one_seed_has_no_interval_and_what_is_not_defined_no_difference(folder):
 
 
 def test_the_table_says_mean_and_spread(folder):
-    runs, _ = study.gather(folder, ["flam", "no_bias", "siglip"])
+    runs, _, _ = study.gather(folder, ["flam", "no_bias", "siglip"])
     table = study.summary(study.values(runs))
     assert list(table.index) == ["flam", "no_bias", "siglip", "biased", "approximate"]
     assert table.loc["flam", "AUROC, seen"] == "0.800 ± 0.100"
@@ -100,7 +118,7 @@ def test_every_claim_is_of_metrics_that_there_are():
 
 
 def test_the_figures_show_every_arm_and_part(folder):
-    runs, curves = study.gather(folder, ["flam", "no_bias"])
+    runs, curves, _ = study.gather(folder, ["flam", "no_bias"])
     drawn = dict(list(curves.groupby("arm", sort=False)))
     figure = study.f1_curves(drawn)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
