@@ -1,8 +1,10 @@
 """Events in time: what sounds, from when to when; event tables on disk; seconds to frames.
 
-This module is the only place where seconds become frames.
+Frame l spans [l, l + 1) * frame_s seconds; how many there are, and which an event fills, is said
+here.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,11 @@ class Event(NamedTuple):
     onset: float
     offset: float
     caption: str
+
+
+def count_frames(duration_s: float, frame_s: float) -> int:
+    """The frames that begin before a clip ends, at least one."""
+    return max(1, math.ceil(duration_s / frame_s - 1e-6))
 
 
 def active_frames(

@@ -7,7 +7,6 @@ Each file gets its name when it is complete and is noted then; so a run that was
 disk was full, goes on where it was, and a complete folder is left as it is.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -106,15 +105,9 @@ def verify(out: str | Path) -> dict[str, Any]:
     manifest = json.loads((out / "manifest.json").read_text())
     for shard in manifest["shards"]:
         path = out / shard["name"]
-        if not path.is_file() or sha256(path) != shard["sha256"]:
+        if not path.is_file() or project.sha256(path) != shard["sha256"]:
             raise ValueError(f"{path}: missing, or not what was written; delete it and write again")
     return manifest
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_one(out: Path, write: Write, job: Job) -> dict[str, Any]:
@@ -123,7 +116,7 @@ def _write_one(out: Path, write: Write, job: Job) -> dict[str, Any]:
         return noted  # by a worker that died before it could say so
     with project.atomic_file(out / job["name"]) as path:
         told = write(path, job)
-        size = {"n_bytes": path.stat().st_size, "sha256": sha256(path)}
+        size = {"n_bytes": path.stat().st_size, "sha256": project.sha256(path)}
         about = dict(job) | size | dict(told)
     _put(out / "done" / f"{job['name']}.json", about)
     return about

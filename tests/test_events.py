@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib.events import Event, active_frames, merge, read_events, write_events
+from flamlib.events import Event, active_frames, count_frames, merge, read_events, write_events
 
 CAPTIONS = ["a dog barks", "rain", "der Wind heult, „laut“"]
 times = st.floats(0, 10).map(lambda t: round(t, 3))
@@ -39,6 +39,10 @@ def test_it_agrees_with_the_definition(events):
 @given(events_inside)
 def test_an_event_inside_the_clip_always_fills_a_frame(event):
     assert active_frames([event], [event.caption], n_frames=32, frame_s=0.32).any()
+
+
+def test_a_frame_that_begins_before_the_end_is_counted():
+    assert [count_frames(s, 0.32) for s in (10.0, 0.1, 0.64, 0.64001, 9.6)] == [32, 1, 2, 3, 30]
 
 
 def test_half_a_frame_is_enough_and_less_is_not():

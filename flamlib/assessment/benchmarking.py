@@ -24,9 +24,9 @@ from tqdm.auto import tqdm
 
 from flamlib import audio
 from flamlib.contrastive import losses
-from flamlib.events import active_frames
+from flamlib.events import active_frames, count_frames
 from flamlib.measures import calibration, classification, localisation, metrics
-from flamlib.measures.clip_scores import Located, n_frames
+from flamlib.measures.clip_scores import Located
 from flamlib.measures.localisation import Criteria
 from flamlib.measures.outcomes import Outcome, classified, searched
 from flamlib.mixtures.bank import Bank
@@ -147,7 +147,7 @@ def hear(
             losses.frame_logits(model.embed_audio(window, rate).frame_emb[:, :n], *captions)[0]
             for window, n in _windows(waveform, rate, model, settings.window_s)
         ]
-        n = n_frames(duration_s, model.frame_s)
+        n = count_frames(duration_s, model.frame_s)
         logit = torch.cat(logits, dim=1).double().cpu()[:, :n]
         score = losses.unbiased_score(logit[None], captions.logit_bias.double().cpu())[0]
         scores.append(score.numpy().T.astype(np.float32))
@@ -194,12 +194,12 @@ def _windows(
 ) -> Iterable[tuple[torch.Tensor, int]]:
     """Each window, [1, sample], and how many frames it has; the last may be short, but never
     shorter than a frame: silence is put behind it."""
-    of_window = n_frames(window_s, model.frame_s)
+    of_window = count_frames(window_s, model.frame_s)
     n_samples = round(of_window * model.frame_s * rate)
     at_least = int(np.ceil(model.frame_s * rate))
     for start in range(0, max(len(waveform), 1), n_samples):
         window = waveform[start : start + n_samples]
-        reached = n_frames(len(window) / rate, model.frame_s)
+        reached = count_frames(len(window) / rate, model.frame_s)
         window = np.pad(window, (0, max(0, at_least - len(window))))
         yield torch.from_numpy(np.ascontiguousarray(window)[None]), min(of_window, reached)
 

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 
 from flamlib import project
 from flamlib.contrastive import losses
-from flamlib.events import Event, merge, write_events
+from flamlib.events import Event, count_frames, merge, write_events
 from flamlib.learning.batches import audible
 from flamlib.mixtures import recipes
 from flamlib.mixtures.bank import Bank
@@ -67,7 +67,7 @@ class Part:
             [recipe.labels for recipe in mixtures],
             [audible(bank, recipe) for recipe in mixtures],
             captions,
-            n_frames=math.ceil(_clip_s(mixtures) / frame_s - 1e-6),
+            n_frames=count_frames(_clip_s(mixtures), frame_s),
             frame_s=frame_s,
         )
         asked = set(captions)

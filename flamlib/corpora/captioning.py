@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flamlib import cluster, project
-from flamlib.corpora import own_sounds, packages
+from flamlib.corpora import own_sounds
 from flamlib.corpora.caption_writers import PROMPT, Facts, Template, told, words_of
 from flamlib.corpora.catalogue import read_table
 
@@ -151,7 +151,7 @@ def caption_table(
 
 
 def _checksum(folder: Path, path: str) -> str:
-    return packages.sha256(folder / path) if (folder / path).is_file() else ""
+    return project.sha256(folder / path) if (folder / path).is_file() else ""
 
 
 def _written(item: tuple[str, Facts], *, writer: Writer, n_tries: int) -> Caption:

@@ -10,7 +10,7 @@
 
 The same packages give the same bytes. For whoever edits the catalogue, `fill_checksums`:
 
-    from flamlib import corpus
+    from flamlib.corpora import corpus
     corpus.fill_checksums("catalogue", "downloads", n_jobs=2)
 """
 

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from flamlib.corpora import packages
+from flamlib import project
 from flamlib.corpora.catalogue import (
     CAPTION_COLUMNS,
     CLIP_COLUMNS,
@@ -128,7 +128,7 @@ def _role_by_length(path: Path, background_from_s: float | int) -> str:
 
 
 def _checksum(path: Path) -> str:
-    return packages.sha256(path) if path.is_file() else ""
+    return project.sha256(path) if path.is_file() else ""
 
 
 def _groups(clips: pd.DataFrame, given: pd.Series, others: pd.DataFrame) -> list[str]:

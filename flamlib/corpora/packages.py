@@ -13,7 +13,6 @@ fetch that was stopped goes on where it was. A file put there by hand counts as 
 """
 
 import csv
-import hashlib
 import os
 import re
 import shutil
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tqdm.auto import tqdm
+
+from flamlib import project
 
 COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
 
@@ -131,12 +132,6 @@ def fetch(
     return paths, skipped
 
 
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
     if row["channel"] not in _CLIENTS:
         yield f"channel {row['channel']!r} is none of {list(_CLIENTS)}"
@@ -152,7 +147,7 @@ def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
 
 def _fetch(package: Package, downloads: Path, apt_lists: "_AptLists") -> Path:
     pinned = downloads / package.file
-    if pinned.is_file() and sha256(pinned) == package.sha256:
+    if pinned.is_file() and project.sha256(pinned) == package.sha256:
         return pinned
     try:
         return _download(package, package.version, downloads, apt_lists)
@@ -179,7 +174,7 @@ def _download(
             raise Unavailable(f"the client made {len(files)} files of it, expected one")
         # A file of the pinned version has the pinned name, whatever its client calls it.
         name = files[0].name if version is None else package.file
-        if name == package.file and (got := sha256(files[0])) != package.sha256:
+        if name == package.file and (got := project.sha256(files[0])) != package.sha256:
             raise Unavailable(f"its checksum is {got[:12]}…, not {package.sha256[:12]}…")
         os.replace(files[0], downloads / name)
         return downloads / name

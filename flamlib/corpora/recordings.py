@@ -10,8 +10,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from flamlib import audio
-from flamlib.corpora import packages
+from flamlib import audio, project
 
 MAX_SAMPLE_RATE = 48000
 SILENCE_DB = -80.0  # a recording whose loudest frame is no louder holds no sound
@@ -59,7 +58,7 @@ def store(row: Row, source: Path, folder: Path) -> Row | str:
         "onset": f"{onset:.3f}",
         "offset": f"{offset:.3f}",
         "sample_rate": sample_rate,
-        "sha256": packages.sha256(path),
+        "sha256": project.sha256(path),
     }
 
 

@@ -4,7 +4,6 @@ Of a long file only a few minutes are in memory at once. Each piece is heard tog
 frames on either side of it that its own depend on, so where a file is cut changes no score.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from flamlib import audio
-from flamlib.events import Event, read_events
+from flamlib.events import Event, count_frames, read_events
 from flamlib.measures import detection
 from flamlib.measures.detection import Detection
 from flamlib.models.listener import Listener, Method
@@ -48,7 +47,7 @@ def ask(
     table = recording.with_name("events.tsv")
     events = read_events(table) if table.is_file() else {}
     truth = events.get(recording.name)
-    if not captions and truth:
+    if not captions and truth is not None:
         sounding = list(dict.fromkeys(event.caption for event in truth))
         others = {event.caption for of_one in events.values() for event in of_one}
         captions = sounding + sorted(others - set(sounding))[:n_absent]
@@ -104,7 +103,7 @@ def score(
     if len(set(captions)) != len(captions):
         raise ValueError(f"a caption is given twice: {captions}")
     duration_s, sample_rate, read = _open(recording)
-    n_frames = max(1, math.ceil(duration_s / model.frame_s - 1e-6))
+    n_frames = count_frames(duration_s, model.frame_s)
     context, pieces = model.context_frames, []
     for first in tqdm(range(0, n_frames, PIECE_FRAMES), "listen", disable=not progress):
         begin, end = max(0, first - context), first + PIECE_FRAMES + context

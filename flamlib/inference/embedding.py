@@ -15,7 +15,6 @@
 """
 
 import hashlib
-import math
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from flamlib import audio, manifest
+from flamlib import audio, manifest, project
+from flamlib.events import count_frames
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
 from flamlib.models.listener import Listener
 from flamlib.pretrained import baselines
@@ -59,10 +59,12 @@ def write(
     if not found:
         raise FileNotFoundError(f"{recordings}: no recordings there ({', '.join(sorted(AUDIO))})")
     paths = [path.as_posix() for path in found]
-    sizes = [(folder / path).stat().st_size for path in paths]
+    # Not by content, which would be to read all of it twice.
+    about = [(folder / path).stat() for path in paths]
+    written = [(path, of.st_size, of.st_mtime_ns) for path, of in zip(paths, about, strict=True)]
     parameters = {
         "model": _digest(model),
-        "recordings": hashlib.sha256(repr([*zip(paths, sizes, strict=True)]).encode()).hexdigest(),
+        "recordings": hashlib.sha256(repr(written).encode()).hexdigest(),
         "n_recordings": len(paths),
         "shard_size": shard_size,
         "frame_s": frame_s,
@@ -108,7 +110,7 @@ def _row(listener: Listener, folder: Path, name: str) -> dict[str, list]:
     waveform, rate = audio.read(folder / name)
     heard = listener.embed_audio(waveform[None], rate)
     # Frames that the recording reaches: a tower may give more.
-    n_frames = max(1, math.ceil(len(waveform) / rate / listener.frame_s - 1e-6))
+    n_frames = count_frames(len(waveform) / rate, listener.frame_s)
     frames = heard.frame_emb[0, :n_frames].numpy(force=True).astype(np.float16)
     return {
         "path": [name],
@@ -138,5 +140,5 @@ def _open(model: Path) -> Listener:
 def _digest(model: Path) -> str:
     """Of all that decides what a saved model hears."""
     return hashlib.sha256(
-        "".join(manifest.sha256(model / f) for f in (CONFIG, WEIGHTS)).encode()
+        "".join(project.sha256(model / f) for f in (CONFIG, WEIGHTS)).encode()
     ).hexdigest()

@@ -85,6 +85,17 @@ class Batches(Dataset):
             raise ValueError(f"n_slots: expected None or 1 or more, got {self.n_slots}")
         if self.n_hard_negatives < 0:
             raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
+        if self.hears_pairs and self.pair_background_share > 0:
+            if self.pair_s > self.bank.clip_s:
+                raise ValueError(
+                    f"pair_s {self.pair_s} is longer than clip_s {self.bank.clip_s}, for which "
+                    "backgrounds are long enough: shorten it, or set pair_background_share to 0"
+                )
+            if not self.bank.recordings("background", self.split):
+                raise ValueError(
+                    f"there are no backgrounds of split {self.split!r} to put recordings on: set "
+                    "pair_background_share to 0"
+                )
         n_samples = round(self.rules.clip_s * self.bank.sample_rate)
         named = {"the mixtures": self.mixtures} | {each.name: each.clips for each in self.sets}
         for name, clips in named.items():
@@ -121,6 +132,11 @@ class Batches(Dataset):
             pair_waveform=self._render([self.bank] * len(solos), solos, self.pair_s),
             pair_captions=self._word(pair_captions, rng)[own],
         )
+
+    @property
+    def n_pairs_drawn(self) -> int:
+        """The recordings of a step, of all processes: no two are of one family."""
+        return min(self.n_pairs, len(self._captions_by_family()))
 
     def step_slots(self, step: int) -> list[tuple[int, int]]:
         """The clips of all processes: of which set (0: a mixture, 1: the first of `sets`), which.
@@ -227,9 +243,8 @@ class Batches(Dataset):
         So no caption is true of two of them.
         """
         by_family = self._captions_by_family()
-        n_pairs = min(self.n_pairs, len(by_family))
         pairs = []
-        for f in rng.choice(len(by_family), n_pairs, replace=False):
+        for f in rng.choice(len(by_family), self.n_pairs_drawn, replace=False):
             captions = by_family[f]
             recordings = captions[int(rng.integers(len(captions)))]
             variants = recordings[int(rng.integers(len(recordings)))]

@@ -40,9 +40,16 @@ def start_from(net: TwoTowers, folder: Path) -> None:
     """Take over all weights of a saved model, FLAM-Global's say, whose heads are as they began.
 
     Raises ValueError if it is of another shape, naming the settings in which the two differ, or,
-    where those are the same, the tensors.
+    where those are the same, the tensors; and if its numbers began elsewhere (`scale_init`, ...):
+    they are taken over, so this network's would be forgotten.
     """
     other = type(net).from_pretrained(folder)
+    begun = {k: (other.config[k], v) for k, v in net.config.items() if k.endswith("_init")}
+    if unlike := {k: both for k, both in begun.items() if both[0] != both[1]}:
+        raise ValueError(
+            f"{folder} began with other numbers, which would be taken over: {unlike}; give both "
+            "trainings the same"
+        )
     found = {name: [*tensor.shape] for name, tensor in other.state_dict().items()}
     wanted = {name: [*tensor.shape] for name, tensor in net.state_dict().items()}
     if found != wanted:

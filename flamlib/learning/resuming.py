@@ -55,7 +55,7 @@ class Checkpoints:
 
     def states(self) -> list[Path]:
         """From the oldest to the newest."""
-        return sorted(self.folder.glob("step_*"))
+        return sorted(self.folder.glob("step_*"), key=lambda path: int(path.name[5:]))
 
     def save(
         self,

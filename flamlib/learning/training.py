@@ -115,8 +115,8 @@ def fit(
 
     Raises FloatingPointError, with the step and its mixtures written beside the run's states, when
     the loss is not finite in any process, RuntimeError unless `n_processes` take part (one
-    forgotten launcher, and each would train alone), and ValueError for what cannot be done, before
-    anything is read.
+    forgotten launcher, and each would train alone), and ValueError for what cannot be done: before
+    anything is read where the settings alone say so, before the first step where the data do.
     """
     parameters = {k: v for k, v in locals().items() if k not in ("out", "resume", "curves")}
     if select not in ("last", "best") or (select == "best" and not valid_every):
@@ -186,6 +186,12 @@ def fit(
         wording_share=wording_share,
         **shared,
     )
+    if sync_batch_norm and micro_batch and batches.n_pairs_drawn % accelerator.num_processes:
+        raise ValueError(
+            f"{batches.n_pairs_drawn} captioned recordings a step cannot be shared evenly by "
+            f"{accelerator.num_processes} processes. With sync_batch_norm all wait for each other "
+            "in every part of a micro_batch, so they need as many: choose another n_pairs"
+        )
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)
     checkpoints = Checkpoints(resume, parameters, n_kept=n_states)

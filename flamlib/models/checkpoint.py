@@ -8,7 +8,6 @@ Nothing is ever written as a pickle. A pickle that others wrote is read as tenso
 need code to read is refused before any of it runs.
 """
 
-import hashlib
 import json
 import pickle
 import re
@@ -62,8 +61,8 @@ def write(
     FileExistsError rather than replace a folder that holds anything else.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / CONFIG).is_file() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is no saved model: nothing was written to it")
+    if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
+        raise FileExistsError(f"{folder} is no saved model alone: nothing was written to it")
     with project.atomic_folder(folder) as partial:
         named = {} if kind is None else {"model": kind}
         _write_json(partial / CONFIG, {"format": FORMAT, **named, **config})
@@ -126,6 +125,16 @@ def read_config(
     return config
 
 
+def _is_saved(folder: Path) -> bool:
+    """Whether it holds a model of ours, and nothing that would be lost with it."""
+    ours = {CONFIG, WEIGHTS, CAPTION_FOLDER, TRAINING, CARD}
+    try:
+        _parse_config(folder / CONFIG)
+    except (OSError, ValueError):
+        return False
+    return {path.name for path in folder.iterdir()} <= ours
+
+
 def _parse_config(path: Path) -> dict[str, Any]:
     """The content of a config.json without its format, which is one that can be read."""
     config = _read_json(path)
@@ -179,12 +188,6 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def sha256(path: str | Path) -> str:
-    """Of a file's content, for its provenance."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_tensors(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path
 ) -> None:
@@ -212,7 +215,7 @@ def take(
     model.load_state_dict(tensors)
     model.provenance = {
         "imported from": origin,
-        "sha256": sha256(path),
+        "sha256": project.sha256(path),
         "licence": "that of the imported weights, not this project's",
         **more,
     }

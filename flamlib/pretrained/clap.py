@@ -133,7 +133,7 @@ def write_tower(folder: str | Path, tower: HTSAT) -> None:
     Raises FileExistsError rather than replace a folder that holds anything else.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / WEIGHTS).is_file() and any(folder.iterdir()):
+    if folder.exists() and {path.name for path in folder.iterdir()} - {WEIGHTS}:
         raise FileExistsError(f"{folder} holds other files: nothing was written to it")
     tensors = {f"audio_model.{n}": t.contiguous() for n, t in tower.encoder.state_dict().items()}
     with project.atomic_folder(folder) as partial:

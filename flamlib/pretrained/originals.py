@@ -19,7 +19,6 @@ No use is made of the classifier of AudioSet's classes, of the loss's further la
 fusion of clips over ten seconds: those are heard in windows, as all audio here.
 """
 
-import math
 import re
 import tempfile
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, RobertaConfig
 
+from flamlib.events import count_frames
 from flamlib.models import checkpoint
 from flamlib.models.htsat import HTSAT, SAMPLE_RATE, WINDOW_S
 from flamlib.models.listener import Audio, Captions
@@ -108,7 +108,7 @@ class CLAP(TwoTowers):
         )
         filled = torch.cat([waveform, *[rest] * n_times, silence], dim=-1)
         heard = super().embed_audio(filled, sample_rate)
-        n_reached = max(1, math.ceil(n_samples / sample_rate / self.frame_s - 1e-6))
+        n_reached = count_frames(n_samples / sample_rate, self.frame_s)
         return Audio(heard.frame_emb[:, :n_reached], heard.clip_emb)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:

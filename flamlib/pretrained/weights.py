@@ -123,7 +123,7 @@ def _is_complete(folder: Path, origin: dict) -> bool:
     try:
         about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
         return about["origin"] == origin and all(
-            packages.sha256(folder / name) == sha256 for name, sha256 in about["files"].items()
+            project.sha256(folder / name) == sha256 for name, sha256 in about["files"].items()
         )
     except (OSError, ValueError, KeyError):
         return False

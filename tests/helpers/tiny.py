@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from flamlib import project
 from flamlib.corpora import packages
 from flamlib.mixtures import bank, mixing, recipes
 from flamlib.models import yamnet
@@ -223,7 +224,7 @@ def write_weights(folder, catalogue):
             write_yamnet(folder / tower)
         else:
             write_reader(folder / tower)
-        files = {path.name: packages.sha256(path) for path in (folder / tower).iterdir()}
+        files = {path.name: project.sha256(path) for path in (folder / tower).iterdir()}
         about = {"origin": weights._origin(members, known), "files": files}
         (folder / tower / weights.PROVENANCE).write_text(json.dumps(about))
 

@@ -119,6 +119,11 @@ def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp
     assert ask(tmp_path / "b.flac", ["a dog"], n_absent=5) == (["a dog"], [tone, bell])
 
 
+def test_a_clip_known_to_be_silent_is_asked_for_what_sounds_elsewhere(tmp_path):
+    write_events(tmp_path / "events.tsv", {"a.flac": [Event(1.0, 2.0, "rain")], "quiet.flac": []})
+    assert detector.ask(tmp_path / "quiet.flac", [], n_absent=2) == (["rain"], [])
+
+
 def test_an_unknown_recording_needs_captions(tmp_path):
     assert detector.ask(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
     with pytest.raises(ValueError, match=r"mine.wav: .* captions are needed"):

@@ -96,6 +96,16 @@ def test_other_recordings_or_another_model_need_another_folder(folder, rows, tmp
         embedding.write(tmp_path / "model", folder / "sounds", folder / "out", **HOW)
 
 
+def test_a_recording_that_was_edited_needs_another_folder(folder, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    for gain in (1.0, 0.5):  # of one size
+        soundfile.write(tmp_path / "sounds/a.wav", gain * noise(1.0), RATE)
+        if gain == 1.0:
+            embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+    with pytest.raises(ValueError, match=r"other parameters \(recordings\)"):
+        embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+
+
 def test_a_folder_without_recordings_is_refused_before_anything_is_written(folder, tmp_path):
     (tmp_path / "notes.txt").touch()
     for place in (tmp_path, tmp_path / "nothing"):

@@ -155,12 +155,27 @@ def test_pairs_are_of_the_split_that_is_asked_for(steps, sounds):
     valid = {caption for _, caption, _, split, *_ in FOREGROUNDS.values() if split == "valid"}
     for step in range(3):
         assert {caption_of(t) for t in steps(split="valid")[step].pair_captions} <= valid
-    assert not steps(split="nowhere")[0].pair_captions
+    assert not steps(split="nowhere", pair_background_share=0.0)[0].pair_captions
 
 
 def test_uneven_shares_are_refused(steps):
     with pytest.raises(ValueError, match="batch_size 5 cannot be shared evenly by 2 processes"):
         steps(batch_size=5, n_ranks=2)
+
+
+def test_recordings_longer_than_the_backgrounds_are_refused(steps, sounds):
+    longer = sounds.clip_s + 0.1
+    with pytest.raises(ValueError, match=r"pair_s .* is longer than clip_s .*, for which backgr"):
+        steps(pair_s=longer)
+    steps(pair_s=longer, pair_background_share=0.0)
+    steps(pair_s=longer, hears_pairs=False)
+
+
+def test_backgrounds_that_are_not_there_are_missed_before_the_first_step(steps):
+    with pytest.raises(
+        ValueError, match="no backgrounds of split 'nowhere'"
+    ):
+        steps(split="nowhere")
 
 
 def test_mixtures_of_another_length_are_refused(steps):

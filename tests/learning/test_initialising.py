@@ -66,6 +66,14 @@ def test_a_start_of_other_settings_is_refused_by_their_names(weights, small, tmp
 
 
 @pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_start_from_other_initial_numbers_is_refused(weights, small, tmp_path):
+    pretrained(weights, **small).save_pretrained(tmp_path / "saved")
+    rarer = pretrained(weights, **small | {"bias_init": -8.0})
+    with pytest.raises(ValueError, match=r"would be taken over: {'bias_init': \(.*, -8.0\)}"):
+        initialising.start_from(rarer, tmp_path / "saved")
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
 def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(weights, small, tmp_path):
     """Its width is no setting of the model, and so the settings are the same."""
     tiny.write_reader(tmp_path / "reader", width=24)

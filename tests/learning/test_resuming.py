@@ -70,6 +70,13 @@ def test_the_newest_of_the_last_states_is_taken(tmp_path):
     assert checkpoints.load(*Run(1).parts)[0] == 500
 
 
+def test_a_million_steps_are_more_than_fewer(tmp_path):
+    checkpoints, run = Checkpoints(tmp_path, PARAMETERS, n_kept=1), Run(0)
+    for step in (999_000, 1_000_000):
+        checkpoints.save(step, [], *run.parts)
+    assert checkpoints.load(*Run(1).parts)[0] == 1_000_000
+
+
 def test_a_state_that_is_not_whole_does_not_count(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, PARAMETERS, n_kept=2)
     checkpoints.save(5, [], *Run(0).parts)

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
+from flamlib import project
 from flamlib.models import checkpoint
 
 RAN = []
@@ -95,7 +96,7 @@ def test_a_model_with_others_weights_says_whose_they_are(tensors, tmp_path):
     assert not model.training
     assert model.provenance["imported from"] == "Theirs"
     assert model.provenance["heads"] == "new"
-    assert model.provenance["sha256"] == checkpoint.sha256(path)
+    assert model.provenance["sha256"] == project.sha256(path)
     with pytest.raises(ValueError, match=r"theirs.safetensors lacks 1 tensors"):
         checkpoint.take(model, {"weight": ours["weight"]}, path, "Theirs")
 
@@ -123,6 +124,14 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     assert checkpoint.read_config(path, {"dim"}, {"dim", "bias"}, kind=None) == {"dim": 3}
     assert checkpoint.read_provenance(tmp_path / "model") == {"seed": 1}
     assert checkpoint.read_tensors(tmp_path / "model/model.safetensors").keys() == tensors.keys()
+    write(lambda folder: folder.mkdir())  # an older model gives way
+    (tmp_path / "model/precious.bin").write_bytes(b"!")
+    with pytest.raises(FileExistsError, match="no saved model alone"):
+        write(lambda folder: folder.mkdir())
+    (tmp_path / "model/precious.bin").unlink()
+    path.write_text('{"model_type": "clap"}')  # somebody else's
+    with pytest.raises(FileExistsError, match="no saved model alone"):
+        write(lambda folder: folder.mkdir())
 
 
 def hub_cache(folder, repository, files):

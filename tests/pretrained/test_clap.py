@@ -222,3 +222,8 @@ def test_other_files_are_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(FileExistsError, match="holds other files"):
         clap.write_tower(tmp_path, HTSAT(**TINY))
+    clap.write_tower(tmp_path / "tower", HTSAT(**TINY))
+    clap.write_tower(tmp_path / "tower", HTSAT(**TINY))  # its own
+    (tmp_path / "tower/config.json").write_text("{}")  # of a whole model, now
+    with pytest.raises(FileExistsError, match="holds other files"):
+        clap.write_tower(tmp_path / "tower", HTSAT(**TINY))

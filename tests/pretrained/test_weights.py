@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from flamlib import project
 from flamlib.corpora import packages
 from flamlib.corpora.archives import BrokenArchive
 from flamlib.models import yamnet
@@ -81,7 +82,7 @@ class Shelf:
                 sha256 = hashlib.sha256(content).hexdigest()
                 members.append([tower, name, f"{tower}-package", f"in/{name}", sha256])
             wheel = self.wheel(tower)
-            about = [packages.sha256(wheel), wheel.stat().st_size, "CC0", ""]
+            about = [project.sha256(wheel), wheel.stat().st_size, "CC0", ""]
             rows.append([f"{tower}-package", "1.0", "pip", "weights", wheel.name, *about])
         write_table(self.catalogue / "weights.tsv", weights.COLUMNS, members)
         write_table(self.catalogue / "packages.tsv", packages.COLUMNS, rows)
