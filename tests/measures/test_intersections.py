@@ -65,6 +65,7 @@ def test_at_every_threshold_the_changes_add_up_to_the_counts(clips):
         EDGES,
         events,
         asked,
+        clip_s=np.full(len(clips), 2.0),
         dtc_threshold=dtc,
         gtc_threshold=gtc,
         cttc_threshold=cttc,
