@@ -9,6 +9,7 @@ import soxr
 from jaxtyping import Float
 
 FLOOR_DB = -120.0  # what `a_weighted_db` says of digital silence
+ENDLESS = 2**40  # samples: as many, years of sound, are what a header without a length is read as
 GATE_DB = 20.0  # quieter than the loudest hop by more: not counted in the level of the whole
 
 
@@ -33,10 +34,13 @@ def read(
     """The recording from `start_s` to `stop_s` (its end) as float32 mono, and its sample rate.
 
     Any rate and channel count that libsndfile reads; `sample_rate` asks for resampling. Raises
-    `Unreadable` for a missing or broken file, for no samples at all, and for NaN or infinity.
+    `Unreadable` for a missing or broken file, for a FLAC written to a pipe, whose header does not
+    say how long it is, for no samples at all, and for NaN or infinity.
     """
     try:
         with soundfile.SoundFile(path) as file:
+            if file.frames >= ENDLESS:
+                raise Unreadable(path, "its header does not say how long it is; write it again")
             native_rate = file.samplerate
             start = round(start_s * native_rate)
             stop = file.frames if stop_s is None else round(stop_s * native_rate)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from sounds import write_endless
 
 from flamlib import audio
 
@@ -55,6 +56,13 @@ def test_what_cannot_be_used_is_named(tmp_path, name):
     with pytest.raises(audio.Unreadable, match=name) as error:
         audio.read(tmp_path / name)
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+@pytest.mark.parametrize("part", [{}, {"start_s": 0.25, "stop_s": 0.5}])
+def test_a_file_that_does_not_say_how_long_it_is_is_unreadable(tmp_path, part):
+    write_endless(tmp_path / "streamed.flac", tone(440))
+    with pytest.raises(audio.Unreadable, match=r"streamed\.flac: its header does not say how long"):
+        audio.read(tmp_path / "streamed.flac", **part)
 
 
 def test_a_part_beyond_the_end_is_unreadable(tmp_path):

@@ -87,3 +87,13 @@ def write_table(path, columns, rows):
         csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None).writerows(
             [columns, *rows]
         )
+
+
+def write_endless(path, waveform, rate=16000):
+    """A FLAC as an encoder writes it to a pipe: the 36 bits of its length, which it cannot go back
+    to, are 0."""
+    soundfile.write(path, waveform, rate)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
