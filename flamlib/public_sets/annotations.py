@@ -1,7 +1,9 @@
 """Recordings that others annotated, in one form: events, captions or a label for each.
 
 *Missing audio.* Public sets lose recordings over time. A clip that is listed but has no audio, or
-audio that cannot be read, stays in the list without a path; it is counted and never scored.
+audio that cannot be read, stays in the list without a path; it is counted and never scored. A
+header promises what the rest of a file may not hold, so every recording is decoded once, to its
+end, before it counts as found: a small part of the time in which a model hears it.
 
 *Repairs.* Annotations are taken as they are, but for what no scorer can use. Each is counted:
 
@@ -22,8 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import soundfile
-
+from flamlib.audio import Unreadable, read
 from flamlib.events import Event, merge
 from flamlib.tables import Row
 
@@ -129,14 +130,15 @@ def settle(
 
 
 def heard(path: Path | None) -> tuple[Path | None, float]:
-    """The path and how long its audio is; None and 0 if it is missing, unreadable or empty."""
+    """The path and how long its audio is, as `audio.read` decodes it; None and 0 if that cannot
+    read it, or if there is no path."""
     if path is None:
         return None, 0.0
     try:
-        about = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
+        waveform, sample_rate = read(path)
+    except Unreadable:
         return None, 0.0
-    return (path, about.frames / about.samplerate) if about.frames else (None, 0.0)
+    return path, len(waveform) / sample_rate
 
 
 class AudioFolder:

@@ -44,6 +44,12 @@ class Metronome:
         raise NotImplementedError("a benchmark makes scores of embeddings")
 
 
+class Deaf(Metronome):
+    def embed_audio(self, waveform, sample_rate):
+        heard = super().embed_audio(waveform, sample_rate)
+        return Audio(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
+
+
 def write_clip(path, *frames):
     """Each number for half a second; 32-bit floats, so that they come back as they are."""
     import soundfile
@@ -75,6 +81,25 @@ def test_a_model_that_hears_all_finds_all_events_also_beyond_its_window(tmp_path
     located, claims = benchmarking.hear(Metronome(), found, SETTINGS)
     assert [len(score) for score in located.scores] == [8, 27]
     assert claims is None
+
+
+@pytest.mark.parametrize(
+    ("header", "fields"),
+    [
+        ("filename\tonset\toffset\tevent_label", "1.0\t7.0\tdog"),
+        ("filename\tcaption", "a dog"),
+        ("filename\tlabel", "dog"),
+    ],
+)
+def test_a_recording_that_is_damaged_is_not_scored_and_listed_as_missing(tmp_path, header, fields):
+    names = set_files.write_damaged(tmp_path)
+    late = "b.mp3\t7.5\t8.0\tcat" if "onset" in header else ""  # beyond what can be decoded
+    rows = [f"{name}\t{fields}" for name in names]
+    set_files.write_text(tmp_path / "t.tsv", header, *rows, late)
+    found = testsets.own("mine", tmp_path / "t.tsv", tmp_path)
+    assert found.missing == [name for name, is_heard in names.items() if not is_heard]
+    numbers = benchmarking.judge(Deaf(), found, SETTINGS).numbers
+    assert numbers["n_clips"] == len(found.found) == sum(names.values())
 
 
 def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
@@ -109,11 +134,6 @@ def test_classification_is_by_fold_and_template(tmp_path):
 
 
 def test_models_are_compared_on_the_same_clips(tmp_path):
-    class Deaf(Metronome):
-        def embed_audio(self, waveform, sample_rate):
-            heard = super().embed_audio(waveform, sample_rate)
-            return Audio(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
-
     found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
     judged = {
         "flam": benchmarking.judge(Metronome(), found, SETTINGS),

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import soundfile
+from sounds import write_endless
 
 RATE = 16000
 DOG, SPEECH, THUMP, SILENCE = "/m/0bt9lr", "/m/09x0r", "/m/07qnq_y", "/m/028v0c"
@@ -21,6 +22,20 @@ def write_audio(path, seconds=10.0, seed=0, rate=RATE):
 def write_text(path, *lines, newline="\n", encoding="utf-8"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(line + newline for line in lines).encode(encoding))
+
+
+def write_damaged(folder):
+    """Files whose headers are good and whose samples are not, each half as long as it says or not
+    to be read at all; and what there is to be heard of them."""
+    half_s = {}
+    for name in ("a.flac", "b.mp3", "c.wav"):
+        write_audio(folder / name, 8.0)
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: len(content) // 2])
+        half_s[name] = name != "a.flac"
+    soundfile.write(folder / "nan.wav", np.array([0.1, np.nan] * 800), 16000, subtype="FLOAT")
+    write_endless(folder / "streamed.flac", np.full(1600, 0.1))
+    return half_s | {"nan.wav": False, "streamed.flac": False}
 
 
 def audioset(root):

@@ -1,6 +1,7 @@
 import pytest
-from set_files import write_audio, write_text
+from set_files import write_audio, write_damaged, write_text
 
+from flamlib import audio
 from flamlib.events import Event
 from flamlib.public_sets import annotations
 from flamlib.public_sets.annotations import AnnotatedSet, AudioFolder, Clip, Timed
@@ -48,6 +49,25 @@ def test_coverage_counts_what_can_be_heard(tmp_path):
     found = AnnotatedSet("mine", "retrieval", clips)
     assert (found.found, found.missing, found.coverage) == (clips[:1], ["b", "c"], 1 / 3)
     assert AnnotatedSet("none", "retrieval", []).coverage == 0.0
+
+
+def test_what_counts_as_found_can_be_read_to_its_end(tmp_path):
+    for name, is_heard in write_damaged(tmp_path).items():
+        path, duration_s = annotations.heard(tmp_path / name)
+        assert (path is not None) == is_heard, name
+        assert duration_s == pytest.approx(4.0 if is_heard else 0.0, abs=0.2), name
+        if is_heard:
+            waveform, rate = audio.read(path)
+            assert duration_s == len(waveform) / rate
+
+
+def test_events_end_where_the_decoded_audio_does(tmp_path):
+    write_damaged(tmp_path)
+    rows = [Timed("t.tsv, line 2", 1.0, 7.0, "rain"), Timed("t.tsv, line 3", 7.5, 8.0, "rain")]
+    found = annotations.settle("mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"])
+    [clip] = found.clips
+    assert clip.events == [Event(1.0, clip.duration_s, "rain")]
+    assert found.repairs == {"clipped": 1, "beyond": 1}
 
 
 def test_audio_is_found_by_its_stem_whatever_its_kind_and_folder(tmp_path):
