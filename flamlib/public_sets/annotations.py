@@ -21,7 +21,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from flamlib.audio import Unreadable, read
@@ -166,6 +166,17 @@ class AudioFolder:
             if paths:
                 return paths[0]
         return None
+
+    def named(self, filename: str) -> Path | None:
+        """The recording that a table of one's own names: the file of this name in the folder, with
+        the folders in it if it has any. A name without a folder is also found by its stem, below
+        any folder and with any suffix of audio.
+        """
+        name = _composed(PurePosixPath(filename).as_posix())
+        for path in self.paths.get(_composed(stem(filename)), []):
+            if _composed(path.relative_to(self.root).as_posix()) == name:
+                return path
+        return None if "/" in name else self.find(stem(filename))
 
 
 def known_label(row: Row, label: str, labels: Iterable[str]) -> str:

@@ -59,7 +59,7 @@ def own_captions(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
     captions: dict[str, list[str]] = {}
     for row in rows:
         captions.setdefault(row["filename"].strip(), []).append(row["caption"])
-    found = {clip: folder.find(stem(clip)) for clip in captions}
+    found = {clip: folder.named(clip) for clip in captions}
     return _settled(name, captions, found, {row["filename"].strip(): row.where for row in rows})
 
 

@@ -107,7 +107,7 @@ def own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
         if not row["label"].strip():
             raise ValueError(f"{row.where}: no label")
         fold = int(row.number("fold")) if "fold" in row.fields else 1
-        clips.append((row["filename"], folder.find(stem(row["filename"])), row["label"], fold))
+        clips.append((row["filename"], folder.named(row["filename"]), row["label"], fold))
     return _settled(name, clips)
 
 

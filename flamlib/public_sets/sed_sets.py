@@ -120,7 +120,8 @@ def desed(root: Path, split: str = "validation") -> AnnotatedSet:
         "strong": ("train/audioset_strong.tsv", "audio/train/strong_label_real", "audio/train"),
     }[split]
     rows = tables.read(root / "metadata" / table, EVENT_COLUMNS, delimiter="\t", short_rows=True)
-    events, audio = _by_file(rows, AudioFolder(root, *folders), DESED_CLASSES)
+    events, folder = _by_file(rows, DESED_CLASSES), AudioFolder(root, *folders)
+    audio = {name: folder.find(stem_of(name)) for name in events}
     captions = [readable(name) for name in DESED_CLASSES]
     return settle(f"desed_{split}", "sed", events, audio, captions)
 
@@ -189,15 +190,14 @@ def tacos(root: Path, split: str = "test") -> AnnotatedSet:
 
 def own_events(name: str, rows: list[Row], audio: Path) -> AnnotatedSet:
     """The rows `filename onset offset event_label` of a table of one's own, and its audio."""
-    events, found = _by_file(rows, AudioFolder(audio), None)
+    events, folder = _by_file(rows, None), AudioFolder(audio)
+    found = {name: folder.named(name) for name in events}
     captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
     return settle(name, "sed", events, found, captions)
 
 
-def _by_file(
-    rows: Iterable[Row], folder: AudioFolder, classes: tuple[str, ...] | None
-) -> tuple[dict[str, list[Timed]], dict[str, Path | None]]:
-    """Events and audio of each file; with classes, labels become captions, else they are."""
+def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, list[Timed]]:
+    """The events of each file; with classes, labels become captions, else they are."""
     events: dict[str, list[Timed]] = {}
     for row in rows:
         of_clip = events.setdefault(row["filename"].strip(), [])
@@ -208,7 +208,7 @@ def _by_file(
             raise ValueError(f"{row.where}: an event without a label")
         caption = label if classes is None else readable(known_label(row, label, classes))
         of_clip.append(timed(row, "onset", "offset", caption))
-    return events, {name: folder.find(stem_of(name)) for name in events}
+    return events
 
 
 def _soft(row: Row) -> float:

@@ -6,7 +6,8 @@ read from the folder that holds its official files; one's own tables join by con
     {name: my_set, table: my_set/events.tsv, audio: my_set/audio}
 
 whose header says what it is for: `filename onset offset event_label`, `filename caption` or
-`filename label` (and `fold`), separated by tabs, or by commas in a `.csv`.
+`filename label` (and `fold`), separated by tabs, or by commas in a `.csv`. A file name with folders
+in it is a path in the folder of the audio; one without may be in any folder below it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -117,6 +117,37 @@ def test_one_s_own_tables_join_by_their_headers(tmp_path):
         testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
 
 
+OWN_ROWS = {
+    "filename\tonset\toffset\tevent_label": "0.0\t1.0\tA Dog",
+    "filename\tcaption": "a dog",
+    "filename\tlabel": "dog",
+}
+
+
+def own_of(folder, header, *names):
+    """A set of these files of one's own, in each form of a table."""
+    write_text(folder / "t.tsv", header, *[f"{name}\t{OWN_ROWS[header]}" for name in names])
+    return testsets.own("mine", folder / "t.tsv", folder / "audio")
+
+
+@pytest.mark.parametrize("header", OWN_ROWS)
+def test_a_name_with_a_folder_is_of_the_recording_there_and_of_no_other(tmp_path, header):
+    audio = tmp_path / "audio"
+    write_audio(audio / "dog/001.wav", 2.0)
+    names = ["dog/001.wav", "cat/001.wav"]
+    assert [c.path for c in own_of(tmp_path, header, *names).clips] == [audio / names[0], None]
+    write_audio(audio / "cat/001.wav", 1.0, seed=1)
+    found = own_of(tmp_path, header, *names)
+    assert [clip.path for clip in found.clips] == [audio / name for name in names]
+    with pytest.raises(ValueError, match=r"which of them is '001'"):
+        own_of(tmp_path, header, "001.wav")
+    write_audio(audio / "001.wav", 1.0, seed=2)
+    assert own_of(tmp_path, header, "001.wav").clips[0].path == audio / "001.wav"
+    write_audio(audio / "deep/caf\u0065\u0301/a.flac", 1.0)
+    for name in ("a.wav", "deep/caf\u00e9/a.flac"):
+        assert own_of(tmp_path, header, name).clips[0].path.name == "a.flac"
+
+
 def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
     folders = dict.fromkeys(testsets.SETS) | {"esc50": str(set_files.esc50(tmp_path / "esc"))}
     own = {"name": "mine", "table": str(tmp_path / "l.csv"), "audio": str(tmp_path)}
