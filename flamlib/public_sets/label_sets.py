@@ -3,6 +3,7 @@ one's own."""
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flamlib import tables
@@ -100,6 +101,7 @@ def vggsound(root: Path, split: str = "test") -> AnnotatedSet:
 
 def own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
     """The rows `filename label` of a table of one's own, perhaps with a column `fold`."""
+    rows = [replace(row, fields=row.fields | {"filename": row["filename"].strip()}) for row in rows]
     listed_once(rows, "filename")
     folder = AudioFolder(audio)
     clips = []

@@ -148,6 +148,16 @@ def test_a_name_with_a_folder_is_of_the_recording_there_and_of_no_other(tmp_path
         assert own_of(tmp_path, header, name).clips[0].path.name == "a.flac"
 
 
+@pytest.mark.parametrize("header", OWN_ROWS)
+def test_spaces_around_a_name_are_none_of_it(tmp_path, header):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    [clip] = own_of(tmp_path, header, " a.wav ").clips
+    assert (clip.name, clip.path) == ("a.wav", tmp_path / "audio/a.wav")
+    if header.endswith("label") and "onset" not in header:
+        with pytest.raises(ValueError, match=r"line 3: 'a.wav' is listed again"):
+            own_of(tmp_path, header, "a.wav", "a.wav ")
+
+
 def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
     folders = dict.fromkeys(testsets.SETS) | {"esc50": str(set_files.esc50(tmp_path / "esc"))}
     own = {"name": "mine", "table": str(tmp_path / "l.csv"), "audio": str(tmp_path)}
