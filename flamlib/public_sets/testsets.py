@@ -73,6 +73,16 @@ STRONG: dict[str, Callable[[Path], AnnotatedSet]] = {
     "tacos": _split(sed_sets.tacos, "development"),
 }
 
+# What 09 reports beside these sets, of the embedded corpus: a set of one's own is called otherwise.
+EMBEDDED = (
+    "seen_captions",
+    "unseen_captions",
+    "held_out_recordings",
+    "heldout_seen",
+    "heldout_unseen",
+    "supplied",
+)
+
 
 def read(name: str, root: str | Path) -> AnnotatedSet:
     """A public set from its folder, with a note wherever it is not what the official lists hold.
@@ -99,7 +109,8 @@ def read(name: str, root: str | Path) -> AnnotatedSet:
 def own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
     """A set of one's own from its table and the folder of its audio.
 
-    Raises ValueError for a header of none of the three forms, naming the file.
+    Raises ValueError, naming the file, for a header of none of the three forms, and for a table of
+    events that has none for any recording that can be heard.
     """
     table, audio = Path(table).expanduser(), Path(audio).expanduser()
     delimiter = "," if table.suffix.lower() == ".csv" else "\t"
@@ -114,7 +125,10 @@ def own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
     }
     for needed, reader in forms.items():
         if set(needed) <= columns:
-            return _with_audio(reader(name, rows, audio), audio)
+            found = _with_audio(reader(name, rows, audio), audio)
+            if found.task == "sed" and not any(clip.events for clip in found.found):
+                raise ValueError(f"{name}: {table} has no event for the recordings in {audio}")
+            return found
     raise ValueError(
         f"{table}, line 1: beside filename, expected onset, offset and event_label, or caption, or "
         f"label; found {sorted(columns)}"
@@ -155,7 +169,9 @@ def read_all(
 ) -> tuple[list[AnnotatedSet], dict[str, str]]:
     """Every set for which there is a folder, and one's own; and why each other one is left out.
 
-    `folders` gives the folder of each row of `SETS`, None for one that is not there.
+    `folders` gives the folder of each row of `SETS`, None for one that is not there. Raises
+    ValueError for a set that cannot be meant, or whose name another has, and what `read` and `own`
+    do.
     """
     unknown = sorted(set(folders) - set(SETS))
     if unknown:
@@ -169,6 +185,11 @@ def read_all(
     for entry in own_tables:
         if set(entry) != {"name", "table", "audio"}:
             raise ValueError(f"a set of one's own has name, table and audio, found {dict(entry)}")
+        if entry["name"] in EMBEDDED:
+            raise ValueError(
+                f"{entry['name']!r} is no name for a set of one's own: 09 reports "
+                f"{', '.join(EMBEDDED)} beside it"
+            )
         if entry["name"] in SETS or entry["name"] in [one.name for one in found]:
             raise ValueError(f"there is a test set {entry['name']!r} already")
         found.append(own(**entry))

@@ -158,6 +158,23 @@ def test_spaces_around_a_name_are_none_of_it(tmp_path, header):
             own_of(tmp_path, header, "a.wav", "a.wav ")
 
 
+def test_a_table_without_an_event_to_be_heard_is_refused(tmp_path):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    header = "filename\tonset\toffset\tevent_label"
+    for rows in (["a.wav"], ["a.wav", "gone.wav\t0.0\t1.0\tdog"], ["a.wav\t2.5\t3.0\tdog"]):
+        write_text(tmp_path / "t.tsv", header, *rows)
+        with pytest.raises(ValueError, match=r"mine: .*t\.tsv has no event for the recordings in"):
+            testsets.own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+
+
+def test_no_set_of_one_s_own_is_called_as_what_is_reported_beside_it(tmp_path):
+    table = str(set_files.asfx(tmp_path) / "captions.csv")
+    for name in ("seen_captions", "heldout_unseen", "supplied"):
+        entry = {"name": name, "table": table, "audio": str(tmp_path / "audio")}
+        with pytest.raises(ValueError, match=rf"'{name}' is no name .* seen_captions, unseen_"):
+            testsets.read_all({}, [entry])
+
+
 def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
     folders = dict.fromkeys(testsets.SETS) | {"esc50": str(set_files.esc50(tmp_path / "esc"))}
     own = {"name": "mine", "table": str(tmp_path / "l.csv"), "audio": str(tmp_path)}

@@ -1,3 +1,4 @@
+from flamlib.public_sets import testsets
 from flamlib.reporting import set_tables
 
 EVALUATED = {
@@ -77,3 +78,7 @@ def test_held_out_tables_are_those_there_are():
         {"held_out_recordings": of_set, "clotho": of_set}, ["flam"]
     )
     assert table["title"] == "Search among the held-out recordings: 4 clips, 2 captions"
+
+
+def test_a_set_of_one_s_own_is_called_otherwise_than_the_embedded_corpus_s():
+    assert {name for name, _, _ in set_tables.HELD_OUT} <= set(testsets.EMBEDDED)
