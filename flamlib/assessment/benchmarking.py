@@ -70,8 +70,11 @@ def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settin
     )
 
 
-def supplied(models: Sequence[Mapping[str, str]], *, taken: Iterable[str]) -> dict[str, Listener]:
-    """Models from checkpoints that a user has, each `{name: …, folder: …}` as `flam` saves them.
+def supplied(
+    models: Sequence[Mapping[str, str]], *, taken: Iterable[str], base: str | Path = ""
+) -> dict[str, Listener]:
+    """Models from checkpoints that a user has, each `{name: …, folder: …}` as `flam` saves them,
+    the folder as from the folder `base`, or in full.
 
     Raises ValueError for other keys and for a name that is taken, and what `baselines.load` does.
     """
@@ -81,7 +84,7 @@ def supplied(models: Sequence[Mapping[str, str]], *, taken: Iterable[str]) -> di
             raise ValueError(f"a model of one's own has a name and a folder, found {dict(entry)}")
         if entry["name"] in (*taken, *found, "difference"):
             raise ValueError(f"there is a model {entry['name']!r} already")
-        found[entry["name"]] = baselines.load(Path(entry["folder"]).expanduser())
+        found[entry["name"]] = baselines.load(Path(base, Path(entry["folder"]).expanduser()))
     return found
 
 

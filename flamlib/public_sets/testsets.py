@@ -135,19 +135,21 @@ def own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
     )
 
 
-def training_set(entry: Mapping[str, Any]) -> AnnotatedSet:
+def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> AnnotatedSet:
     """Timed events to train on, as an entry of `mix.strong` names them.
 
         {name: desed, folder: /sets/desed}                    the training split of one of `STRONG`
         {name: mine, table: events.tsv, audio: recordings}    a table of one's own; with
                                                               `closed: false` if it is free text
 
+    Paths are as from the folder `base`, or in full.
+
     Raises ValueError for an entry of neither form, a name that `STRONG` does not have, and a table
     that is not of events; FileNotFoundError for a folder or table that is not there.
     """
     keys = set(entry)
     if keys == {"name", "folder"}:
-        name, root = entry["name"], Path(entry["folder"]).expanduser()
+        name, root = entry["name"], _at(base, entry["folder"])
         if name not in STRONG:
             raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
         if not root.is_dir():
@@ -158,20 +160,23 @@ def training_set(entry: Mapping[str, Any]) -> AnnotatedSet:
             "mix.strong: a set has name and folder, or name, table and audio (and closed), found "
             f"{dict(entry)}"
         )
-    found = own(entry["name"], entry["table"], entry["audio"])
+    found = own(entry["name"], _at(base, entry["table"]), _at(base, entry["audio"]))
     if found.task != "sed":
         raise ValueError(f"{entry['table']}: no onset, offset and event_label to train on")
     return replace(found, closed=bool(entry.get("closed", True)))
 
 
 def read_all(
-    folders: Mapping[str, str | None], own_tables: Sequence[Mapping[str, Any]]
+    folders: Mapping[str, str | None],
+    own_tables: Sequence[Mapping[str, Any]],
+    *,
+    base: str | Path = "",
 ) -> tuple[list[AnnotatedSet], dict[str, str]]:
     """Every set for which there is a folder, and one's own; and why each other one is left out.
 
-    `folders` gives the folder of each row of `SETS`, None for one that is not there. Raises
-    ValueError for a set that cannot be meant, or whose name another has, and what `read` and `own`
-    do.
+    `folders` gives the folder of each row of `SETS`, None for one that is not there. Paths are
+    as from the folder `base`, or in full. Raises ValueError for a set that cannot be meant, or
+    whose name another has, and what `read` and `own` do.
     """
     unknown = sorted(set(folders) - set(SETS))
     if unknown:
@@ -181,7 +186,7 @@ def read_all(
         if folders.get(name) is None:
             skipped[name] = "no folder given"
         else:
-            found.append(read(name, folders[name]))
+            found.append(read(name, _at(base, folders[name])))
     for entry in own_tables:
         if set(entry) != {"name", "table", "audio"}:
             raise ValueError(f"a set of one's own has name, table and audio, found {dict(entry)}")
@@ -192,8 +197,12 @@ def read_all(
             )
         if entry["name"] in SETS or entry["name"] in [one.name for one in found]:
             raise ValueError(f"there is a test set {entry['name']!r} already")
-        found.append(own(**entry))
+        found.append(own(entry["name"], _at(base, entry["table"]), _at(base, entry["audio"])))
     return found, skipped
+
+
+def _at(base: str | Path, path: str | Path) -> Path:
+    return Path(base, Path(path).expanduser())
 
 
 def _rest(found: AnnotatedSet) -> tuple:

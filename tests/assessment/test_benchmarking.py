@@ -195,6 +195,8 @@ def test_one_s_own_models_join_by_name(folder):
         [{"name": "theirs", "folder": saved}], taken=["flam"]
     ).items()
     assert (name, type(model)) == ("theirs", FLAM)
+    entry = {"name": "theirs", "folder": "artifacts/checkpoints/flam"}
+    assert list(benchmarking.supplied([entry], taken=["flam"], base=folder)) == ["theirs"]
     with pytest.raises(ValueError, match="already"):
         benchmarking.supplied([{"name": "flam", "folder": saved}], taken=["flam"])
     with pytest.raises(ValueError, match="a name and a folder"):

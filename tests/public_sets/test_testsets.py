@@ -191,6 +191,23 @@ def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
         testsets.read_all({}, [{"name": "mine"}])
 
 
+def test_a_path_is_as_from_the_base_wherever_one_is(tmp_path, monkeypatch):
+    base, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    set_files.esc50(base / "esc")
+    set_files.asfx_sed(base / "own")
+    set_files.maestro(base / "maestro")
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    own = {"name": "mine", "table": "own/events.tsv", "audio": "own/audio"}
+    read, _ = testsets.read_all({"esc50": "esc"}, [own], base=base)
+    assert [one.name for one in read] == ["esc50", "mine"]
+    in_full = own | {"table": base / own["table"], "audio": base / own["audio"]}
+    for entry in (own, in_full, {"name": "maestro", "folder": "maestro"}):
+        assert testsets.training_set(entry, base=base).found
+    monkeypatch.setenv("HOME", str(base))
+    assert testsets.read_all({"esc50": "~/esc"}, [], base=elsewhere)[0]
+
+
 def test_a_folder_without_any_of_the_audio_is_refused(tmp_path):
     root = set_files.esc50(tmp_path)
     for path in root.rglob("*.wav"):
