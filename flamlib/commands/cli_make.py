@@ -97,8 +97,9 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
 
 
 def _captions(args: argparse.Namespace) -> None:
-    """Write the table with a column caption, from tags and titles: a template's without --url or
-    --local. A server's key is taken from the variable OPENAI_API_KEY."""
+    """Write the table with a column caption, from tags, title and description, or the file's name
+    where all three are empty: a template's without --url or --local. A server's key is taken from
+    the variable OPENAI_API_KEY."""
     import httpx
 
     from flamlib.corpora import captioning

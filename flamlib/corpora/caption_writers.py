@@ -51,8 +51,25 @@ def words_of(text: str) -> list[str]:
     ['metal', 'gate', 'creak']
     """
     name = re.sub(r"\.\w{2,4}$", "", text.rsplit("/", 1)[-1])
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return [word for word in re.findall(r"[^\W\d_]+", name.lower()) if len(word) > 1]
+    return _words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+
+
+def words_known(facts: Facts) -> list[str]:
+    """The words of the title; if it has none, of the description; else the first two tags.
+
+    >>> words_known({"title": "0001.wav", "tags": "Dog; Bark"}), words_known({"title": "0001.wav"})
+    (['dog', 'bark'], [])
+    """
+    if words := words_of(facts.get("title", "")) or _words(facts.get("description", "")):
+        return words
+    tags = [tag for tag in facts.get("tags", "").split(";") if re.search(r"[^\W_]", tag)]
+    return " ".join(tags[:2]).lower().split()
+
+
+def _words(text: str) -> list[str]:
+    # A lone letter is an article or the number of a take, but in Chinese it can be a word.
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    return [word for word in words if len(word) > 1 or not word.isascii()]
 
 
 @functools.cache
@@ -62,16 +79,18 @@ def _here(kind: type, arguments: tuple[tuple[str, Any], ...]) -> Any:
 
 
 class Template:
-    """The title's words, or the first tags, in one of `TEMPLATES`."""
+    """The first ten of `words_known` in one of `TEMPLATES`.
+
+    Raises ValueError for facts without a word.
+    """
 
     name = "template"
 
     def __call__(self, facts: Facts, seed: int) -> str:
-        words = words_of(facts.get("title", "")) or words_of(facts.get("description", ""))
+        words = words_known(facts)
         if not words:
-            tags = [tag.strip() for tag in facts.get("tags", "").split(";") if tag.strip()]
-            words = " ".join(tags[:2]).lower().split()
-        phrase = " ".join(words[:10]) or "something"
+            raise ValueError(f"no word to write a caption from in {dict(facts)}")
+        phrase = " ".join(words[:10])
         if len(words) < 2:
             return f"the sound of {phrase}"
         return Dice(seed, phrase).pick(TEMPLATES).format(phrase)

@@ -14,16 +14,16 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flamlib import cluster, project
 from flamlib.corpora import own_sounds
-from flamlib.corpora.caption_writers import PROMPT, Facts, Template, told, words_of
-from flamlib.corpora.catalogue import read_table
+from flamlib.corpora.caption_writers import PROMPT, Facts, Template, words_known, words_of
+from flamlib.corpora.catalogue import Wrong, complain, read_table
 
 FEWEST, MOST = 2, 13  # words
 # Words that put one sound before or after another: a caption is true of every moment of its event.
@@ -103,13 +103,12 @@ def write(
     clips of different content are then asked for apart even if all else is the same. `n_jobs`
     threads ask at once, or the workers of a `scheduler`, see `cluster.each`; each keeps a writer's
     pace for itself, so many ask as many times as often. Raises ValueError naming a clip of which
-    nothing is known, before anything is asked, and what the writer raises; what was written until
+    no word is known, before anything is asked, and what the writer raises; what was written until
     then is kept.
     """
     facts = [{key: str(value) for key, value in clip.items() if value} for clip in clips]
-    for i, clip in enumerate(facts):
-        if not told(_public(clip)):
-            raise ValueError(f"clip {i}: no tags, title or description to write a caption from")
+    for i, why in _wordless(facts):
+        raise ValueError(f"clip {i}: {why}")
     keys = [_key(clip, writer, seed) for clip in facts]
     with closing(_open(cache)) as kept:
         known = dict(_kept(kept))
@@ -130,24 +129,33 @@ def caption_table(
     """Write a table that `own_sounds` reads, from one without captions; return how many are whose.
 
     The table has the columns of `own_sounds`, though no caption, and any of tags, title and
-    description; where there is no title, the file's name is one. A caption that is there stays.
-    `settings` are those of `write`. Raises ValueError naming the table for a missing or an unknown
-    column.
+    description; where all of these are empty, the file's name is the title. A caption that is there
+    stays. `settings` are those of `write`. Raises ValueError naming the table for a missing or an
+    unknown column, and the row for one of which no word is known.
     """
     rows = read_table(Path(table), ("path",), ("caption", *TOLD, *own_sounds.OPTIONAL))
-    rows["title"] = rows["title"].where(rows["title"] != "", rows["path"])
+    # A name such as recording_0001.wav says less than anything else that is known.
+    known = (rows[list(TOLD)] != "").any(axis=1)
+    rows["title"] = rows["title"].where(known, [PurePosixPath(path).name for path in rows["path"]])
     empty = rows.index[rows["caption"] == ""]
     clips = [
         {key: rows[key][i] for key in TOLD}
         | {"sha256": _checksum(Path(table).parent, rows["path"][i])}
         for i in empty
     ]
+    complain(rows.loc[empty], _wordless(clips))
     made = write(clips, writer, cache, **settings)
     rows.loc[empty, "caption"] = [caption.text for caption in made]
     kept = [name for name in own_sounds.OPTIONAL if (rows[name] != "").any()]
     text = rows[[*own_sounds.COLUMNS, *kept]].to_csv(sep="\t", index=False, quoting=3)
     project.atomic_write(out, text)
     return dict(Counter(caption.by for caption in made))
+
+
+def _wordless(clips: Iterable[Facts]) -> Wrong:
+    for i, clip in enumerate(clips):
+        if not words_known(clip):
+            yield i, "no tags, title or description with a word to write a caption from"
 
 
 def _checksum(folder: Path, path: str) -> str:

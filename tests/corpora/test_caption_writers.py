@@ -105,13 +105,25 @@ def test_a_model_of_ones_own_writes_the_same_from_the_same_seed(tiny_model, chat
         (DOG, {"dog bark", "the sound of dog bark", "dog bark is heard"}),
         ({"tags": "Rain"}, {"the sound of rain"}),
         ({"tags": "Rain; Roof"}, {"rain roof", "the sound of rain roof", "rain roof is heard"}),
-        ({"title": "0001.wav"}, {"the sound of something"}),
+        ({"title": "0001.wav", "tags": "Rain"}, {"the sound of rain"}),
+        (
+            {"description": "rain / hail"},
+            {"rain hail", "the sound of rain hail", "rain hail is heard"},
+        ),
+        ({"tags": "-; Rain"}, {"the sound of rain"}),
+        ({"title": "雨.wav"}, {"the sound of 雨"}),
     ],
 )
 def test_a_template_says_what_is_known(facts, expected):
     said = {Template()(facts, seed) for seed in range(20)}
     assert said == expected
     assert Template()(facts, 3) == Template()(facts, 3)
+
+
+@pytest.mark.parametrize("facts", [{"title": "0001.wav"}, {"tags": " ; -"}, {}])
+def test_of_nothing_a_template_says_nothing(facts):
+    with pytest.raises(ValueError, match="no word to write a caption from"):
+        Template()(facts, 0)
 
 
 def test_a_file_name_is_words():

@@ -5,9 +5,10 @@ from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib.corpora import captioning
+from flamlib.corpora import captioning, own_sounds
 from flamlib.corpora.caption_writers import Endpoint, Template
 from flamlib.corpora.captioning import Caption, tidy, wrong
+from flamlib.corpora.catalogue import read_table
 
 DOG = {"tags": "Dog; Bark", "title": "Dog_Bark-02.wav"}
 RAIN = {"tags": "Rain; Roof"}
@@ -175,6 +176,8 @@ def test_a_clip_of_which_nothing_is_known_is_named_before_anything_is_asked(tmp_
     writer = Scripted("a dog barks")
     with pytest.raises(ValueError, match="clip 1: no tags, title or description"):
         captioning.write([DOG, {"tags": "", "sha256": "aa"}], writer, tmp_path / "c", **SETTINGS)
+    with pytest.raises(ValueError, match="clip 1: no tags, title or description"):
+        captioning.write([DOG, {"title": "001.wav"}], writer, tmp_path / "c", **SETTINGS)
     assert writer.asked == []
 
 
@@ -199,3 +202,36 @@ def test_a_table_gets_the_captions_it_lacks(tmp_path):
         captioning.caption_table(
             tmp_path / "raw.tsv", tmp_path / "o.tsv", Template(), tmp_path / "c", **SETTINGS
         )
+
+
+def made_of(table, tmp_path, writer, out="out.tsv"):
+    """The captions of a table of this text."""
+    (tmp_path / "raw.tsv").write_text(table)
+    captioning.caption_table(
+        tmp_path / "raw.tsv", tmp_path / out, writer, tmp_path / "c.sqlite", **SETTINGS
+    )
+    return list(read_table(tmp_path / out, own_sounds.COLUMNS)["caption"])
+
+
+@pytest.mark.parametrize("column", ["tags", "title", "description"])
+def test_a_file_is_called_by_its_name_only_where_nothing_else_is_known(tmp_path, column):
+    rows = "clips/recording_0001.wav\tDog bark\nclips/recording_0002.wav\tRain\nclips/Gate.wav\t\n"
+    dog, rain, gate = made_of(f"path\t{column}\n{rows}", tmp_path, Template())
+    assert "dog bark" in dog
+    assert (rain, gate) == ("the sound of rain", "the sound of gate")
+    writer = Scripted("a dog barks", "rain falls", "a gate creaks")
+    made_of(f"path\t{column}\n{rows}", tmp_path, writer)
+    assert [facts for facts, _ in writer.asked] == [
+        {column: "Dog bark"},
+        {column: "Rain"},
+        {"title": "Gate.wav"},
+    ]
+
+
+def test_the_row_of_which_nothing_is_known_is_named_before_anything_is_asked(tmp_path):
+    writer = Scripted("a dog barks")
+    table = "path\ttags\tcaption\n001.wav\t\train falls\nDog.wav\t\t\n002.wav\t-\t\n"
+    with pytest.raises(ValueError, match=r"raw\.tsv, row 4: no tags, title or description"):
+        made_of(table, tmp_path, writer)
+    assert writer.asked == []
+    assert not (tmp_path / "out.tsv").exists()
