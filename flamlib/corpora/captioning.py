@@ -131,8 +131,13 @@ def caption_table(
     The table has the columns of `own_sounds`, though no caption, and any of tags, title and
     description; where all of these are empty, the file's name is the title. A caption that is there
     stays. `settings` are those of `write`. Raises ValueError naming the table for a missing or an
-    unknown column, and the row for one of which no word is known.
+    unknown column and if `out` is that very file, and the row for one of which no word is known.
     """
+    if Path(out).exists() and Path(out).samefile(table):
+        raise ValueError(
+            f"{out}: the table to write is the one to read, whose tags, titles and descriptions "
+            "would be lost; give it another name"
+        )
     rows = read_table(Path(table), ("path",), ("caption", *TOLD, *own_sounds.OPTIONAL))
     # A name such as recording_0001.wav says less than anything else that is known.
     known = (rows[list(TOLD)] != "").any(axis=1)

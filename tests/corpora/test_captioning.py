@@ -235,3 +235,13 @@ def test_the_row_of_which_nothing_is_known_is_named_before_anything_is_asked(tmp
         made_of(table, tmp_path, writer)
     assert writer.asked == []
     assert not (tmp_path / "out.tsv").exists()
+
+
+@pytest.mark.parametrize("out", ["raw.tsv", "../{}/raw.tsv", "link.tsv"])
+def test_a_table_is_not_written_over_what_it_is_made_of(tmp_path, out):
+    (tmp_path / "link.tsv").symlink_to("raw.tsv")
+    table, writer = "path\ttags\na.wav\tDog; Bark\n", Scripted("a dog barks")
+    with pytest.raises(ValueError, match=r"\.tsv: the table to write is the one to read"):
+        made_of(table, tmp_path, writer, out.format(tmp_path.name))
+    assert writer.asked == []
+    assert (tmp_path / "raw.tsv").read_text() == table
