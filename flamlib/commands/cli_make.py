@@ -78,7 +78,7 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
     add(
         "table",
         metavar="TABLE",
-        help="tab-separated, with a column path and any of tags, title, description",
+        help="a .tsv or .csv with a column path and any of tags, title, description",
     )
     add("-o", "--output", metavar="FILE", required=True, help="the table with captions, to write")
     who = caption.add_mutually_exclusive_group()

@@ -9,6 +9,7 @@ What was written for the same facts by the same writer with the same seed is not
 is kept in a file (SQLite), clip by clip, so that a run which was stopped goes on where it was.
 """
 
+import csv
 import hashlib
 import json
 import re
@@ -130,8 +131,11 @@ def caption_table(
 
     The table has the columns of `own_sounds`, though no caption, and any of tags, title and
     description; where all of these are empty, the file's name is the title. A caption that is there
-    stays. `settings` are those of `write`. Raises ValueError naming the table for a missing or an
-    unknown column and if `out` is that very file, and the row for one of which no word is known.
+    stays. What ends in .csv has commas, all else tabs, as `catalogue.read_table` reads it.
+    `settings` are those of `write`.
+
+    Raises ValueError naming the table for a missing or an unknown column and if `out` is that very
+    file, and the row for one of which no word is known.
     """
     if Path(out).exists() and Path(out).samefile(table):
         raise ValueError(
@@ -152,8 +156,8 @@ def caption_table(
     made = write(clips, writer, cache, **settings)
     rows.loc[empty, "caption"] = [caption.text for caption in made]
     kept = [name for name in own_sounds.OPTIONAL if (rows[name] != "").any()]
-    text = rows[[*own_sounds.COLUMNS, *kept]].to_csv(sep="\t", index=False, quoting=3)
-    project.atomic_write(out, text)
+    dialect = {} if Path(out).suffix == ".csv" else {"sep": "\t", "quoting": csv.QUOTE_NONE}
+    project.atomic_write(out, rows[[*own_sounds.COLUMNS, *kept]].to_csv(index=False, **dialect))
     return dict(Counter(caption.by for caption in made))
 
 

@@ -1,14 +1,14 @@
 import httpx
+import pandas as pd
 import pytest
 from chat_server import Server
 from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib.corpora import captioning, own_sounds
+from flamlib.corpora import captioning, catalogue, own_sounds
 from flamlib.corpora.caption_writers import Endpoint, Template
 from flamlib.corpora.captioning import Caption, tidy, wrong
-from flamlib.corpora.catalogue import read_table
 
 DOG = {"tags": "Dog; Bark", "title": "Dog_Bark-02.wav"}
 RAIN = {"tags": "Rain; Roof"}
@@ -210,7 +210,9 @@ def made_of(table, tmp_path, writer, out="out.tsv"):
     captioning.caption_table(
         tmp_path / "raw.tsv", tmp_path / out, writer, tmp_path / "c.sqlite", **SETTINGS
     )
-    return list(read_table(tmp_path / out, own_sounds.COLUMNS)["caption"])
+    return list(
+        catalogue.read_table(tmp_path / out, own_sounds.COLUMNS, own_sounds.OPTIONAL)["caption"]
+    )
 
 
 @pytest.mark.parametrize("column", ["tags", "title", "description"])
@@ -245,3 +247,24 @@ def test_a_table_is_not_written_over_what_it_is_made_of(tmp_path, out):
         made_of(table, tmp_path, writer, out.format(tmp_path.name))
     assert writer.asked == []
     assert (tmp_path / "raw.tsv").read_text() == table
+
+
+@pytest.mark.parametrize("name", ["sounds.tsv", "sounds.csv"])
+def test_what_is_written_is_read_as_sounds_of_ones_own(tmp_path, name):
+    """Whatever stands in a value: commas and quotation marks are parts of it."""
+    table = (
+        "path\ttags\tlicence\twordings\n"
+        'a "b", c.wav\tDog\tCC0, or "else"\ta dog, barking|"woof"\n'
+        "d.wav\tRain\t\t\n"
+    )
+    made_of(table, tmp_path, Scripted('a "big" dog, a dog barking', "rain falls"), name)
+    nothing = catalogue.Catalogue(
+        pd.DataFrame(columns=catalogue.CLIP_COLUMNS),
+        pd.DataFrame(columns=catalogue.CAPTION_COLUMNS),
+        {},
+    )
+    found = own_sounds.add(nothing, tmp_path)
+    assert list(found.clips["member"]) == ['a "b", c.wav', "d.wav"]
+    assert list(found.clips["caption"]) == ['a "big" dog, a dog barking', "rain falls"]
+    assert list(found.clips["licence"]) == ['CC0, or "else"', "unknown"]
+    assert "a dog, barking" in found.captions["wordings"][0].split("|")
