@@ -103,9 +103,11 @@ def write(
     `facts` may hold the checksum of the recording, `sha256`: it is not told to the writer, but
     clips of different content are then asked for apart even if all else is the same. `n_jobs`
     threads ask at once, or the workers of a `scheduler`, see `cluster.each`; each keeps a writer's
-    pace for itself, so many ask as many times as often. Raises ValueError naming a clip of which
-    no word is known, before anything is asked, and what the writer raises; what was written until
-    then is kept.
+    pace for itself, so many ask as many times as often. Several runs may share a `cache`; where two
+    ask for the same at once, the answer that came first is kept.
+
+    Raises ValueError, before anything is asked, naming a clip of which no word is known or a
+    `cache` that is something else; and what the writer raises. What was written until then is kept.
     """
     facts = [{key: str(value) for key, value in clip.items() if value} for clip in clips]
     for i, why in _wordless(facts):
@@ -119,7 +121,8 @@ def write(
         for (key, _), caption in cluster.each(work, list(todo.items()), n_jobs=n_jobs, **how):
             known[key] = caption
             if caption.by == writer.name:  # what came of no try may be tried again
-                kept.execute("INSERT INTO captions VALUES (?, ?, ?, ?)", (key, *caption))
+                # Another run may have kept the same clip's since: its answer stays.
+                kept.execute("INSERT OR IGNORE INTO captions VALUES (?, ?, ?, ?)", (key, *caption))
                 kept.commit()
     return [known[key] for key in keys]
 
@@ -192,6 +195,8 @@ def _key(clip: Facts, writer: Writer, seed: int) -> str:
 
 
 def _open(cache: str | Path) -> sqlite3.Connection:
+    if Path(cache).is_dir():
+        raise ValueError(f"{cache}: a folder, not a file to keep captions in")
     Path(cache).parent.mkdir(parents=True, exist_ok=True)
     kept = sqlite3.connect(cache, timeout=60)
     try:

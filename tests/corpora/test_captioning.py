@@ -185,6 +185,9 @@ def test_another_file_is_not_mistaken_for_kept_captions(tmp_path):
     (tmp_path / "c.sqlite").write_text("not a database, but long enough to look like one" * 20)
     with pytest.raises(ValueError, match=r"c\.sqlite: not a file of captions"):
         captioning.write([DOG], Template(), tmp_path / "c.sqlite", **SETTINGS)
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(ValueError, match="kept: a folder, not a file to keep captions in"):
+        captioning.write([DOG], Template(), tmp_path / "kept", **SETTINGS)
 
 
 def test_a_table_gets_the_captions_it_lacks(tmp_path):
@@ -268,3 +271,22 @@ def test_what_is_written_is_read_as_sounds_of_ones_own(tmp_path, name):
     assert list(found.clips["caption"]) == ['a "big" dog, a dog barking', "rain falls"]
     assert list(found.clips["licence"]) == ['CC0, or "else"', "unknown"]
     assert "a dog, barking" in found.captions["wordings"][0].split("|")
+
+
+def test_two_runs_at_once_share_what_was_written(tmp_path):
+    """The second begins and ends while the first waits for its answer."""
+    second = Scripted("a dog barks loudly", "rain falls")
+
+    class First(Scripted):
+        def __call__(self, facts, seed):
+            if not self.asked:
+                captioning.write([DOG, RAIN], second, tmp_path / "c.sqlite", **SETTINGS)
+            return super().__call__(facts, seed)
+
+    first = First("a dog barks", "rain falls hard")
+    made = captioning.write([DOG, RAIN], first, tmp_path / "c.sqlite", **SETTINGS)
+    assert [c.text for c in made] == ["a dog barks", "rain falls hard"]
+    again = Scripted()
+    kept = captioning.write([DOG, RAIN], again, tmp_path / "c.sqlite", **SETTINGS)
+    assert [c.text for c in kept] == ["a dog barks loudly", "rain falls"]
+    assert again.asked == []
