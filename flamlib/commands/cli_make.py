@@ -84,7 +84,7 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
     who = caption.add_mutually_exclusive_group()
     who.add_argument("--url", help="of a server that speaks the OpenAI protocol, up to /v1")
     who.add_argument("--local", metavar="FOLDER", help="a text-generation model of transformers")
-    add("--model", metavar="NAME", help="which model of the server")
+    add("--model", metavar="NAME", help="which model of the server, with --url")
     add("--per-second", metavar="X", type=number, default=10.0, help="requests (default: 10)")
     add_workers(caption, jobs=4, what="requests at once")
     add("--tries", type=count, default=3, metavar="N", help="for one that keeps the rules")
@@ -104,8 +104,13 @@ def _captions(args: argparse.Namespace) -> None:
 
     from flamlib.corpora import captioning
 
-    if args.url and not args.model:
+    if args.url is not None and not args.model:
         raise Refused("--url needs --model, the name that the server knows it by")
+    if args.model is not None and not args.url:
+        raise Refused(
+            "--model names a model of a server and needs its --url; one of transformers is given "
+            "by --local FOLDER alone"
+        )
     with refusing(httpx.HTTPError):
         made = captioning.caption_table(
             args.table,
@@ -127,4 +132,6 @@ def _writer(args: argparse.Namespace):
     if args.url:
         key = os.environ.get("OPENAI_API_KEY")
         return caption_writers.Endpoint(args.url, args.model, key=key, per_second=args.per_second)
-    return caption_writers.Local(args.local) if args.local else caption_writers.Template()
+    if args.local is not None:
+        return caption_writers.Local(args.local)
+    return caption_writers.Template()

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import pytest
 from chat_server import Server
 from sounds import RATE, VARIANTS, write_data
 
@@ -50,3 +51,24 @@ def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
     assert cli.main(asked[:4]) == 0
     assert Path("captions.sqlite").is_file()
     assert "1 by template" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--model", "llama3"], "--model names a model of a server and needs its --url"),
+        (["--model", "llama3", "--url", ""], "needs its --url"),
+        (["--model", "llama3", "--local", "llama"], "by --local FOLDER alone"),
+        (["--url", ""], "--url needs --model"),
+        (["--local", ""], "''"),
+        (["-o", "raw.tsv"], "raw.tsv: the table to write is the one to read"),
+        (["--cache", "."], "a folder, not a file to keep captions in"),
+    ],
+)
+def test_who_asks_for_a_model_gets_no_template(tmp_path, monkeypatch, capsys, given, why):
+    """Nor a table where something else is amiss."""
+    monkeypatch.chdir(tmp_path)
+    Path("raw.tsv").write_text("path\ttags\na.wav\tDog\n")
+    assert cli.main(["caption", "raw.tsv", "-o", "sounds.tsv", *given]) == 2
+    assert why in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.tsv"]
