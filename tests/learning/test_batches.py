@@ -172,9 +172,7 @@ def test_recordings_longer_than_the_backgrounds_are_refused(steps, sounds):
 
 
 def test_backgrounds_that_are_not_there_are_missed_before_the_first_step(steps):
-    with pytest.raises(
-        ValueError, match="no backgrounds of split 'nowhere'"
-    ):
+    with pytest.raises(ValueError, match="no backgrounds of split 'nowhere'"):
         steps(split="nowhere")
 
 
