@@ -1,4 +1,4 @@
-"""Who writes a caption for a recording of which only tags, a title or a file name are known.
+"""Who writes a caption for a recording of which only tags, a title or some such are known.
 
     Template   puts the words that are known into a phrase; needs nothing
     Endpoint   asks any server that speaks the OpenAI protocol: vLLM, Ollama, llama.cpp, a provider

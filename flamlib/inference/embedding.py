@@ -45,7 +45,8 @@ def write(
     """Embed all audio in the folder `recordings`, and those in it, into `out`; return its manifest.
 
     `model` is a folder that `baselines.load` reads. A recording may be of any length and rate; one
-    that cannot be read is listed as `skipped` in the manifest, with the reason. What an earlier
+    that cannot be read is listed as `skipped` in the manifest, with the reason. Recordings are the
+    same by name, size and time of the last change. What an earlier
     call has finished is kept, see `manifest.fill`.
 
     Raises FileNotFoundError if there is no such folder or no audio in it, and what

@@ -33,6 +33,7 @@ from flamlib.mixtures.lexicon import Lexicon
 from flamlib.pretrained import baselines
 
 TRAINING = ("seed", "audio", "rules", "network", "objectives", "codebook", "train")
+HOW = ("n_processes", "n_workers", "save_every", "n_states", "log_every")  # of `train`
 
 
 class Judged(NamedTuple):
@@ -83,11 +84,18 @@ def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
 
 def experiment(root: Path, parameters: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     """What the runs of a study have in common, as a digest: the parameters before an arm changes
-    them, the seed aside, and the content of all that is read. Other runs are not to be compared."""
+    them, but for the seed and for what decides only how training runs, and the content of all that
+    every run reads. Runs of other digests are not to be compared."""
     shared = {key: of for key, of in parameters.items() if key not in ("model", "seed")}
-    read = ("data/captions.tsv", *(f"artifacts/{name}" for name in ("bank", "mixtures", "weights")))
-    parts = [json.dumps([shared, dict(budget or {})], sort_keys=True)]
-    parts += [checksum(root / path) for path in read]
+    shared["train"] = {key: of for key, of in shared["train"].items() if key not in HOW}
+    towers = (shared["network"][tower]["tower"] for tower in ("audio", "caption"))
+    read = [
+        root / "data/captions.tsv",
+        *(root / "artifacts" / name for name in ("bank", "strong")),
+        *(root / "artifacts/weights" / tower for tower in towers),
+        *sorted((root / "artifacts/mixtures").glob("*.parquet")),
+    ]
+    parts = [json.dumps([shared, dict(budget or {})], sort_keys=True), *map(checksum, read)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
 
 

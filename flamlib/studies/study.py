@@ -111,7 +111,10 @@ def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
             curves.append(drawn.assign(arm=way or arm, part=named))
     runs = {arm: of for arm, of in runs.items() if of}
     if "flam" not in runs:
-        raise FileNotFoundError(f"{folder} has no run of flam that others could be compared with")
+        others = f"; of another experiment are {', '.join(left_out)}" if left_out else ""
+        raise FileNotFoundError(
+            f"{folder} has no run of flam that others could be compared with{others}"
+        )
     return Gathered(runs, pd.concat(curves, ignore_index=True), left_out)
 
 

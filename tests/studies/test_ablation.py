@@ -58,18 +58,26 @@ def test_without_arms_they_are_those_of_the_project(tmp_path):
 def test_an_experiment_is_what_its_runs_share(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/captions.tsv").write_text("caption\n")
-    for name in ("bank", "mixtures", "weights"):
+    for name in ("bank", "mixtures", "strong", "weights/ear", "weights/reader"):
         (tmp_path / "artifacts" / name).mkdir(parents=True)
-    given = {"model": "flam", "seed": 0, "train": {"n_steps": 5}}
+    network = {"audio": {"tower": "ear"}, "caption": {"tower": "reader"}}
+    given = {"model": "flam", "seed": 0, "network": network, "train": {"n_steps": 5}}
     one = ablation.experiment(tmp_path, given, {"train.n_steps": 3})
     assert ablation.experiment(tmp_path, given | {"seed": 1}, {"train.n_steps": 3}) == one
+    slower = given | {"train": {"n_steps": 5, "n_workers": 2}}
+    assert ablation.experiment(tmp_path, slower, {"train.n_steps": 3}) == one
+    (tmp_path / "artifacts/weights/other").mkdir()  # of a tower that is not used
+    (tmp_path / "artifacts/mixtures/00000.flac").write_bytes(b"for listeners")
+    assert ablation.experiment(tmp_path, given, {"train.n_steps": 3}) == one
     others = [
         ablation.experiment(tmp_path, given | {"train": {"n_steps": 6}}, {"train.n_steps": 3}),
         ablation.experiment(tmp_path, given, None),
     ]
     (tmp_path / "artifacts/bank/samples.i16").write_bytes(b"other sounds")
     others.append(ablation.experiment(tmp_path, given, {"train.n_steps": 3}))
-    assert len({one, *others}) == 4
+    (tmp_path / "artifacts/mixtures/train.parquet").write_bytes(b"other mixtures")
+    others.append(ablation.experiment(tmp_path, given, {"train.n_steps": 3}))
+    assert len({one, *others}) == 5
 
 
 @pytest.mark.parametrize("name", ["flam", "mga_clap"])

@@ -67,6 +67,14 @@ def test_runs_of_another_experiment_are_left_out_and_named(folder):
     ]  # fmt: skip
 
 
+def test_a_run_of_another_corpus_alone_is_told_what_it_cannot_be_compared_with(folder):
+    (folder / "3_no_bias.json").write_text(json.dumps({"experiment": "new"}))
+    os.utime(folder / "3_no_bias.json", ns=(2**62, 2**62))
+    pd.DataFrame(columns=["part", "threshold", "f1"]).to_csv(folder / "3_no_bias.tsv", sep="\t")
+    with pytest.raises(FileNotFoundError, match=r"no run of flam .*; of another .* 0_flam.json"):
+        study.gather(folder, ["flam", "no_bias"])
+
+
 def test_differences_are_taken_seed_by_seed(folder):
     runs, _, _ = study.gather(folder, ["flam", "no_bias", "siglip"])
     found = study.differences(study.values(runs)).loc[("no_bias", "AUROC, seen")]
