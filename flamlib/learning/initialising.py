@@ -47,8 +47,8 @@ def start_from(net: TwoTowers, folder: Path) -> None:
     begun = {k: (other.config[k], v) for k, v in net.config.items() if k.endswith("_init")}
     if unlike := {k: both for k, both in begun.items() if both[0] != both[1]}:
         raise ValueError(
-            f"{folder} began with other numbers, which would be taken over: {unlike}; give both "
-            "trainings the same"
+            f"{folder} began with other numbers, which would be taken over: {unlike}; set these of "
+            "`network` to the saved model's"
         )
     found = {name: [*tensor.shape] for name, tensor in other.state_dict().items()}
     wanted = {name: [*tensor.shape] for name, tensor in net.state_dict().items()}

@@ -186,7 +186,8 @@ def fit(
         wording_share=wording_share,
         **shared,
     )
-    if sync_batch_norm and micro_batch and batches.n_pairs_drawn % accelerator.num_processes:
+    uneven = batches.hears_pairs and batches.n_pairs_drawn % accelerator.num_processes
+    if uneven and sync_batch_norm and micro_batch:
         raise ValueError(
             f"{batches.n_pairs_drawn} captioned recordings a step cannot be shared evenly by "
             f"{accelerator.num_processes} processes. With sync_batch_norm all wait for each other "

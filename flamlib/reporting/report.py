@@ -15,13 +15,12 @@ from flamlib import project
 from flamlib.measures.outcomes import Outcome
 from flamlib.pictures import figures as drawings
 from flamlib.public_sets.annotations import AnnotatedSet
-from flamlib.public_sets.testsets import EMBEDDED, SETS
+from flamlib.public_sets.testsets import SETS
 from flamlib.reporting import gallery, page
 from flamlib.reporting.cells import Results, cell, row
 from flamlib.reporting.paper_tables import paper_table
 from flamlib.reporting.set_tables import held_out_tables, set_table
 
-IN_04 = EMBEDDED[:3]  # 04 has reported them
 FIGURES = {
     "f1_seen": "Seen captions: frame F1 over a threshold that all captions share.",
     "f1_unseen": "Unseen captions: the same.",
