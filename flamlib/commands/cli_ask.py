@@ -70,6 +70,11 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         default=1,
         help="smooth over N frames (default: 1)",
     )
+    add(
+        "--scores",
+        metavar="FILE",
+        help="where to write the scores of all frames, too: a table as sed_scores_eval reads it",
+    )
     add("--min-duration", metavar="S", type=seconds, default=0.0, help="drop shorter events")
     add("--merge-gap", metavar="S", type=seconds, default=0.0, help="join events this close")
     add(
@@ -128,16 +133,21 @@ def _detect(args: argparse.Namespace) -> None:
     from flamlib.pretrained import baselines
 
     with refusing(audio.Unreadable):
-        found = detector.detect(
+        heard = detector.score(
             baselines.load(folder),
             args.audio,
             args.captions,
             method=args.method,
             median_frames=args.median_frames,
+            progress=sys.stderr.isatty(),
+        )
+        if args.scores is not None:
+            detection.write_scores(args.scores, *heard)
+        found = detector.events(
+            heard,
             threshold=args.threshold,
             min_duration_s=args.min_duration,
             merge_gap_s=args.merge_gap,
-            progress=sys.stderr.isatty(),
         )
         labels = args.format == "audacity"
         text = detection.to_audacity_labels(found) if labels else detection.to_table(found)

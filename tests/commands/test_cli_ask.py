@@ -13,6 +13,7 @@ from sounds import RATE, noise, tone
 
 from flamlib.commands import arguments, cli
 from flamlib.inference import detector, export
+from flamlib.measures import detection
 from flamlib.models.model import FLAM
 
 HEADER = ["onset", "offset", "event_label", "score"]
@@ -77,6 +78,21 @@ def test_or_to_audacity(here, capsys):
     onset, offset, label = capsys.readouterr().out.rstrip("\n").split("\t")
     assert (float(onset), float(offset)) == (0.0, pytest.approx(4.3))
     assert label.startswith("a bell (")
+
+
+def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys):
+    captions, out = ["a dog barks", "a bell"], tmp_path / "scores/sound.tsv"
+    asked = [argument for caption in captions for argument in ("-c", caption)]
+    assert call("sound.wav", *asked, "--median-frames", "3", "--scores", out) == 0
+    assert events(capsys.readouterr().out)  # beside them
+    model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
+    heard = detector.score(model, "sound.wav", captions, method="unbiased", median_frames=3)
+    scores, edges, named = detection.read_scores(out)
+    np.testing.assert_array_equal(scores.astype(np.float32), heard.scores)
+    np.testing.assert_array_equal(edges, heard.frame_edges)
+    assert named == captions
+    assert call("sound.wav", "-c", "onset", "--scores", out) == 2
+    assert "cannot take 'onset' for a caption" in capsys.readouterr().err
 
 
 def test_no_events_are_no_error(here, capsys):
