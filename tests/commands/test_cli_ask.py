@@ -83,7 +83,8 @@ def test_or_to_audacity(here, capsys):
 def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys):
     captions, out = ["a dog barks", "a bell"], tmp_path / "scores/sound.tsv"
     asked = [argument for caption in captions for argument in ("-c", caption)]
-    assert call("sound.wav", *asked, "--median-frames", "3", "--scores", out) == 0
+    how = ["--median-frames", "3", "--threshold", "0"]
+    assert call("sound.wav", *asked, *how, "--scores", out) == 0
     assert events(capsys.readouterr().out)  # beside them
     model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
     heard = detector.score(model, "sound.wav", captions, method="unbiased", median_frames=3)
