@@ -78,8 +78,8 @@ class Gathered(NamedTuple):
 
 
 def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
-    """All runs that are done, of the experiment of the latest one (`ablation.experiment`): those of
-    another corpus or budget are left out.
+    """All runs that are done, of the experiment of the latest run of FLAM (`ablation.experiment`):
+    those of another corpus or budget have nothing to be compared with, and are left out.
 
     Reads `<seed>_<arm>.json` and `.tsv`. Arms come in the order given; behind them those of
     `SCORED`, from FLAM's own runs. Raises FileNotFoundError if no run of `flam` is there to compare
@@ -91,7 +91,10 @@ def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
     paths = [path for path in paths if path.stem.split("_", 1)[1] in runs]  # not of other arms
     read = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     experiments = {path: numbers.pop("experiment", None) for path, numbers in read.items()}
-    latest = max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+    anchors = [path for path in paths if path.stem.split("_", 1)[1] == "flam"]
+    if not anchors:
+        raise FileNotFoundError(f"{folder} has no run of flam that others could be compared with")
+    latest = max(anchors, key=lambda path: path.stat().st_mtime_ns)
     for path, numbers in read.items():
         if experiments[path] != experiments[latest]:
             left_out.append(path.name)
@@ -110,11 +113,6 @@ def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
             named = drawn["part"].str.removeprefix(prefix)
             curves.append(drawn.assign(arm=way or arm, part=named))
     runs = {arm: of for arm, of in runs.items() if of}
-    if "flam" not in runs:
-        others = f"; of another experiment are {', '.join(left_out)}" if left_out else ""
-        raise FileNotFoundError(
-            f"{folder} has no run of flam that others could be compared with{others}"
-        )
     return Gathered(runs, pd.concat(curves, ignore_index=True), left_out)
 
 
