@@ -69,8 +69,7 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
         raise ValueError(f"{out}: holds shards, but nothing says of what; choose another folder")
     else:
         _put(done / "parameters.json", parameters)
-    for left in out.glob(".*.partial"):  # of a worker that was killed
-        left.unlink()
+    _clear(out)
 
     todo = [job for job in jobs if _noted(out, job) is None]
     finished = len(jobs) - len(todo)
@@ -86,12 +85,19 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
             f"{out}: {error.strerror or error}; {finished} of {len(jobs)} shards are complete, the "
             "same call goes on from there",
         ) from error
+    _clear(out)  # a scheduler gives the job of a killed worker to another, and the run goes on
     about = {"parameters": parameters, "shards": [_noted(out, job) for job in jobs]}
     _put(manifest, about)
     for note in done.iterdir():
         note.unlink()
     done.rmdir()
     return about
+
+
+def _clear(out: Path) -> None:
+    """Remove what workers that were killed had begun."""
+    for left in out.glob(".*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def verify(out: str | Path) -> dict[str, Any]:
