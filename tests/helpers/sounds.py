@@ -16,6 +16,21 @@ VARIANTS = {
     "lowpass_share": 0.5,
     "reverb_share": 0.5,
 }
+COMMON_RULES = {  # of small mixtures; how long, and how much is cut and repeated, a test says
+    "n_events": [1, 3],
+    "max_polyphony": 2,
+    "snr_db": [6, 30],
+    "background_db": [-50, -40],
+    "n_fragments": [2, 3],
+    "n_repeats": [2, 3],
+    "short_event_s": 0.2,
+    "n_short_repeats": [2, 4],
+    "between_s": [0.05, 0.3],
+    "fade_s": 0.01,
+    "inactive_db": -70,
+    "gap_s": 0.2,
+    "spike_s": 0.04,
+}
 
 
 def tone(hz, seconds, level=0.5, rate=RATE):

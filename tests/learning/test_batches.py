@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from sounds import FOREGROUNDS, RATE, VARIANTS, noise, write_data
+from sounds import COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, noise, write_data
 
 from flamlib import distributions
 from flamlib.events import Event, active_frames
@@ -18,24 +18,7 @@ from flamlib.mixtures.lexicon import COLUMNS, Lexicon
 from flamlib.public_sets.annotations import AnnotatedSet, Clip
 
 RULES = mixing.Rules(
-    clip_s=2.56,
-    n_events=[1, 3],
-    max_polyphony=2,
-    snr_db=[6, 30],
-    background_db=[-50, -40],
-    max_event_s=2.0,
-    split_share=0.2,
-    n_fragments=[2, 3],
-    repeat_share=0.2,
-    n_repeats=[2, 3],
-    short_event_s=0.2,
-    n_short_repeats=[2, 4],
-    between_s=[0.05, 0.3],
-    fade_s=0.01,
-    inactive_db=-70,
-    audible_db=None,
-    gap_s=0.2,
-    spike_s=0.04,
+    clip_s=2.56, max_event_s=2.0, split_share=0.2, repeat_share=0.2, audible_db=None, **COMMON_RULES
 )
 N_MIXTURES = 10
 PARENTS = {"tone": "something tonal", "siren": "something tonal", "click": "something short"}

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import webdataset
 from distributed import LocalCluster
-from sounds import BACKGROUNDS, FOREGROUNDS, RATE, VARIANTS, write_data
+from sounds import BACKGROUNDS, COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, write_data
 
 from flamlib import manifest
 from flamlib.events import Event
@@ -19,24 +19,7 @@ from flamlib.mixtures import bank, mixing, recipes, shards
 from flamlib.mixtures.rules import Rules
 
 RULES = Rules(
-    clip_s=2.0,
-    n_events=[1, 3],
-    max_polyphony=2,
-    snr_db=[6, 30],
-    background_db=[-50, -40],
-    max_event_s=1.5,
-    split_share=0.1,
-    n_fragments=[2, 3],
-    repeat_share=0.1,
-    n_repeats=[2, 3],
-    short_event_s=0.2,
-    n_short_repeats=[2, 4],
-    between_s=[0.05, 0.3],
-    fade_s=0.01,
-    inactive_db=-70,
-    audible_db=10.0,
-    gap_s=0.2,
-    spike_s=0.04,
+    clip_s=2.0, max_event_s=1.5, split_share=0.1, repeat_share=0.1, audible_db=10.0, **COMMON_RULES
 )
 GIVEN = {"seed": 5, "split": "train", "shard_size": 4, "n_jobs": 1, "progress": False}
 
