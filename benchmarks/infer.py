@@ -30,8 +30,8 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from flamlib.models.model import FLAM
-from flamlib.pretrained import clap
+from flamlib.models.flam import FLAM
+from flamlib.models.importers import clap
 
 SAMPLE_RATE, CLIP_S, N_CAPTIONS = 48_000, 10, 50
 THINGS = ("dog", "door", "bell", "engine", "crowd", "bird", "rain drop", "siren", "clock", "violin")

@@ -27,7 +27,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from flamlib.contrastive import losses
+from flamlib.losses import frame_wise
 
 N_FRAMES, DIM, CAPTIONS_PER_CLIP = 32, 512, 5
 TARGET = 512  # clips: the batch of the paper
@@ -72,14 +72,14 @@ def inputs(rank: int, n_clips: int) -> dict:
 
 
 def ours(given: dict) -> torch.Tensor:
-    return losses.sharded_framewise_loss(**given)
+    return frame_wise.sharded_framewise_loss(**given)
 
 
 def plain(given: dict) -> torch.Tensor:
     names = ("frame_emb", "caption_emb", "logit_scale", "logit_bias")
-    logits = losses.frame_logits(*(given[name] for name in names))
+    logits = frame_wise.frame_logits(*(given[name] for name in names))
     known = given["known_clip"][:, None] & given["known_caption"]
-    return losses.framewise_loss(logits, given["active"], known)
+    return frame_wise.framewise_loss(logits, given["active"], known)
 
 
 def gather(given: dict) -> torch.Tensor:
@@ -90,8 +90,8 @@ def gather(given: dict) -> torch.Tensor:
     active = torch.zeros(n_clips, len(everyone["caption_emb"]), N_FRAMES, dtype=torch.bool)
     active[:, place * n_own : (place + 1) * n_own] = given["active"]
     known = torch.ones(active.shape[:2], dtype=torch.bool)
-    logits = losses.frame_logits(given["frame_emb"], *everyone.values())
-    return losses.framewise_loss(logits, active, known)
+    logits = frame_wise.frame_logits(given["frame_emb"], *everyone.values())
+    return frame_wise.framewise_loss(logits, active, known)
 
 
 WAYS = {"ours": ours, "plain": plain, "gather": gather}

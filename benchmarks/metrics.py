@@ -37,9 +37,9 @@ from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error, multilabel_auroc
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
+from flamlib.detection import events_from_scores
 from flamlib.events import Event, merge
-from flamlib.measures import metrics, segments
-from flamlib.measures.detection import events_from_scores
+from flamlib.metrics import metrics, segments
 
 with warnings.catch_warnings():  # on import, they ask for pkg_resources
     warnings.simplefilter("ignore")

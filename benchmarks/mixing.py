@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from flamlib.mixtures import bank, mixing, recipes, shards
-from flamlib.mixtures.rules import Rules
+from flamlib.data.mixtures import bank, mixing, recipes, shards
+from flamlib.data.mixtures.rules import Rules
 
 RATE, CLIP_S = 48000, 10.0
 RULES = Rules(

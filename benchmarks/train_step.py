@@ -31,10 +31,10 @@ import torch
 import yaml
 from torch import nn
 
-from flamlib import project
-from flamlib.contrastive import losses
-from flamlib.learning.processes import precision
+from flamlib import paths
+from flamlib.losses import frame_wise
 from flamlib.models import yamnet
+from flamlib.training.distributed import precision
 
 CLIP_S = 10.0
 N_CAPTIONS, DIM = 150, 512
@@ -92,7 +92,7 @@ class PlainTagging(nn.Module):
 def default_tower() -> nn.Module:
     """The audio tower that `params.yaml` trains, frozen as far as it says. Raises ValueError for
     another than YAMNet with tags: there would be nothing to compare it with."""
-    params = yaml.safe_load((project.root() / "params.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load((paths.root() / "params.yaml").read_text(encoding="utf-8"))
     settings = dict(params["network"]["audio"])
     if settings.pop("tower") != "yamnet" or not settings.get("tags"):
         raise ValueError(f"params.yaml trains {params['network']['audio']}, not YAMNet with tags")
@@ -125,7 +125,7 @@ def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
     def our_loss(read: Callable[[], object]) -> torch.Tensor:
         with autocast(device):
             step = ours(None, read(), clips.to(device))
-            return losses.clip_loss(
+            return frame_wise.clip_loss(
                 step.pair_heard.clip_emb, step.captions.caption_emb, step.log_temperature
             )
 
@@ -187,8 +187,8 @@ def yamnet_step(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float
     known = torch.ones(n_clips, N_CAPTIONS, dtype=torch.bool, device=device)
 
     def loss() -> None:
-        logits = losses.frame_logits(frame_emb, caption_emb, scale, bias)
-        losses.framewise_loss(logits, active, known).backward()
+        logits = frame_wise.frame_logits(frame_emb, caption_emb, scale, bias)
+        frame_wise.framewise_loss(logits, active, known).backward()
 
     runs = {
         "plain, step": lambda: peer(log_mel.unsqueeze(1)).square().mean().backward(),

@@ -19,4 +19,4 @@ srun bash -c '.venv/bin/accelerate launch \
     --config_file configs/accelerate/two_nodes.yaml \
     --num_machines "$SLURM_NNODES" --num_processes $((8 * SLURM_NNODES)) \
     --machine_rank "$SLURM_NODEID" --main_process_ip "$first" \
-    -m flamlib.launch "$@"' bash "$@"
+    -m flamlib.training.launch "$@"' bash "$@"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from flamlib import project
+from flamlib import files
 
 HEADER = ("filename", "onset", "offset", "event_label")
 
@@ -129,7 +129,7 @@ def write_events(path: str | Path, events: Mapping[str, Iterable[Event]]) -> Non
     for row in rows:
         if len(row.splitlines()) != 1:
             raise ValueError(f"{path}: a line break inside a name or caption: {row!r}")
-    project.atomic_write(Path(path), "\n".join(rows) + "\n")
+    files.atomic_write(Path(path), "\n".join(rows) + "\n")
 
 
 def _event(values: list[str], *, where: str) -> Event:

@@ -15,7 +15,7 @@ from typing import Any
 
 import filelock
 
-from flamlib import cluster, project
+from flamlib import files, parallel
 
 Job = Mapping[str, Any]  # `name` is that of the file; the rest says what belongs into it
 Write = Callable[[Path, Job], Mapping[str, Any]]
@@ -75,7 +75,7 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
     finished = len(jobs) - len(todo)
     work = partial(_write_one, out, write)
     try:
-        for _ in cluster.each(
+        for _ in parallel.each(
             work, todo, n_jobs=n_jobs, scheduler=scheduler, progress=progress, what="shards"
         ):
             finished += 1
@@ -111,7 +111,7 @@ def verify(out: str | Path) -> dict[str, Any]:
     manifest = json.loads((out / "manifest.json").read_text())
     for shard in manifest["shards"]:
         path = out / shard["name"]
-        if not path.is_file() or project.sha256(path) != shard["sha256"]:
+        if not path.is_file() or files.sha256(path) != shard["sha256"]:
             raise ValueError(f"{path}: missing, or not what was written; delete it and write again")
     return manifest
 
@@ -120,9 +120,9 @@ def _write_one(out: Path, write: Write, job: Job) -> dict[str, Any]:
     """Write one file and its note, unless both are there."""
     if noted := _noted(out, job):
         return noted  # by a worker that died before it could say so
-    with project.atomic_file(out / job["name"]) as path:
+    with files.atomic_file(out / job["name"]) as path:
         told = write(path, job)
-        size = {"n_bytes": path.stat().st_size, "sha256": project.sha256(path)}
+        size = {"n_bytes": path.stat().st_size, "sha256": files.sha256(path)}
         about = dict(job) | size | dict(told)
     _put(out / "done" / f"{job['name']}.json", about)
     return about
@@ -162,4 +162,4 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put(path: Path, content: Any) -> None:
-    project.atomic_write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    files.atomic_write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -7,7 +7,7 @@ import sys
 import filelock
 import pytest
 
-from flamlib import manifest, project
+from flamlib import files, manifest
 
 JOBS = [{"name": f"{k}.txt", "text": f"犬 {k}\n"} for k in range(5)]
 HOW = {"n_jobs": 1, "scheduler": None, "progress": False}
@@ -46,7 +46,7 @@ def test_every_file_is_there_and_told_of(tmp_path):
         assert shard.items() >= job.items()
         assert shard["n_bytes"] == len(job["text"].encode())
         assert shard["n_characters"] == len(job["text"])
-        assert shard["sha256"] == project.sha256(tmp_path / job["name"])
+        assert shard["sha256"] == files.sha256(tmp_path / job["name"])
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".txt") == [
         ".lock",
         "manifest.json",

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from IPython.core.interactiveshell import InteractiveShell
 from test_pipeline import NOTEBOOKS, ROOT, STAGES, code_cells
 
-from flamlib import project
+from flamlib import files
 
 CLIP = {"audio": {"clip_s": 3.84}, "rules": {"max_event_s": 3.0, "n_events": [1, 3]}}
 SMALL_EVALUATION = {"n_clips": 4, "n_thresholds": 9, "n_resamples": 3}
@@ -78,7 +78,7 @@ def root(tmp_path, monkeypatch):
 
 def parameters(notebook, **chosen):
     """Its own small values with those of SMALLER, and of the stage, in their place."""
-    declared = project.declared_parameters(notebook)
+    declared = files.declared_parameters(notebook)
     for name, smaller in (SMALLER.get(notebook.stem, {}) | chosen).items():
         whole = isinstance(smaller, dict)
         declared[name] = declared[name] | smaller if whole else smaller

@@ -19,8 +19,8 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 from test_layers import MODULES, file_of, imports
 
-from flamlib import project
-from flamlib.studies import ablation
+from flamlib import files
+from flamlib.evaluation import ablation
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
@@ -176,7 +176,7 @@ def test_a_fresh_clone_can_make_data_itself():
 def test_params_fit_the_notebook(stage):
     """The sections a stage declares are the notebook's parameters: names, keys and types."""
     sections = {section: PARAMS[section] for section in map(section_of, stage.params)}
-    project.check_parameters(stage.notebook, **stage.chosen, **sections)
+    files.check_parameters(stage.notebook, **stage.chosen, **sections)
 
 
 def section_of(name):
@@ -200,8 +200,8 @@ def test_the_study_runs_every_arm_and_no_other():
     for name, changes in PARAMS["ablate"]["arms"].items():
         chosen = ablation.changes(name, **PARAMS["ablate"])
         arm = ablation.changed({"model": "flam", **PARAMS}, chosen)
-        arm = {k: v for k, v in arm.items() if k in project.declared_parameters(stage.notebook)}
-        project.check_parameters(stage.notebook, arm=name, **arm)
+        arm = {k: v for k, v in arm.items() if k in files.declared_parameters(stage.notebook)}
+        files.check_parameters(stage.notebook, arm=name, **arm)
         assert set(changes) <= set(chosen)
 
 
@@ -229,7 +229,7 @@ def test_no_number_is_secretly_text():
 @each_notebook
 def test_no_name_of_a_section_is_used_otherwise(path):
     """papermill injects every section, so an undeclared one works there and nowhere else."""
-    declared = project.declared_parameters(path).keys()
+    declared = files.declared_parameters(path).keys()
     for node in nodes(path):
         if isinstance(node, ast.Name):
             known = node.id not in PARAMS or node.id in declared
@@ -242,14 +242,14 @@ def test_no_name_of_a_section_is_used_otherwise(path):
 @each_notebook
 def test_parameters_are_checked_before_any_work(path):
     parameters, first = code_cells(path)[:2]
-    assert set(project.declared_parameters(path)) == {
+    assert set(files.declared_parameters(path)) == {
         target.id for line in ast.parse(parameters).body for target in line.targets
     }, "the cell of parameters is the first"
     calls = [node for node in ast.walk(ast.parse(first)) if isinstance(node, ast.Call)]
-    [check] = [c for c in calls if ast.unparse(c.func) == "project.check_parameters"]
+    [check] = [c for c in calls if ast.unparse(c.func) == "files.check_parameters"]
     assert f"notebooks/{path.name}" in ast.unparse(check.args[0])
     checked = {keyword.arg: ast.unparse(keyword.value) for keyword in check.keywords}
-    assert checked == {name: name for name in project.declared_parameters(path)}
+    assert checked == {name: name for name in files.declared_parameters(path)}
 
 
 @each_notebook

@@ -13,11 +13,10 @@ import soundfile
 from jaxtyping import Float
 from tqdm.auto import tqdm
 
-from flamlib import audio
+from flamlib import audio, detection
+from flamlib.detection import Detection
 from flamlib.events import Event, count_frames, read_events
-from flamlib.measures import detection
-from flamlib.measures.detection import Detection
-from flamlib.models.listener import Listener, Method
+from flamlib.models.interface import Listener, Method
 
 PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
 

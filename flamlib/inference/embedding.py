@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from flamlib import audio, manifest, project
+from flamlib import audio, files, manifest
+from flamlib.data.datasets.annotations import AUDIO
 from flamlib.events import count_frames
+from flamlib.models import baselines
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
-from flamlib.models.listener import Listener
-from flamlib.pretrained import baselines
-from flamlib.public_sets.annotations import AUDIO
+from flamlib.models.interface import Listener
 
 
 def write(
@@ -141,5 +141,5 @@ def _open(model: Path) -> Listener:
 def _digest(model: Path) -> str:
     """Of all that decides what a saved model hears."""
     return hashlib.sha256(
-        "".join(project.sha256(model / f) for f in (CONFIG, WEIGHTS)).encode()
+        "".join(files.sha256(model / f) for f in (CONFIG, WEIGHTS)).encode()
     ).hexdigest()

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flamlib import project
-from flamlib.contrastive import losses
+from flamlib import files
+from flamlib.losses import frame_wise
 from flamlib.models import checkpoint
-from flamlib.models.model import FLAM
+from flamlib.models.flam import FLAM
 
 TOLERANCE = 1e-4  # of embeddings and of relative multipliers
 CAPTIONS = ["a dog barks", "rain"]  # of several and of few tokens
@@ -82,7 +82,7 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
     n_samples = round(n_frames * model.frame_s * model.sample_rate)  # whole frames
     noise = 0.1 * torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0))
     tokens = model.caption.tokenize(CAPTIONS)
-    with project.atomic_folder(folder) as partial:
+    with files.atomic_folder(folder) as partial:
         _write(
             Hearing(model),
             partial / "audio.onnx",
@@ -206,5 +206,5 @@ def _differences(
 
 def _scores(said: list[Tensor]) -> Tensor:
     frame_emb, _, caption_emb, logit_scale, logit_bias = said
-    logits = losses.frame_logits(frame_emb, caption_emb, logit_scale, logit_bias)
-    return losses.unbiased_score(logits, logit_bias)
+    logits = frame_wise.frame_logits(frame_emb, caption_emb, logit_scale, logit_bias)
+    return frame_wise.unbiased_score(logits, logit_bias)

@@ -1,7 +1,8 @@
-"""The towers, and the models that stand on them.
+"""The audio and caption towers, and the models built on them.
 
 A module imports only from those before it:
 
-    tags yamnet htsat card checkpoint captions
-    listener heads two_towers model mgaclap
+    class_features yamnet htsat card checkpoint text_tower
+    interface heads dual_encoder flam mga_clap
+    importers baselines
 """

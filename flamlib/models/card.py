@@ -8,8 +8,8 @@ import yaml
 # By kind of model: what it is, and where its class is.
 _KINDS = {
     None: ("FLAM: a frame-wise language-audio model", "flamlib", "FLAM"),
-    "mga_clap": ("MGA-CLAP: sound and text in one codebook", "flamlib.models.mgaclap", "MGACLAP"),
-    "clap": ("CLAP: sound and text in one space", "flamlib.pretrained.originals", "CLAP"),
+    "mga_clap": ("MGA-CLAP: sound and text in one codebook", "flamlib.models.mga_clap", "MGACLAP"),
+    "clap": ("CLAP: sound and text in one space", "flamlib.models.importers.originals", "CLAP"),
 }
 
 _TEXT = """\

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: our folders, whole or absent; files of others, read without running them.
+"""Checkpoints on disk: our folders, whole or absent; patterns of others, read without running them.
 
     config.json        format and settings      caption_tower/  shape and tokenizer
     model.safetensors  every tensor             training.json   provenance, if there is any
@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from flamlib import project
+from flamlib import files
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -63,7 +63,7 @@ def write(
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
         raise FileExistsError(f"{folder} is no saved model alone: nothing was written to it")
-    with project.atomic_folder(folder) as partial:
+    with files.atomic_folder(folder) as partial:
         named = {} if kind is None else {"model": kind}
         _write_json(partial / CONFIG, {"format": FORMAT, **named, **config})
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -85,11 +85,11 @@ def fetched(source: str | Path, **hub: Any) -> Path:
     if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
         return path
     try:
-        files = [*_PATTERNS, "*.safetensors"]
-        folder = Path(snapshot_download(str(source), allow_patterns=files, **hub))
+        patterns = [*_PATTERNS, "*.safetensors"]
+        folder = Path(snapshot_download(str(source), allow_patterns=patterns, **hub))
         if not any(folder.glob("*.safetensors")):
-            files = [*_PATTERNS, "pytorch_model.bin"]
-            folder = Path(snapshot_download(str(source), allow_patterns=files, **hub))
+            patterns = [*_PATTERNS, "pytorch_model.bin"]
+            folder = Path(snapshot_download(str(source), allow_patterns=patterns, **hub))
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
@@ -215,7 +215,7 @@ def take(
     model.load_state_dict(tensors)
     model.provenance = {
         "imported from": origin,
-        "sha256": project.sha256(path),
+        "sha256": files.sha256(path),
         "licence": "that of the imported weights, not this project's",
         **more,
     }

@@ -34,7 +34,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flamlib.models import tags as tagging
+from flamlib.models import class_features
 
 SAMPLE_RATE = 16_000
 HOP = 160  # samples: 10 ms
@@ -231,7 +231,7 @@ class YAMNet(nn.Module):
         if not self.n_tags:
             return frames
         logits = self.classifier(_over_time(self.tagger(shared)))[:, :n_frames]
-        return torch.cat([frames, tagging.evidence(logits)], dim=2)
+        return torch.cat([frames, class_features.evidence(logits)], dim=2)
 
     def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         if self.keeps_activations or not torch.is_grad_enabled():

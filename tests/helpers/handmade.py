@@ -12,8 +12,8 @@ import zlib
 import numpy as np
 import soundfile
 
-from flamlib.corpora.catalogue import CAPTION_COLUMNS, CLIP_COLUMNS
-from flamlib.corpora.packages import COLUMNS as PACKAGE_COLUMNS
+from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, CLIP_COLUMNS
+from flamlib.data.corpus.packages import COLUMNS as PACKAGE_COLUMNS
 
 
 def tone(hz=440.0, seconds=0.5, rate=16000, amplitude=0.5):

@@ -7,14 +7,14 @@ from safetensors.torch import save_file
 from sounds import RATE, bell, bursts, noise, tone, write_data, write_table
 from transformers import AutoConfig, AutoModel
 
-from flamlib.assessment.heldout import Part
-from flamlib.mixtures import bank, mixing, recipes
-from flamlib.mixtures.bank import Bank
-from flamlib.mixtures.lexicon import Lexicon
+from flamlib.data.mixtures import bank, mixing, recipes
+from flamlib.data.mixtures.bank import Bank
+from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.evaluation.splits import Part
 from flamlib.models import yamnet
-from flamlib.models.mgaclap import MGACLAP
-from flamlib.models.model import FLAM
-from flamlib.pretrained import weights
+from flamlib.models.flam import FLAM
+from flamlib.models.importers import weights
+from flamlib.models.mga_clap import MGACLAP
 
 CLIP_S, FRAME_S, N_FRAMES = 2.56, 0.32, 8
 RULES = tiny.RULES | {

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from oracles import random_clips
 
-from flamlib.measures.clip_scores import Located
+from flamlib.metrics.clip_scores import Located
 
 levels = st.sampled_from([2, 5, 10_000])  # from many ties to hardly any
 seeds = st.integers(0, 2**32 - 1)

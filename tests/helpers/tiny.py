@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from flamlib import project
-from flamlib.corpora import packages
-from flamlib.mixtures import bank, mixing, recipes
+from flamlib import files
+from flamlib.data.corpus import packages
+from flamlib.data.mixtures import bank, mixing, recipes
 from flamlib.models import yamnet
-from flamlib.pretrained import weights
+from flamlib.models.importers import weights
 
 CLIP_S = 2.56
 RULES = {
@@ -224,8 +224,8 @@ def write_weights(folder, catalogue):
             write_yamnet(folder / tower)
         else:
             write_reader(folder / tower)
-        files = {path.name: project.sha256(path) for path in (folder / tower).iterdir()}
-        about = {"origin": weights._origin(members, known), "files": files}
+        sums = {path.name: files.sha256(path) for path in (folder / tower).iterdir()}
+        about = {"origin": weights._origin(members, known), "files": sums}
         (folder / tower / weights.PROVENANCE).write_text(json.dumps(about))
 
 

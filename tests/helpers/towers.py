@@ -4,7 +4,7 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import BertConfig, BertTokenizer, RobertaConfig, RobertaTokenizer
 
-from flamlib.models.model import FLAM
+from flamlib.models.flam import FLAM
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["a", "the", "dog", "bark", "##s", "bell", "ring", "rain", "fall", "tone", "é", "犬"]

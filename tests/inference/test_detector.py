@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from sounds import RATE, noise, tone
 
 from flamlib import audio
+from flamlib.detection import median_filter
 from flamlib.events import Event, write_events
 from flamlib.inference import detector
-from flamlib.measures.detection import median_filter
-from flamlib.models.model import FLAM
+from flamlib.models.flam import FLAM
 
 CAPTIONS = ["a dog barks", "a bell rings"]
 PLAIN = {"method": "unbiased", "median_frames": 1}

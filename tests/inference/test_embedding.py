@@ -12,9 +12,9 @@ from heldouts import write_model
 from sounds import RATE, noise, tone
 
 from flamlib import manifest
-from flamlib.contrastive import losses
 from flamlib.inference import embedding
-from flamlib.models.model import FLAM
+from flamlib.losses import frame_wise
+from flamlib.models.flam import FLAM
 
 HOW = {"shard_size": 2, "n_jobs": 1, "progress": False}
 SOUNDS = {"a.wav": tone(440, 1.0), "deep/b.flac": noise(2.3), "犬.wav": tone(900, 0.1)}
@@ -65,10 +65,10 @@ def test_what_was_stored_scores_as_the_recording_does(folder, rows):
         heard = model.embed_audio(waveform[None], rate)
         assert np.array(clip_emb) == pytest.approx(heard.clip_emb[0].numpy(), abs=1e-6)
         frames = asked.caption_emb.new_tensor(frame_emb)
-        logits = losses.frame_logits(
+        logits = frame_wise.frame_logits(
             frames[None], asked.caption_emb, asked.logit_scale, asked.logit_bias
         )
-        scores = losses.unbiased_score(logits, asked.logit_bias)
+        scores = frame_wise.unbiased_score(logits, asked.logit_bias)
         whole = model.score(waveform, rate, captions)[..., : len(frames)]
         assert scores.numpy() == pytest.approx(whole.numpy(), abs=2e-3)  # half precision
 

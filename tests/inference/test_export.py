@@ -7,7 +7,7 @@ from towers import MEAN, SETTINGS, YAMNET, write_bert, write_roberta
 from transformers import AutoTokenizer
 
 from flamlib.inference import export
-from flamlib.models.model import FLAM
+from flamlib.models.flam import FLAM
 
 # The exporter takes a quarter of a minute for each model, and minutes on a busy machine.
 pytestmark = pytest.mark.timeout(600)

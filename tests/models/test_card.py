@@ -20,7 +20,7 @@ def test_the_header_is_yaml_that_the_hub_reads():
 def test_the_card_of_another_model_says_how_that_is_read():
     text = card.text(CONFIG, **SIZES | {"kind": "mga_clap"}, provenance=None)
     assert "# MGA-CLAP" in text
-    assert "from flamlib.models.mgaclap import MGACLAP\n\nmodel = MGACLAP.from_pretrained(" in text
+    assert "from flamlib.models.mga_clap import MGACLAP\n\nmodel = MGACLAP.from_pretrained(" in text
 
 
 def test_the_card_says_what_the_model_is():

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from flamlib import project
+from flamlib import files as project
 from flamlib.models import checkpoint
 
 RAN = []

@@ -9,7 +9,7 @@ from towers import learnt
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 
 from flamlib.inference import detector
-from flamlib.models import htsat, two_towers
+from flamlib.models import dual_encoder, htsat
 from flamlib.models.htsat import HOPS, HTSAT, N_MELS, SAMPLE_RATE
 
 N_FRAMES = 32
@@ -250,7 +250,7 @@ def test_other_sample_rates_have_the_same_frames(sample_rate, settings):
 
 @pytest.mark.parametrize("settings", [TINY, FINE])
 def test_blocks_of_long_audio_are_whole_windows(settings):
-    assert two_towers.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
+    assert dual_encoder.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
     assert detector.PIECE_FRAMES % HTSAT(**settings).frames_per_window == 0
 
 

@@ -1,0 +1,137 @@
+"""The commands of `flam` that make what a model learns from: mixtures and captions."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from flamlib import paths
+from flamlib.cli.arguments import Refused, add_workers, count, number, refusing
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Add them to those of the parser."""
+    _add_mix(commands)
+    _add_caption(commands)
+
+
+def _add_mix(commands: argparse._SubParsersAction) -> None:
+    mix = commands.add_parser(
+        "mix", help="render mixtures to files, here or on a cluster", description=_mix.__doc__
+    )
+    mix.set_defaults(run=_mix)
+    add = mix.add_argument
+    add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
+    add("-n", type=count, required=True, metavar="N", help="how many mixtures")
+    add("--split", default="train", help="whose recordings (default: %(default)s)")
+    add(
+        "--form",
+        choices=["parquet", "webdataset"],
+        default="parquet",
+        help="FLAC in Parquet, as `datasets` reads it, or tar files (default: %(default)s)",
+    )
+    add(
+        "--shard-size",
+        type=count,
+        default=1000,
+        metavar="N",
+        help="mixtures in a file (default: %(default)s)",
+    )
+    add_workers(mix, what="processes here")
+
+
+def _mix(args: argparse.Namespace) -> None:
+    """Render mixtures by the `seed`, `audio` and `rules` of params.yaml from artifacts/bank."""
+    import yaml
+
+    from flamlib.data.mixtures import shards
+    from flamlib.data.mixtures.rules import Rules
+
+    with refusing():
+        root = paths.root()
+        params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        manifest = shards.write(
+            root / "artifacts/bank",
+            Rules(clip_s=params["audio"]["clip_s"], **params["rules"]),
+            args.folder,
+            seed=params["seed"],
+            split=args.split,
+            n=args.n,
+            shard_size=args.shard_size,
+            form=args.form,
+            n_jobs=args.jobs,
+            scheduler=args.scheduler,
+            progress=sys.stderr.isatty(),
+        )
+    n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
+    print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
+
+
+def _add_caption(commands: argparse._SubParsersAction) -> None:
+    caption = commands.add_parser(
+        "caption",
+        help="write captions for recordings that have none",
+        description=_captions.__doc__,
+    )
+    caption.set_defaults(run=_captions)
+    add = caption.add_argument
+    add(
+        "table",
+        metavar="TABLE",
+        help="a .tsv or .csv with a column path and any of tags, title, description",
+    )
+    add("-o", "--output", metavar="FILE", required=True, help="the table with captions, to write")
+    who = caption.add_mutually_exclusive_group()
+    who.add_argument("--url", help="of a server that speaks the OpenAI protocol, up to /v1")
+    who.add_argument("--local", metavar="FOLDER", help="a text-generation model of transformers")
+    add("--model", metavar="NAME", help="which model of the server, with --url")
+    add("--per-second", metavar="X", type=number, default=10.0, help="requests (default: 10)")
+    add_workers(caption, jobs=4, what="requests at once")
+    add("--tries", type=count, default=3, metavar="N", help="for one that keeps the rules")
+    add("--seed", type=int, default=0)
+    add(
+        "--cache",
+        metavar="FILE",
+        help="what was written before (default: captions.sqlite beside the table to write)",
+    )
+
+
+def _captions(args: argparse.Namespace) -> None:
+    """Write the table with a column caption, from tags, title and description, or the file's name
+    where all three are empty: a template's without --url or --local. A server's key is taken from
+    the variable OPENAI_API_KEY."""
+    import httpx
+
+    from flamlib.data.corpus import captioning
+
+    if args.url is not None and not args.model:
+        raise Refused("--url needs --model, the name that the server knows it by")
+    if args.model is not None and not args.url:
+        raise Refused(
+            "--model names a model of a server and needs its --url; one of transformers is given "
+            "by --local FOLDER alone"
+        )
+    with refusing(httpx.HTTPError):
+        made = captioning.caption_table(
+            args.table,
+            args.output,
+            _writer(args),
+            args.cache or Path(args.output).with_name("captions.sqlite"),
+            seed=args.seed,
+            n_tries=args.tries,
+            n_jobs=args.jobs,
+            scheduler=args.scheduler,
+            progress=sys.stderr.isatty(),
+        )
+    print(f"{args.output}: " + ", ".join(f"{n} by {by}" for by, n in sorted(made.items())))
+
+
+def _writer(args: argparse.Namespace):
+    from flamlib.data.corpus import caption_writers
+
+    if args.url:
+        key = os.environ.get("OPENAI_API_KEY")
+        return caption_writers.Endpoint(args.url, args.model, key=key, per_second=args.per_second)
+    if args.local is not None:
+        return caption_writers.Local(args.local)
+    return caption_writers.Template()

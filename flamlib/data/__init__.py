@@ -1,0 +1,6 @@
+"""Recordings, mixtures and other people's datasets, up to the batch that a training step sees.
+
+A module imports only from those before it:
+
+    datasets corpus mixtures batches
+"""

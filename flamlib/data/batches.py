@@ -1,0 +1,287 @@
+"""Recipes -> what one training step looks at: audio, queries and their labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from flamlib.distributions import generator
+from flamlib.data.mixtures import mixing, recipes, strong
+from flamlib.data.mixtures.bank import Bank
+from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.data.mixtures.recipes import Recipe
+from flamlib.data.mixtures.strong import StrongSet
+
+
+class Batch(NamedTuple):
+    """One process's share of a step.
+
+    `queries` are those of the whole step, each once, the same in every process, and `texts` a
+    wording of each; the labels say what all of them mean for this process's clips. `own` are the
+    queries that this process reads for all the others. `pair_captions` are wordings too. Where
+    mixtures, or pairs, are not heard, there are none of them.
+    """
+
+    waveform: Float[Tensor, "clip sample"]
+    queries: list[str]
+    texts: list[str]
+    own: slice
+    active: Bool[Tensor, "clip query frame"]
+    known: Bool[Tensor, "clip query"]
+    pair_waveform: Float[Tensor, "pair pair_sample"]
+    pair_captions: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(Dataset):
+    """The steps of a training run; item `step` is this process's share of it.
+
+    A step holds `batch_size` clips and `n_pairs` single recordings of `split` with their captions,
+    over all processes. The clips are mixtures, and of each set of `sets` about the share that
+    `set_shares` gives: which of them a clip is, is drawn. Everything drawn depends on (seed, step)
+    alone, so a run continues anywhere without replaying what came before, and a step is the same
+    however many processes share it. What the objective does not hear (`hears_mixtures`, which are
+    the clips, and `hears_pairs`) is drawn all the same, so that the rest of the step stays what it
+    is, but neither rendered nor labelled.
+    """
+
+    bank: Bank
+    lexicon: Lexicon
+    mixtures: Sequence[Recipe]
+    sets: Sequence[StrongSet]
+    set_shares: Sequence[float]
+    rules: mixing.Rules
+    split: str
+    seed: int
+    n_steps: int
+    batch_size: int
+    n_pairs: int
+    pair_s: float
+    pair_background_share: float
+    n_slots: int | None
+    n_parents: int
+    n_hard_negatives: int
+    wording_share: float
+    n_frames: int
+    frame_s: float
+    hears_mixtures: bool
+    hears_pairs: bool
+    rank: int
+    n_ranks: int
+
+    def __post_init__(self):
+        if self.batch_size % self.n_ranks:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared evenly by {self.n_ranks} "
+                "processes: each counts the same in the gradient"
+            )
+        if self.n_slots is not None and self.n_slots < 1:
+            raise ValueError(f"n_slots: expected None or 1 or more, got {self.n_slots}")
+        if self.n_hard_negatives < 0:
+            raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
+        if self.hears_pairs and self.pair_background_share > 0:
+            if self.pair_s > self.bank.clip_s:
+                raise ValueError(
+                    f"pair_s {self.pair_s} is longer than clip_s {self.bank.clip_s}, for which "
+                    "backgrounds are long enough: shorten it, or set pair_background_share to 0"
+                )
+            if not self.bank.recordings("background", self.split):
+                raise ValueError(
+                    f"there are no backgrounds of split {self.split!r} to put recordings on: set "
+                    "pair_background_share to 0"
+                )
+        n_samples = round(self.rules.clip_s * self.bank.sample_rate)
+        named = {"the mixtures": self.mixtures} | {each.name: each.clips for each in self.sets}
+        for name, clips in named.items():
+            if any(recipe.n_samples != n_samples for recipe in clips[:1]):
+                raise ValueError(
+                    f"{name}: clips of {clips[0].n_samples} samples, where those of "
+                    f"{self.rules.clip_s} s have {n_samples}: make them again with 02_mix"
+                )
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
+        slots = self.step_slots(step)
+        queries = self._queries(self._slots(step, [self._clip(*slot) for slot in slots]), rng)
+        slots = slots[self.rank :: self.n_ranks] if self.hears_mixtures else []
+        batch = [self._clip(*slot) for slot in slots]
+        banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
+        active, known = self._label([number for number, _ in slots], batch, queries)
+        pairs = self._draw_pairs(rng)
+        texts = self._word(queries, rng)
+        pair_captions = [self.bank.of(source, "caption") for source, _ in pairs]
+        own = slice(self.rank, None, self.n_ranks)
+        heard = range(len(pairs))[own] if self.hears_pairs else ()
+        solos = [self._solo(step, place, *pairs[place]) for place in heard]
+        return Batch(
+            waveform=self._render(banks, batch, self.rules.clip_s),
+            queries=queries,
+            texts=texts,
+            own=own,
+            active=torch.from_numpy(active),
+            known=torch.from_numpy(known),
+            pair_waveform=self._render([self.bank] * len(solos), solos, self.pair_s),
+            pair_captions=self._word(pair_captions, rng)[own],
+        )
+
+    @property
+    def n_pairs_drawn(self) -> int:
+        """The recordings of a step, of all processes: no two are of one family."""
+        return min(self.n_pairs, len(self._captions_by_family()))
+
+    def step_slots(self, step: int) -> list[tuple[int, int]]:
+        """The clips of all processes: of which set (0: a mixture, 1: the first of `sets`), which.
+
+        Each pass over the mixtures, or over a set, is shuffled anew. As many places as there are
+        clips in a step pass by in each of them, whichever the clips are then taken from: a step can
+        be told without those before it, and the clips of a set come equally often.
+        """
+        numbers = self._numbers(step)
+        rows = {number: self._rows(step, number) for number in set(numbers)}
+        return [(number, rows[number][place]) for place, number in enumerate(numbers)]
+
+    def names(self, step: int) -> list[str]:
+        """The clips of all processes, for a reader: `synthetic 12`, `desed 3`."""
+        sets = [strong.SYNTHETIC, *(each.name for each in self.sets)]
+        return [f"{sets[number]} {row}" for number, row in self.step_slots(step)]
+
+    def _numbers(self, step: int) -> list[int]:
+        if not self.sets:
+            return [0] * self.batch_size
+        bounds = list(accumulate([1 - sum(self.set_shares), *self.set_shares]))
+        drawn = generator(self.seed, "sets", step).random(self.batch_size)
+        # The last bound is one, but for rounding: nothing is beyond it.
+        return np.searchsorted(bounds[:-1], drawn, side="right").tolist()
+
+    def _rows(self, step: int, number: int) -> list[int]:
+        n = len(self.sets[number - 1].clips if number else self.mixtures)
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        orders = {e: self._order(number, n, e) for e in {place // n for place in places}}
+        return [int(orders[place // n][place % n]) for place in places]
+
+    def _order(self, number: int, n: int, epoch: int) -> np.ndarray:
+        # Of mixtures as it was before there were sets.
+        key = (self.sets[number - 1].name, "epoch") if number else ("epoch",)
+        return generator(self.seed, *key, epoch).permutation(n)
+
+    def _clip(self, number: int, row: int) -> Recipe:
+        return self.sets[number - 1].clips[row] if number else self.mixtures[row]
+
+    def _label(
+        self, numbers: list[int], batch: list[Recipe], queries: list[str]
+    ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
+        """By each set's own rule: what of its clips is true, and what of that is known."""
+        frames = {"n_frames": self.n_frames, "frame_s": self.frame_s}
+        active = np.zeros((len(batch), len(queries), self.n_frames), bool)
+        known = np.zeros((len(batch), len(queries)), bool)
+        for number in set(numbers):
+            rows = [i for i, other in enumerate(numbers) if other == number]
+            labels = [batch[i].labels for i in rows]
+            if number:
+                found = self.sets[number - 1].label(labels, queries, **frames)
+            else:
+                heard = [audible(self.bank, batch[i]) for i in rows]
+                found = self.lexicon.label(labels, heard, queries, **frames)
+            active[rows], known[rows] = found
+        return active, known
+
+    def _slots(self, step: int, batch: list[Recipe]) -> list[str]:
+        """The captions that the clips bring along: all that sound in them, or `n_slots` of each."""
+        rng, captions = generator(self.seed, "slots", step), set()
+        for recipe in batch:
+            own = sorted({event.caption for event in recipe.labels})
+            if self.n_slots is not None and len(own) > self.n_slots:
+                own = rng.choice(own, self.n_slots, replace=False).tolist()
+            captions |= set(own)
+        return sorted(captions)
+
+    def _queries(self, captions: list[str], rng: np.random.Generator) -> list[str]:
+        """The captions of a batch, some of their parents, and the hard negatives."""
+        parents = {p for caption in captions for p in self.lexicon.parents[caption]}
+        parents = sorted(parents - set(captions))  # a corpus may have one that is a caption too
+        n_parents = min(self.n_parents, len(parents))
+        queries = captions + [
+            parents[i] for i in rng.choice(len(parents), n_parents, replace=False)
+        ]
+        return queries + self._hard_negatives(captions, queries, rng)
+
+    def _hard_negatives(
+        self, captions: list[str], queries: list[str], rng: np.random.Generator
+    ) -> list[str]:
+        """Captions that resemble one that sounds, and do not: each is one of the ten most alike."""
+        hard: list[str] = []
+        for _ in range(self.n_hard_negatives if captions else 0):
+            alike = self.lexicon.resembling(captions[int(rng.integers(len(captions)))], 10)
+            alike = [text for text in alike if text not in queries and text not in hard]
+            if alike:
+                hard.append(alike[int(rng.integers(len(alike)))])
+        return hard
+
+    def _word(self, queries: list[str], rng: np.random.Generator) -> list[str]:
+        """The query itself, or as often as `wording_share` says any of its wordings."""
+
+        def word(query: str) -> str:
+            if rng.random() >= self.wording_share:
+                return query
+            texts = self.lexicon.wordings[query]
+            return texts[int(rng.integers(len(texts)))]
+
+        return [word(query) for query in queries]
+
+    def _draw_pairs(self, rng: np.random.Generator) -> list[tuple[int, bool]]:
+        """Rows of recordings of as many different families, and whether on a background.
+
+        So no caption is true of two of them.
+        """
+        by_family = self._captions_by_family()
+        pairs = []
+        for f in rng.choice(len(by_family), self.n_pairs_drawn, replace=False):
+            captions = by_family[f]
+            recordings = captions[int(rng.integers(len(captions)))]
+            variants = recordings[int(rng.integers(len(recordings)))]
+            source = variants[int(rng.integers(len(variants)))]
+            pairs.append((source, bool(rng.random() < self.pair_background_share)))
+        return pairs
+
+    def _solo(self, step: int, place: int, source: int, background: bool) -> Recipe:
+        return mixing.solo(
+            self.bank,
+            replace(self.rules, clip_s=self.pair_s),
+            seed=self.seed,
+            split=self.split,
+            index=step * self.n_pairs + place,
+            source=source,
+            background=background,
+        )
+
+    def _captions_by_family(self) -> list[list[list[list[int]]]]:
+        groups: dict[str, list] = {}
+        for recordings in self.bank.recordings("foreground", self.split).values():
+            groups.setdefault(self.bank.of(recordings[0][0], "family"), []).append(recordings)
+        return list(groups.values())
+
+    def _render(
+        self, banks: list[Bank], batch: list[Recipe], clip_s: float | int
+    ) -> Float[Tensor, "clip sample"]:
+        # Filled, not stacked: there may be none, where an objective needs no pairs or no mixtures.
+        waveform = torch.zeros(len(batch), round(clip_s * self.bank.sample_rate))
+        for i, (bank, recipe) in enumerate(zip(banks, batch, strict=True)):
+            waveform[i] = torch.from_numpy(recipes.render(bank, recipe))
+        return waveform
+
+
+def audible(bank: Bank, recipe: Recipe) -> set[str]:
+    """The families that can be heard in a mixture's background."""
+    if recipe.background is None:
+        return set()
+    row = bank.row(recipe.background.clip_id, recipe.background.variant)
+    return set(bank.of(row, "audible"))

@@ -1,0 +1,7 @@
+"""Where recordings and captions come from: packages, a folder of your own, a caption writer.
+
+A module imports only from those before it:
+
+    containers archives packages catalogue own_sounds recordings build
+    caption_writers captioning
+"""

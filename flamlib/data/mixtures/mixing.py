@@ -1,0 +1,336 @@
+"""Mixtures drawn by rule, with labels that are true of their sound.
+
+Nothing but the bank, the rules and the key (seed, split, index) decides what `draw` draws, so any
+row of a table of mixtures can be made again without the others.
+
+The rules are those of FLAM (arXiv:2505.05335): one background, up to ten events of which at most
+three sound at once, some split and some repeated, labels from the level of the event alone.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import pairwise
+from math import log10
+from multiprocessing import get_context
+
+import pyarrow
+
+from flamlib import audio
+from flamlib.distributions import Dice
+from flamlib.events import Event, merge
+from flamlib.data.mixtures import levels
+from flamlib.data.mixtures.bank import Bank
+from flamlib.data.mixtures.recipes import Background, Placed, Recipe, Segment, table
+from flamlib.data.mixtures.rules import Rules
+from flamlib.data.mixtures.sources import HOP_S
+
+# Peaks: three events and the background together never leave [-1, 1].
+EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
+TRIES = 20  # to place an event, or to find a piece that is not silent, before giving it up
+BLOCK = 2000  # recipes that are drawn, and kept in memory, at a time
+
+
+def background_split(split: str) -> str:
+    """Where the backgrounds of a split's mixtures come from: all held-out parts share theirs."""
+    return split if split in ("train", "valid") else "heldout"
+
+
+def check(bank: Bank, rules: Rules, *, split: str) -> None:
+    """Say what stands in the way of drawing mixtures of a split. Raises ValueError."""
+    splits = sorted(set(bank.sources["split"]))
+    needed = [("foreground", split, package) for package in rules.packages or [None]]
+    if rules.background_share > 0:
+        needed.append(("background", background_split(split), None))
+    for role, part, package in needed:
+        if not bank.recordings(role, part, package):
+            of = f" of package {package!r}" if package else ""
+            hint = ", or set background_share to 0" if role == "background" else ""
+            raise ValueError(
+                f"{bank.folder}: no {role} of split {part!r}{of}, which {split!r} needs; the bank "
+                f"holds {splits}{hint}"
+            )
+    if rules.clip_s > bank.clip_s:
+        raise ValueError(
+            f"{bank.folder} was built for clips of {bank.clip_s} s, its backgrounds may be shorter "
+            f"than the {rules.clip_s} s asked for: build it again"
+        )
+
+
+def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Recipe:
+    """The mixture `index` of a split.
+
+    Captions are drawn evenly, whatever the number of their recordings: first a caption, then one
+    of its recordings, then a variant. No two events of a clip come from one group of near
+    duplicates, and none from a family that can be heard in the background. An event that finds no
+    free place is given up, as is one that the limit on its peak would leave below `snr_db`.
+    """
+    dice = Dice(seed, "mixture", split, index)
+    n_samples = round(rules.clip_s * bank.sample_rate)
+    behind, background_db, refused = None, 0.0, ()
+    if rules.background_share >= 1 or dice.random() < rules.background_share:
+        behind, row = _draw_background(bank, rules, dice, split, n_samples)
+        background_db, refused = behind.level_db, bank.of(row, "audible")
+    else:
+        background_db = rules.background_db.draw(dice)
+
+    occupied: list[tuple[int, int]] = []  # from which to which sample something sounds
+    groups, events, labels = set(), [], []
+    n_events = rules.n_events.draw(dice)
+    for attempt in range(n_events + TRIES):
+        if attempt >= n_events and len(events) >= rules.n_events.lowest:
+            break
+        row = _draw_foreground(bank, rules, dice, split)
+        if bank.of(row, "group") in groups or bank.of(row, "family") in refused:
+            continue
+        parts = _draw_pieces(bank, rules, dice, row, n_samples)
+        snr_db = rules.snr_db.draw(dice)
+        segments = _place(rules, dice, parts, occupied, n_samples)
+        if segments is None:
+            continue
+        event, active = _event(bank, rules, row, segments, background_db, snr_db)
+        if not active or event.snr_db < rules.snr_db.lowest - 1e-9:
+            continue
+        occupied += [(onset, onset + length) for onset, _, length in segments]
+        groups.add(bank.of(row, "group"))
+        events.append(event)
+        labels += active
+
+    return _recipe(bank, rules, split, index, behind, events, labels)
+
+
+def solo(
+    bank: Bank,
+    rules: Rules,
+    *,
+    seed: int,
+    split: str,
+    index: int,
+    source: int | None = None,
+    background: bool,
+) -> Recipe:
+    """A clip of one event, repeated as often as it fits: what a caption of a whole clip describes.
+
+    `source` is a row of the bank, None draws one as evenly as `draw` does. Without a background
+    the event has the level, and the labels, that it would have over one.
+    """
+    dice = Dice(seed, "solo", split, index)
+    n_samples = round(rules.clip_s * bank.sample_rate)
+    behind, background_db = None, rules.background_db.draw(dice)
+    if background:
+        behind, _ = _draw_background(bank, rules, dice, split, n_samples)
+        background_db = behind.level_db
+    row = _draw_foreground(bank, rules, dice, split) if source is None else source
+    length = min(bank.of(row, "n_samples"), n_samples)
+    piece = _crop(bank, dice, row, length)
+
+    segments, onset = [], 0
+    while onset + length <= n_samples:
+        segments.append(Segment(onset, piece, length))
+        onset += length + _draw_pause(bank, rules, dice)
+    snr_db = rules.snr_db.draw(dice)
+    event, labels = _event(bank, rules, row, tuple(segments), background_db, snr_db)
+    return _recipe(bank, rules, split, index, behind, [event], labels)
+
+
+def over(
+    bank: Bank,
+    rules: Rules,
+    placed: Sequence[tuple[int, Sequence[Segment]]],
+    *,
+    seed: int,
+    split: str,
+    index: int,
+) -> Recipe:
+    """Events that were chosen and placed, (row of the bank, segments), over a random background.
+
+    For controlled experiments: what is left to chance are the background and the SNRs.
+    """
+    dice = Dice(seed, "over", split, index)
+    n_samples = round(rules.clip_s * bank.sample_rate)
+    behind, _ = _draw_background(bank, rules, dice, split, n_samples)
+    events, labels = [], []
+    for row, segments in placed:
+        snr_db = rules.snr_db.draw(dice)
+        event, active = _event(bank, rules, row, tuple(segments), behind.level_db, snr_db)
+        events.append(event)
+        labels += active
+    return _recipe(bank, rules, split, index, behind, events, labels)
+
+
+def draw_many(
+    bank: Bank, rules: Rules, *, seed: int, split: str, n: int, n_jobs: int, first: int = 0
+) -> Iterator[pyarrow.Table]:
+    """The mixtures `first` to `first + n - 1` of a split, in order, a table of `SCHEMA` at a time.
+
+    `recipes.write` takes them as they come, so that a million need no more memory than a few
+    thousand. What stands in the way (`check`) is said at once, not when the first is asked for.
+    """
+    check(bank, rules, split=split)
+    stop = first + n
+    blocks = [range(at, min(at + BLOCK, stop)) for at in range(first, stop, BLOCK)]
+    return _tables(partial(_draw_table, bank, rules, seed, split), blocks, n_jobs)
+
+
+def _tables(work, blocks, n_jobs):
+    if n_jobs <= 1 or len(blocks) <= 1:
+        yield from map(work, blocks)
+        return
+    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
+        waiting: deque = deque()
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > 2 * n_jobs:  # no further ahead than the writer can follow
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
+    return Recipe(
+        index=index,
+        split=split,
+        sample_rate=bank.sample_rate,
+        n_samples=round(rules.clip_s * bank.sample_rate),
+        n_fade=round(rules.fade_s * bank.sample_rate),
+        background=background,
+        events=tuple(events),
+        labels=tuple(merge(labels)),
+    )
+
+
+def _draw_foreground(bank, rules, dice, split) -> int:
+    package = None
+    if rules.packages:
+        package = dice.weighted(rules.packages, rules.cumulative_weights)
+    return dice.pick(dice.pick(dice.pick(bank.nested("foreground", split, package))))
+
+
+def _draw_background(bank, rules, dice, split, n_samples) -> tuple[Background, int]:
+    """A random excerpt of a random background, brought to a random level; and its row."""
+    row = dice.pick(dice.pick(bank.flat("background", background_split(split))))
+    for _ in range(TRIES):
+        start = dice.whole(0, bank.of(row, "n_samples") - n_samples)
+        level_db = audio.mean_db(bank.levels(row, start, n_samples))
+        if level_db > bank.of(row, "level_db") - 40:
+            break  # not one of its silent stretches
+    level_db = max(level_db, bank.of(row, "level_db") - 40)
+    gain = 10 ** ((rules.background_db.draw(dice) - level_db) / 20)
+    gain = min(gain, BACKGROUND_PEAK / bank.peak(row, start, n_samples))
+    level_db += 20 * log10(gain)
+    return Background(bank.of(row, "clip_id"), bank.of(row, "variant"), start, gain, level_db), row
+
+
+def _draw_pieces(bank, rules, dice, row, n_clip) -> list[tuple[int, int, int]]:
+    """What of a source sounds, in order: (source_start, n_samples, pause before it)."""
+    rate = bank.sample_rate
+    length = min(bank.of(row, "n_samples"), round(rules.max_event_s * rate), n_clip)
+    start = _crop(bank, dice, row, length)
+    active_s = min(bank.of(row, "offset") - bank.of(row, "onset"), length / rate)
+
+    parts = [(start, length)]
+    kind = dice.random()
+    if kind < rules.split_share:
+        cuts = sorted(dice.whole(0, length) for _ in range(rules.n_fragments.draw(dice) - 1))
+        fragments = [(start + a, b - a) for a, b in pairwise([0, *cuts, length])]
+        # Unless a fragment is shorter than a window of the level profile.
+        if min(n for _, n in fragments) >= 2 * HOP_S * rate:
+            parts = fragments
+    elif kind < rules.split_share + rules.repeat_share:
+        parts *= rules.n_repeats.draw(dice)
+    elif active_s < rules.short_event_s:
+        parts *= rules.n_short_repeats.draw(dice)
+
+    timed, used = [], 0
+    for source_start, n in parts:
+        pause = _draw_pause(bank, rules, dice) if timed else 0
+        if used + pause + n > n_clip:
+            break  # the rest does not fit into the clip
+        timed.append((source_start, n, pause))
+        used += pause + n
+    return timed
+
+
+def _crop(bank, dice, row, length) -> int:
+    """Where in a source to begin a piece of this length: anywhere that is not next to silent."""
+    spare = bank.of(row, "n_samples") - length
+    if spare <= 0:
+        return 0
+    levels_db = bank.levels(row)
+    for _ in range(TRIES):
+        start = dice.whole(0, spare)
+        if bank.levels(row, start, length).max() >= levels_db.max() - 20:
+            return start
+    loudest = round((float(levels_db.argmax()) + 0.5) * HOP_S * bank.sample_rate)
+    return min(max(loudest - length // 2, 0), spare)
+
+
+def _draw_pause(bank, rules, dice) -> int:
+    return round(rules.between_s.draw(dice) * bank.sample_rate)
+
+
+def _place(rules, dice, parts, occupied, n_clip) -> tuple[Segment, ...] | None:
+    """Put the pieces at a random time where there is room for one more; None if none was found."""
+    spare = n_clip - sum(n + pause for _, n, pause in parts)
+    for _ in range(TRIES):
+        onset = min(int(rules.place.draw(dice) * (spare + 1)), spare)
+        segments = []
+        for source_start, n, pause in parts:
+            onset += pause
+            segments.append(Segment(onset, source_start, n))
+            onset += n
+        if not any(
+            _full(occupied, s.onset, s.onset + s.n_samples, rules.max_polyphony) for s in segments
+        ):
+            return tuple(segments)
+    return None
+
+
+def _full(occupied, start, stop, limit) -> bool:
+    """Whether `limit` of the occupied spans sound at once anywhere from `start` to `stop`."""
+    inside = [span for span in occupied if span[0] < stop and span[1] > start]
+    if len(inside) < limit:
+        return False
+    # Their number only grows where one begins.
+    moments = [start, *(a for a, _ in inside if a > start)]
+    return any(sum(a <= moment < b for a, b in inside) >= limit for moment in moments)
+
+
+def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, list[Event]]:
+    """The event at an SNR as near to `snr_db` as its peak allows, and when it is active."""
+    n_fade = round(rules.fade_s * bank.sample_rate)
+    heard = tuple(sorted({(s.source_start, s.n_samples) for s in segments}))
+    level_db = levels.level_db(bank, row, heard, n_fade)
+    peak = max(bank.peak(row, *piece) for piece in heard)
+    gain_db = background_db + snr_db - level_db
+    gain_db = min(gain_db, 20 * log10(EVENTS_PEAK / rules.max_polyphony / peak))
+
+    event = Placed(
+        clip_id=bank.of(row, "clip_id"),
+        variant=bank.of(row, "variant"),
+        caption=bank.of(row, "caption"),
+        family=bank.of(row, "family"),
+        snr_db=level_db + gain_db - background_db,
+        gain=10 ** (gain_db / 20),
+        segments=segments,
+    )
+    floor_db = rules.inactive_db
+    if rules.audible_db is not None:
+        floor_db = max(floor_db, background_db - rules.audible_db)
+    loud = {piece: levels.loud(bank, row, *piece, n_fade, floor_db - gain_db) for piece in heard}
+    return event, _active(bank, rules, event, loud)
+
+
+def _active(bank, rules, event, loud) -> list[Event]:
+    """When an event sounds, in seconds, from the samples of its source at which each piece does."""
+    rate, spans = bank.sample_rate, []
+    for onset, start, n in event.segments:
+        later = onset - start
+        spans += [[(a + later) / rate, (b + later) / rate] for a, b in loud[start, n]]
+    smoothed = levels.smooth(spans, rules.gap_s, rules.spike_s)
+    return [Event(a, b, event.caption) for a, b in smoothed]
+
+
+def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:
+    return table(draw(bank, rules, seed=seed, split=split, index=i) for i in indices)

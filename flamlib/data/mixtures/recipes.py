@@ -1,0 +1,279 @@
+"""Recipes: what one mixture consists of, as a row of a table; its samples.
+
+A recipe says which piece of which source sounds when and how loud, and what is therefore true of
+the clip. Sources go by clip_id and variant, so that a recipe outlives a rebuilt bank. `render`
+turns it into the same samples in any process.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import soundfile
+from jaxtyping import Float, Int16
+
+from flamlib import files
+from flamlib.events import Event, write_events
+from flamlib.jams import write_jams
+from flamlib.data.mixtures import levels
+from flamlib.data.mixtures.bank import Bank
+
+
+class Segment(NamedTuple):
+    """A piece of a source and where it goes, all in samples."""
+
+    onset: int
+    source_start: int
+    n_samples: int
+
+
+class Placed(NamedTuple):
+    """One event of a recipe: a source (`clip_id`, `variant`), its gain, its segments.
+
+    `snr_db` is what it is, after the gain was limited to keep the mixture from clipping.
+    """
+
+    clip_id: str
+    variant: int
+    caption: str
+    family: str
+    snr_db: float
+    gain: float
+    segments: tuple[Segment, ...]
+
+
+class Background(NamedTuple):
+    """The excerpt behind the events: from sample `start` on, at an A-weighted `level_db` (dBFS)."""
+
+    clip_id: str
+    variant: int
+    start: int
+    gain: float
+    level_db: float
+
+
+class Recipe(NamedTuple):
+    """All there is to know about one mixture. `labels` is what is true of its audio, in seconds."""
+
+    index: int
+    split: str
+    sample_rate: int
+    n_samples: int
+    n_fade: int
+    background: Background | None
+    events: tuple[Placed, ...]
+    labels: tuple[Event, ...]
+
+    def as_row(self) -> dict[str, Any]:
+        """Nested dicts and lists, a row of `SCHEMA`."""
+        row = self._asdict()
+        row["background"] = self.background and self.background._asdict()
+        row["events"] = [
+            e._asdict() | {"segments": [s._asdict() for s in e.segments]} for e in self.events
+        ]
+        row["labels"] = [label._asdict() for label in self.labels]
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Recipe":
+        """The recipe of a row as `datasets` or `pyarrow` give it."""
+        background = row["background"]
+        events = (
+            Placed(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
+            for e in row["events"]
+        )
+        return cls(
+            **row
+            | {
+                "background": background and Background(**background),
+                "events": tuple(events),
+                "labels": tuple(Event(**label) for label in row["labels"]),
+            }
+        )
+
+
+def _struct(**types) -> pyarrow.DataType:
+    return pyarrow.struct(list(types.items()))
+
+
+_I, _F, _S = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
+_SEGMENT = _struct(onset=_I, source_start=_I, n_samples=_I)
+_EVENT = _struct(
+    clip_id=_S,
+    variant=_I,
+    caption=_S,
+    family=_S,
+    snr_db=_F,
+    gain=_F,
+    segments=pyarrow.list_(_SEGMENT),
+)
+SCHEMA = pyarrow.schema(
+    {
+        "index": _I,
+        "split": _S,
+        "sample_rate": _I,
+        "n_samples": _I,
+        "n_fade": _I,
+        "background": _struct(clip_id=_S, variant=_I, start=_I, gain=_F, level_db=_F),
+        "events": pyarrow.list_(_EVENT),
+        "labels": pyarrow.list_(_struct(onset=_F, offset=_F, caption=_S)),
+    }
+)
+
+
+def table(recipes: Iterable[Recipe]) -> pyarrow.Table:
+    """Recipes as a table of `SCHEMA`."""
+    return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=SCHEMA)
+
+
+def write(path: str | Path, tables: pyarrow.Table | Iterable[pyarrow.Table]) -> None:
+    """Write the Parquet file that `read` and `datasets.Dataset.from_parquet` read.
+
+    Tables are written as they come, each as row groups of its own, and need not fit into memory
+    together. The file gets its name when it is complete.
+    """
+    tables = [tables] if isinstance(tables, pyarrow.Table) else tables
+    with (
+        files.atomic_file(path) as partial,
+        pyarrow.parquet.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
+    ):
+        for each in tables:
+            writer.write_table(each)
+
+
+class Recipes(Sequence[Recipe]):
+    """The recipes of a Parquet file, each made when it is asked for; a slice is a list of them.
+
+    `table` has them as columns. Neither is in memory: `datasets` unpacks the file once, into
+    `artifacts/cache` of the project in which the file lies (else into its own cache,
+    HF_DATASETS_CACHE), and every process maps that. So a million recipes cost a training process no
+    more than a hundred. The cache may be removed at any time: it is made again.
+    """
+
+    def __init__(self, dataset: datasets.Dataset):
+        self._dataset = dataset
+
+    @property
+    def table(self) -> pyarrow.Table:
+        return self._dataset.data.table
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, i: int | slice) -> "Recipe | list[Recipe]":
+        if isinstance(i, slice):
+            return [self[place] for place in range(len(self))[i]]
+        return Recipe.from_row(self._dataset[int(i)])
+
+
+def read(path: str | Path) -> Recipes:
+    """The recipes of a Parquet file. Raises FileNotFoundError or ValueError if it is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no mixtures yet; 02_mix draws them")
+    schema = pyarrow.parquet.read_schema(path)
+    if not schema.equals(SCHEMA):
+        raise ValueError(f"{path}: not a table of mixtures: {schema.names}, not {SCHEMA.names}")
+    if pyarrow.parquet.read_metadata(path).num_rows == 0:
+        return Recipes(datasets.Dataset(SCHEMA.empty_table()))
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        return Recipes(datasets.Dataset.from_parquet(str(path), cache_dir=_cache(Path(path))))
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()
+
+
+def _cache(path: Path) -> str | None:
+    for folder in path.resolve().parents:
+        if (folder / "dvc.yaml").is_file():
+            return str(folder / "artifacts/cache")
+    return None
+
+
+def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
+    """The audio of a recipe: background plus events, float32 in [-1, 1].
+
+    Only multiplications and additions of float32 in a fixed order: bit by bit the same anywhere.
+    """
+    mixture = _render_background(bank, recipe)
+    for event in recipe.events:
+        _add(bank, recipe, event, mixture)
+    return mixture
+
+
+def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]:
+    """What `render` adds up, one by one: the background first, then each event."""
+    stems = np.zeros((1 + len(recipe.events), recipe.n_samples), np.float32)
+    stems[0] = _render_background(bank, recipe)
+    for event, stem in zip(recipe.events, stems[1:], strict=True):
+        _add(bank, recipe, event, stem)
+    return stems
+
+
+def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_jobs: int) -> None:
+    """Render mixtures for ears and other tools, with what is true of them in the community's form.
+
+        00012.flac      the mixture of index 12: mono, 16 bit
+        00012.jams      its events, and in its sandbox its recipe
+        events.tsv      filename onset offset event_label
+        durations.tsv   filename duration
+
+    The folder is written whole or not at all. Nothing in flamlib reads it: recipes say it all.
+    """
+    names = [f"{recipe.index:05d}.flac" for recipe in recipes]
+    seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
+    labels = [recipe.labels for recipe in recipes]
+    with files.atomic_folder(folder) as whole, ThreadPoolExecutor(n_jobs) as pool:
+        for _ in pool.map(partial(_write_one, bank, whole), names, recipes):
+            pass
+        write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
+        rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
+        (whole / "durations.tsv").write_text("\n".join(["filename\tduration", *rows, ""]))
+
+
+def integers(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
+    """Samples of 16 bits; 1, the largest amplitude that `render` makes, stands just beyond them."""
+    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
+
+
+def _write_one(bank, folder, name, recipe):
+    samples = integers(render(bank, recipe))
+    soundfile.write(folder / name, samples, recipe.sample_rate, subtype="PCM_16")
+    write_jams(
+        (folder / name).with_suffix(".jams"),
+        recipe.labels,
+        recipe.n_samples / recipe.sample_rate,
+        sandbox={"recipe": recipe.as_row()},
+    )
+
+
+def _render_background(bank, recipe):
+    if bank.sample_rate != recipe.sample_rate:
+        raise ValueError(
+            f"a recipe for {recipe.sample_rate} Hz, but {bank.folder} has {bank.sample_rate} Hz"
+        )
+    if recipe.background is None:
+        return np.zeros(recipe.n_samples, np.float32)
+    clip_id, variant, start, gain, _ = recipe.background
+    row = bank.row(clip_id, variant)
+    excerpt = bank.integers(row, start, recipe.n_samples)
+    return excerpt * np.float32(gain * bank.of(row, "scale"))
+
+
+def _add(bank, recipe, event, mixture):
+    """Add an event's segments to the mixture, each faded in and out."""
+    row = bank.row(event.clip_id, event.variant)
+    factor = np.float32(event.gain * bank.of(row, "scale"))
+    for onset, start, length in event.segments:
+        segment = bank.integers(row, start, length) * factor
+        fade = levels.fade(min(recipe.n_fade, length // 2))
+        segment[: len(fade)] *= fade
+        segment[length - len(fade) :] *= fade[::-1]
+        mixture[onset : onset + length] += segment

@@ -1,0 +1,154 @@
+"""Mixtures as files: audio and all that is known of it, a thousand to a file, for any loader.
+
+    out/manifest.json          what they are made of, and each shard's range and checksum
+    out/train-00000.parquet    `recipes.SCHEMA` and a column `audio`: FLAC, as `datasets` has it
+    out/train-00000.tar        or WebDataset: 00000000.flac, 00000000.json (the recipe) and so on
+
+Shards depend on the bank, the rules, the seed, the split and their own range alone: whoever renders
+one writes the same bytes.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import asdict
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import soundfile
+
+from flamlib import manifest
+from flamlib.data.mixtures import mixing, recipes
+from flamlib.data.mixtures.bank import Bank
+from flamlib.data.mixtures.recipes import Recipe
+from flamlib.data.mixtures.rules import Rules
+
+FORMS = {"parquet": "parquet", "webdataset": "tar"}  # and how their names end
+ROWS = 100  # of a group in Parquet
+COMPRESSION = 0.0  # libsndfile's fastest FLAC
+
+
+def write(
+    bank: str | Path,
+    rules: Rules,
+    out: str | Path,
+    *,
+    seed: int,
+    split: str,
+    n: int,
+    shard_size: int,
+    form: str,
+    n_jobs: int,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Render the mixtures 0 to n - 1 of a split into the folder `out`; return its manifest.
+
+    `form` is one of `FORMS`. What an earlier call with the same parameters has finished is kept,
+    and so is a complete folder, see `manifest.fill`; `manifest.verify` looks at every byte.
+
+    Raises ValueError if the bank or the rules do not allow the split (`mixing.check`), and what
+    `manifest.fill` raises.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form: expected one of {sorted(FORMS)}, got {form!r}")
+    if n < 1 or shard_size < 1:
+        raise ValueError(f"n and shard_size: expected 1 or more, got {n} and {shard_size}")
+    bank = Path(bank).resolve()
+    opened = Bank.open(bank)
+    mixing.check(opened, rules, split=split)
+    parameters = {
+        "seed": seed,
+        "split": split,
+        "n": n,
+        "shard_size": shard_size,
+        "form": form,
+        "sample_rate": opened.sample_rate,
+        "rules": asdict(rules),
+        "bank": _digest(bank),
+    }
+    jobs = [
+        {
+            "name": f"{split}-{k:05d}.{FORMS[form]}",
+            "first": first,
+            "stop": min(first + shard_size, n),
+        }
+        for k, first in enumerate(range(0, n, shard_size))
+    ]
+    return manifest.fill(
+        out,
+        parameters,
+        jobs,
+        partial(_render_shard, bank, rules, seed, split),
+        n_jobs=n_jobs,
+        scheduler=scheduler,
+        progress=progress,
+    )
+
+
+def _render_shard(bank, rules, seed, split, path, job):
+    """Write one shard. The same bytes from any process."""
+    opened = _open(bank)
+    drawn = [
+        mixing.draw(opened, rules, seed=seed, split=split, index=i)
+        for i in range(job["first"], job["stop"])
+    ]
+    _WRITERS[Path(job["name"]).suffix](path, opened, drawn)
+    return {}
+
+
+def _write_parquet(path, opened, drawn):
+    # So that `datasets` decodes the column, as it does its own audio folders.
+    features = datasets.Features.from_arrow_schema(recipes.SCHEMA)
+    features["audio"] = datasets.Audio(sampling_rate=opened.sample_rate)
+    audio = pyarrow.field("audio", pyarrow.struct({"bytes": "binary", "path": "string"}))
+    schema = recipes.SCHEMA.append(audio).with_metadata(features.arrow_schema.metadata)
+    # In row groups of a hundred: no more of the audio is in memory at once, here or in a reader.
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for first in range(0, len(drawn), ROWS):
+            some = drawn[first : first + ROWS]
+            files = [
+                {"bytes": flac(opened, recipe), "path": f"{recipe.index:08d}.flac"}
+                for recipe in some
+            ]
+            table = recipes.table(some).append_column(audio, pyarrow.array(files, type=audio.type))
+            writer.write_table(table.cast(schema))
+
+
+def _write_tar(path, opened, drawn):
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for recipe in drawn:
+            row = json.dumps(recipe.as_row(), ensure_ascii=False).encode()
+            for suffix, content in (("flac", flac(opened, recipe)), ("json", row)):
+                entry = tarfile.TarInfo(f"{recipe.index:08d}.{suffix}")  # no time and no owner
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+
+
+_WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}
+
+
+def flac(bank: Bank, recipe: Recipe) -> bytes:
+    """The audio of a recipe as a FLAC file, mono, 16 bit."""
+    file = io.BytesIO()
+    samples = recipes.integers(recipes.render(bank, recipe))
+    soundfile.write(
+        file, samples, recipe.sample_rate, "PCM_16", format="FLAC", compression_level=COMPRESSION
+    )
+    return file.getvalue()
+
+
+@lru_cache(maxsize=1)
+def _open(bank: Path) -> Bank:
+    return Bank.open(bank)
+
+
+def _digest(bank: Path) -> str:
+    """Of what a bank was built with and of every source in it: not of its samples."""
+    content = (bank / "bank.json").read_bytes() + (bank / "sources.parquet").read_bytes()
+    return hashlib.sha256(content).hexdigest()

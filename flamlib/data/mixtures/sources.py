@@ -1,0 +1,199 @@
+"""Sources: what becomes of a recording before it is mixed.
+
+A *source* is one recording as it will be mixed: variant 0 is the recording itself, cut to the part
+in which something sounds; the training recordings have further variants, heard at another speed,
+through another microphone (equaliser, low-pass) or in another room (reverberation). Each is scaled
+to the full range of 16 bits by a factor of its own, and its A-weighted level and its largest sample
+are measured per hop of 25 ms.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int16, UInt16
+
+from flamlib import audio
+from flamlib.distributions import generator
+from flamlib.data.mixtures import augmentation
+
+WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
+MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
+ACTIVE_RANGE_DB = 40.0  # quieter than the loudest hop by more than this: the sound has not begun
+
+MORE_VARIANTS = {  # of `variants`, and what is so if they are not given
+    "pitch_semitones": [0.0, 0.0],
+    "stretch": [1.0, 1.0],
+    "rooms": None,
+    "room_share": 0.0,
+    "codec_share": 0.0,
+}
+CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
+
+
+class Source(NamedTuple):
+    """A source's row of `Bank.sources` (where its samples begin is the bank's), and its samples."""
+
+    row: dict[str, Any]
+    integers: Int16[np.ndarray, "sample"]
+    levels_db: Float[np.ndarray, "hop"]
+    peaks: UInt16[np.ndarray, "hop"]
+
+
+def of_clip(
+    clip: Mapping[str, Any],
+    *,
+    data: Path,
+    seed: int,
+    sample_rate: int,
+    clip_s: float | int,
+    variants: Mapping[str, Any],
+    rooms: Sequence[Float[np.ndarray, "of_room"]],
+) -> list[Source] | str:
+    """All variants of a row of `read_clips`, or why there are none; see `bank.build`."""
+    foreground = clip["role"] == "foreground"
+    n_variants = variants["n_foreground" if foreground else "n_background"]
+    other = {"n_foreground", "n_background", "speed", "rooms"}
+    sound = {key: value for key, value in variants.items() if key not in other}
+    sound["rooms"] = rooms
+    if not foreground:
+        sound["reverb_share"] = sound["room_share"] = 0.0  # a place is a room of its own
+    try:
+        span = {}
+        if foreground:
+            span = {
+                "start_s": max(0.0, clip["onset"] - MARGIN_S),
+                "stop_s": clip["offset"] and clip["offset"] + MARGIN_S,
+            }
+        original, native_rate = audio.read(data / clip["path"], **span)
+        made = []
+        for variant in range(1 + n_variants * (clip["split"] == "train")):
+            rng = generator(seed, clip["clip_id"], variant)
+            speed = 1.0 if variant == 0 else rng.uniform(*variants["speed"])
+            waveform = audio.resample(original, native_rate * speed, sample_rate)
+            if variant:
+                waveform = augmentation.augment(waveform, sample_rate, rng, **sound)
+            if not foreground:
+                waveform = augmentation.looped(waveform, sample_rate, clip_s)
+            made.append(of_waveform(clip, variant, waveform, sample_rate))
+    except audio.Unreadable as error:
+        return str(error)
+    return made
+
+
+def of_waveform(
+    clip: Mapping[str, Any], variant: int, waveform: Float[np.ndarray, "sample"], sample_rate: int
+) -> Source:
+    """Quantise, cut a foreground to its active part, measure.
+
+    Raises `audio.Unreadable` for silence: what is not 40 dB above the floor at its loudest.
+    """
+    profile = audio.a_weighted_db(waveform, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
+    if profile.max() <= audio.FLOOR_DB + ACTIVE_RANGE_DB:
+        raise audio.Unreadable(clip["path"], "silent")
+    active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
+    if clip["role"] == "foreground":
+        # Again by level, because the tail of a room has moved the end.
+        first = max(0, round((active[0] * HOP_S - MARGIN_S) * sample_rate))
+        waveform = waveform[first : round(((active[-1] + 1) * HOP_S + MARGIN_S) * sample_rate)]
+
+    scale = float(np.float32(np.abs(waveform).max() / 32767))
+    integers = np.round(waveform / np.float32(scale)).astype(np.int16)
+    heard = integers * np.float32(scale)
+    profile = audio.a_weighted_db(heard, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
+    active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
+    row = {
+        "clip_id": clip["clip_id"],
+        "variant": variant,
+        "role": clip["role"],
+        "caption": clip["caption"],
+        "family": clip["family"],
+        "split": clip["split"],
+        "group": clip["group"],
+        "package": clip["package"],
+        "audible": clip["audible"],
+        "start": 0,
+        "n_samples": len(integers),
+        "scale": scale,
+        "level_start": 0,
+        "n_levels": len(profile),
+        "onset": float(active[0] * HOP_S),
+        "offset": float(min((active[-1] + 1) * HOP_S, len(integers) / sample_rate)),
+        "level_db": audio.gated_db(profile),
+        "peak": float(np.abs(heard).max()),
+    }
+    return Source(row, integers, profile, _peaks(integers, sample_rate, len(profile)))
+
+
+def _peaks(integers, sample_rate, n_hops):
+    """The largest sample of each hop, in steps."""
+    first = (np.arange(n_hops) * HOP_S * sample_rate).astype(int)
+    amplitude = np.abs(integers.astype(np.int32))
+    return np.maximum.reduceat(amplitude, np.minimum(first, len(integers) - 1))
+
+
+def read_clips(data: Path) -> list[dict[str, Any]]:
+    """The rows of clips.tsv as dicts, with onset and offset as numbers, and the families `audible`.
+
+    Raises FileNotFoundError without a table, ValueError naming the line of a row that is no good.
+    """
+    path = data / "clips.tsv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no recordings yet; `make data` or 01_corpus makes them")
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3)
+    missing = [name for name in CLIP_COLUMNS if name not in table]
+    if missing:
+        raise ValueError(f"{path}: no column {missing}; found {list(table)}")
+    if table["clip_id"].duplicated().any():
+        raise ValueError(
+            f"{path}: two rows for {table['clip_id'][table['clip_id'].duplicated()][:3]}"
+        )
+
+    audible = defaultdict(list)
+    families = data / "background_families.tsv"
+    if families.is_file():
+        rows = pd.read_csv(families, sep="\t", dtype=str, keep_default_na=False, quoting=3)
+        for clip_id, family in zip(rows["clip_id"], rows["family"], strict=True):
+            audible[clip_id].append(family)
+
+    if "package" not in table:
+        table["package"] = ""  # whoever writes a table by hand has one collection
+    clips = table[[*CLIP_COLUMNS, "package"]].to_dict("records")
+    for line, clip in enumerate(clips, start=2):
+        if clip["role"] not in ("foreground", "background"):
+            raise ValueError(f"{path}, line {line}: role is {clip['role']!r}")
+        clip["audible"] = audible[clip["clip_id"]]
+        try:
+            clip["onset"] = float(clip["onset"] or 0)
+            clip["offset"] = float(clip["offset"]) if clip["offset"] else None
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {line}: onset and offset are seconds ({error})"
+            ) from error
+    return clips
+
+
+def check_variants(variants: Mapping[str, Any]) -> None:
+    """Raises ValueError for a key too many or too few, and for what cannot be meant."""
+    known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_share", "reverb_share"}
+    known |= MORE_VARIANTS.keys()
+    if set(variants) != known:
+        raise ValueError(
+            f"variants: missing {sorted(known - set(variants))}, "
+            f"unused {sorted(set(variants) - known)}: a typo?"
+        )
+    for name in ("speed", "stretch"):
+        slowest, fastest = variants[name]
+        if not 0 < slowest <= fastest:
+            raise ValueError(f"variants.{name}: expected [lowest, highest], got {variants[name]}")
+    low, high = variants["pitch_semitones"]
+    if not -36 <= low <= high <= 36:
+        raise ValueError(f"variants.pitch_semitones: expected [lowest, highest], got {[low, high]}")
+    if variants["room_share"] and variants["rooms"] is None:
+        raise ValueError("variants.room_share: there is a share of rooms, but `rooms` is no folder")
+    for name in ("lowpass_share", "reverb_share", "room_share", "codec_share"):
+        if not 0 <= variants[name] <= 1:
+            raise ValueError(f"variants.{name}: a share is from 0 to 1, got {variants[name]}")

@@ -1,0 +1,182 @@
+"""From scores to events: smooth, compare with a threshold, join, drop; tables of both on disk.
+
+Scores are `[frame, caption]`, frame i spans `frame_edges[i]` to `frame_edges[i + 1]` seconds.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.ndimage import median_filter as scipy_median_filter
+
+from flamlib import files
+from flamlib.runs import runs_of
+
+# Durations are sums of binary fractions: three frames of 0.32 s must be 0.96 s.
+GRACE_S = 1e-6
+
+
+class Detection(NamedTuple):
+    """An event that the model claims, in seconds, and the highest score in it.
+
+    At a threshold above its score it would be gone.
+    """
+
+    onset: float
+    offset: float
+    caption: str
+    score: float
+
+
+def median_filter(
+    scores: Float[np.ndarray, "*batch frame"], n_frames: int
+) -> Float[np.ndarray, "*batch frame"]:
+    """Each score replaced by the median of the `n_frames` (odd) around it, along the last axis.
+
+    Peaks and gaps shorter than half the window vanish. Beyond its ends a clip is taken to go on as
+    its mirror image, the last frame repeated first (scipy's "reflect").
+
+    >>> median_filter(np.array([0.1, 0.9, 0.1, 0.8, 0.9]), 3)
+    array([0.1, 0.1, 0.8, 0.8, 0.9])
+    """
+    if n_frames < 1 or n_frames % 2 == 0:
+        raise ValueError(f"a median filter has an odd number of frames, found {n_frames}")
+    if np.isnan(scores).any():
+        raise ValueError("scores hold NaN, which has no place in an order")
+    size = (1,) * (scores.ndim - 1) + (n_frames,)
+    return scipy_median_filter(scores, size=size, mode="reflect")
+
+
+def events_from_scores(
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    *,
+    threshold: float | Float[np.ndarray, "caption"],
+    min_duration_s: float,
+    merge_gap_s: float,
+) -> list[Detection]:
+    """The runs of frames that score at least `threshold` (one for all captions, or one for each).
+
+    Runs of a caption with at most `merge_gap_s` between them are joined first; what is then shorter
+    than `min_duration_s` is dropped. In order of onset. FLAM's unbiased score reaches 0.5 exactly
+    where the cosine reaches 0, whatever the caption's prior.
+
+    >>> edges = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
+    >>> scores = np.array([[0.9], [0.2], [0.7], [0.1]])
+    >>> events_from_scores(
+    ...     scores, edges, ["rain"], threshold=0.5, min_duration_s=0.0, merge_gap_s=0.5
+    ... )
+    [Detection(onset=0.0, offset=1.5, caption='rain', score=0.9)]
+    """
+    expected = (len(frame_edges) - 1, len(captions))
+    if scores.shape != expected:
+        raise ValueError(
+            f"scores of shape {scores.shape}, expected {expected}, which is len(frame_edges) - 1 "
+            "frames by len(captions)"
+        )
+    if np.isnan(scores).any():
+        frame, caption = np.argwhere(np.isnan(scores))[0]
+        raise ValueError(f"the score of {captions[caption]!r} is NaN in frame {frame}")
+
+    detections = []
+    for caption, score, active in zip(captions, scores.T, (scores >= threshold).T, strict=True):
+        joined = []
+        for start, stop in runs_of(active):
+            gap_s = frame_edges[start] - frame_edges[joined[-1][1]] if joined else np.inf
+            if gap_s <= merge_gap_s + GRACE_S:
+                joined[-1] = (joined[-1][0], stop)
+            else:
+                joined.append((start, stop))
+        for start, stop in joined:
+            onset, offset = float(frame_edges[start]), float(frame_edges[stop])
+            if offset - onset >= min_duration_s - GRACE_S:
+                peak = float(score[start:stop].max())
+                detections.append(Detection(onset, offset, caption, peak))
+    return sorted(detections)
+
+
+def write_detections(path: str | Path, detections: Iterable[Detection]) -> None:
+    """Write the detections of one recording as the table of `to_table`."""
+    files.atomic_write(path, to_table(detections))
+
+
+def to_table(detections: Iterable[Detection]) -> str:
+    """The text of a table, `onset offset event_label score` in tab-separated columns."""
+    rows = [
+        (str(round(d.onset, 6)), str(round(d.offset, 6)), d.caption, f"{d.score:.6g}")
+        for d in detections
+    ]
+    return _table(["onset", "offset", "event_label", "score"], rows)
+
+
+def to_audacity_labels(detections: Iterable[Detection]) -> str:
+    """The text of a label track, for Audacity's File > Import > Labels.
+
+    >>> print(to_audacity_labels([Detection(0.5, 1.25, "a dog barks", 0.83)]), end="")
+    0.500000	1.250000	a dog barks (0.83)
+    """
+    return "".join(
+        f"{d.onset:.6f}\t{d.offset:.6f}\t{' '.join(d.caption.split())} ({d.score:.2f})\n"
+        for d in detections
+    )
+
+
+def write_scores(
+    path: str | Path,
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+) -> None:
+    """Write the scores of one clip as the table that sed_scores_eval reads.
+
+        onset  offset  <caption> …        one row per frame, gapless, every digit kept
+
+    The file is to be called <clip_id>.tsv; a folder holds nothing else.
+    """
+    for caption in captions:
+        if caption in ("onset", "offset") or "\\" in caption:
+            raise ValueError(f"{path}: sed_scores_eval cannot take {caption!r} for a caption")
+    if len(set(captions)) != len(captions):
+        raise ValueError(f"{path}: a caption is listed twice in {list(captions)}")
+    # str() gives the shortest text that reads back as the same number in the scores' own precision.
+    rows = [
+        [str(float(onset)), str(float(offset)), *map(str, row)]
+        for onset, offset, row in zip(frame_edges[:-1], frame_edges[1:], scores, strict=True)
+    ]
+    files.atomic_write(path, _table(["onset", "offset", *captions], rows))
+
+
+def read_scores(
+    path: str | Path,
+) -> tuple[Float[np.ndarray, "frame caption"], Float[np.ndarray, "edge"], list[str]]:
+    """Scores, frame edges and captions from a table of `write_scores` or of sed_scores_eval."""
+    path = Path(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header, *rows = list(csv.reader(file, delimiter="\t")) or [[]]
+    if header[:2] != ["onset", "offset"] or not rows:
+        raise ValueError(f"{path}: expected columns onset, offset, captions and a row per frame")
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise ValueError(f"{path}, row {number}: {len(row)} columns, expected {len(header)}")
+    try:
+        table = np.array(rows, dtype=float)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if (table[1:, 0] != table[:-1, 1]).any():
+        row = 3 + int(np.flatnonzero(table[1:, 0] != table[:-1, 1])[0])
+        raise ValueError(f"{path}, row {row}: starts when the frame before has not just ended")
+    return table[:, 2:], np.append(table[:, 0], table[-1, 1]), header[2:]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Tab-separated text; a field with a tab, a quote or a line break in it is quoted."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,6 @@
+"""Contrastive losses of any size, computed on one process or on many.
+
+A module imports only from those before it:
+
+    sharding tiled frame_wise codebook
+"""

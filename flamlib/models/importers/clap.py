@@ -1,0 +1,191 @@
+"""CLAP checkpoints of `transformers` as models of ours, and HTS-AT's own checkpoints as our tower.
+
+A `ClapModel` without fusion, such as laion/clap-htsat-unfused or laion/larger_clap_general, has the
+towers and projections of FLAM:
+
+    audio_model.*, text_model.*       -> audio.encoder.*, caption.encoder.*
+    audio_projection.linear{1,2}      -> audio_projection.{1,4}
+    text_projection.linear{1,2}       -> caption_projection.{1,4}
+    logit_scale_a                     -> log_temperature
+
+It was trained on whole clips, so it is a model to compare with (`baselines.FLAMGlobal`) and to
+start from; the two heads, which CLAP does not have, are new.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import ClapConfig, RobertaConfig, RobertaTokenizer
+
+from flamlib import files
+from flamlib.models import checkpoint, htsat
+from flamlib.models.checkpoint import WEIGHTS
+from flamlib.models.flam import FLAM
+from flamlib.models.htsat import HTSAT
+from flamlib.models.importers import htsat_layout
+from flamlib.models.text_tower import FILES
+
+HEADS = {"scale_init": 10.0, "bias_init": -8.0, "temperature_init": 0.07}
+SEED = 0  # of the new heads, so that an import is the same every time
+
+_HEADS = ("scale_head", "bias_head")
+_PICKLE = "pytorch_model.bin"
+_RENAMED = (
+    (r"^audio_model\.", "audio.encoder."),
+    (r"^text_model\.", "caption.encoder."),
+    (r"^audio_projection\.linear1\.", "audio_projection.1."),
+    (r"^audio_projection\.linear2\.", "audio_projection.4."),
+    (r"^text_projection\.linear1\.", "caption_projection.1."),
+    (r"^text_projection\.linear2\.", "caption_projection.4."),
+    (r"^logit_scale_a$", "log_temperature"),
+)
+# Of the text-to-audio direction, which its authors' plain loss does not use; buffers of embeddings.
+_UNUSED = r"^logit_scale_t$|\.(position_ids|token_type_ids)$|^(audio|text)_transform\."
+
+
+def read(source: str | Path) -> FLAM:
+    """The model in a folder that `ClapModel.save_pretrained` wrote, or in the hub's `owner/name`.
+
+    The folder holds config.json, model.safetensors or pytorch_model.bin, and the tokenizer. Raises
+    FileNotFoundError for what is missing, and ValueError for a model with fusion, with another
+    front end or activation, and for tensors that do not map.
+    """
+    folder = checkpoint.fetched(source)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder / 'config.json'} is missing: no ClapModel")
+    config = ClapConfig.from_pretrained(folder)
+    _check(folder, config)
+    file = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / _PICKLE
+    tensors = checkpoint.read_tensors(file)
+    with tempfile.TemporaryDirectory() as caption_folder:
+        _write_caption_tower(folder, Path(caption_folder), config)
+        torch.manual_seed(SEED)
+        model = FLAM(
+            caption_folder,
+            audio={
+                "tower": "htsat",
+                "embed": config.audio_config.patch_embeds_hidden_size,
+                "depths": [*config.audio_config.depths],
+                "heads": [*config.audio_config.num_attention_heads],
+                "drop_path": 0.0,
+                "drop_hidden": 0.0,
+                "drop_attention": 0.0,
+            },
+            caption={"pooling": "pooler"},
+            dim=config.projection_dim,
+            dropout=0.0,
+            **HEADS,
+        )
+    ours = convert(tensors)
+    heads = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in _HEADS}
+    origin = f"CLAP, {source if folder != Path(source) else folder.name}"
+    checkpoint.take(model, ours | heads, file, origin, heads="new: they have learned nothing")
+    return model
+
+
+def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ClapModel's state dict in our names; what has no place keeps its own."""
+    ours = {}
+    for name, tensor in tensors.items():
+        if re.search(_UNUSED, name):
+            continue
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        ours[name] = tensor
+    return ours
+
+
+def read_tower(path: str | Path) -> HTSAT:
+    """The encoder in a file of HTS-AT's own layout, such as one trained on AudioSet's classes.
+
+    Its front end is found by its mel filters. Prefixes that training programs put before every name
+    (`sed_model.`, `module.`, `audio_branch.`) and the classifier are left out. Raises what
+    `checkpoint.read_tensors` does, and ValueError for what does not map.
+    """
+    tensors = checkpoint.read_tensors(path)
+    first = "patch_embed.proj.weight"
+    anchors = [name for name in tensors if name.endswith(first)]
+    if len(anchors) != 1:
+        raise ValueError(f"{path} is no HTS-AT: it has {len(anchors)} tensors {first}")
+    prefix = anchors[0].removesuffix(first)
+    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    own = {n: t for n, t in own.items() if not n.startswith(htsat_layout.CLASSIFIER)}
+    try:
+        settings = htsat_layout.settings(own, sample_rate=htsat_layout.sample_rate(own))
+        tower = HTSAT(**settings)
+        encoder = htsat_layout.encoder_tensors(own, tower)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    checkpoint.check_tensors(encoder, tower.encoder.state_dict(), path)
+    tower.encoder.load_state_dict(encoder)
+    return tower.eval()
+
+
+def write_tower(folder: str | Path, tower: HTSAT) -> None:
+    """A folder with weights as `HTSAT.load_weights` takes them, such as artifacts/weights/htsat.
+
+    Raises FileExistsError rather than replace a folder that holds anything else.
+    """
+    folder = Path(folder)
+    if folder.exists() and {path.name for path in folder.iterdir()} - {WEIGHTS}:
+        raise FileExistsError(f"{folder} holds other files: nothing was written to it")
+    tensors = {f"audio_model.{n}": t.contiguous() for n, t in tower.encoder.state_dict().items()}
+    with files.atomic_folder(folder) as partial:
+        save_file(tensors, partial / WEIGHTS)
+
+
+def _check(folder: Path, config: ClapConfig) -> None:
+    """Raises ValueError for what HTSAT and FLAM's projections would compute otherwise."""
+    audio = config.audio_config
+    front_end = {
+        "enable_fusion": False,
+        "num_mel_bins": htsat.N_MELS,
+        "spec_size": 256,
+        "patch_size": 4,
+        "window_size": 8,
+        "hidden_act": "gelu",
+    }
+    for name, wanted in front_end.items():
+        if (found := getattr(audio, name)) != wanted:
+            raise ValueError(f"{folder}: {name} of the audio tower is {found}, ours has {wanted}")
+    if config.projection_hidden_act != "relu":
+        raise ValueError(
+            f"{folder}: projection_hidden_act is {config.projection_hidden_act}, ours is relu"
+        )
+    extractor = folder / "preprocessor_config.json"
+    if extractor.is_file():
+        said = json.loads(extractor.read_text(encoding="utf-8"))
+        n_fft, low_hz, high_hz = htsat.FRONT_ENDS[htsat.SAMPLE_RATE]
+        for name, wanted in {
+            "sampling_rate": htsat.SAMPLE_RATE,
+            "fft_window_size": n_fft,
+            "hop_length": htsat.SAMPLE_RATE // htsat.HOPS_PER_S,
+            "frequency_min": low_hz,
+            "frequency_max": high_hz,
+            "truncation": "rand_trunc",  # of fusion, whose mel filters are others
+        }.items():
+            if said.get(name, wanted) != wanted:
+                raise ValueError(f"{extractor}: {name} is {said[name]}, ours is {wanted}")
+
+
+def _write_caption_tower(source: Path, folder: Path, config: ClapConfig) -> None:
+    """RoBERTa as `CaptionTower` wants it: shape and tokenizer."""
+    text = config.text_config
+    shared = RobertaConfig().to_dict().keys() & text.to_dict().keys() - {"model_type"}
+    settings = {k: v for k, v in text.to_dict().items() if k in shared}
+    tokenizer = RobertaTokenizer.from_pretrained(source, local_files_only=True)
+    if len(tokenizer) > text.vocab_size or len(tokenizer) < 6:
+        raise ValueError(
+            f"{source}: its tokenizer has {len(tokenizer)} tokens, its text tower "
+            f"{text.vocab_size}; is it missing?"
+        )
+    tokenizer.save_pretrained(folder)
+    RobertaConfig(**settings).save_pretrained(folder)
+    if missing := [name for name in FILES if not (folder / name).is_file()]:
+        raise FileNotFoundError(f"{source}: no {missing[0]} comes out of it")

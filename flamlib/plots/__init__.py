@@ -1,0 +1,6 @@
+"""Figures; each function draws one.
+
+A module imports only from those before it:
+
+    style overview spectrograms curves figures
+"""

@@ -1,0 +1,164 @@
+"""What an evaluation found, as figures; sound itself is drawn by `scenes`.
+
+Each function draws one figure and returns it; what to see in it is for the notebook to say. Models
+and parts look the same everywhere (`MODELS`, `PARTS`), whatever else is in the figure.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from flamlib.plots.overview import corpus_overview
+from flamlib.plots.spectrograms import detection_map, mixture
+from flamlib.plots.style import (
+    BLUE,
+    COLUMN,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAGE,
+    RED,
+    legend_above,
+    save,
+    styled,
+)
+
+__all__ = [
+    "bias_against_prior",
+    "corpus_overview",
+    "detection_map",
+    "f1_curves",
+    "mixture",
+    "per_caption",
+    "reliability",
+    "save",
+]
+
+# Name in tables: name to read, colour, line, marker.
+MODELS = {
+    "flam": ("FLAM", BLUE, "-", "o"),
+    "flam_global": ("FLAM-Global", RED, "--", "s"),
+    "mga_clap": ("MGA-CLAP", ORANGE, "-.", "D"),
+    "label_matching": ("label matching", GREEN, ":", "^"),
+}
+PARTS = {
+    "seen_captions": ("seen captions", BLUE, "o"),
+    "unseen_captions": ("unseen captions", ORANGE, "D"),
+}
+
+
+@styled
+def f1_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Macro F1 of the frames over the threshold, which all captions share; the best is marked.
+
+    `curves[model]` is what `metrics.f1_over_thresholds` returns.
+    """
+    figure = Figure(figsize=(COLUMN, 2.3), layout="constrained")
+    axes = figure.subplots()
+    for model, curve in curves.items():
+        name, color, line, marker = MODELS[model]
+        threshold, f1 = curve["threshold"], curve["f1_macro"]
+        best = int(np.argmax(f1))
+        # In the legend: beside their marks, the values of two models would often overlap.
+        label = f"{name}, best {f1[best]:.2f}"
+        axes.plot(
+            threshold, f1, marker, color=color, linestyle=line, label=label, markevery=[best],
+            markeredgecolor="white", markersize=5.5,
+        )  # fmt: skip
+    axes.set(xlim=(0, 1), xlabel="threshold", ylabel="frame F1, mean over captions")
+    axes.set_ylim(0, 1.7 * max(np.max(c["f1_macro"]) for c in curves.values()))
+    axes.grid(axis="y")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def per_caption(
+    captions: pd.DataFrame, *, models: Sequence[str] = ("flam", "flam_global")
+) -> Figure:
+    """AUROC of every caption under two models, a line from the second to the first.
+
+    `captions` is `evaluation.caption_table`. Two columns, sorted by the first model, best on top.
+    """
+    columns = [f"auroc_{model}" for model in models]
+    table = captions.dropna(subset=columns).sort_values(columns[0], ascending=False)
+    half = max(1, math.ceil(len(table) / 2))
+    figure = Figure(figsize=(PAGE, 0.9 + 0.135 * half), layout="constrained")
+    low = min(0.45, math.floor(20 * table[columns].min(axis=None)) / 20) if len(table) else 0
+    for axes, part in zip(
+        figure.subplots(1, 2, sharex=True), (table[:half], table[half:]), strict=True
+    ):
+        rows = range(len(part))
+        better = np.where(part[columns[0]] >= part[columns[1]], BLUE, RED)
+        axes.hlines(
+            rows, part[columns[1]], part[columns[0]], color=better, alpha=0.45, linewidth=1.5
+        )
+        for model, column in reversed(list(zip(models, columns, strict=True))):
+            name, color, _, marker = MODELS[model]
+            axes.plot(part[column], rows, marker, color=color, markersize=3.2, label=name)
+        axes.axvline(0.5, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
+        axes.set_yticks(rows, [textwrap.shorten(c, 34, placeholder=" …") for c in part["caption"]])
+        axes.tick_params(axis="y", length=0, labelsize=6)
+        axes.set(ylim=(half - 0.4, -0.6), xlim=(low, 1.01), xlabel="AUROC of the frames")
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+    legend_above(figure.axes[1], figure.axes[1].get_legend_handles_labels()[0][::-1])
+    return figure
+
+
+@styled
+def bias_against_prior(captions: pd.DataFrame) -> Figure:
+    """The prior log-odds that FLAM reads out of each caption over what they are in the mixtures.
+
+    `captions` is `evaluation.caption_table`. On the diagonal the prior is right; Spearman's rank
+    correlation says how well the order is.
+    """
+    table = captions[np.isfinite(captions["log_odds"])]
+    figure = Figure(figsize=(COLUMN, 3.1), layout="constrained")
+    axes = figure.subplots()
+    for name, part in table.groupby("part"):
+        label, color, marker = PARTS[name]
+        rank = part["log_odds"].corr(part["logit_bias"], method="spearman")
+        axes.scatter(
+            part["log_odds"], part["logit_bias"], s=10 + 2 * part["n_clips"], marker=marker,
+            color=color, alpha=0.65, linewidth=0.4, edgecolor="white",
+            label=f"{label}, ρ = {rank:.2f}",
+        )  # fmt: skip
+    both = table[["log_odds", "logit_bias"]].to_numpy()
+    low, high = (both.min() - 0.3, both.max() + 0.3) if len(both) else (-8, 0)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlabel="log-odds in the mixtures", ylabel="logit_bias, read from the caption")
+    if len(table):
+        legend_above(axes, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+@styled
+def reliability(bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """How often a claim was true over the probability claimed; below, how often it was made.
+
+    `bins[model]` is what `metrics.reliability` returns. On the diagonal a model means what it says.
+    A model that is none of `MODELS` is grey.
+    """
+    figure = Figure(figsize=(COLUMN, 3.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    for model, of in bins.items():
+        name, color, line, marker = MODELS.get(model, (model, GREY, "-", "x"))
+        above.plot(
+            of["mean_prob"], of["frequency"], marker, color=color, linestyle=line, label=name,
+            clip_on=False,
+        )  # fmt: skip
+        edges = np.linspace(0, 1, len(of["count"]) + 1)
+        below.stairs(of["count"], edges, color=color, linestyle=line, linewidth=1)
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is true")
+    above.legend(loc="upper left")
+    below.set(yscale="log", xlabel="probability claimed", ylabel="frames")
+    for axes in (above, below):
+        axes.grid()
+    return figure

@@ -1,0 +1,213 @@
+"""Sound and what is in it: a spectrogram over rows of time."""
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from torchaudio.functional import melscale_fbanks
+
+from flamlib.data.mixtures.recipes import Recipe
+from flamlib.detection import Detection
+from flamlib.events import Event
+from flamlib.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    PAGE,
+    PALE,
+    SCORE,
+    TRUTH,
+    legend_above,
+    styled,
+)
+
+N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
+RANGE_DB = 70.0  # of a spectrogram's colours
+SCORE_FOOT = 0.7  # of the height of a row, from its top: below it are the bars
+
+
+@styled
+def detection_map(
+    waveform: Float[np.ndarray, "sample"],
+    sample_rate: int,
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    *,
+    truth: Sequence[Event] | None = None,
+    detections: Sequence[Detection] = (),
+    threshold: float | None = None,
+) -> Figure:
+    """What there is to hear and what is claimed: a spectrogram, and a row for each caption.
+
+    A row shows the caption's score over time, from 0 at its foot to 1, and the `threshold`. Below
+    it are bars: when the caption sounds, if a `truth` is given, and when it was detected. A caption
+    that does not sound at all is marked absent.
+    """
+    figure, above, below = _sound_over_rows(waveform, sample_rate, len(captions), 0.38)
+    for row, caption in enumerate(captions):
+        height = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * scores[:, row]
+        below.stairs(height, frame_edges, baseline=row + SCORE_FOOT, fill=True, color=SCORE)
+        below.stairs(height, frame_edges, baseline=None, color=BLUE, linewidth=0.8)
+        if threshold is not None:
+            level = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * threshold
+            below.axhline(level, color=INK, lw=0.5, ls=(0, (1, 3)))
+        _bars(below, row, 0.72, 0.82, [e for e in truth or () if e.caption == caption], ORANGE)
+        _bars(below, row, 0.84, 0.94, [d for d in detections if d.caption == caption], INK)
+
+    sounding = None if truth is None else {event.caption for event in truth}
+    absent = [sounding is not None and caption not in sounding for caption in captions]
+    _name_rows(below, captions, absent)
+    handles = [Patch(facecolor=SCORE, edgecolor=BLUE, linewidth=0.8, label="score")]
+    if threshold is not None:
+        handles.append(Line2D([], [], color=INK, lw=0.5, ls=(0, (1, 3)), label="threshold"))
+    if truth is not None:
+        handles.append(Line2D([], [], color=ORANGE, linewidth=3, label="sounds"))
+    if detections:
+        handles.append(Line2D([], [], color=INK, linewidth=3, label="detected"))
+    legend_above(above, handles)
+    return figure
+
+
+@styled
+def mixture(waveform: Float[np.ndarray, "sample"], recipe: Recipe) -> Figure:
+    """A mixture and what it is made of: a spectrogram, and a row for each event.
+
+    The pale bars are the recording as it was placed, the full ones the time for which its caption
+    is true of the mixture. To the right stands the event's level over that of the background.
+    """
+    rate, n_rows = recipe.sample_rate, len(recipe.events)
+    figure, above, below = _sound_over_rows(waveform, rate, n_rows, 0.3)
+    for row, event in enumerate(recipe.events):
+        placed = [
+            Event(s.onset / rate, (s.onset + s.n_samples) / rate, event.caption)
+            for s in event.segments
+        ]
+        _bars(below, row, 0.2, 0.8, placed, TRUTH)
+        # Two events may share a caption: a label belongs to the one whose segments it meets.
+        labels = [e for e in recipe.labels if e.caption == event.caption]
+        met = [e for e in labels if any(e.onset < p.offset and p.onset < e.offset for p in placed)]
+        _bars(below, row, 0.34, 0.66, met, ORANGE)
+        _note(below, row, f"{event.snr_db:+.0f} dB")
+    _name_rows(below, [event.caption for event in recipe.events])
+    pale = Line2D([], [], color=TRUTH, linewidth=5, label="recording")
+    full = Line2D([], [], color=ORANGE, linewidth=3, label="caption is true")
+    legend_above(above, [pale, full])
+    return figure
+
+
+@styled
+def heat_map(
+    waveform: Float[np.ndarray, "sample"],
+    sample_rate: int,
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    *,
+    truth: Sequence[Event],
+) -> Figure:
+    """What there is to hear, and every caption's score over time as colour, from 0 to 1.
+
+    A box is drawn where the caption does sound; one that does not sound at all is marked absent.
+    The axes have room for names at their left, so that all of these figures are alike.
+    """
+    n_rows, duration_s = len(captions), len(waveform) / sample_rate
+    inches = [1.1, 0.27 * n_rows]
+    height = sum(inches) + 0.75
+    figure = Figure(figsize=(0.78 * PAGE, height))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=inches)
+    figure.subplots_adjust(
+        left=0.34, right=0.86, top=1 - 0.12 / height, bottom=0.45 / height, hspace=0.12
+    )
+    _spectrogram(above, waveform, sample_rate)
+    seen = below.pcolormesh(
+        frame_edges, np.arange(n_rows + 1), scores.T, cmap="viridis", vmin=0, vmax=1,
+        rasterized=True,
+    )  # fmt: skip
+    below.set(ylim=(n_rows, 0), xlim=(0, duration_s), xlabel="time (s)")
+    for row, caption in enumerate(captions):
+        spans = [(e.onset, e.offset - e.onset) for e in truth if e.caption == caption]
+        below.broken_barh(spans, (row + 0.06, 0.88), facecolor="none", edgecolor="white", lw=1.4)
+    below.hlines(range(1, n_rows), 0, duration_s, color="white", linewidth=0.5)
+    sounding = {event.caption for event in truth}
+    _name_rows(below, captions, [caption not in sounding for caption in captions])
+    below.spines[:].set_visible(False)
+    box = below.get_position()
+    bar = figure.add_axes((0.945, box.y0, 0.012, max(box.height, 0.1)))
+    figure.colorbar(seen, cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
+    return figure
+
+
+def _sound_over_rows(waveform, sample_rate, n_rows, row_inches) -> tuple[Figure, Axes, Axes]:
+    """A spectrogram over axes with so many rows of height 1, from 0 at the top."""
+    heights = [1.25, row_inches * max(n_rows, 1)]
+    figure = Figure(figsize=(PAGE, sum(heights) + 0.75), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
+    duration_s = len(waveform) / sample_rate
+    _spectrogram(above, waveform, sample_rate)
+
+    below.set(ylim=(max(n_rows, 1), 0), xlim=(0, duration_s), xlabel="time (s)")
+    below.hlines(range(n_rows), 0, duration_s, color=PALE, linewidth=0.6, zorder=0)
+    below.spines["left"].set_visible(False)
+    if duration_s > 180:
+        below.xaxis.set_major_formatter(lambda s, _: f"{s // 60:.0f}:{s % 60:02.0f}")
+        below.set_xlabel("time (min:s)")
+    return figure, above, below
+
+
+def _bars(axes: Axes, row: int, top: float, foot: float, events: Iterable, color: str) -> None:
+    """The events' times as bars between two heights of a row."""
+    spans = [(event.onset, event.offset - event.onset) for event in events]
+    axes.broken_barh(spans, (row + top, foot - top), color=color, linewidth=0)
+
+
+def _name_rows(axes: Axes, captions: Sequence[str], absent: Iterable[bool] = ()) -> None:
+    """Captions as labels of the rows, in two lines if need be; absent ones in grey italics."""
+    texts = [textwrap.fill(textwrap.shorten(c, 56, placeholder=" …"), 30) for c in captions]
+    axes.set_yticks([row + 0.5 for row in range(len(captions))], texts)
+    axes.tick_params(axis="y", length=0)
+    for row, is_absent in enumerate(absent):
+        if is_absent:
+            axes.get_yticklabels()[row].set(color=GREY, style="italic")
+            _note(axes, row, "absent", color=GREY, style="italic")
+
+
+def _note(axes: Axes, row: int, text: str, **kwargs) -> None:
+    """A word to the right of a row."""
+    axes.annotate(
+        text, (1, row + 0.5), (4, 0), ("axes fraction", "data"), "offset points",
+        va="center", fontsize=7, annotation_clip=False, **kwargs,
+    )  # fmt: skip
+
+
+def _spectrogram(axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate: int) -> None:
+    """Log-mel, the loudest 70 dB of it."""
+    hop = max(N_FFT // 4, len(waveform) // 2000)  # columns enough for any width on paper
+    padded = np.pad(waveform.astype(np.float32), N_FFT // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::hop]
+    power = np.abs(np.fft.rfft(windows * np.hanning(N_FFT).astype(np.float32))) ** 2
+    low, high = MEL_HZ[0], min(MEL_HZ[1], sample_rate / 2)
+    filters = melscale_fbanks(N_FFT // 2 + 1, low, high, N_MELS, sample_rate)
+    level_db = 10 * np.log10(power @ filters.numpy() + 1e-10)
+
+    top = level_db.max()
+    axes.imshow(
+        level_db.T, origin="lower", aspect="auto", cmap="magma", vmin=top - RANGE_DB, vmax=top,
+        extent=(0, len(waveform) / sample_rate, _mel(low), _mel(high)), interpolation="antialiased",
+    )  # fmt: skip
+    ticks = [hz for hz in (250, 500, 1000, 2000, 4000, 8000) if low <= hz <= high]
+    axes.set_yticks([_mel(hz) for hz in ticks], [f"{hz / 1000:g}" for hz in ticks])
+    axes.set(ylabel="kHz")
+    axes.tick_params(axis="x", labelbottom=False)
+    axes.spines[:].set_visible(False)
+
+
+def _mel(hz: float | int) -> float:
+    return 2595 * math.log10(1 + hz / 700)

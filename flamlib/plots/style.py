@@ -1,0 +1,95 @@
+"""The one style of all figures, and how they are written.
+
+Colours are those of Okabe and Ito, which a colour-blind reader can tell apart; no distinction hangs
+on colour alone. A `Figure` is made without pyplot, so that a notebook shows it once, as the value
+of its cell. Sizes are those of a paper's column and page: text is 7 or 8 points there.
+"""
+
+import io
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+
+import matplotlib
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flamlib import files
+
+# A notebook shows a Figure once its backend is loaded, which pyplot would put off until it draws.
+pyplot.switch_backend(matplotlib.get_backend())
+
+COLUMN, PAGE = 3.5, 7.2  # inches
+INK, GREY, PALE = "#222222", "#8c8c8c", "#e6e6e6"
+BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+SCORE, TRUTH = "#a9cfe8", "#f8dfae"  # blue and orange in water: areas behind lines
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "mathtext.default": "regular",
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": PALE,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+    "lines.solid_capstyle": "butt",
+    "figure.dpi": 150,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.02,
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """A function that draws, in this style whatever the notebook's own."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def legend_above(axes: Axes, handles: list) -> None:
+    """One line, over the right end of the axes."""
+    axes.legend(
+        handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles),
+        borderaxespad=0.2, handlelength=1.4, columnspacing=1.2,
+    )  # fmt: skip
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as the kind of file that the suffix names; the same bytes for the same figure.
+
+    Letters become outlines, so that it looks the same where a font is missing.
+    """
+    path, content = Path(path), io.BytesIO()
+    kind = path.suffix.lstrip(".")
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "flam", "svg.fonttype": "path"}):
+        figure.savefig(content, format=kind, metadata=undated)
+    files.atomic_write(path, content.getvalue())

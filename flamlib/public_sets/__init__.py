@@ -1,6 +1,0 @@
-"""Sets that others annotated, read in their official layouts.
-
-A module imports only from those before it:
-
-    annotations sed_sets caption_sets label_sets testsets
-"""

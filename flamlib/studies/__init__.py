@@ -1,6 +1,0 @@
-"""FLAM with one thing changed.
-
-A module imports only from those before it:
-
-    ablation study dependency
-"""

@@ -1,0 +1,6 @@
+"""From mixtures to a trained model.
+
+A module imports only from those before it:
+
+    objective resume logbook distributed init fit launch
+"""

@@ -1,0 +1,137 @@
+"""What a run begins with: pretrained towers, new heads, what of it learns, and how it computes."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.flam import FLAM
+from flamlib.models.mga_clap import MGACLAP
+
+
+def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> TwoTowers:
+    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
+
+    FLAM; with a `codebook` MGA-CLAP, which has no heads and whose caption tower gives words.
+    """
+    caption = dict(network["caption"])
+    folder = weights / caption.pop("tower")
+    if codebook is None:
+        net = FLAM(folder, **(network | {"caption": caption}))
+    else:
+        shared = {name: network[name] for name in ("audio", "dim", "dropout", "temperature_init")}
+        net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **codebook)
+    net.caption.load_weights(folder / "model.safetensors")
+    audio = weights / network["audio"]["tower"]
+    if (audio / "model.safetensors").exists():
+        net.audio.load_weights(audio / "model.safetensors")
+    else:
+        warnings.warn(f"{audio} has no model.safetensors: random weights hear", stacklevel=2)
+    if isinstance(net, FLAM) and net.audio.n_tags:
+        net.name_tags((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
+    return net
+
+
+def start_from(net: TwoTowers, folder: Path) -> None:
+    """Take over all weights of a saved model, FLAM-Global's say, whose heads are as they began.
+
+    Raises ValueError if it is of another shape, naming the settings in which the two differ, or,
+    where those are the same, the tensors; and if its numbers began elsewhere (`scale_init`, ...):
+    they are taken over, so this network's would be forgotten.
+    """
+    other = type(net).from_pretrained(folder)
+    begun = {k: (other.config[k], v) for k, v in net.config.items() if k.endswith("_init")}
+    if unlike := {k: both for k, both in begun.items() if both[0] != both[1]}:
+        raise ValueError(
+            f"{folder} began with other numbers, which would be taken over: {unlike}; set these of "
+            "`network` to the saved model's"
+        )
+    found = {name: [*tensor.shape] for name, tensor in other.state_dict().items()}
+    wanted = {name: [*tensor.shape] for name, tensor in net.state_dict().items()}
+    if found != wanted:
+        unlike = {k: (other.config[k], v) for k, v in net.config.items() if other.config[k] != v}
+        if not unlike:  # the caption tower's shape is no setting: it lies beside the weights
+            names = sorted(found.keys() | wanted.keys())
+            both = {k: (found.get(k), wanted.get(k)) for k in names}
+            unlike = {k: shapes for k, shapes in both.items() if shapes[0] != shapes[1]}
+            few = dict(list(unlike.items())[:3])
+            raise ValueError(
+                f"{folder} has other tensors than this network, of the same settings: "
+                f"{len(unlike)} differ in shape or are missing (None), such as {few}"
+            )
+        raise ValueError(
+            f"{folder} has other tensors than this network: its settings differ in {unlike}"
+        )
+    net.load_state_dict(other.state_dict())
+
+
+def freeze(
+    net: TwoTowers, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
+) -> None:
+    """Mark what does not learn: it costs no backward pass and no synchronisation."""
+    convolutions = [m for m in net.audio.modules() if isinstance(m, nn.Conv2d)]
+    still = [*convolutions[:n_frozen]]
+    still += [] if lr_caption else [net.caption]
+    if isinstance(net, FLAM):
+        still += [] if objective.get("frame") else [net.scale_head]
+        still += [] if objective.get("prior") or objective.get("frame") else [net.bias_head]
+    for module in still:
+        module.requires_grad_(False)
+    if not (objective.get("clip") or objective.get("hard")):
+        net.log_temperature.requires_grad_(False)
+
+
+def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: float) -> list[dict]:
+    """The learning parameters of each tower and of the heads, with their peak learning rates.
+
+    What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
+    """
+    rates = {"audio": audio, "caption": caption}
+    groups: dict[str, list] = {"audio": [], "caption": [], "heads": []}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            tower = name.split(".")[0]
+            old = tower in rates and not name.startswith("audio.local.")
+            groups[tower if old else "heads"].append(parameter)
+    return [
+        {"params": members, "lr": rates.get(name, heads)}
+        for name, members in groups.items()
+        if members
+    ]
+
+
+def adapt(
+    net: TwoTowers,
+    device: torch.device,
+    *,
+    checkpointing: bool,
+    compile: bool,
+    sync_batch_norm: bool,
+) -> None:
+    """Compute the same in another way; the names of the weights stay as they are.
+
+    `checkpointing`: towers that learn keep the input of each block and compute the rest again in
+    the backward pass. `compile`: the towers go through `torch.compile`, the audio tower anew for
+    each shape that it meets. `sync_batch_norm`: layers that normalise by the batch do so by that of
+    all processes, of as many clips as each holds at a time.
+
+    Raises ValueError where that is impossible: torch synchronises on accelerators only, and most
+    networks have no layer that normalises by the batch.
+    """
+    if sync_batch_norm:
+        if device.type == "cpu":
+            raise ValueError("sync_batch_norm: torch cannot do so on a CPU; set it to false")
+        if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
+            raise ValueError("sync_batch_norm: no layer of this network normalises by the batch")
+        nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    learning = [t for t in (net.audio, net.caption) if any(p.requires_grad for p in t.parameters())]
+    for tower in learning if checkpointing else ():
+        tower.checkpoint()
+    if compile:
+        net.audio.compile(dynamic=False)
+        if net.caption in learning:  # one that does not learn is asked only once
+            net.caption.encoder.compile()

@@ -1,0 +1,278 @@
+"""What a step of training learns from: captions read, embeddings compared, gradients spread."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flamlib.data.batches import Batch
+from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.losses import codebook, frame_wise
+from flamlib.losses.tiled import Labels, caption_keys
+from flamlib.models.dual_encoder import TwoTowers
+
+# Which losses are of the mixtures, and which of the recordings with their captions.
+OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})
+
+
+def asks(weights: Mapping[str, float], of: frozenset[str]) -> bool:
+    """Whether any of these losses has a weight.
+
+    >>> asks({"clip": 1.0, "frame": 0.0}, OF_MIXTURES)
+    False
+    """
+    return any(weights.get(name) for name in of)
+
+
+class CaptionFeatures:
+    """Texts -> what the model's caption tower makes of them.
+
+    A frozen tower reads every wording of the corpus once; a learning one reads each text anew, in
+    the model's own forward pass. `noise` blurs a frozen tower's features by that share of their
+    spread: a few hundred captions are points in a space in which the model must answer everywhere.
+    """
+
+    def __init__(
+        self, net: TwoTowers, lexicon: Lexicon, device: torch.device, *, noise: float
+    ) -> None:
+        self.learns = any(p.requires_grad for p in net.caption.parameters())
+        self.tokenize, self.device = net.caption.tokenize, device
+        if not self.learns:
+            net.caption.eval()  # dropout in a tower that does not learn is only noise
+            texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
+            self.row = {text: i for i, text in enumerate(texts)}
+            self.features = net.caption.embed(texts).to(device)
+            # NaN is where a shorter caption has no word; noise leaves it NaN.
+            self.noise = noise * self.features[self.features.isfinite()].std()
+
+    def __call__(self, texts: list[str], *, noisy: bool = True) -> Tensor | dict[str, Tensor]:
+        if self.learns:
+            return {name: tokens.to(self.device) for name, tokens in self.tokenize(texts).items()}
+        features = self.features[[self.row[text] for text in texts]]
+        return features + self.noise * torch.randn_like(features) if noisy else features
+
+
+class Seen(NamedTuple):
+    """What the losses need to know of a process's share of a step; None where none asks for it."""
+
+    frame_emb: Float[Tensor, "clip frame dim"] | None
+    pair_emb: Float[Tensor, "pair dim"] | None
+    caption_emb: Float[Tensor, "text dim"]
+    logit_scale: Float[Tensor, "text"]
+    logit_bias: Float[Tensor, "text"]
+    log_temperature: Float[Tensor, ""]
+
+
+class Inputs(NamedTuple):
+    """What the model is shown of it: audio, and its captions, each distinct text once."""
+
+    waveform: Float[Tensor, "clip sample"] | None
+    pair_waveform: Float[Tensor, "pair pair_sample"] | None
+    captions: Float[Tensor, "text *word dim"] | dict[str, Tensor] | None
+
+    def n_parts(self, micro_batch: int | None) -> int:
+        """In how many parts there are at most so many clips, and pairs, in each; 0 if none are."""
+        sizes = [len(x) for x in (self.waveform, self.pair_waveform) if x is not None]
+        longest = max(sizes, default=0)
+        return -(-longest // (micro_batch or max(longest, 1)))
+
+    def cut(self, n: int) -> list["Inputs"]:
+        """In n parts of almost equal sizes. The first has something of all that there is."""
+        if isinstance(self.captions, dict):
+            names, columns = self.captions.keys(), self.captions.values()
+            rows = zip(*(x.tensor_split(n) for x in columns), strict=True)
+            captions = [
+                dict(zip(names, row, strict=True)) if len(row[0]) or i == 0 else None
+                for i, row in enumerate(rows)
+            ]
+        else:
+            captions = _cut(self.captions, n)
+        parts = zip(_cut(self.waveform, n), _cut(self.pair_waveform, n), captions, strict=True)
+        return [Inputs(*part) for part in parts]
+
+
+class Objective:
+    """The weighted losses of a step, and their gradients.
+
+        loss = weight[clip] * clip_loss + weight[frame] * framewise_loss
+             + weight[prior] * prior_loss + weight[hard] * hard_negative_loss
+             + weight[even] * evenness_loss
+
+    of the clips and captions of all processes. The frame-wise loss sees the prior's log-odds but
+    does not move them; the prior loss alone does, unless it has no weight. The last two are
+    MGA-CLAP's (`codewords`), of each process's own pairs.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, float], features: CaptionFeatures, *, hardness: float
+    ) -> None:
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.features, self.hardness = features, hardness
+        self.sed, self.pairs = asks(weights, OF_MIXTURES), asks(weights, OF_PAIRS)
+
+    def total(self, terms: Mapping[str, Any]) -> Any:
+        """The weighted sum of tensors or of numbers."""
+        return sum(self.weights[name] * value for name, value in terms.items())
+
+    def inputs(self, batch: Batch, *, noisy: bool = True) -> tuple[Inputs, list[str]]:
+        """What the model is to be shown, and the texts of its captions."""
+        texts = batch.texts[batch.own] if self.sed else []
+        texts = list(dict.fromkeys([*texts, *(batch.pair_captions if self.pairs else [])]))
+        # A process without any caption reads one all the same, for its gradients are waited for.
+        texts = texts or batch.texts[:1]
+        return Inputs(
+            batch.waveform if self.sed and len(batch.waveform) else None,
+            batch.pair_waveform if self.pairs and len(batch.pair_waveform) else None,
+            self.features(texts, noisy=noisy),
+        ), texts
+
+    def terms(self, seen: Seen, batch: Batch, texts: list[str]) -> dict[str, Tensor]:
+        """The losses that have a weight, by name, in nats: this process's share of each."""
+        row = {text: i for i, text in enumerate(texts)}
+        terms = {}
+        if self.sed:
+            rows = [row[text] for text in batch.texts[batch.own]]
+            queries = batch.queries[batch.own]
+            emb, scale, bias = (x[rows] for x in seen[2:5])
+            labels = Labels(
+                caption_keys(batch.queries, emb.device),
+                batch.active,
+                None if batch.known.all() else batch.known,
+                aligned=len(queries) == len(batch.queries),
+            )
+        if "frame" in self.weights:
+            shift = bias.detach() if "prior" in self.weights else bias
+            terms["frame"] = frame_wise.sharded_labelled_loss(
+                seen.frame_emb, emb, scale, shift, queries, labels
+            )
+        if "prior" in self.weights:
+            terms["prior"] = frame_wise.sharded_prior_loss(bias, queries, labels)
+        if self.pairs:
+            emb = seen.caption_emb[[row[text] for text in batch.pair_captions]]
+            pair_emb = emb if seen.pair_emb is None else seen.pair_emb  # none of either
+        if "clip" in self.weights:
+            terms["clip"] = frame_wise.sharded_clip_loss(pair_emb, emb, seen.log_temperature)
+        if "hard" in self.weights:
+            terms["hard"] = codebook.hard_negative_loss(
+                pair_emb, emb, seen.log_temperature, hardness=self.hardness
+            )
+        if "even" in self.weights:
+            terms["even"] = codebook.evenness_loss(pair_emb) + codebook.evenness_loss(emb)
+        return terms
+
+    @torch.no_grad()
+    def without_gradients(
+        self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
+    ) -> dict[str, Tensor]:
+        """The terms of a step, without noise on its captions, in the memory of a `micro_batch`."""
+        inputs, texts = self.inputs(batch, noisy=False)
+        n_parts = inputs.n_parts(micro_batch)
+        with accelerator.autocast():
+            seen = [see(net, part) for part in inputs.cut(max(1, n_parts))]
+        return self.terms(_joined(seen), batch, texts)
+
+    def backward(
+        self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
+    ) -> dict[str, Tensor]:
+        """Add the step's gradients to the model's; returns the terms.
+
+        Raises ValueError if this process has no share of the step's audio.
+
+        With a `micro_batch` only so many clips, and as many pairs, are held in memory with what
+        their gradients need. The losses compare every clip with every caption, so they cannot be
+        summed over parts. Instead each part is embedded twice: first without gradients; then the
+        losses say which way each embedding should move, and each part is embedded again, with
+        the same dropout, and passes that on to the weights (GradCache, arXiv:2101.06983). The
+        gradient is that of the whole batch, at the price of one more forward pass. Where a layer
+        normalises by the batch, its batch is the part.
+        """
+        inputs, texts = self.inputs(batch)
+        n_parts = inputs.n_parts(micro_batch)
+        if not n_parts:
+            raise ValueError(
+                f"process {accelerator.process_index} has nothing to hear in this step: there are "
+                "fewer mixtures and pairs than processes"
+            )
+        if n_parts == 1:
+            with accelerator.autocast():
+                seen = see(net, inputs)
+            terms = self.terms(seen, batch, texts)
+            accelerator.backward(self.total(terms))
+            return terms
+
+        parts, seed = inputs.cut(n_parts), int(torch.randint(2**62, ()))
+
+        def embed(i: int) -> Seen:
+            torch.manual_seed(seed + i)
+            with accelerator.autocast():
+                return see(net, parts[i])
+
+        with torch.no_grad(), statistics_kept(net):
+            cached = [embed(i) for i in range(n_parts)]
+        seen = _joined(cached)
+        terms = self.terms(seen, batch, texts)
+        accelerator.backward(self.total(terms))
+        slopes = [_cut(None if x is None else x.grad, n_parts) for x in seen[:-1]]
+        slopes.append([seen.log_temperature.grad, *[None] * (n_parts - 1)])
+        for i in reversed(range(n_parts)):  # the first part, which has everything, comes last
+            with accelerator.no_sync(net) if i else nullcontext():
+                moved = [
+                    (x, slope[i])
+                    for x, slope in zip(embed(i), slopes, strict=True)
+                    if x is not None and x.requires_grad and slope[i] is not None
+                ]
+                torch.autograd.backward(*zip(*moved, strict=True))
+        return terms
+
+
+def see(net: Callable, inputs: Inputs) -> Seen:
+    """What the model makes of its inputs."""
+    heard, captions, pair_heard, log_temperature = net(
+        inputs.waveform, inputs.captions, inputs.pair_waveform
+    )
+    return Seen(
+        None if heard is None else heard.frame_emb,
+        None if pair_heard is None else pair_heard.clip_emb,
+        *((None,) * 3 if captions is None else captions),
+        log_temperature,
+    )
+
+
+@contextmanager
+def statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Within, batch normalisation does not update its running statistics."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+    try:
+        yield
+    finally:
+        for m, momentum in zip(norms, momenta, strict=True):
+            m.momentum = momentum
+
+
+def _cut(x: Tensor | None, n: int) -> list[Tensor | None]:
+    """In n parts; None for those that are empty, but for the first."""
+    if x is None:
+        return [None] * n
+    parts = x.tensor_split(n)
+    return [part if len(part) or i == 0 else None for i, part in enumerate(parts)]
+
+
+def _joined(parts: list[Seen]) -> Seen:
+    """What was seen of each part, as of one."""
+    return Seen(*(_join(pieces) for pieces in zip(*parts, strict=True)))
+
+
+def _join(pieces: tuple[Tensor | None, ...]) -> Tensor | None:
+    """The rows of all pieces, as a leaf that gathers a gradient."""
+    found = [piece for piece in pieces if piece is not None]
+    if not found:
+        return None
+    whole = torch.cat(found) if found[0].ndim else found[0].clone()
+    return whole.requires_grad_()

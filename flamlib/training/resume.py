@@ -1,0 +1,148 @@
+"""A run that was stopped goes on: its whole state, in files, and the best model so far."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from flamlib import files
+from flamlib.models import checkpoint
+from flamlib.models.checkpoint import TRAINING
+from flamlib.models.dual_encoder import TwoTowers
+
+STATE = "state.json"
+TENSORS = "state.safetensors"
+BEST = "best"
+
+Row = dict[str, int | float]  # what is logged of a step
+
+
+def checksum(path: str | Path) -> str:
+    """Of a file's content, or of the names and contents of all files in a folder."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if not file.is_dir():
+            with open(file, "rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+            digest.update(str(file.relative_to(path)).encode())
+    return digest.hexdigest()[:16]
+
+
+class Checkpoints:
+    """The last states of a run, and its best model, in a folder named after the run's parameters.
+
+        <folder>/<parameters>/step_000250/   state.json  state.safetensors
+        <folder>/<parameters>/best/          a saved model
+
+    Tensors are safetensors and the rest is JSON: nothing in a checkpoint is ever executed. A state
+    has its name only when it is whole; then all but the last `n_kept` are removed.
+    """
+
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], *, n_kept: int) -> None:
+        self.parameters = json.loads(json.dumps(parameters, default=str))
+        key = json.dumps(self.parameters, sort_keys=True).encode()
+        self.folder = folder / hashlib.sha256(key).hexdigest()[:12]
+        self.n_kept = n_kept
+
+    def states(self) -> list[Path]:
+        """From the oldest to the newest."""
+        return sorted(self.folder.glob("step_*"), key=lambda path: int(path.name[5:]))
+
+    def save(
+        self,
+        step: int,
+        history: list[Row],
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: AveragedModel,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:
+        """After `step` steps."""
+        moments = optimizer.state_dict()["state"]
+        tensors = {f"model.{k}": v for k, v in net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+        tensors |= {
+            f"optimizer.{i}.{k}": torch.as_tensor(v)
+            for i, m in moments.items()
+            for k, v in m.items()
+        }
+        with files.atomic_folder(self.folder / f"step_{step:06d}") as folder:
+            # Copies, because safetensors refuses tensors that share memory.
+            save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, folder / TENSORS)
+            state = {"step": step, "history": history, "parameters": self.parameters}
+            state["scaler"] = None if scaler is None else scaler.state_dict()
+            (folder / STATE).write_text(json.dumps(state))
+        for old in self.states()[: -self.n_kept]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def load(
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: AveragedModel,
+        scaler: torch.amp.GradScaler | None,
+    ) -> tuple[int, list[Row]]:
+        """Put everything back; returns the number of steps done (0 for a fresh start) and the log.
+
+        Raises ValueError if the state was made with other parameters, naming one of them, or is
+        that of a model of other tensors.
+        """
+        if not self.states():
+            return 0, []
+        newest = self.states()[-1]
+        state = json.loads((newest / STATE).read_text())
+        for name, value in self.parameters.items():
+            if state["parameters"].get(name) != value:
+                raise ValueError(
+                    f"{newest} was made with {name} = {state['parameters'].get(name)!r}, not "
+                    f"{value!r}: remove it to start anew"
+                )
+        tensors = load_file(newest / TENSORS)
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+
+        try:
+            checkpoint.check_tensors(part("model."), net.state_dict(), newest / TENSORS)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: it is of a model as another version of the code builds it; remove "
+                f"{self.folder} to start anew"
+            ) from None
+        net.load_state_dict(part("model."))
+        average.load_state_dict(part("average."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            i, name = key.split(".")
+            moments.setdefault(int(i), {})[name] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if scaler is not None:
+            scaler.load_state_dict(state["scaler"])
+        return state["step"], state["history"]
+
+    def best_loss(self) -> float:
+        """The validation loss of the best model so far; infinite before the first."""
+        about = self.folder / BEST / TRAINING
+        return json.loads(about.read_text())["valid_loss"] if about.exists() else float("inf")
+
+    def save_best(self, step: int, valid_loss: float, net: TwoTowers) -> None:
+        net.save_pretrained(self.folder / BEST, provenance={"step": step, "valid_loss": valid_loss})
+
+    def load_best(self, kind: type[TwoTowers]) -> TwoTowers:
+        return kind.from_pretrained(self.folder / BEST)
+
+    def remove(self) -> None:
+        """Of a run that has ended; those of other parameters stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # not empty: another run's
+            self.folder.parent.rmdir()

@@ -1,0 +1,52 @@
+import argparse
+
+import pytest
+
+from flamlib.cli import arguments
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (arguments.caption, "  a dog \n barks", "a dog barks"),
+        (arguments.caption, "é 犬", "é 犬"),
+        (arguments.share, "1", 1.0),
+        (arguments.seconds, "0.25", 0.25),
+        (arguments.odd, "3", 3),
+        (arguments.count, "1e6", 1_000_000),
+        (arguments.number, "-2.5", -2.5),
+    ],
+)
+def test_what_an_argument_means(read, text, value):
+    found = read(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (arguments.caption, " "),
+        (arguments.share, "1.01"),
+        (arguments.share, "nan"),
+        (arguments.seconds, "-1"),
+        (arguments.seconds, "inf"),
+        (arguments.odd, "2"),
+        (arguments.odd, "1.5"),
+        (arguments.count, "0"),
+        (arguments.count, "2.5"),
+        (arguments.number, "many"),
+    ],
+)
+def test_what_an_argument_cannot_mean(read, text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        read(text)
+
+
+def test_an_error_of_the_user_is_told_and_one_of_ours_is_not_hidden():
+    with pytest.raises(arguments.Refused, match="no such thing"), arguments.refusing():
+        raise ValueError("no such thing")
+    with pytest.raises(arguments.Refused), arguments.refusing(LookupError):
+        raise KeyError("missing")
+    with pytest.raises(KeyError), arguments.refusing():
+        raise KeyError("a bug")

@@ -1,0 +1,200 @@
+"""Of `flam detect`, `flam embed` and `flam export`."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import soundfile
+from heldouts import write_model
+from sounds import RATE, noise, tone
+
+from flamlib import detection
+from flamlib.cli import arguments, main
+from flamlib.inference import detector, export
+from flamlib.models.flam import FLAM
+
+HEADER = ["onset", "offset", "event_label", "score"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with a trained model, and a recording in it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "dvc.yaml").touch()
+    (folder / "notebooks").mkdir()
+    write_model(folder / arguments.CHECKPOINT)
+    samples = np.concatenate([noise(1.0), tone(800, 1.3), noise(2.0)])
+    soundfile.write(folder / "sound.wav", samples, RATE)
+    return folder
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return project
+
+
+def events(text):
+    header, *rows = csv.reader(io.StringIO(text), delimiter="\t")
+    assert header == HEADER
+    return [(float(a), float(b), caption, float(score)) for a, b, caption, score in rows]
+
+
+def call(*given):
+    return main.main(["detect", *map(str, given)])
+
+
+def test_events_go_to_the_screen(here, capsys):
+    """Those that `detector` finds."""
+    model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
+    captions = ["a dog barks", "a bell"]
+    heard = detector.score(model, "sound.wav", captions, method="unbiased", median_frames=1)
+    threshold = float(np.median(heard.scores))
+    found = detector.events(heard, threshold=threshold, min_duration_s=0.0, merge_gap_s=0.0)
+    asked = [argument for caption in captions for argument in ("-c", caption)]
+    assert call("sound.wav", *asked, "--threshold", threshold) == 0
+    printed = events(capsys.readouterr().out)
+    assert found
+    assert [e[:3] for e in printed] == [
+        (pytest.approx(d.onset), pytest.approx(d.offset), d.caption) for d in found
+    ]
+    assert [e[3] for e in printed] == pytest.approx([d.score for d in found], rel=1e-5)
+
+
+def test_or_to_a_file(here, tmp_path, capsys):
+    out = tmp_path / "new/events.tsv"
+    assert call("sound.wav", "-c", "a bell", "--threshold", "0", "-o", out) == 0
+    assert capsys.readouterr().out == ""
+    [(onset, offset, caption, score)] = events(out.read_text())
+    assert (onset, offset, caption) == (0.0, pytest.approx(4.3), "a bell")
+    assert 0 <= score <= 1
+
+
+def test_or_to_audacity(here, capsys):
+    call("sound.wav", "-c", "a bell", "--threshold", "0", "--format", "audacity")
+    onset, offset, label = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert (float(onset), float(offset)) == (0.0, pytest.approx(4.3))
+    assert label.startswith("a bell (")
+
+
+def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys):
+    captions, out = ["a dog barks", "a bell"], tmp_path / "scores/sound.tsv"
+    asked = [argument for caption in captions for argument in ("-c", caption)]
+    how = ["--median-frames", "3", "--threshold", "0"]
+    assert call("sound.wav", *asked, *how, "--scores", out) == 0
+    assert events(capsys.readouterr().out)  # beside them
+    model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
+    heard = detector.score(model, "sound.wav", captions, method="unbiased", median_frames=3)
+    scores, edges, named = detection.read_scores(out)
+    np.testing.assert_array_equal(scores.astype(np.float32), heard.scores)
+    np.testing.assert_array_equal(edges, heard.frame_edges)
+    assert named == captions
+    assert call("sound.wav", "-c", "onset", "--scores", out) == 2
+    assert "cannot take 'onset' for a caption" in capsys.readouterr().err
+
+
+def test_no_events_are_no_error(here, capsys):
+    assert call("sound.wav", "-c", "a bell", "--min-duration", "60") == 0
+    assert events(capsys.readouterr().out) == []
+
+
+def test_the_model_is_found_from_within_the_project(here, monkeypatch, capsys):
+    monkeypatch.chdir(here / "notebooks")
+    assert call("../sound.wav", "-c", "a bell") == 0
+
+
+def test_a_model_may_be_anywhere(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        call(project / "sound.wav", "-c", "a bell", "--model", project / arguments.CHECKPOINT) == 0
+    )
+
+
+def refused(capsys, *given):
+    assert call(*given) == 2
+    out, message = capsys.readouterr()
+    assert out == ""
+    assert message.startswith("flam: ")
+    assert message.count("\n") == 1, "one line, no traceback"
+    return message
+
+
+def test_a_file_that_is_not_there(here, capsys):
+    assert "sond.wav: no such file" in refused(capsys, "sond.wav", "-c", "a bell")
+
+
+def test_a_file_that_is_no_audio(here, capsys):
+    assert "dvc.yaml" in refused(capsys, "dvc.yaml", "-c", "a bell")
+
+
+def test_a_project_without_a_model(project, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, project / "sound.wav", "-c", "a bell")
+    assert "--model FOLDER" in message
+    (tmp_path / "dvc.yaml").touch()
+    message = refused(capsys, project / "sound.wav", "-c", "a bell")
+    assert "make repro" in message
+    message = refused(capsys, project / "sound.wav", "-c", "a bell", "--model", "nowhere")
+    assert "nowhere: no such folder" in message
+    message = refused(capsys, project / "sound.wav", "-c", "a bell", "--model", tmp_path)
+    assert "config.json is missing" in message
+
+
+def test_captions_that_cannot_be_asked(here, capsys):
+    assert "twice" in refused(capsys, "sound.wav", "-c", "a bell", "-c", "a  bell")
+    assert "tokens" in refused(capsys, "sound.wav", "-c", "a bell " * 20)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["sound.wav"], "required: -c/--caption"),
+        (["sound.wav", "-c", " "], "an empty caption"),
+        (["sound.wav", "-c", "a bell", "--threshold", "1.5"], "1.5 is not from 0 to 1"),
+        (["sound.wav", "-c", "a bell", "--threshold", "nan"], "nan is not from 0 to 1"),
+        (["sound.wav", "-c", "a bell", "--threshold", "low"], "'low' is no number"),
+        (["sound.wav", "-c", "a bell", "--median-frames", "4"], "not an odd number"),
+        (["sound.wav", "-c", "a bell", "--merge-gap", "-1"], "no duration"),
+        (["sound.wav", "-c", "a bell", "--method", "best"], "invalid choice"),
+    ],
+)
+def test_a_call_that_makes_no_sense(here, capsys, given, complaint):
+    with pytest.raises(SystemExit) as left:
+        call(*given)
+    assert left.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_model_becomes_onnx(here, tmp_path, capsys, monkeypatch):
+    """By `export`; here, that what it measured is printed and what it refuses is said."""
+    asked = []
+
+    def pretend(model, out, *, clip_s):
+        asked.append((type(model), out, clip_s))
+        return {"difference": 0.0}
+
+    assert main.main(["export", arguments.CHECKPOINT, str(tmp_path / "onnx"), "--clip", "0"]) == 2
+    assert "hold no frame" in capsys.readouterr().err
+    monkeypatch.setattr(export, "export", pretend)
+    assert main.main(["export", arguments.CHECKPOINT, "onnx", "--clip", "1"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"difference": 0.0}
+    assert asked == [(FLAM, "onnx", 1.0)]
+
+
+def test_a_folder_of_recordings_becomes_embeddings(here, tmp_path, capsys):
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds/a.wav", noise(1.0), RATE)
+    (tmp_path / "sounds/b.wav").write_bytes(b"no audio")
+    asked = ["embed", str(tmp_path / "sounds"), str(tmp_path / "out"), "--shard-size", "1"]
+    assert main.main(asked) == 0
+    said, complained = capsys.readouterr()
+    assert "1 recordings, 2 files" in said
+    assert complained.startswith("skipped b.wav: ")
+    assert pyarrow.parquet.read_table(tmp_path / "out/00000.parquet")["path"].to_pylist() == [
+        "a.wav"
+    ]
+    assert main.main(["embed", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+    assert "no recordings there" in capsys.readouterr().err

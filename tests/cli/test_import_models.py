@@ -1,0 +1,61 @@
+"""Of the commands that make models of what others published."""
+
+import json
+
+import soundfile
+import torch
+from openflam_layout import random_state
+from originals_layout import mga_state
+from sounds import RATE, noise
+from towers import write_bert, write_roberta
+
+from flamlib.cli import main
+from flamlib.models.flam import FLAM
+
+
+def write_state(path, *, words):
+    text = {"words": words, "width": 64, "layers": 1, "inner": 8, "positions": 99}
+    sizes = {"embed": 8, "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "dim": 4}
+    torch.save(random_state(**sizes, text=text), path)
+
+
+def test_the_authors_checkpoint_becomes_a_model(tmp_path, capsys):
+    roberta = write_roberta(tmp_path / "roberta")
+    words = json.loads((roberta / "config.json").read_text())["vocab_size"]
+    write_state(tmp_path / "open_flam.pth", words=words)
+    arguments = ["import-openflam", tmp_path / "open_flam.pth", tmp_path / "out"]
+    assert main.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 0
+    assert FLAM.from_pretrained(tmp_path / "out").embed_captions(["a bell"])[0].shape == (1, 4)
+    write_state(tmp_path / "open_flam.pth", words=words + 1)
+    assert main.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 2
+    assert "give that of RoBERTa" in capsys.readouterr().err
+
+
+def test_a_baselines_own_checkpoint_becomes_a_model_to_detect_with(tmp_path, capsys):
+    bert = write_bert(tmp_path / "bert", max_tokens=512)
+    words = json.loads((bert / "config.json").read_text())["vocab_size"]
+    torch.save({"model": mga_state(words)}, tmp_path / "mga.pt")
+    arguments = ["import-baseline", tmp_path / "mga.pt", tmp_path / "out", "--tokenizer", bert]
+    assert main.main([*map(str, arguments)]) == 0
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    how = ["--model", str(tmp_path / "out"), "--threshold", "0"]
+    assert main.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 0
+    assert "a dog barks" in capsys.readouterr().out
+    how = [*how, "--method", "biased"]
+    assert main.main(["detect", str(tmp_path / "a.wav"), "-c", "a dog barks", *how]) == 2
+    assert "a model without priors has unbiased scores alone" in capsys.readouterr().err
+    assert main.main([*map(str, [*arguments[:-1], tmp_path / "out"])]) == 2
+
+
+def test_the_encoder_alone_becomes_a_tower(tmp_path, capsys):
+    write_state(tmp_path / "a.pth", words=9)
+    assert main.main(["import-htsat", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/model.safetensors").is_file()
+    assert main.main(["import-htsat", str(tmp_path / "b.pth"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"flam: {tmp_path / 'b.pth'} is missing\n"
+
+
+def test_what_is_no_clap_is_refused(tmp_path, capsys):
+    assert main.main(["import-clap", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "config.json is missing: no ClapModel" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

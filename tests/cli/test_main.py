@@ -1,0 +1,30 @@
+import subprocess
+import sys
+
+import pytest
+
+from flamlib.cli import main
+
+
+def test_help_does_not_wait_for_torch():
+    look = "import sys; from flamlib.cli import main; sys.argv = ['flam', 'detect', '--help']\n"
+    look += "try: main.main()\nfinally: print('torch' in sys.modules)"
+    asked = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert asked.stdout.startswith("usage: flam detect")
+    assert asked.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("command", ["detect", "embed", "export", "mix", "caption", "import-clap"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        main.main([command, "--help"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: flam {command}")
+    assert command in main.__doc__ or command.startswith("import")
+
+
+def test_no_command_is_an_error_that_lists_them(capsys):
+    with pytest.raises(SystemExit) as left:
+        main.main([])
+    assert left.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""Of `flam mix` and `flam caption`."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from chat_server import Server
+from sounds import RATE, VARIANTS, write_data
+
+from flamlib import manifest
+from flamlib.cli import main
+from flamlib.data.mixtures import bank
+
+
+def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc.yaml").touch()
+    params = Path(__file__).parents[2] / "params.yaml"
+    (tmp_path / "params.yaml").write_text(params.read_text())
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(
+        write_data(tmp_path / "data"), tmp_path / "artifacts/bank", **settings, n_jobs=1,
+        progress=False,
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    asked = ["mix", "out", "-n", "3", "--shard-size", "2", "--form", "webdataset"]
+    assert main.main(asked) == 0
+    assert "3 mixtures, 2 files" in capsys.readouterr().out
+    assert [s["name"] for s in manifest.verify("out")["shards"]] == [
+        "train-00000.tar",
+        "train-00001.tar",
+    ]
+    assert main.main([*asked[:3], "4", *asked[4:]]) == 2
+    assert "shards of other parameters (n)" in capsys.readouterr().err
+
+
+def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    Path("raw.tsv").write_text("path\ttags\tcaption\na.wav\tDog; Bark\t\nb.wav\tRain\train falls\n")
+    with Server("A dog barks.") as server:
+        asked = ["caption", "raw.tsv", "-o", "sounds.tsv", "--url", server.url, "--model", "m"]
+        assert main.main([*asked, "--cache", "c.sqlite"]) == 0
+        assert main.main([*asked, "--cache", "c.sqlite"]) == 0
+    assert len(server.asked) == 1
+    assert server.keys == ["Bearer secret"]
+    assert "1 by m" in capsys.readouterr().out
+    rows = list(csv.DictReader(Path("sounds.tsv").read_text().splitlines(), delimiter="\t"))
+    assert [row["caption"] for row in rows] == ["a dog barks", "rain falls"]
+    assert main.main([*asked[:4], "--url", server.url]) == 2
+    assert "--url needs --model" in capsys.readouterr().err
+    assert main.main(asked[:4]) == 0
+    assert Path("captions.sqlite").is_file()
+    assert "1 by template" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["--model", "llama3"], "--model names a model of a server and needs its --url"),
+        (["--model", "llama3", "--url", ""], "needs its --url"),
+        (["--model", "llama3", "--local", "llama"], "by --local FOLDER alone"),
+        (["--url", ""], "--url needs --model"),
+        (["--local", ""], "''"),
+        (["-o", "raw.tsv"], "raw.tsv: the table to write is the one to read"),
+        (["--cache", "."], "a folder, not a file to keep captions in"),
+    ],
+)
+def test_who_asks_for_a_model_gets_no_template(tmp_path, monkeypatch, capsys, given, why):
+    """Nor a table where something else is amiss."""
+    monkeypatch.chdir(tmp_path)
+    Path("raw.tsv").write_text("path\ttags\na.wav\tDog\n")
+    assert main.main(["caption", "raw.tsv", "-o", "sounds.tsv", *given]) == 2
+    assert why in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.tsv"]

@@ -1,0 +1,98 @@
+import pytest
+from set_files import write_audio, write_damaged, write_text
+
+from flamlib import audio
+from flamlib.events import Event
+from flamlib.data.datasets import annotations
+from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, Timed
+from flamlib.tables import Row
+
+
+def settled(tmp_path, *times, audio=True):
+    write_audio(tmp_path / "a.wav", 4.0)
+    rows = [Timed(f"t.tsv, line {n}", *of, "rain") for n, of in enumerate(times, start=2)]
+    path = tmp_path / "a.wav" if audio else None
+    found = annotations.settle("mine", "sed", {"a": rows}, {"a": path}, ["rain"])
+    return found.clips[0], dict(found.repairs)
+
+
+def test_what_cannot_be_scored_is_mended_and_counted(tmp_path):
+    clip, repairs = settled(
+        tmp_path, (0.0, 1.0), (0.5, 2.0), (2.0, 2.5), (3.0, 3.0), (3.5, 5.0), (4.0, 4.5)
+    )
+    assert clip.events == [Event(0.0, 2.5, "rain"), Event(3.5, 4.0, "rain")]
+    assert repairs == {"merged": 2, "zero_length": 1, "clipped": 1, "beyond": 1}
+
+
+def test_good_events_are_left_alone(tmp_path):
+    clip, repairs = settled(tmp_path, (0.0, 1.0), (1.5, 4.0))
+    assert (len(clip.events), repairs, clip.duration_s) == (2, {}, 4.0)
+
+
+def test_without_audio_nobody_knows_where_it_ends(tmp_path):
+    clip, repairs = settled(tmp_path, (3.0, 50.0), audio=False)
+    assert (clip.path, clip.events, repairs) == (None, [Event(3.0, 50.0, "rain")], {})
+
+
+@pytest.mark.parametrize("times", [(2.0, 1.0), (-1.0, 1.0)])
+def test_an_event_that_ends_before_it_begins_is_refused_with_its_line(tmp_path, times):
+    with pytest.raises(ValueError, match=r"t.tsv, line 3: an event from"):
+        settled(tmp_path, (0.0, 1.0), times)
+
+
+def test_coverage_counts_what_can_be_heard(tmp_path):
+    write_audio(tmp_path / "a.wav", 1.0)
+    write_text(tmp_path / "broken.wav", "no audio at all")
+    assert annotations.heard(tmp_path / "a.wav") == (tmp_path / "a.wav", 1.0)
+    assert annotations.heard(tmp_path / "broken.wav") == (None, 0.0)
+    clips = [Clip("a", tmp_path / "a.wav"), Clip("b", None), Clip("c", None)]
+    found = AnnotatedSet("mine", "retrieval", clips)
+    assert (found.found, found.missing, found.coverage) == (clips[:1], ["b", "c"], 1 / 3)
+    assert AnnotatedSet("none", "retrieval", []).coverage == 0.0
+
+
+def test_what_counts_as_found_can_be_read_to_its_end(tmp_path):
+    for name, is_heard in write_damaged(tmp_path).items():
+        path, duration_s = annotations.heard(tmp_path / name)
+        assert (path is not None) == is_heard, name
+        assert duration_s == pytest.approx(4.0 if is_heard else 0.0, abs=0.2), name
+        if is_heard:
+            waveform, rate = audio.read(path)
+            assert duration_s == len(waveform) / rate
+
+
+def test_events_end_where_the_decoded_audio_does(tmp_path):
+    write_damaged(tmp_path)
+    rows = [Timed("t.tsv, line 2", 1.0, 7.0, "rain"), Timed("t.tsv, line 3", 7.5, 8.0, "rain")]
+    found = annotations.settle("mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"])
+    [clip] = found.clips
+    assert clip.events == [Event(1.0, clip.duration_s, "rain")]
+    assert found.repairs == {"clipped": 1, "beyond": 1}
+
+
+def test_audio_is_found_by_its_stem_whatever_its_kind_and_folder(tmp_path):
+    write_audio(tmp_path / "audio/deep/Bird's cafe\u0301 1.5.flac", 0.1)
+    write_text(tmp_path / "audio/notes.txt", "no audio")
+    folder = AudioFolder(tmp_path, "elsewhere", "audio")
+    assert folder.find("unknown", "Bird's caf\u00e9 1.5").suffix == ".flac"
+    assert folder.find("notes") is None
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path):
+    write_audio(tmp_path / "x/a.wav", 0.1)
+    write_audio(tmp_path / "y/a.flac", 0.1)
+    with pytest.raises(ValueError, match=r"which of them is 'a'"):
+        AudioFolder(tmp_path).find("a")
+
+
+def test_an_unknown_label_is_refused_with_the_nearest():
+    row = Row("t.tsv, line 9", {})
+    assert annotations.known_label(row, "Dog", ["Cat", "Dog"]) == "Dog"
+    with pytest.raises(ValueError, match=r"line 9: unknown label 'Doge'; did you mean 'Dog'"):
+        annotations.known_label(row, "Doge", ["Cat", "Dog"])
+
+
+def test_a_clip_that_is_listed_twice_is_refused():
+    rows = [Row(f"t.csv, line {n}", {"f": name}) for n, name in enumerate("aba", start=2)]
+    with pytest.raises(ValueError, match=r"line 4: 'a' is listed again, first t.csv, line 2"):
+        annotations.listed_once(rows, "f")

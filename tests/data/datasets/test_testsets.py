@@ -1,0 +1,220 @@
+import pytest
+import set_files
+from set_files import write_audio, write_text
+
+from flamlib.data.datasets import testsets
+
+
+def test_every_set_has_a_fixture_in_its_official_layout():
+    assert set(set_files.WRITERS) == set(testsets.SETS)
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_a_set_is_read_for_its_task_and_says_where_it_differs_from_the_official_one(tmp_path, name):
+    expected = testsets.SETS[name]
+    found = testsets.read(name, set_files.WRITERS[name](tmp_path))
+    assert (found.name, found.task) == (name, expected.task)
+    assert 0 < found.coverage <= 1
+    for clip in found.found:
+        assert clip.duration_s > 0
+        assert {event.caption for event in clip.events} <= set(found.captions)
+        assert bool(clip.captions) == (found.task == "retrieval")
+        assert (clip.label in found.captions) == (found.task == "classification")
+    if expected.n_listed:
+        note = f"{len(found.clips)} clips listed, {expected.n_listed} in the official set"
+        assert note in found.notes
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_a_recording_that_is_lost_is_counted_and_one_that_is_not_listed_is_not(tmp_path, name):
+    root = set_files.WRITERS[name](tmp_path)
+    before = testsets.read(name, root)
+    gone = before.found[0]
+    write_audio(gone.path.with_name("not listed.wav"), 1.0)
+    gone.path.unlink()
+    if len(before.found) == 1:
+        with pytest.raises(ValueError, match="not one is below"):
+            testsets.read(name, root)
+        return
+    after = testsets.read(name, root)
+    assert [clip.name for clip in after.clips] == [clip.name for clip in before.clips]
+    assert set(after.missing) == {*before.missing, gone.name}
+    assert after.coverage < before.coverage
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_a_file_that_is_no_audio_is_as_good_as_lost(tmp_path, name):
+    root = set_files.WRITERS[name](tmp_path)
+    before = testsets.read(name, root)
+    if len(before.found) > 1:
+        before.found[0].path.write_text("version https://git-lfs.github.com/spec/v1")
+        assert before.found[0].name in testsets.read(name, root).missing
+
+
+def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
+    writers = {
+        "audioset_strong": set_files.audioset,
+        "maestro": set_files.maestro,
+        "tacos": set_files.tacos,
+    }
+    for name, write in writers.items():
+        found = testsets.STRONG[name](write(tmp_path / name))
+        assert found.found, name
+        assert all(clip.events for clip in found.found)
+    assert set(testsets.STRONG) == {*writers, "desed", "urbansed"}
+
+
+def test_a_set_to_train_on_is_named_with_its_folder_or_is_a_table_of_one_s_own(tmp_path):
+    entry = {"name": "maestro", "folder": str(set_files.maestro(tmp_path / "maestro"))}
+    found = testsets.training_set(entry)
+    assert (found.name, found.closed, len(found.found)) == ("maestro", True, 1)
+    found = testsets.training_set({"name": "tacos", "folder": set_files.tacos(tmp_path / "tacos")})
+    assert (found.name, found.closed) == ("tacos", False)
+    table = tmp_path / "asfx/events.tsv"
+    own = {"name": "mine", "table": table, "audio": set_files.asfx_sed(tmp_path / "asfx")}
+    assert testsets.training_set(own).closed
+    assert not testsets.training_set(own | {"closed": False}).closed
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        ({"name": "desed"}, ValueError, "name and folder, or name, table and audio"),
+        ({"name": "a", "folder": "b", "weight": 1}, ValueError, "name and folder, or"),
+        ({"name": "esc50", "folder": "."}, ValueError, "no set 'esc50'; there are audioset_strong"),
+        ({"name": "desed", "folder": "nowhere"}, FileNotFoundError, "nowhere is no folder"),
+    ],
+)
+def test_a_set_to_train_on_that_cannot_be_meant_is_refused(entry, error, message):
+    with pytest.raises(error, match=message):
+        testsets.training_set(entry)
+
+
+def test_a_table_without_times_is_not_to_train_on(tmp_path):
+    set_files.asfx(tmp_path)
+    entry = {"name": "mine", "table": tmp_path / "captions.csv", "audio": tmp_path / "audio"}
+    with pytest.raises(ValueError, match=r"captions\.csv: no onset, offset and event_label"):
+        testsets.training_set(entry)
+
+
+def test_one_s_own_tables_join_by_their_headers(tmp_path):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    tables = {
+        "sed": ("t.tsv", "filename\tonset\toffset\tevent_label", "a.wav\t0.0\t1.0\tA Dog"),
+        "retrieval": ("c.csv", "filename,caption", "a.wav,a dog"),
+        "classification": ("l.csv", "filename,fold,label", "a.wav,3,dog"),
+    }
+    for task, (table, *lines) in tables.items():
+        write_text(tmp_path / table, *lines)
+        found = testsets.own("mine", tmp_path / table, tmp_path / "audio")
+        assert (found.task, len(found.found)) == (task, 1)
+    assert found.clips[0].fold == 3
+    write_text(tmp_path / "x.csv", "filename,colour", "a.wav,red")
+    with pytest.raises(ValueError, match=r"x.csv, line 1: beside filename"):
+        testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
+    write_text(tmp_path / "x.csv", "filename,label")
+    with pytest.raises(ValueError, match=r"a header and no rows"):
+        testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
+
+
+OWN_ROWS = {
+    "filename\tonset\toffset\tevent_label": "0.0\t1.0\tA Dog",
+    "filename\tcaption": "a dog",
+    "filename\tlabel": "dog",
+}
+
+
+def own_of(folder, header, *names):
+    """A set of these files of one's own, in each form of a table."""
+    write_text(folder / "t.tsv", header, *[f"{name}\t{OWN_ROWS[header]}" for name in names])
+    return testsets.own("mine", folder / "t.tsv", folder / "audio")
+
+
+@pytest.mark.parametrize("header", OWN_ROWS)
+def test_a_name_with_a_folder_is_of_the_recording_there_and_of_no_other(tmp_path, header):
+    audio = tmp_path / "audio"
+    write_audio(audio / "dog/001.wav", 2.0)
+    names = ["dog/001.wav", "cat/001.wav"]
+    assert [c.path for c in own_of(tmp_path, header, *names).clips] == [audio / names[0], None]
+    write_audio(audio / "cat/001.wav", 1.0, seed=1)
+    found = own_of(tmp_path, header, *names)
+    assert [clip.path for clip in found.clips] == [audio / name for name in names]
+    with pytest.raises(ValueError, match=r"which of them is '001'"):
+        own_of(tmp_path, header, "001.wav")
+    write_audio(audio / "001.wav", 1.0, seed=2)
+    assert own_of(tmp_path, header, "001.wav").clips[0].path == audio / "001.wav"
+    write_audio(audio / "deep/caf\u0065\u0301/a.flac", 1.0)
+    for name in ("a.wav", "deep/caf\u00e9/a.flac"):
+        assert own_of(tmp_path, header, name).clips[0].path.name == "a.flac"
+
+
+@pytest.mark.parametrize("header", OWN_ROWS)
+def test_spaces_around_a_name_are_none_of_it(tmp_path, header):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    [clip] = own_of(tmp_path, header, " a.wav ").clips
+    assert (clip.name, clip.path) == ("a.wav", tmp_path / "audio/a.wav")
+    if header.endswith("label") and "onset" not in header:
+        with pytest.raises(ValueError, match=r"line 3: 'a.wav' is listed again"):
+            own_of(tmp_path, header, "a.wav", "a.wav ")
+
+
+def test_a_table_without_an_event_to_be_heard_is_refused(tmp_path):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    header = "filename\tonset\toffset\tevent_label"
+    for rows in (["a.wav"], ["a.wav", "gone.wav\t0.0\t1.0\tdog"], ["a.wav\t2.5\t3.0\tdog"]):
+        write_text(tmp_path / "t.tsv", header, *rows)
+        with pytest.raises(ValueError, match=r"mine: .*t\.tsv has no event for the recordings in"):
+            testsets.own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+
+
+def test_no_set_of_one_s_own_is_called_as_what_is_reported_beside_it(tmp_path):
+    table = str(set_files.asfx(tmp_path) / "captions.csv")
+    for name in ("seen_captions", "heldout_unseen", "supplied"):
+        entry = {"name": name, "table": table, "audio": str(tmp_path / "audio")}
+        with pytest.raises(ValueError, match=rf"'{name}' is no name .* seen_captions, unseen_"):
+            testsets.read_all({}, [entry])
+
+
+def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
+    folders = dict.fromkeys(testsets.SETS) | {"esc50": str(set_files.esc50(tmp_path / "esc"))}
+    own = {"name": "mine", "table": str(tmp_path / "l.csv"), "audio": str(tmp_path)}
+    write_audio(tmp_path / "a.wav", 1.0)
+    write_text(tmp_path / "l.csv", "filename,label", "a.wav,dog")
+    found, skipped = testsets.read_all(folders, [own])
+    assert [one.name for one in found] == ["esc50", "mine"]
+    assert set(skipped) == set(testsets.SETS) - {"esc50"}
+    with pytest.raises(ValueError, match=r"already"):
+        testsets.read_all(folders, [own, own])
+    with pytest.raises(ValueError, match=r"no test sets"):
+        testsets.read_all({"esc51": None}, [])
+    with pytest.raises(ValueError, match=r"name, table and audio"):
+        testsets.read_all({}, [{"name": "mine"}])
+
+
+def test_a_path_is_as_from_the_base_wherever_one_is(tmp_path, monkeypatch):
+    base, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    set_files.esc50(base / "esc")
+    set_files.asfx_sed(base / "own")
+    set_files.maestro(base / "maestro")
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    own = {"name": "mine", "table": "own/events.tsv", "audio": "own/audio"}
+    read, _ = testsets.read_all({"esc50": "esc"}, [own], base=base)
+    assert [one.name for one in read] == ["esc50", "mine"]
+    in_full = own | {"table": base / own["table"], "audio": base / own["audio"]}
+    for entry in (own, in_full, {"name": "maestro", "folder": "maestro"}):
+        assert testsets.training_set(entry, base=base).found
+    monkeypatch.setenv("HOME", str(base))
+    assert testsets.read_all({"esc50": "~/esc"}, [], base=elsewhere)[0]
+
+
+def test_a_folder_without_any_of_the_audio_is_refused(tmp_path):
+    root = set_files.esc50(tmp_path)
+    for path in root.rglob("*.wav"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"esc50: 3 clips are listed and not one is below"):
+        testsets.read("esc50", root)
+    with pytest.raises(FileNotFoundError, match=r"is no folder"):
+        testsets.read("esc50", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"no test set 'esc51'"):
+        testsets.read("esc51", root)

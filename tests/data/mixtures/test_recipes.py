@@ -1,0 +1,167 @@
+import pickle
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sounds import RATE, VARIANTS, write_data
+
+from flamlib.events import Event, read_events
+from flamlib.data.mixtures import bank, recipes
+from flamlib.data.mixtures.recipes import Background, Placed, Recipe, Segment
+
+BELL = Placed(
+    "bell", 0, "une cloche sonne – « ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),)
+)
+TWICE = Placed("tone-a", 0, "a tone", "tone", 6.0, 0.1, (Segment(0, 0, 900), Segment(2000, 50, 7)))
+RECIPE = Recipe(
+    index=3,
+    split="train",
+    sample_rate=RATE,
+    n_samples=10 * RATE,
+    n_fade=160,
+    background=Background("rain", 0, 777, 0.125, -45.0),
+    events=(BELL, TWICE),
+    labels=(Event(0.0, 0.0625, "a tone"), Event(1.0, 1.5, BELL.caption)),
+)
+EMPTY = RECIPE._replace(index=4, background=None, events=(), labels=())
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipes")
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
+    return bank.Bank.open(folder / "bank")
+
+
+def test_a_file_holds_recipes_as_they_were(tmp_path):
+    recipes.write(tmp_path / "a/recipes.parquet", recipes.table([RECIPE, EMPTY]))
+    read = recipes.read(tmp_path / "a/recipes.parquet")
+    assert list(read) == read[:] == [RECIPE, EMPTY]
+    assert (read[-1], read[1:], len(read)) == (EMPTY, [EMPTY], 2)
+    with pytest.raises(IndexError):
+        read[2]
+
+
+def test_tables_are_written_as_they_come(tmp_path):
+    made = (recipes.table([recipe]) for recipe in (RECIPE, EMPTY))
+    recipes.write(tmp_path / "recipes.parquet", made)
+    read = recipes.read(tmp_path / "recipes.parquet")
+    assert list(read) == [RECIPE, EMPTY]
+    assert read.table["index"].to_pylist() == [3, 4]
+
+
+def test_what_ends_badly_leaves_no_file(tmp_path):
+    def tables():
+        yield recipes.table([RECIPE])
+        raise RuntimeError("stopped")
+
+    recipes.write(tmp_path / "recipes.parquet", recipes.table([EMPTY]))
+    with pytest.raises(RuntimeError, match="stopped"):
+        recipes.write(tmp_path / "recipes.parquet", tables())
+    assert list(recipes.read(tmp_path / "recipes.parquet")) == [EMPTY]
+    assert [path.name for path in tmp_path.iterdir()] == ["recipes.parquet"]
+
+
+def test_a_new_file_is_not_mistaken_for_the_old_one(tmp_path):
+    for recipe in (RECIPE, EMPTY):
+        recipes.write(tmp_path / "recipes.parquet", recipes.table([recipe]))
+        assert list(recipes.read(tmp_path / "recipes.parquet")) == [recipe]
+
+
+def test_no_recipes_are_no_special_case(tmp_path):
+    recipes.write(tmp_path / "recipes.parquet", iter(()))
+    assert list(recipes.read(tmp_path / "recipes.parquet")) == []
+
+
+def test_recipes_travel_to_another_process_by_name(tmp_path):
+    recipes.write(tmp_path / "recipes.parquet", recipes.table([RECIPE] * 2000))
+    read = recipes.read(tmp_path / "recipes.parquet")
+    assert len(pickle.dumps(read)) < 20_000
+    assert pickle.loads(pickle.dumps(read))[1999] == RECIPE
+
+
+def test_what_is_no_table_of_recipes_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="02_mix draws them"):
+        recipes.read(tmp_path / "recipes.parquet")
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "recipes.parquet")
+    with pytest.raises(ValueError, match=r"recipes.parquet: not a table of mixtures: \['a'\]"):
+        recipes.read(tmp_path / "recipes.parquet")
+
+
+def test_datasets_reads_them_too(tmp_path):
+    recipes.write(tmp_path / "recipes.parquet", recipes.table([RECIPE, EMPTY]))
+    rows = datasets.Dataset.from_parquet(
+        str(tmp_path / "recipes.parquet"), cache_dir=str(tmp_path / "cache")
+    )
+    assert [Recipe.from_row(row) for row in rows] == [RECIPE, EMPTY]
+
+
+def test_a_mixture_is_background_plus_gain_times_source(sounds):
+    mixture = recipes.render(sounds, RECIPE._replace(events=(BELL,)))
+    expected = 0.125 * sounds[sounds.row("rain", 0)][777 : 777 + 10 * RATE]
+    inside = slice(160, 8000 - 160)  # between the fades
+    expected[16000:24000][inside] += 0.25 * sounds[sounds.row("bell", 0)][:8000][inside]
+    outside = np.ones(10 * RATE, bool)
+    outside[16000:16160] = outside[24000 - 160 : 24000] = False
+    np.testing.assert_allclose(mixture[outside], expected[outside], atol=1e-6)
+
+
+def test_a_fade_never_amplifies_and_starts_near_nothing(sounds):
+    stem = recipes.render_stems(sounds, RECIPE._replace(background=None, events=(BELL,)))[1]
+    source = 0.25 * sounds[sounds.row("bell", 0)][:8000]
+    segment = stem[16000:24000]
+    assert (np.abs(segment) <= np.abs(source) + 1e-7).all()
+    assert np.abs(segment[[0, -1]]).max() < 1e-4
+    assert not stem[:16000].any()
+    assert not stem[24000:].any()
+
+
+def test_nothing_is_silence(sounds):
+    assert not recipes.render(sounds, EMPTY).any()
+
+
+def test_another_rate_is_refused(sounds):
+    with pytest.raises(ValueError, match="a recipe for 48000 Hz"):
+        recipes.render(sounds, RECIPE._replace(sample_rate=48000))
+
+
+def test_an_unknown_source_is_named(sounds):
+    lost = RECIPE._replace(events=(BELL._replace(clip_id="lost"),))
+    with pytest.raises(KeyError, match="'lost' variant 0"):
+        recipes.render(sounds, lost)
+
+
+def test_audio_and_labels_are_written_for_other_tools(sounds, tmp_path):
+    recipes.write_audio(sounds, [RECIPE, EMPTY], tmp_path / "train", n_jobs=2)
+    for recipe, name in ((RECIPE, "00003.flac"), (EMPTY, "00004.flac")):
+        waveform, rate = soundfile.read(tmp_path / "train" / name, dtype="float32")
+        assert rate == RATE
+        np.testing.assert_allclose(waveform, recipes.render(sounds, recipe), atol=2**-16)
+    events = read_events(tmp_path / "train/events.tsv")
+    assert events == {"00003.flac": list(RECIPE.labels), "00004.flac": []}
+    durations = pd.read_csv(tmp_path / "train/durations.tsv", sep="\t")
+    assert durations.to_dict("list") == {
+        "filename": ["00003.flac", "00004.flac"],
+        "duration": [10.0, 10.0],
+    }
+
+
+def test_a_peak_of_one_does_not_wrap_around(sounds, tmp_path):
+    row = sounds.row("rain", 0)
+    loud = RECIPE.background._replace(start=0, gain=1 / sounds.peak(row, 0, 10 * RATE))
+    recipes.write_audio(sounds, [EMPTY._replace(background=loud)], tmp_path / "loud", n_jobs=1)
+    waveform, _ = soundfile.read(tmp_path / "loud/00004.flac", dtype="float32")
+    expected = recipes.render(sounds, EMPTY._replace(background=loud))
+    np.testing.assert_allclose(waveform, expected, atol=2**-14)
+
+
+def test_what_is_unpacked_stays_in_the_project(tmp_path):
+    path = tmp_path / "artifacts/mixtures/recipes.parquet"
+    recipes.write(path, recipes.table([EMPTY]))
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    assert list(recipes.read(path)) == [EMPTY]
+    assert list((tmp_path / "artifacts/cache").rglob("*.arrow"))
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "beside it, DVC would see it"

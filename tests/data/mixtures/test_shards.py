@@ -1,0 +1,171 @@
+import json
+import os
+import resource
+import signal
+import threading
+import time
+
+import datasets
+import numpy as np
+import pytest
+import soundfile
+import webdataset
+from distributed import LocalCluster
+from sounds import BACKGROUNDS, COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, write_data
+
+from flamlib import manifest
+from flamlib.events import Event
+from flamlib.data.mixtures import bank, mixing, recipes, shards
+from flamlib.data.mixtures.rules import Rules
+
+RULES = Rules(
+    clip_s=2.0, max_event_s=1.5, split_share=0.1, repeat_share=0.1, audible_db=10.0, **COMMON_RULES
+)
+GIVEN = {"seed": 5, "split": "train", "shard_size": 4, "n_jobs": 1, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
+    return folder / "bank"
+
+
+def write(folder, out, n=10, form="parquet", **changes):
+    return shards.write(folder, RULES, out, n=n, form=form, **GIVEN | changes)
+
+
+def content(out):
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix}
+
+
+def drawn(folder, index):
+    return mixing.draw(bank.Bank.open(folder), RULES, seed=5, split="train", index=index)
+
+
+def test_datasets_reads_the_audio_and_all_that_is_known_of_it(folder, tmp_path):
+    made = write(folder, tmp_path / "out")
+    assert [(s["first"], s["stop"]) for s in made["shards"]] == [(0, 4), (4, 8), (8, 10)]
+    read = datasets.load_dataset(
+        "parquet",
+        data_files=str(tmp_path / "out/*.parquet"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert isinstance(read.features["audio"], datasets.Audio)
+    assert read["index"] == [*range(10)]
+    for row in read.cast_column("audio", datasets.Audio(decode=False)):
+        recipe = drawn(folder, row["index"])
+        audio = row.pop("audio")
+        assert recipes.Recipe.from_row(row) == recipe
+        (tmp_path / "x.flac").write_bytes(audio["bytes"])
+        samples, rate = soundfile.read(tmp_path / "x.flac", dtype="int16")
+        assert rate == RATE
+        rendered = recipes.render(bank.Bank.open(folder), recipe)
+        assert np.array_equal(samples, recipes.integers(rendered))
+
+
+def test_webdataset_reads_them_too(folder, tmp_path):
+    write(folder, tmp_path / "out", form="webdataset")
+    urls = [str(path) for path in sorted((tmp_path / "out").glob("*.tar"))]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == [f"{i:08d}" for i in range(10)]
+    recipe = recipes.Recipe.from_row(json.loads(samples[7]["json"]))
+    assert recipe == drawn(folder, 7)
+    assert all(isinstance(label, Event) for label in recipe.labels)
+    assert samples[7]["flac"][:4] == b"fLaC"
+
+
+@pytest.mark.parametrize("form", shards.FORMS)
+def test_what_is_written_again_has_the_same_bytes(folder, tmp_path, form):
+    write(folder, tmp_path / "one", form=form)
+    write(folder, tmp_path / "two", form=form, shard_size=4)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert manifest.verify(tmp_path / "one") == manifest.verify(tmp_path / "two")
+
+
+def test_a_complete_folder_is_left_as_it_is(folder, tmp_path):
+    first = write(folder, tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")}
+    assert write(folder, tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.parquet")} == times
+
+
+def test_a_full_disk_ends_the_run_cleanly_and_it_goes_on(folder, tmp_path):
+    """The system refuses to write beyond a size, as a full disk would; the last shard is small."""
+    write(folder, tmp_path / "whole", shard_size=8, n=10)
+    large, small = (path.stat().st_size for path in sorted((tmp_path / "whole").glob("*.parquet")))
+    assert small < large
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((small + large) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="0 of 2 shards are complete, the same call goes on"):
+            write(folder, tmp_path / "out", shard_size=8, n=10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, old)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert not list((tmp_path / "out").glob(".*.partial"))
+    write(folder, tmp_path / "out", shard_size=8, n=10)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+@pytest.mark.timeout(300)
+def test_the_shards_of_a_killed_worker_are_redone_and_none_is_written_twice(folder, tmp_path):
+    """And they have the bytes that this process writes."""
+    write(folder, tmp_path / "one", n=400, shard_size=20)
+    out = tmp_path / "two"
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
+        settings = {"n": 400, "shard_size": 20, "scheduler": workers.scheduler_address}
+        run = threading.Thread(target=write, args=(folder, out), kwargs=settings)
+        run.start()
+        while not list(out.glob("done/train-*.json")):
+            time.sleep(0.01)
+        victim = next(iter(workers.workers.values())).process.pid
+        os.kill(victim, signal.SIGKILL)
+        finished = {path.stem: (out / path.stem).stat() for path in out.glob("done/train-*.json")}
+        run.join()
+    assert 0 < len(finished) < 20
+    for name, before in finished.items():
+        after = (out / name).stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert content(out) == content(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"form": "zip"}, "form: expected one of"),
+        ({"n": 0}, "n and shard_size"),
+        ({"split": "test"}, "no foreground of split 'test'"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_it_is_begun(folder, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        write(folder, tmp_path / "out", **change)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_parameters_need_another_folder(folder, tmp_path):
+    write(folder, tmp_path)
+    with pytest.raises(ValueError, match=r"shards of other parameters \(n, seed\)"):
+        write(folder, tmp_path, seed=6, n=11)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="nothing says of what"):
+        write(folder, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no manifest\.json"):
+        manifest.verify(tmp_path)
+
+
+def test_a_catalogue_of_one_clip_makes_shards(tmp_path):
+    data = write_data(
+        tmp_path / "data",
+        {"tone-a": FOREGROUNDS["tone-a"]},
+        {"rain": BACKGROUNDS["rain"]},
+    )
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    bank.build(data, tmp_path / "bank", **settings, n_jobs=1, progress=False)
+    write(tmp_path / "bank", tmp_path / "out", n=3)
+    assert len(manifest.verify(tmp_path / "out")["shards"]) == 1

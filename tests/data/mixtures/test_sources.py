@@ -1,0 +1,70 @@
+import json
+
+import numpy as np
+import pytest
+from sounds import COLUMNS, RATE, VARIANTS, noise, silence, tone, write_table
+
+from flamlib import audio
+from flamlib.data.mixtures import sources
+
+CLIP = dict.fromkeys(["clip_id", "path", "caption", "family", "split", "group", "package"], "x")
+CLIP |= {"role": "background", "audible": []}
+
+
+def test_a_source_is_its_samples_measured_hop_by_hop():
+    waveform = np.concatenate([noise(0.5, 0.3), silence(0.2), tone(440, 0.31)]).astype(np.float32)
+    row, integers, levels_db, peaks = sources.of_waveform(CLIP, 0, waveform, RATE)
+    heard = integers * np.float32(row["scale"])
+    np.testing.assert_allclose(heard, waveform, atol=row["scale"])
+    np.testing.assert_array_equal(levels_db, audio.a_weighted_db(heard, RATE))
+    hop = round(sources.HOP_S * RATE)
+    slow = [np.abs(integers[at : at + hop].astype(int)).max() for at in range(0, len(heard), hop)]
+    assert peaks.tolist() == slow
+    assert (row["n_samples"], row["n_levels"]) == (len(integers), len(slow))
+    json.dumps(row)  # plain numbers, as a table wants them
+
+
+def test_of_a_foreground_the_silence_around_is_cut_off():
+    around = np.concatenate([silence(1.0), tone(440, 0.5), silence(2.0)]).astype(np.float32)
+    whole = sources.of_waveform(CLIP, 0, around, RATE)
+    cut = sources.of_waveform(CLIP | {"role": "foreground"}, 0, around, RATE)
+    assert len(whole.integers) == len(around)
+    assert len(cut.integers) / RATE == pytest.approx(0.6, abs=0.06)
+
+
+def test_silence_is_no_source():
+    with pytest.raises(audio.Unreadable, match="silent"):
+        sources.of_waveform(CLIP, 0, silence(1.0).astype(np.float32), RATE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 4}, "unused.*'n'"),
+        ({"speed": [1.2, 0.8]}, "speed"),
+        ({"reverb_share": 3}, "reverb_share"),
+        ({"stretch": [0, 1]}, "stretch"),
+        ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
+        ({"room_share": 0.5}, "room_share: there is a share of rooms"),
+        ({"codec_share": -1}, "codec_share"),
+    ],
+)
+def test_variants_that_cannot_be_meant_are_refused(change, message):
+    known = sources.MORE_VARIANTS | VARIANTS
+    sources.check_variants(known)
+    with pytest.raises(ValueError, match=message):
+        sources.check_variants(known | change)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "message"),
+    [
+        (COLUMNS[:-1], ["a"] * 8, "no column.*offset"),
+        (COLUMNS, ["a", "a", "both", "a", "a", "train", "1", "0", "1"], "line 2: role is 'both'"),
+        (COLUMNS, ["a", "a", "foreground", "a", "a", "train", "1", "now", "1"], "line 2.*seconds"),
+    ],
+)
+def test_a_broken_clip_table_is_named(tmp_path, columns, row, message):
+    write_table(tmp_path / "clips.tsv", columns, [row])
+    with pytest.raises(ValueError, match=message):
+        sources.read_clips(tmp_path)

@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+import set_files
+import torch
+from heldouts import read_part, write_artifacts
+
+from flamlib import audio
+from flamlib.data.datasets import testsets
+from flamlib.data.datasets.annotations import AnnotatedSet, Clip
+from flamlib.evaluation import benchmarks
+from flamlib.evaluation.benchmarks import Settings
+from flamlib.events import Event, active_frames
+from flamlib.metrics import calibration, outcomes
+from flamlib.metrics.sed import Criteria
+from flamlib.models.flam import FLAM
+from flamlib.models.interface import Audio, Captions
+
+CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
+SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)
+
+
+class Metronome:
+    """Hears at what a waveform's sample values are: n in a frame is the n-th of its captions."""
+
+    sample_rate, frame_s, context_frames = 100, 0.5, 0
+    vocabulary = ("rest", "dog", "cat", "rain")
+
+    def embed_audio(self, waveform, sample_rate):
+        assert waveform.shape[1] >= self.frame_s * sample_rate
+        per_frame = round(self.frame_s * sample_rate)
+        padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[1] % per_frame))
+        value = padded.reshape(len(waveform), -1, per_frame).amax(dim=2)
+        frames = torch.nn.functional.one_hot(value.round().long(), len(self.vocabulary)).float()
+        return Audio(frames, frames[:, :, 1:].mean(dim=1).nan_to_num() @ torch.eye(4)[1:])
+
+    def embed_captions(self, captions):
+        ids = [
+            max(i * (word in text) for i, word in enumerate(self.vocabulary)) for text in captions
+        ]
+        emb = torch.eye(4)[ids]
+        return Captions(emb, 9.0 * torch.ones(len(ids)), -4.0 * torch.ones(len(ids)))
+
+    def score(self, waveform, sample_rate, captions, method="unbiased"):
+        raise NotImplementedError("a benchmark makes scores of embeddings")
+
+
+class Deaf(Metronome):
+    def embed_audio(self, waveform, sample_rate):
+        heard = super().embed_audio(waveform, sample_rate)
+        return Audio(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
+
+
+def write_clip(path, *frames):
+    """Each number for half a second; 32-bit floats, so that they come back as they are."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.repeat(np.float32(frames), 50), 100, subtype="FLOAT")
+    return path
+
+
+def dogs_and_cats(tmp_path):
+    one = write_clip(tmp_path / "one.wav", 0, 1, 1, 0, 2, 2, 2, 0)
+    two = write_clip(tmp_path / "two.wav", *[0] * 25, 3, 3)  # the rain is in its second window
+    return [
+        Clip(
+            "one", one, 4.0, [Event(0.5, 1.5, "dog"), Event(2.0, 3.5, "cat")], ["a dog and a cat"]
+        ),
+        Clip("two", two, 13.5, [Event(12.5, 13.5, "rain")], ["rain", "it rains, rain"]),
+        Clip("gone", None, 0.0, [Event(0.0, 1.0, "dog")], ["a dog"]),
+    ]
+
+
+def test_a_model_that_hears_all_finds_all_events_also_beyond_its_window(tmp_path):
+    found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
+    numbers = benchmarks.judge(Metronome(), found, SETTINGS).numbers
+    for name in ("auroc_macro", "auroc_pooled", "map", "f1", "psds1", "event_f1", "segment_f1"):
+        assert numbers[name] == pytest.approx(1.0), name
+    assert numbers["n_clips"] == 2  # what cannot be heard is not scored
+    assert "ece" not in numbers  # it goes by cosine, and nothing says how probable that is
+    located, claims = benchmarks.hear(Metronome(), found, SETTINGS)
+    assert [len(score) for score in located.scores] == [8, 27]
+    assert claims is None
+
+
+@pytest.mark.parametrize(
+    ("header", "fields"),
+    [
+        ("filename\tonset\toffset\tevent_label", "1.0\t7.0\tdog"),
+        ("filename\tcaption", "a dog"),
+        ("filename\tlabel", "dog"),
+    ],
+)
+def test_a_recording_that_is_damaged_is_not_scored_and_listed_as_missing(tmp_path, header, fields):
+    names = set_files.write_damaged(tmp_path)
+    late = "b.mp3\t7.5\t8.0\tcat" if "onset" in header else ""  # beyond what can be decoded
+    rows = [f"{name}\t{fields}" for name in names]
+    set_files.write_text(tmp_path / "t.tsv", header, *rows, late)
+    found = testsets.own("mine", tmp_path / "t.tsv", tmp_path)
+    assert found.missing == [name for name, is_heard in names.items() if not is_heard]
+    numbers = benchmarks.judge(Deaf(), found, SETTINGS).numbers
+    assert numbers["n_clips"] == len(found.found) == sum(names.values())
+
+
+def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
+    clips = [
+        Clip("a", write_clip(tmp_path / "a.wav", 1, 1), 1.0, captions=["dog", "one dog"]),
+        Clip("b", write_clip(tmp_path / "b.wav", 2), 0.5, captions=["cat"]),
+        Clip("c", write_clip(tmp_path / "c.wav", 3), 0.5, captions=["dog", "rain", "some rain"]),
+    ]
+    outcome = benchmarks.judge(Metronome(), AnnotatedSet("mine", "retrieval", clips), SETTINGS)
+    numbers = outcome.numbers
+    assert (numbers["n_clips"], numbers["n_captions"]) == (3, 6)
+    assert numbers["t2a_r1"] == pytest.approx(5 / 6)  # the dog of c is that of a
+    # Three captions are equally near to a, and one of them is wrong.
+    assert numbers["a2t_r1"] == pytest.approx(2 / 3)
+    [(n_clips, makers)] = outcome.drawn
+    once = np.ones(n_clips, dtype=int)
+    for name, make in makers.items():
+        assert make()(once) == pytest.approx(numbers[name]), name
+
+
+def test_classification_is_by_fold_and_template(tmp_path):
+    clips = [
+        Clip("a", write_clip(tmp_path / "a.wav", 1), 0.5, label="dog", fold=1),
+        Clip("b", write_clip(tmp_path / "b.wav", 2), 0.5, label="dog", fold=2),
+        Clip("c", write_clip(tmp_path / "c.wav", 3), 0.5, label="rain", fold=2),
+    ]
+    found = AnnotatedSet("mine", "classification", clips, ["cat", "dog", "rain"])
+    numbers = benchmarks.judge(Metronome(), found, SETTINGS).numbers
+    assert numbers["per_fold"] == {"1": 1.0, "2": 0.5}
+    assert numbers["fold_mean"] == 0.75
+    assert numbers["top1"] == numbers["top1_name"] == numbers["top1_ensemble"] == 2 / 3
+
+
+def test_models_are_compared_on_the_same_clips(tmp_path):
+    found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
+    judged = {
+        "flam": benchmarks.judge(Metronome(), found, SETTINGS),
+        "deaf": benchmarks.judge(Deaf(), found, SETTINGS),
+    }
+    table = outcomes.compare(judged, against="flam", n_resamples=19, seed=0)
+    assert table["flam"]["auroc_macro_low"] == table["flam"]["auroc_macro_high"] == 1.0
+    assert table["deaf"]["auroc_macro"] == 0.5
+    assert table["difference"]["deaf"]["auroc_macro"] == pytest.approx(0.5)
+    assert table["difference"]["deaf"]["auroc_macro_p"] == pytest.approx(2 / 20)
+
+
+def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
+    """Frame by frame of every clip, those of all windows; the deaf are not asked."""
+    found = testsets.read("urbansed", set_files.urban_sed(tmp_path))
+    model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
+    outcome = benchmarks.judge(model, found, SETTINGS._replace(window_s=3.2))
+    [clip] = found.found
+    waveform = torch.from_numpy(audio.read(clip.path)[0][None])
+    probs = []
+    for start, n in ((0, 10), (51200, 10), (102400, 10), (153600, 2)):
+        window = waveform[:, start : start + 51200]
+        probs.append(model.score(window, 16000, list(found.captions), "biased")[0, :, :n].numpy())
+    active = active_frames(clip.events, list(found.captions), n_frames=32, frame_s=0.32)
+    prob = np.concatenate(probs, axis=1)
+    ece = calibration.expected_calibration_error(prob, active, 10)
+    assert outcome.numbers["ece"] == pytest.approx(ece, abs=1e-6)
+    assert outcome.numbers["brier"] == pytest.approx(calibration.brier(prob, active), abs=1e-6)
+    assert outcome.reliability["count"].sum() == active.size
+    table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
+    assert table["flam"]["ece_low"] == pytest.approx(ece, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_artifacts(tmp_path_factory.mktemp("benchmarking"))
+
+
+@pytest.mark.parametrize("name", testsets.SETS)
+def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
+    found = testsets.read(name, set_files.WRITERS[name](tmp_path))
+    model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
+    outcome = benchmarks.judge(model, found, SETTINGS)
+    table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
+    numbers = table["flam"]
+    assert numbers["n_clips"] == len(found.found)
+    keys = {
+        "sed": ["psds2_mean", "brier"],
+        "retrieval": ["t2a_r1", "a2t_map10"],
+        "classification": ["top1", "top5", "fold_mean", "macro"],
+    }
+    for key in keys[found.task]:
+        assert 0 <= numbers[f"{key}_low"] <= numbers[f"{key}_high"] <= 1
+
+
+def test_one_s_own_models_join_by_name(folder):
+    saved = str(folder / "artifacts/checkpoints/flam")
+    [(name, model)] = benchmarks.supplied(
+        [{"name": "theirs", "folder": saved}], taken=["flam"]
+    ).items()
+    assert (name, type(model)) == ("theirs", FLAM)
+    entry = {"name": "theirs", "folder": "artifacts/checkpoints/flam"}
+    assert list(benchmarks.supplied([entry], taken=["flam"], base=folder)) == ["theirs"]
+    with pytest.raises(ValueError, match="already"):
+        benchmarks.supplied([{"name": "flam", "folder": saved}], taken=["flam"])
+    with pytest.raises(ValueError, match="a name and a folder"):
+        benchmarks.supplied([{"name": "flam"}], taken=[])
+
+
+def test_the_held_out_classes_are_the_most_specific_captions(folder):
+    _, bank, lexicon = read_part(folder)
+    model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
+    outcome, n_left_out = benchmarks.held_out_classes(
+        model, bank, lexicon, "seen_captions", SETTINGS
+    )
+    # Whenever a bell rings, a tone is heard, so a tone is no class beside it.
+    assert (outcome.numbers["n_captions"], outcome.numbers["n_clips"], n_left_out) == (3, 3, 1)
+    assert 0 <= outcome.numbers["top1"] <= outcome.numbers["top5"] == 1

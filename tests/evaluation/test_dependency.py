@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from heldouts import CLIP_S, RULES, read_part, write_artifacts
+
+from flamlib.data.mixtures import recipes
+from flamlib.data.mixtures.rules import Rules
+from flamlib.evaluation import dependency
+from flamlib.evaluation.dependency import Answer, Pair
+from flamlib.evaluation.splits import Hearing, Part
+
+PAIR = Pair("a hiss", "a tone", frequent_share=0.8, rare_share=0.5, rare_s=0.4)
+N = 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_artifacts(tmp_path_factory.mktemp("dependency"))
+
+
+@pytest.fixture(scope="module")
+def bank(folder):
+    return read_part(folder)[1]
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return Rules(**RULES)
+
+
+@pytest.fixture(scope="module")
+def drawn(bank, rules):
+    return [
+        dependency.draw(bank, rules, PAIR, seed=0, split="seen_captions", index=i) for i in range(N)
+    ]
+
+
+def test_the_rare_caption_sounds_nowhere_but_over_the_frequent_one(drawn):
+    rare = [r for r in drawn if any(e.caption == PAIR.rare for e in r.events)]
+    both = [r for r in rare if any(e.caption == PAIR.frequent for e in r.events)]
+    assert 0 < len(rare) == len(both) < N
+    assert {e.caption for r in drawn for e in r.events} == {PAIR.frequent, PAIR.rare}
+
+
+def test_shares_and_durations_are_those_asked_for(drawn, bank, rules):
+    frequent = [r for r in drawn if any(e.caption == PAIR.frequent for e in r.events)]
+    assert len(frequent) / N == pytest.approx(PAIR.frequent_share, abs=0.2)
+    for recipe in frequent:
+        [event] = [e for e in recipe.events if e.caption == PAIR.frequent]
+        assert sum(s.n_samples for s in event.segments) == recipe.n_samples, "from end to end"
+        for label in recipe.labels:
+            if label.caption == PAIR.rare:
+                assert label.offset - label.onset <= PAIR.rare_s + rules.gap_s
+
+
+def test_a_clip_is_drawn_alone_as_among_others_and_renders(drawn, bank, rules):
+    again = dependency.draw(bank, rules, PAIR, seed=0, split="seen_captions", index=7)
+    assert again == drawn[7]
+    waveform = recipes.render(bank, again)
+    assert len(waveform) == round(CLIP_S * bank.sample_rate)
+    assert np.abs(waveform).max() <= 1
+
+
+def test_a_caption_without_recordings_is_named_with_those_that_have_some(bank, rules):
+    lost = PAIR._replace(frequent="rain falls", frequent_share=1.0)
+    with pytest.raises(
+        ValueError, match="no recording of 'rain falls', but of a bell rings, a hiss"
+    ):
+        dependency.draw(bank, rules, lost, seed=0, split="seen_captions", index=0)
+
+
+def test_a_caption_that_sounds_in_no_test_mixture_is_named_before_training(bank, rules, tmp_path):
+    never = PAIR._replace(rare_share=0.0)
+    with pytest.raises(ValueError, match=r"\['a tone'\] sounds in none of 4 mixtures"):
+        dependency.write_mixtures(tmp_path, bank, rules, never, seed=0, n_train=2, n_test=4)
+
+
+@pytest.fixture(scope="module")
+def part(drawn, folder):
+    _, bank, lexicon = read_part(folder)
+    return Part.of("seen_captions", drawn, bank, lexicon, frame_s=0.32)
+
+
+def test_a_model_that_knows_the_priors_and_the_truth_is_told_so(part):
+    share = part.active_share
+    log_odds = np.log(share / (1 - share))
+    evidence = np.where(part.active, 6.0, -6.0)
+    answer = Answer(part, Hearing(evidence + log_odds[:, None], log_odds))
+    found = answer.numbers(PAIR, n_thresholds=19)
+    for of in found.values():
+        assert of["logit_bias"] == pytest.approx(of["log_odds"])
+        assert of["auroc"] == of["f1_own"] == of["f1_common"] == 1
+    assert found["rare"]["log_odds"] < found["frequent"]["log_odds"]
+    assert found["rare"]["score_active"] > 0.5 > found["rare"]["score_other"]
+    assert found["frequent"]["score_other"] is None, "it never has to: the rare one is never alone"
+
+
+def test_frames_are_counted_by_what_they_hold(part):
+    hearing = Hearing(np.zeros(part.active.shape), np.zeros(len(part.captions)))
+    frames = Answer(part, hearing).frames(PAIR)
+    assert len(frames) == part.known_by_frame.sum()
+    counted = frames.groupby(["caption", "holds"]).size()
+    at = part.captions.index(PAIR.rare)
+    known = part.known_by_frame[:, at]
+    assert counted[PAIR.rare, "it sounds"] == part.active_by_frame[known, at].sum()
+    assert (PAIR.frequent, "the other alone") not in counted.index
+
+
+def test_the_figure_has_a_panel_for_each_model_and_caption(part):
+    answer = Answer(
+        part, Hearing(np.random.default_rng(0).normal(size=part.active.shape), np.zeros(2))
+    )
+    figure = dependency.score_densities({"per_caption": answer, "shared": answer}, PAIR)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "a hiss (frequent); bias: per caption"
+    assert titles[3] == "a tone (rare); bias: shared"

@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import torch
+from heldouts import EVALUATE, read_part, write_artifacts
+from originals_layout import laion_state
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+from towers import write_roberta
+from transformers import AutoTokenizer
+
+from flamlib import files
+from flamlib.evaluation import evaluate as evaluation
+from flamlib.evaluation.splits import Hearing
+from flamlib.models.flam import FLAM
+from flamlib.models.importers import originals
+from flamlib.models.interface import Audio, Captions, cosine_score
+from flamlib.models.mga_clap import MGACLAP
+
+SETTINGS = {"seed": 0, **EVALUATE}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_artifacts(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def part(folder):
+    return read_part(folder)[0]
+
+
+def hearing(logits, bias=-3.0):
+    return Hearing(logits.astype(np.float32), np.full(logits.shape[1], bias, np.float32))
+
+
+def noise_hearing(part, seed=0, skill=2.0):
+    noise = np.random.default_rng(seed).normal(0, 1, part.active.shape)
+    return hearing(skill * part.active + noise - 3)
+
+
+def evaluate(folder, **changes):
+    made = folder / "artifacts"
+    return evaluation.evaluate(
+        bank=made / "bank",
+        mixtures=made / "mixtures",
+        captions=folder / "data/captions.tsv",
+        weights=made / "weights",
+        flam=made / "checkpoints/flam",
+        flam_global=made / "checkpoints/flam_global",
+        mga_clap=made / "checkpoints/mga_clap",
+        scores=made / "scores",
+        progress=False,
+        **SETTINGS | changes,
+    )
+
+
+class KnowsItAll:
+    """Knows every held-out recording again, and reads which captions are true of it."""
+
+    sample_rate, frame_s, context_frames = 16000, 0.32, 0
+
+    def __init__(self, bank, lexicon):
+        rows = bank.sources.index[bank.sources["split"].isin(evaluation.PARTS)]
+        rows = [row for row in rows if bank.of(row, "role") == "foreground"]
+        self.captions = [bank.of(row, "caption") for row in rows]
+        self.sounds = [bank[row].tobytes() for row in rows]
+        self.parents = lexicon.parents
+
+    def embed_audio(self, waveform, sample_rate):
+        which = torch.zeros(1, len(self.sounds))
+        which[0, self.sounds.index(waveform.numpy().tobytes())] = 1
+        return Audio(which[:, None], which)
+
+    def embed_captions(self, captions):
+        true = [
+            [float(c == own or c in self.parents[own]) for own in self.captions] for c in captions
+        ]  # in the order of `sounds`
+        return Captions(torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions)))
+
+    def score(self, waveform, sample_rate, captions, method="unbiased"):
+        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
+        return cosine_score(heard, asked, method)
+
+
+def test_who_knows_every_recording_finds_it(folder):
+    _, bank, lexicon = read_part(folder)
+    outcome = evaluation.retrieval(KnowsItAll(bank, lexicon), bank, lexicon, clip_s=10.0)
+    found = outcome.numbers
+    assert [n for n, _ in outcome.drawn] == [6, 6]  # captions, recordings
+    for way in ("t2a", "a2t"):
+        assert found[f"{way}_r1"] == found[f"{way}_map10"] == found[f"{way}_median_rank"] == 1
+    assert found["n_clips"] == found["n_captions"] == 6
+
+
+def test_every_caption_has_its_row(folder, part):
+    lexicon = read_part(folder)[2]
+    models = {"flam": noise_hearing(part), "flam_global": noise_hearing(part, seed=1)}
+    table = evaluation.caption_table(part, models, lexicon).set_index("caption")
+    assert list(table.index) == part.captions
+    for j, (caption, row) in enumerate(table.iterrows()):
+        known = part.known[:, j]
+        truth = part.active[known, j]
+        assert row["n_clips"] == truth.any(axis=1).sum()
+        assert expit(row["log_odds"]) == pytest.approx(truth.mean())
+        assert row["logit_bias"] == -3
+        for name, heard in models.items():
+            score = heard.logits[known, j].ravel()
+            assert row[f"auroc_{name}"] == pytest.approx(roc_auc_score(truth.ravel(), score))
+        assert caption in ("a tone", *lexicon.captions)
+    # A tone is heard when a bell rings, so the caption belongs to both families.
+    assert table.loc["a tone", "family"] == "bell|tone"
+
+
+def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
+    found = evaluate(folder)
+    models = {"flam", "flam_global", "mga_clap", "label_matching"}
+    assert set(found.metrics) == models | {"difference"}
+    for name in models:
+        assert set(found.metrics[name]) == {"seen_captions", "unseen_captions", "retrieval"}
+    for part in evaluation.PARTS:
+        assert found.parts[part].name == part
+        assert set(found.hearings[part]) == models
+        assert found.metrics["flam"][part]["n_clips"] == SETTINGS["n_clips"]
+        difference = found.metrics["flam"][part]["auroc_macro"]
+        difference -= found.metrics["flam_global"][part]["auroc_macro"]
+        compared = found.metrics["difference"][part]
+        assert set(compared) == models - {"flam"}
+        assert compared["flam_global"]["auroc_macro"] == pytest.approx(difference)
+    searched = found.metrics["flam"]["retrieval"]
+    for name in ("t2a_r1", "a2t_map10", "a2t_median_rank"):
+        assert searched[f"{name}_low"] <= searched[name] <= searched[f"{name}_high"]
+    tested = found.metrics["difference"]["retrieval"]["label_matching"]
+    theirs = found.metrics["label_matching"]["retrieval"]
+    assert tested["t2a_r10"] == pytest.approx(searched["t2a_r10"] - theirs["t2a_r10"])
+    assert set(found.captions["part"]) == set(evaluation.PARTS)
+    assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
+
+    files.write_metrics(tmp_path / "report.json", found.metrics)
+    files.write_metrics(tmp_path / "again.json", evaluate(folder).metrics)
+    assert (tmp_path / "report.json").read_text() == (tmp_path / "again.json").read_text()
+
+
+def test_a_model_that_is_supplied_is_judged_on_the_same_mixtures_in_its_own_frames(
+    folder, tmp_path
+):
+    """A CLAP of 48 kHz with other frames than FLAM's; beside it a model that 04 has judged too."""
+    _, bank, lexicon = read_part(folder)
+    made = folder / "artifacts"
+    n_words = len(AutoTokenizer.from_pretrained(write_roberta(tmp_path / "roberta")))
+    torch.save({"state_dict": laion_state(n_words)}, tmp_path / "clap.pt")
+    supplied = {
+        "clap": originals.read(tmp_path / "clap.pt", tmp_path / "roberta"),
+        "again": MGACLAP.from_pretrained(made / "checkpoints/mga_clap"),
+    }
+    flam = FLAM.from_pretrained(made / "checkpoints/flam")
+    assert supplied["clap"].frame_s != flam.frame_s
+    joined = evaluation.join(supplied, flam, bank, lexicon, made / "mixtures", **SETTINGS)
+    assert set(joined) == {"flam", "clap", "again", "difference"}
+    whole = evaluate(folder).metrics
+    for part in (*evaluation.PARTS, "retrieval"):
+        assert joined["flam"][part] == pytest.approx(whole["flam"][part], nan_ok=True)
+        assert joined["again"][part] == pytest.approx(whole["mga_clap"][part], nan_ok=True)
+        tested = joined["difference"][part]
+        assert tested["again"] == pytest.approx(whole["difference"][part]["mga_clap"])
+        assert set(joined["clap"][part]) == set(whole["flam"][part])
+        name = "t2a_r10" if part == "retrieval" else "auroc_macro"
+        assert 0 <= joined["clap"][part][f"{name}_low"] <= joined["clap"][part][f"{name}_high"] <= 1
+        assert 0 < tested["clap"][f"{name}_p"] <= 1
+    assert evaluation.join({}, flam, bank, lexicon, made / "mixtures", **SETTINGS) == {}

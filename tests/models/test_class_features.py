@@ -1,0 +1,69 @@
+"""What a tagger's classes say: unit vectors whose product is the share of a caption's classes."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamlib.models import class_features
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+@pytest.fixture
+def names():
+    return torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_class_that_is_not_heard_is_no_evidence_and_a_sure_one_a_thousandfold():
+    evidence = class_features.evidence(torch.tensor([-100.0, 100.0]))
+    assert evidence[0] == 0
+    assert evidence[1] == pytest.approx(math.log(1 + 1 / class_features.FLOOR))
+
+
+@given(st.floats(-30, 30))
+def test_evidence_is_as_defined(logit):
+    p = 1 / (1 + math.exp(-logit))
+    found = class_features.evidence(torch.tensor([logit], dtype=torch.float64)).item()
+    assert found == pytest.approx(math.log(1 + p / class_features.FLOOR), rel=1e-5, abs=1e-6)
+
+
+def test_both_sides_are_unit_vectors_also_where_nothing_is_heard(names):
+    heard = class_features.heard(torch.stack([torch.zeros(7), torch.arange(7.0)]))
+    asked = class_features.asked(names[:2], names)
+    assert heard.norm(dim=1).tolist() == pytest.approx([1, 1])
+    assert asked.norm(dim=1).tolist() == pytest.approx([1, 1])
+    assert (heard[0] @ asked.T).tolist() == [0, 0]
+
+
+def test_a_caption_that_is_a_name_asks_for_that_class(names):
+    asked = class_features.asked(names, names)
+    assert asked[:, :-1].argmax(dim=1).tolist() == list(range(7))
+
+
+def test_the_length_of_text_features_does_not_matter(names):
+    assert torch.allclose(
+        class_features.asked(3 * names[:2], names), class_features.asked(names[:2], 0.1 * names)
+    )
+
+
+def test_more_evidence_for_the_asked_class_is_a_higher_product(names):
+    asked = class_features.asked(names[:1], names)[0]
+    best = int(asked.argmax())
+    evidence = torch.zeros(3, 7)
+    evidence[:, best] = torch.tensor([0.0, 1.0, 5.0])
+    products = class_features.heard(evidence) @ asked
+    assert products[0] < products[1] < products[2]
+
+
+def test_beside_averages_the_two_cosines(names):
+    generator = torch.Generator().manual_seed(1)
+    u, v = unit(torch.randn(2, 3, generator=generator))
+    t, s = unit(torch.randn(2, 4, generator=generator))
+    together = class_features.beside(u, t) @ class_features.beside(v, s)
+    assert together.item() == pytest.approx(((u @ v + t @ s) / 2).item(), abs=1e-6)
+    assert class_features.beside(u, t).norm().item() == pytest.approx(1)

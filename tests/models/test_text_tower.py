@@ -1,0 +1,211 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch.testing import assert_close
+from towers import learnt, write_bert, write_roberta
+
+from flamlib.models.text_tower import CaptionTower
+
+CAPTIONS = ["A dog barks", "the bell rings the bell", "rain", "un chien aboie – « ouaf »", "犬 é"]
+KINDS = [("bert", "mean"), ("bert", "pooler"), ("roberta", "mean"), ("roberta", "pooler")]
+WORDS = [("bert", "words"), ("roberta", "words")]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captions")
+    return {"bert": write_bert(folder / "bert"), "roberta": write_roberta(folder / "roberta")}
+
+
+@pytest.fixture(scope="module")
+def bert(folders):
+    torch.manual_seed(0)
+    return CaptionTower(folders["bert"], pooling="mean").eval()
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def tower(request, folders):
+    kind, pooling = request.param
+    torch.manual_seed(0)
+    return CaptionTower(folders[kind], pooling=pooling).eval()
+
+
+def slow_mean(tower, caption):
+    """The mean of a caption's token vectors, the special ones too, without any padding."""
+    ids = tower.tokenizer(caption)["input_ids"]
+    with torch.no_grad():
+        vectors = tower.encoder(input_ids=torch.tensor([ids])).last_hidden_state[0]
+    return sum(vectors) / len(ids)
+
+
+def test_mean_pooling_is_the_mean_of_the_tokens(bert):
+    expected = torch.stack([slow_mean(bert, caption) for caption in CAPTIONS])
+    assert_close(bert.embed(CAPTIONS), expected)
+
+
+def test_mean_pooling_leaves_padding_out_of_the_gradient_too(bert):
+    """The same caption, alone and padded, asks the same of every weight."""
+
+    def gradient(captions):
+        bert.zero_grad()
+        bert(**bert.tokenize(captions))[0].square().sum().backward()
+        return [p.grad.clone() for p in bert.encoder.encoder.parameters()]
+
+    assert_close(
+        gradient(["rain"]), gradient(["rain", "the bell rings the bell"]), atol=1e-6, rtol=0
+    )
+
+
+def test_all_places_are_as_many_as_the_tower_reads(folders):
+    """Padding among them, and so in every company the same."""
+    tower = CaptionTower(folders["bert"], pooling="all").eval()
+    tokens = tower.tokenize(["rain"])
+    assert tokens["input_ids"].shape == (1, tower.max_tokens)
+    with torch.no_grad():
+        hidden = tower.encoder(**tokens).last_hidden_state[0]
+    assert_close(tower.embed(["rain", "a bell rings"])[0], sum(hidden) / tower.max_tokens)
+    with pytest.raises(ValueError, match="reads at most"):
+        tower.tokenize(["a " * 20])
+
+
+@pytest.mark.parametrize(("kind", "pooling"), WORDS)
+def test_words_are_the_vectors_of_a_captions_own_tokens(folders, kind, pooling):
+    """In order, without the marks around them, alone or in company."""
+    torch.manual_seed(0)
+    tower = CaptionTower(folders[kind], pooling=pooling).eval()
+    features = tower.embed(CAPTIONS, batch_size=2)
+    for caption, found in zip(CAPTIONS, features, strict=True):
+        ids = tower.tokenizer(caption)["input_ids"]
+        with torch.no_grad():
+            vectors = tower.encoder(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        words = found[~found.isnan().any(dim=1)]
+        assert_close(words, vectors[1:-1])
+        assert len(words) > 0
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_a_word(folders):
+    tower = CaptionTower(folders["bert"], pooling="words").eval()
+    unknown = tower.tokenizer.unk_token_id
+    assert unknown in tower.tokenize(["theremin"])["input_ids"]
+    assert tower.embed(["theremin"]).isnan().any(dim=2).tolist() == [[True, False, True]]
+
+
+def test_a_caption_without_words_is_refused_where_those_are_asked_for(folders):
+    tower = CaptionTower(folders["bert"], pooling="words")
+    with pytest.raises(ValueError, match=r"a caption without words: '\\x00\\x01'"):
+        tower.tokenize(["rain", "\x00\x01"])
+
+
+def test_a_caption_means_the_same_in_any_company(tower):
+    together = tower.embed(CAPTIONS)
+    for caption, vector in zip(CAPTIONS, together, strict=True):
+        assert_close(tower.embed([caption]), vector[None], atol=1e-6, rtol=1e-5)
+
+
+def test_batches_change_nothing(tower):
+    assert_close(tower.embed(CAPTIONS, batch_size=2), tower.embed(CAPTIONS), atol=1e-6, rtol=1e-5)
+
+
+def test_one_caption_is_not_a_special_case(tower):
+    assert tower.embed(["rain"]).shape == (1, tower.width)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=3).filter(lambda text: text.strip()))
+def test_any_text_will_do(bert, text):
+    assert bert.embed([text]).isfinite().all()
+
+
+@pytest.mark.parametrize("empty", ["", "  \n"])
+def test_an_empty_caption_is_refused(tower, empty):
+    with pytest.raises(ValueError, match="empty caption"):
+        tower.tokenize(["rain", empty])
+
+
+def test_a_caption_is_never_cut_short(bert):
+    longest = " ".join(["rain"] * (bert.max_tokens - 2))  # beside [CLS] and [SEP]
+    assert bert.embed([longest]).isfinite().all()
+    with pytest.raises(ValueError, match=r"of 13 tokens, the encoder reads at most 12: 'rain rain"):
+        bert.tokenize(["a dog", longest + " rain"])
+
+
+def test_roberta_reads_as_many_tokens_as_it_has_positions_for(folders):
+    tower = CaptionTower(folders["roberta"], pooling="pooler").eval()
+    assert tower.max_tokens == 40
+    ids = torch.full((1, 40), 5)
+    assert tower(ids, torch.ones_like(ids)).isfinite().all()
+
+
+def test_the_pooler_looks_at_the_first_token(folders):
+    tower = CaptionTower(folders["roberta"], pooling="pooler").eval()
+    tokens = tower.tokenize(["a dog barks"])
+    with torch.no_grad():
+        first = tower.encoder(**tokens).last_hidden_state[:, 0]
+        expected = torch.tanh(tower.encoder.pooler.dense(first))
+        assert_close(tower(**tokens), expected)
+
+
+def test_every_weight_learns(tower):
+    """None is left out: data-parallel training waits for all of them."""
+    tower.zero_grad()
+    tower(**tower.tokenize(CAPTIONS)).square().sum().backward()
+    unmoved = [name for name, p in tower.named_parameters() if p.grad is None]
+    assert unmoved == []
+
+
+@pytest.mark.parametrize("pooling", ["mean", "pooler"])
+def test_a_checkpoint_fits_whatever_heads_it_has(folders, tmp_path, pooling):
+    published = CaptionTower(folders["bert"], pooling="pooler")
+    head = {"cls.predictions.bias": torch.zeros(3), "embeddings.position_ids": torch.arange(4)}
+    save_file(published.encoder.state_dict() | head, tmp_path / "model.safetensors")
+    tower = CaptionTower(folders["bert"], pooling=pooling)
+    tower.load_weights(tmp_path / "model.safetensors")
+    for name, tensor in tower.encoder.state_dict().items():
+        assert torch.equal(tensor, published.encoder.state_dict()[name]), name
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(folders, tmp_path):
+    tower = CaptionTower(folders["bert"], pooling="mean")
+    weights = tower.encoder.state_dict()
+    weights.pop("embeddings.word_embeddings.weight")
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(RuntimeError, match=r"Missing key.*word_embeddings"):
+        tower.load_weights(tmp_path / "model.safetensors")
+
+
+def test_the_tokenizer_is_saved_as_it_was(tower, tmp_path):
+    tower.save_tokenizer(tmp_path / "saved")
+    again = CaptionTower(tmp_path / "saved", pooling=tower.pooling).eval()
+    again.load_state_dict(tower.state_dict())
+    for caption in CAPTIONS:
+        assert torch.equal(
+            again.tokenize([caption])["input_ids"], tower.tokenize([caption])["input_ids"]
+        )
+    assert torch.equal(again.embed(CAPTIONS), tower.embed(CAPTIONS))
+
+
+def test_another_pooling_is_refused(folders):
+    with pytest.raises(ValueError, match="not 'max'"):
+        CaptionTower(folders["bert"], pooling="max")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_folder_must_hold_configuration_and_tokenizer(tmp_path, name):
+    """Without the second, transformers would read every word as unknown."""
+    (write_bert(tmp_path) / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name} is missing"):
+        CaptionTower(tmp_path, pooling="mean")
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_activations_computed_twice_give_the_same_gradients(folders, kind):
+    torch.manual_seed(0)
+    tower = CaptionTower(folders[kind], pooling="pooler").train()
+    assert tower.encoder.config.hidden_dropout_prob > 0
+    tokens = tower.tokenize(CAPTIONS)
+    expected, n_all = learnt(lambda: tower(**tokens), tower.parameters())
+    tower.checkpoint()
+    found, n_few = learnt(lambda: tower(**tokens), tower.parameters())
+    assert n_few < 0.6 * n_all
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from sounds import RATE, noise, tone
+
+from flamlib.data.mixtures.recipes import Background, Placed, Recipe, Segment
+from flamlib.detection import Detection
+from flamlib.events import Event
+from flamlib.plots import spectrograms, style
+
+WAVEFORM = np.concatenate([noise(1.0), tone(2000, 1.0)]).astype(np.float32)
+EDGES = np.linspace(0, 2, 9)
+CAPTIONS = ["a tone", "a dog barks"]
+SCORES = np.stack([np.repeat([0.1, 0.9], 4), np.full(8, 0.2)], axis=1)
+
+
+def texts(figure):
+    return {text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))}
+
+
+def row_names(figure):
+    return figure.axes[1].get_yticklabels()
+
+
+def test_the_sound_is_where_it_is():
+    """The tone of 2 kHz is the brightest of its second, at its height."""
+    above = spectrograms.detection_map(WAVEFORM, RATE, SCORES, EDGES, CAPTIONS).axes[0]
+    [image] = above.images
+    level = np.asarray(image.get_array())
+    left, right, low, high = image.get_extent()
+    column = int(1.5 / (right - left) * level.shape[1])
+    mel = low + (level[:, column].argmax() + 0.5) / level.shape[0] * (high - low)
+    assert mel == pytest.approx(2595 * np.log10(1 + 2000 / 700), rel=0.03)
+    assert (left, right) == (0, 2)
+
+
+def test_every_caption_has_a_row():
+    figure = spectrograms.detection_map(WAVEFORM, RATE, SCORES, EDGES, CAPTIONS)
+    assert [name.get_text() for name in row_names(figure)] == CAPTIONS
+    assert "absent" not in texts(figure)
+    assert not {"sounds", "detected", "threshold"} & texts(figure)
+
+
+def test_what_does_not_sound_is_marked_absent():
+    figure = spectrograms.detection_map(
+        WAVEFORM,
+        RATE,
+        SCORES,
+        EDGES,
+        CAPTIONS,
+        truth=[Event(1.0, 2.0, "a tone")],
+        detections=[Detection(1.0, 2.0, "a tone", 0.9)],
+        threshold=0.5,
+    )
+    sounding, silent = row_names(figure)
+    assert (sounding.get_style(), silent.get_style()) == ("normal", "italic")
+    assert {"absent", "sounds", "detected", "threshold", "score"} <= texts(figure)
+
+
+@pytest.mark.parametrize(
+    "waveform", [np.zeros(RATE, np.float32), np.float32([0.5]), WAVEFORM[:100]]
+)
+def test_silence_and_a_single_sample_can_be_seen(tmp_path, waveform):
+    edges = np.array([0.0, len(waveform) / RATE])
+    scores = np.array([[0.5]])
+    figure = spectrograms.detection_map(waveform, RATE, scores, edges, ["a tone"])
+    style.save(figure, tmp_path / "figure.png")
+
+
+def test_an_hour_is_drawn_in_minutes():
+    hour = np.zeros(3600 * 1000, np.float32)
+    figure = spectrograms.detection_map(
+        hour, 1000, np.zeros((2, 1)), np.array([0.0, 1, 3600]), ["rain"]
+    )
+    assert "time (min:s)" in texts(figure)
+    assert figure.axes[0].images[0].get_array().shape[1] < 2500
+
+
+def test_a_long_caption_takes_two_lines():
+    caption = "an old wooden door with rusty hinges creaks open in the distance"
+    figure = spectrograms.detection_map(WAVEFORM, RATE, SCORES[:, :1], EDGES, [caption])
+    [name] = row_names(figure)
+    assert name.get_text().count("\n") == 1
+
+
+def test_a_mixture_shows_its_events_and_their_levels():
+    first = Placed("clip", 0, "a tone", "tone", 12.0, 1.0, (Segment(0, 0, 8000),))
+    second = first._replace(snr_db=7.0, segments=(Segment(16000, 0, 8000),))
+    recipe = Recipe(
+        index=0,
+        split="train",
+        sample_rate=RATE,
+        n_samples=len(WAVEFORM),
+        n_fade=160,
+        background=Background("rain", 0, 0, 1.0, -50.0),
+        events=(first, second),
+        labels=(Event(0.0, 0.4, "a tone"), Event(1.0, 1.4, "a tone")),
+    )
+    figure = spectrograms.mixture(WAVEFORM, recipe)
+    assert {"+12 dB", "+7 dB"} <= texts(figure)
+    # Of the two labels of one caption each stands in its event's row.
+    bars = [c.get_paths()[0].get_extents() for c in figure.axes[1].collections if c.get_paths()]
+    narrow = [b for b in bars if 0.3 < b.height < 0.35]
+    assert [(round(b.x0, 1), int(b.y0)) for b in narrow] == [(0.0, 0), (1.0, 1)]
+
+
+def test_a_heat_map_shows_every_score_and_marks_what_is_absent():
+    captions, edges = ["a dog barks", "rain"], np.linspace(0, 2, 5)
+    scores = np.array([[0.1, 0.2], [0.9, 0.3], [0.8, 0.4], [0.0, 1.0]])
+    truth = [Event(0.5, 1.5, "a dog barks")]
+    waveform = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    figure = spectrograms.heat_map(waveform, 16000, scores, edges, captions, truth=truth)
+    _, below, _ = figure.axes
+    [mesh] = [c for c in below.collections if c.get_array() is not None and c.get_array().size == 8]
+    assert np.asarray(mesh.get_array()).reshape(2, 4) == pytest.approx(scores.T)
+    names = [label.get_text() for label in below.get_yticklabels()]
+    assert names == captions
+    assert [t.get_text() for t in below.texts] == ["absent"]

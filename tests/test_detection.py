@@ -1,0 +1,215 @@
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from flamlib.detection import (
+    Detection,
+    events_from_scores,
+    median_filter,
+    read_scores,
+    to_audacity_labels,
+    write_detections,
+    write_scores,
+)
+
+CAPTIONS = ["a dog barks", 'he says "go"', "der Wind heult, „laut“"]
+PLAIN = dict(threshold=0.5, min_duration_s=0.0, merge_gap_s=0.0)
+
+probabilities = hnp.arrays(
+    np.float64,
+    st.tuples(st.integers(1, 12), st.just(2)),
+    elements=st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]),
+)
+
+
+def edges_of(scores, frame_s=0.32):
+    return np.arange(len(scores) + 1) * frame_s
+
+
+def column(*scores):
+    return np.array(scores)[:, None]
+
+
+# Smoothing
+
+
+def slow_median_filter(scores, n_frames):
+    """The definition, one frame at a time; the clip goes on as its mirror image."""
+    n = len(scores)
+    mirrored = np.concatenate([scores[::-1], scores, scores[::-1]])
+    half = n_frames // 2
+    return [sorted(mirrored[n + i - half : n + i + half + 1])[half] for i in range(n)]
+
+
+@given(st.lists(st.floats(-5, 5), min_size=5, max_size=12), st.sampled_from([1, 3, 5, 9]))
+def test_the_median_is_that_of_the_frames_around(scores, n_frames):
+    filtered = median_filter(np.array(scores), n_frames)
+    assert filtered.tolist() == slow_median_filter(np.array(scores), n_frames)
+
+
+@given(probabilities)
+def test_smoothing_before_or_after_calibration_is_the_same(scores):
+    def calibrate(score):
+        return 1 / (1 + np.exp(-4 * score + 3))
+
+    once = median_filter(calibrate(scores.T), 3)
+    assert np.array_equal(once, calibrate(median_filter(scores.T, 3)))
+
+
+def test_clips_and_captions_do_not_mix():
+    scores = np.random.default_rng(0).random((2, 3, 9))
+    apart = [[median_filter(caption, 3) for caption in clip] for clip in scores]
+    assert np.array_equal(median_filter(scores, 3), apart)
+
+
+def test_one_frame_is_no_filter_and_an_even_number_has_no_middle():
+    scores = np.array([0.3, 0.1, 0.2])
+    assert median_filter(scores, 1).tolist() == scores.tolist()
+    with pytest.raises(ValueError, match="odd number of frames, found 4"):
+        median_filter(scores, 4)
+
+
+# Events
+
+
+@given(probabilities)
+def test_plain_events_are_the_frames_at_or_above_the_threshold(scores):
+    edges = edges_of(scores)
+    detections = events_from_scores(scores, edges, ["a", "b"], **PLAIN)
+    for i, caption in enumerate(["a", "b"]):
+        mine = [d for d in detections if d.caption == caption]
+        covered = np.zeros(len(scores), dtype=bool)
+        for d in mine:
+            inside = (edges[:-1] >= d.onset) & (edges[1:] <= d.offset)
+            covered |= inside
+            assert d.score == scores[inside, i].max()
+        assert covered.tolist() == (scores[:, i] >= 0.5).tolist()
+        # Two that touched would be one.
+        assert all(a.offset < b.onset for a, b in pairwise(mine))
+
+
+@given(probabilities)
+def test_events_come_in_order_of_onset(scores):
+    detections = events_from_scores(scores, edges_of(scores), ["b", "a"], **PLAIN)
+    assert [d.onset for d in detections] == sorted(d.onset for d in detections)
+
+
+def test_gaps_are_closed_up_to_the_given_length():
+    scores = column(0.9, 0.1, 0.8, 0.1, 0.1, 0.7)
+    settings = PLAIN | {"merge_gap_s": 0.32}
+    assert events_from_scores(scores, edges_of(scores), ["rain"], **settings) == [
+        Detection(0.0, 3 * 0.32, "rain", 0.9),
+        Detection(5 * 0.32, 6 * 0.32, "rain", 0.7),
+    ]
+
+
+def test_short_events_go_and_just_long_enough_ones_stay():
+    """From 0.6 s to 0.9 s it is a little less than 0.3 s in binary."""
+    edges = np.arange(10) * 0.1
+    assert edges[9] - edges[6] < 0.3
+    scores = column(0.9, 0.1, 0.8, 0.8, 0.1, 0.1, 0.7, 0.7, 0.7)
+    settings = PLAIN | {"min_duration_s": 0.3}
+    [left] = events_from_scores(scores, edges, ["rain"], **settings)
+    assert (left.onset, left.score) == (edges[6], 0.7)
+
+
+def test_pieces_are_joined_before_their_length_is_judged():
+    scores = column(0.9, 0.1, 0.9)
+    settings = PLAIN | {"min_duration_s": 0.9, "merge_gap_s": 0.4}
+    assert len(events_from_scores(scores, edges_of(scores), ["rain"], **settings)) == 1
+
+
+def test_every_caption_may_have_its_own_threshold():
+    scores = np.array([[0.6, 0.6]])
+    settings = PLAIN | {"threshold": np.array([0.5, 0.7])}
+    [heard] = events_from_scores(scores, edges_of(scores), ["rain", "wind"], **settings)
+    assert heard.caption == "rain"
+
+
+def test_nothing_above_the_threshold_is_no_event():
+    assert events_from_scores(column(0.1, 0.2), np.arange(3.0), ["rain"], **PLAIN) == []
+
+
+def test_scores_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, 2\), expected \(2, 1\)"):
+        events_from_scores(np.zeros((1, 2)), np.arange(3.0), ["rain"], **PLAIN)
+    with pytest.raises(ValueError, match="'rain' is NaN in frame 1"):
+        events_from_scores(column(0.0, np.nan), np.arange(3.0), ["rain"], **PLAIN)
+
+
+# Tables
+
+
+def test_a_table_of_detections_is_what_it_says(tmp_path):
+    detections = [Detection(3 * 0.32, 12345.0, "a dog barks", 0.8333333)]
+    write_detections(tmp_path / "events.tsv", detections)
+    assert (tmp_path / "events.tsv").read_text() == (
+        "onset\toffset\tevent_label\tscore\n0.96\t12345.0\ta dog barks\t0.833333\n"
+    )
+
+
+def test_audacity_gets_one_label_a_line():
+    text = to_audacity_labels([Detection(0.5, 1.25, "a dog\tbarks\n", 0.8)])
+    assert text == "0.500000\t1.250000\ta dog barks (0.80)\n"
+    assert to_audacity_labels([]) == ""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_come_back_to_the_last_digit(tmp_path, dtype):
+    scores = np.random.default_rng(0).random((5, 3)).astype(dtype)
+    scores[0, 0] = -np.inf
+    edges = np.arange(6) * 0.1
+    write_scores(tmp_path / "clip.tsv", scores, edges, CAPTIONS)
+    again, again_edges, captions = read_scores(tmp_path / "clip.tsv")
+    assert np.array_equal(again.astype(dtype), scores)
+    assert np.array_equal(again_edges, edges)
+    assert captions == CAPTIONS
+
+
+def test_sed_scores_eval_reads_our_tables_and_we_read_its(tmp_path):
+    with warnings.catch_warnings():  # on import, it asks for pkg_resources
+        warnings.simplefilter("ignore")
+        from sed_scores_eval import io
+
+    scores, edges = np.random.default_rng(0).random((5, 3)), np.arange(6) * 0.1
+    (tmp_path / "ours").mkdir()
+    write_scores(tmp_path / "ours" / "clip.tsv", scores, edges, CAPTIONS)
+    theirs = io.read_sed_scores(tmp_path / "ours")
+    assert list(theirs["clip"].columns) == ["onset", "offset", *CAPTIONS]
+    read = theirs["clip"][CAPTIONS].to_numpy()
+    assert np.allclose(read, scores, rtol=1e-12, atol=0)  # pandas' parser misses a last bit
+
+    io.write_sed_scores(theirs, tmp_path / "theirs")
+    again, again_edges, captions = read_scores(tmp_path / "theirs" / "clip.tsv")
+    assert np.array_equal(again, read)
+    assert np.allclose(again_edges, edges, rtol=1e-12, atol=0)
+    assert captions == CAPTIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "expected columns onset, offset"),
+        ("onset\toffset\train\n", "a row per frame"),
+        ("filename\tonset\toffset\n0\t1\t2\n", "expected columns onset, offset"),
+        ("onset\toffset\train\n0\t1\n", "row 2: 2 columns, expected 3"),
+        ("onset\toffset\train\n0\t1\tloud\n", "loud"),
+        ("onset\toffset\train\n0\t1\t0.5\n1.5\t2\t0.5\n", "row 3: starts when"),
+    ],
+)
+def test_a_table_that_is_not_one_of_scores_is_named(tmp_path, text, complaint):
+    path = tmp_path / "clip.tsv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"clip.tsv.*{complaint}"):
+        read_scores(path)
+
+
+@pytest.mark.parametrize("captions", [["onset"], ["a\\b"], ["rain", "rain"]])
+def test_captions_that_the_table_cannot_hold_are_refused(tmp_path, captions):
+    with pytest.raises(ValueError, match=r"cannot take|twice"):
+        write_scores(tmp_path / "clip.tsv", np.zeros((1, len(captions))), np.arange(2.0), captions)

@@ -1,0 +1,60 @@
+import os
+from datetime import timedelta
+
+import pytest
+import ranks
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from flamlib.training import distributed
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """No Accelerator of an earlier test."""
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+def test_the_precision_is_one_that_accelerate_knows():
+    assert distributed.precision("auto") in ("no", "bf16")
+    assert distributed.precision("fp16") == "fp16"
+
+
+def test_a_process_that_would_train_alone_is_refused():
+    with pytest.raises(RuntimeError, match="2 processes are to share the training, but 1 take"):
+        distributed.accelerator("no", 2)
+
+
+def counted(folder):
+    """One process of two: who computes, and what each is told."""
+    accelerator = distributed.accelerator("no", 2)
+    rank = accelerator.process_index
+
+    def compute():
+        (folder / f"computed{rank}").touch()
+        return {"by": rank, "thousand": [10**3]}
+
+    told = distributed.once(accelerator, compute)
+    (folder / f"told{rank}").write_text(repr(told))
+    mean = distributed.means(accelerator, {"a": torch.tensor(2.0 + rank), "b": torch.tensor(0.5)})
+    (folder / f"mean{rank}").write_text(repr(mean))
+    # The main process may take long over what the others wait for.
+    timeout = torch.distributed.distributed_c10d._get_default_timeout
+    assert distributed.PATIENCE > timeout("gloo") >= timedelta(minutes=1)
+
+
+def test_what_is_computed_once_is_known_to_all(tmp_path):
+    ranks.launched(2, counted, tmp_path)
+    assert (tmp_path / "computed0").exists()
+    assert not (tmp_path / "computed1").exists()
+    for rank in range(2):
+        assert (tmp_path / f"told{rank}").read_text() == "{'by': 0, 'thousand': [1000]}"
+        assert (tmp_path / f"mean{rank}").read_text() == "{'a': 2.5, 'b': 0.5}"
+
+
+def test_one_process_computes_for_itself():
+    accelerator = Accelerator(cpu=True)
+    assert distributed.once(accelerator, os.getpid) == os.getpid()
+    assert distributed.means(accelerator, {"a": torch.tensor(2.0)}) == {"a": 2.0}

@@ -1,0 +1,160 @@
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from towers import HTSAT
+
+from flamlib.models import dual_encoder, yamnet
+from flamlib.models.flam import FLAM
+from flamlib.training import init
+
+NETWORK = {
+    "audio": {"tower": "yamnet", "tags": True},
+    "caption": {"tower": "reader", "pooling": "mean"},
+    "dim": 8,
+    "dropout": 0.0,
+    "scale_init": 10.0,
+    "bias_init": -2.0,
+    "temperature_init": 0.07,
+}
+FLAM_WEIGHTS = {"clip": 1.0, "frame": 20.0, "prior": 1.0}
+GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    tiny.write_reader(folder / "reader")
+    (folder / "yamnet").mkdir()
+    tiny.write_yamnet(folder / "yamnet")
+    return folder
+
+
+def pretrained(weights, **changes):
+    return init.pretrained(weights, codebook=None, **NETWORK | changes)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The tower of ten lines."""
+    monkeypatch.setattr(dual_encoder, "audio_tower", lambda *, tower: tiny.Ear())
+    return {"audio": {"tower": "ear"}}
+
+
+def test_towers_carry_their_weights_and_tags_their_names(weights):
+    net = pretrained(weights)
+    audio, reader = (load_file(weights / t / "model.safetensors") for t in ("yamnet", "reader"))
+    first = "layers.1.weight"
+    assert torch.equal(net.audio.state_dict()[first], audio[first])
+    assert torch.equal(net.audio.classifier.weight, audio["classifier.weight"])
+    word = "embeddings.word_embeddings.weight"
+    assert torch.equal(net.caption.encoder.state_dict()[word], reader[word])
+    assert torch.equal(net.tag_names[7], net.caption.embed(["sound 7"])[0])
+
+
+def test_a_tower_without_weights_is_warned_of(weights, small):
+    with pytest.warns(UserWarning, match=r"ear has no model\.safetensors: random weights hear"):
+        pretrained(weights, **small)
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_start_of_other_settings_is_refused_by_their_names(weights, small, tmp_path):
+    pretrained(weights, **small).save_pretrained(tmp_path / "saved")
+    wider = pretrained(weights, **small, dim=16)
+    with pytest.raises(ValueError, match=r"its settings differ in {'dim': \(8, 16\)}"):
+        init.start_from(wider, tmp_path / "saved")
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_start_from_other_initial_numbers_is_refused(weights, small, tmp_path):
+    pretrained(weights, **small).save_pretrained(tmp_path / "saved")
+    rarer = pretrained(weights, **small | {"bias_init": -8.0})
+    with pytest.raises(ValueError, match=r"would be taken over: {'bias_init': \(.*, -8.0\)}"):
+        init.start_from(rarer, tmp_path / "saved")
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(weights, small, tmp_path):
+    """Its width is no setting of the model, and so the settings are the same."""
+    tiny.write_reader(tmp_path / "reader", width=24)
+    init.pretrained(
+        tmp_path, codebook=None, **NETWORK | small
+    ).save_pretrained(tmp_path / "saved")  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"of the same settings: \d+ differ .* such as {'bias_head.*\[16\]"
+    ):
+        init.start_from(pretrained(weights, **small), tmp_path / "saved")
+
+
+def test_what_has_no_rate_or_no_loss_does_not_learn(weights):
+    net = pretrained(weights)
+    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=GLOBAL)
+    learning = {n.split(".")[0] for n, p in net.named_parameters() if p.requires_grad}
+    assert learning == {"audio", "audio_projection", "caption_projection", "log_temperature"}
+
+
+def test_every_learning_parameter_is_in_one_group(weights):
+    """New branches of a tower learn as fast as the heads."""
+    net = pretrained(weights)
+    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)
+    groups = init.parameter_groups(net, audio=1e-4, caption=0.0, heads=1e-3)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rate) == sum(len(group["params"]) for group in groups)
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            assert id(parameter) not in rate
+        else:
+            pretrained_part = name.startswith("audio.layers.")
+            assert rate[id(parameter)] == (1e-4 if pretrained_part else 1e-3), name
+    assert sum(p.requires_grad for p in net.audio.layers.parameters()) == 2 * 2 * 2
+    assert yamnet.SHARED_BLOCKS == 11
+
+
+AS_IT_IS = {"checkpointing": False, "compile": False, "sync_batch_norm": False}
+
+
+def test_only_towers_that_learn_are_computed_twice(weights):
+    net = pretrained(weights).train()
+    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)
+    init.adapt(net, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
+    assert not net.audio.keeps_activations
+    assert not net.caption.encoder.is_activation_checkpointing
+    other = pretrained(weights)
+    init.adapt(other, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
+    assert other.caption.encoder.is_activation_checkpointing
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_normalisation_over_all_processes_has_the_same_weights(weights):
+    net = pretrained(weights, audio=HTSAT).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    waveform = 0.1 * torch.randn(2, 480_000, generator=torch.Generator().manual_seed(0))
+    expected = net.hear(waveform).clip_emb
+    device = torch.device("cuda")  # where it would run; nothing is moved there
+    net.load_state_dict(before)
+    init.adapt(net, device, **AS_IT_IS | {"sync_batch_norm": True})
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in net.modules())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert net.state_dict().keys() == before.keys()
+    torch.testing.assert_close(net.hear(waveform).clip_emb, expected)  # one process is all of them
+
+
+def test_normalisation_that_cannot_be_shared_is_refused(weights):
+    net = pretrained(weights)
+    synchronised = AS_IT_IS | {"sync_batch_norm": True}
+    with pytest.raises(ValueError, match="torch cannot do so on a CPU"):
+        init.adapt(net, torch.device("cpu"), **synchronised)
+    with pytest.raises(ValueError, match="no layer of this network normalises by the batch"):
+        init.adapt(net, torch.device("cuda"), **synchronised)
+
+
+def test_a_model_takes_over_all_weights_of_another(weights, tmp_path):
+    torch.manual_seed(1)
+    other = pretrained(weights)
+    other.save_pretrained(tmp_path / "saved")
+    torch.manual_seed(2)
+    net = pretrained(weights)
+    assert not torch.equal(net.scale_head.layers[0].weight, other.scale_head.layers[0].weight)
+    init.start_from(net, tmp_path / "saved")
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in other.state_dict().items())
+    assert isinstance(net, FLAM)
