@@ -25,7 +25,7 @@ comma := ,
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro baselines ablations test lab bench format lint hooks lock clean
+.PHONY: help setup data repro baselines ablations test lab bench docs format lint hooks lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ lab: setup ## JupyterLab on the notebooks
 bench: setup ## ours against others on this machine, as ratios (ARGS=--quick)
 	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; \
 		$(BIN)/python $$benchmark $(ARGS) || exit 1; done
+
+# Only the reader's browser is needed to read it: site/index.html.
+docs: setup ## the documentation as a site, in site/ (links checked)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: setup ## format the code, strip the notebooks
 	$(BIN)/pre-commit run --all-files || $(BIN)/pre-commit run --all-files

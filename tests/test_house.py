@@ -10,11 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")] if path.exists()]
 # Made by running the project, so absent from a fresh clone.
 MADE = (".venv", "data", "artifacts", "reports")
-
-each_page = pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in PAGES])
 
 
 def tracked() -> list[Path]:
@@ -57,22 +54,6 @@ def test_the_readme_draws_the_tree_as_it_is():
     modules.remove("flamlib/__init__.py")
     notebooks = {f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")}
     assert modules | notebooks <= set(paths), "the tree leaves files out"
-
-
-@each_page
-def test_a_page_names_commands_and_files_that_exist(page):
-    text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
-    assert named <= make_targets()
-    folders = r"(?:notebooks|flamlib|scripts|tests|docs|reports/figures)"
-    for path in re.findall(rf"(?<![\w/.]){folders}/(?!NN)[\w./-]+\.\w+", text):
-        assert (ROOT / path).exists(), f"{page.name} names {path}"
-
-
-def test_the_readme_links_to_what_exists():
-    """Links of the other pages are checked by the build of the site."""
-    for link in re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / "README.md").read_text("utf-8")):
-        assert (ROOT / link).exists(), f"README.md links to {link}"
 
 
 def test_every_command_says_what_it_is_for():
