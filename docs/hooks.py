@@ -24,6 +24,17 @@ ROOT = Path(__file__).parents[1]
 FLAMLIB = ROOT / "flamlib"
 
 
+def on_config(config):
+    """List the pages of the packages in the navigation."""
+    pages = [
+        {f"flamlib.{name}".removesuffix(".flamlib"): f"api/{name}.md"}
+        for name in (uri.removeprefix("api/").removesuffix(".md") for uri in api_pages())
+        if name != "index"
+    ]
+    config.nav.append({"API": ["api/index.md", *pages]})
+    return config
+
+
 def on_files(files: Files, config) -> Files:
     """Add the generated pages and the figures."""
     pages = {
@@ -90,24 +101,24 @@ def cli_page() -> str:
     """Return the commands of `flam` with all their arguments, from the parser."""
     from flamlib.cli.main import _parser as parser
 
-    lines = ["# Command line", "", f"`flam` {parser().description}", ""]
+    lines = ["# Command line", "", parser().description, ""]
     [commands] = [a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)]
     for name, command in commands.choices.items():
-        usage = " ".join(command.format_usage().removeprefix("usage: ").split())
+        usage = command.format_usage().removeprefix("usage: ").replace("\n       ", "\n")
         lines += [f"## flam {name}", "", " ".join((command.description or "").split()), ""]
-        lines += ["```sh", usage, "```", "", "| argument | meaning |", "|---|---|"]
+        lines += ["```text", usage.rstrip(), "```", "", "| argument | meaning |", "|---|---|"]
         lines += [_argument(a) for a in command._actions if a.dest != "help"] + [""]
     return "\n".join(lines)
 
 
 def _argument(action: argparse.Action) -> str:
     names = ", ".join(f"`{option}`" for option in action.option_strings)
-    value = f"`{action.metavar or '|'.join(map(str, action.choices or []))}`"
+    values = [action.metavar] if action.metavar else action.choices or []
     meaning = (action.help or "") % {**vars(action), "prog": "flam"}
     if action.required and action.option_strings:
         meaning += " (required)"
-    cells = " ".join(filter(None, [names, value if value != "``" else ""]))
-    return f"| {_cell(cells)} | {_cell(meaning)} |"
+    value = " or ".join(f"`{value}`" for value in values)
+    return f"| {_cell(f'{names} {value}')} | {_cell(meaning)} |"
 
 
 def _cell(text: str) -> str:
