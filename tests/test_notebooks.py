@@ -31,19 +31,19 @@ SMALLER = {
     "03_train": {
         **CLIP,
         "network": {"dim": 16},
-        "train": {"n_steps": 2, "batch_size": 2, "n_pairs": 2, "pair_s": 2.56},
+        "train": {"n_steps": 2, "batch_size": 2, "pair_batch_size": 2, "pair_s": 2.56},
     },
     "04_evaluate": {"evaluate": SMALL_EVALUATION},
     "06_ablate": {
         **CLIP,
         "network": {"dim": 16},
-        "train": {"n_steps": 2, "batch_size": 2, "n_pairs": 2, "pair_s": 2.56},
+        "train": {"n_steps": 2, "batch_size": 2, "pair_batch_size": 2, "pair_s": 2.56},
         "evaluate": SMALL_EVALUATION,
     },
     "08_dependency": {
         **CLIP,
         "network": {"dim": 16},
-        "train": {"n_steps": 2, "batch_size": 2, "n_pairs": 2, "pair_s": 2.56},
+        "train": {"n_steps": 2, "batch_size": 2, "pair_batch_size": 2, "pair_s": 2.56},
         "dependency": {
             "frequent": "a red tone sounds",
             "rare": "a blue tone sounds",

@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 class Batches(Dataset):
     """The steps of a training run; item `step` is this process's share of it.
 
-    A step holds `batch_size` clips and `n_pairs` single recordings of `split` with their captions,
+    A step holds `batch_size` clips and `pair_batch_size` single recordings of `split` with their captions,
     over all processes. The clips are mixtures, and of each set of `sets` about the share that
     `set_shares` gives: which of them a clip is, is drawn. Everything drawn depends on (seed, step)
     alone, so a run continues anywhere without replaying what came before, and a step is the same
@@ -61,13 +61,13 @@ class Batches(Dataset):
     seed: int
     n_steps: int
     batch_size: int
-    n_pairs: int
+    pair_batch_size: int
     pair_s: float
-    pair_background_share: float
-    n_slots: int | None
-    n_parents: int
+    pair_background_prob: float
+    max_captions_per_clip: int | None
+    n_hypernyms: int
     n_hard_negatives: int
-    wording_share: float
+    wording_prob: float
     n_frames: int
     frame_s: float
     hears_mixtures: bool
@@ -81,20 +81,20 @@ class Batches(Dataset):
                 f"batch_size {self.batch_size} cannot be shared evenly by {self.n_ranks} "
                 "processes: each counts the same in the gradient"
             )
-        if self.n_slots is not None and self.n_slots < 1:
-            raise ValueError(f"n_slots: expected None or 1 or more, got {self.n_slots}")
+        if self.max_captions_per_clip is not None and self.max_captions_per_clip < 1:
+            raise ValueError(f"max_captions_per_clip: expected None or 1 or more, got {self.max_captions_per_clip}")
         if self.n_hard_negatives < 0:
             raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
-        if self.hears_pairs and self.pair_background_share > 0:
+        if self.hears_pairs and self.pair_background_prob > 0:
             if self.pair_s > self.bank.clip_s:
                 raise ValueError(
                     f"pair_s {self.pair_s} is longer than clip_s {self.bank.clip_s}, for which "
-                    "backgrounds are long enough: shorten it, or set pair_background_share to 0"
+                    "backgrounds are long enough: shorten it, or set pair_background_prob to 0"
                 )
             if not self.bank.recordings("background", self.split):
                 raise ValueError(
                     f"there are no backgrounds of split {self.split!r} to put recordings on: set "
-                    "pair_background_share to 0"
+                    "pair_background_prob to 0"
                 )
         n_samples = round(self.rules.clip_s * self.bank.sample_rate)
         named = {"the mixtures": self.mixtures} | {each.name: each.clips for each in self.sets}
@@ -136,7 +136,7 @@ class Batches(Dataset):
     @property
     def n_pairs_drawn(self) -> int:
         """The recordings of a step, of all processes: no two are of one family."""
-        return min(self.n_pairs, len(self._captions_by_family()))
+        return min(self.pair_batch_size, len(self._captions_by_family()))
 
     def step_slots(self, step: int) -> list[tuple[int, int]]:
         """The clips of all processes: of which set (0: a mixture, 1: the first of `sets`), which.
@@ -195,12 +195,12 @@ class Batches(Dataset):
         return active, known
 
     def _slots(self, step: int, batch: list[Recipe]) -> list[str]:
-        """The captions that the clips bring along: all that sound in them, or `n_slots` of each."""
+        """The captions that the clips bring along: all that sound in them, or `max_captions_per_clip` of each."""
         rng, captions = generator(self.seed, "slots", step), set()
         for recipe in batch:
             own = sorted({event.caption for event in recipe.labels})
-            if self.n_slots is not None and len(own) > self.n_slots:
-                own = rng.choice(own, self.n_slots, replace=False).tolist()
+            if self.max_captions_per_clip is not None and len(own) > self.max_captions_per_clip:
+                own = rng.choice(own, self.max_captions_per_clip, replace=False).tolist()
             captions |= set(own)
         return sorted(captions)
 
@@ -208,9 +208,9 @@ class Batches(Dataset):
         """The captions of a batch, some of their parents, and the hard negatives."""
         parents = {p for caption in captions for p in self.lexicon.parents[caption]}
         parents = sorted(parents - set(captions))  # a corpus may have one that is a caption too
-        n_parents = min(self.n_parents, len(parents))
+        n_hypernyms = min(self.n_hypernyms, len(parents))
         queries = captions + [
-            parents[i] for i in rng.choice(len(parents), n_parents, replace=False)
+            parents[i] for i in rng.choice(len(parents), n_hypernyms, replace=False)
         ]
         return queries + self._hard_negatives(captions, queries, rng)
 
@@ -227,10 +227,10 @@ class Batches(Dataset):
         return hard
 
     def _word(self, queries: list[str], rng: np.random.Generator) -> list[str]:
-        """The query itself, or as often as `wording_share` says any of its wordings."""
+        """The query itself, or as often as `wording_prob` says any of its wordings."""
 
         def word(query: str) -> str:
-            if rng.random() >= self.wording_share:
+            if rng.random() >= self.wording_prob:
                 return query
             texts = self.lexicon.wordings[query]
             return texts[int(rng.integers(len(texts)))]
@@ -249,7 +249,7 @@ class Batches(Dataset):
             recordings = captions[int(rng.integers(len(captions)))]
             variants = recordings[int(rng.integers(len(recordings)))]
             source = variants[int(rng.integers(len(variants)))]
-            pairs.append((source, bool(rng.random() < self.pair_background_share)))
+            pairs.append((source, bool(rng.random() < self.pair_background_prob)))
         return pairs
 
     def _solo(self, step: int, place: int, source: int, background: bool) -> Recipe:
@@ -258,7 +258,7 @@ class Batches(Dataset):
             replace(self.rules, clip_s=self.pair_s),
             seed=self.seed,
             split=self.split,
-            index=step * self.n_pairs + place,
+            index=step * self.pair_batch_size + place,
             source=source,
             background=background,
         )

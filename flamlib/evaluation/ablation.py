@@ -34,7 +34,7 @@ from flamlib.training import launch
 from flamlib.training.resume import checksum
 
 TRAINING = ("seed", "audio", "rules", "network", "objectives", "codebook", "train")
-HOW = ("n_processes", "n_workers", "save_every", "n_states", "log_every")  # of `train`
+HOW = ("n_processes", "n_workers", "save_every", "keep_last", "log_every")  # of `train`
 
 
 class Judged(NamedTuple):

@@ -53,14 +53,14 @@ def fit(
     hardness: float,
     n_steps: int,
     batch_size: int,
-    n_pairs: int,
+    pair_batch_size: int,
     set_weights: Mapping[str, float | int] | None,
     pair_s: float,
-    pair_background_share: float,
-    n_slots: int | None,
-    n_parents: int,
+    pair_background_prob: float,
+    max_captions_per_clip: int | None,
+    n_hypernyms: int,
     n_hard_negatives: int,
-    wording_share: float,
+    wording_prob: float,
     caption_noise: float,
     lr_audio: float,
     lr_caption: float,
@@ -79,7 +79,7 @@ def fit(
     n_processes: int,
     n_workers: int,
     save_every: int,
-    n_states: int,
+    keep_last: int,
     valid_every: int,
     select: str,
     log_every: int,
@@ -92,7 +92,7 @@ def fit(
     `network` are the other arguments of `FLAM`, and with a `codebook` (`n_codes`,
     `code_temperature`) it is MGA-CLAP that is trained; `init_from` is a saved model to start from
     instead of new heads. Every `save_every` steps the whole state goes to `resume`, in a folder
-    named after the parameters and the content of what is read, and the last `n_states` of them
+    named after the parameters and the content of what is read, and the last `keep_last` of them
     stay: the same call continues where it was stopped, another one starts anew. `curves` receives
     DVCLive's tables.
 
@@ -101,9 +101,9 @@ def fit(
              + objective[even] * evenness_loss
 
     A loss that `objective` does not name has no weight. `hardness` is that of hard negatives.
-    `batch_size` mixtures and `n_pairs` captioned recordings a step, over all processes (those that
-    some loss asks for: no others are rendered, and `clips_per_s` counts the pairs then), of which
-    each holds `micro_batch` in memory at a time (None: its whole share); see `Objective`. The
+    `batch_size` mixtures and `pair_batch_size` captioned recordings a step, over all processes
+    (those that some loss asks for: no others are rendered, and `clips_per_s` counts the pairs
+    then), of which each holds `micro_batch` in memory at a time (None: its whole share); see `Objective`. The
     gradient is that of the whole step, however many share it. `checkpointing`, `compile` and
     `sync_batch_norm` are ways to compute it: see `initialising.adapt`. The learning rates rise
     linearly for `n_warmup` steps and fall to zero by a cosine; one of zero freezes its part, and
@@ -124,8 +124,8 @@ def fit(
             f'select is "last", or "best" with valid_every above 0; it is {select!r} with '
             f"valid_every {valid_every}"
         )
-    if n_states < 1 or (micro_batch is not None and micro_batch < 1):
-        raise ValueError(f"n_states {n_states} and micro_batch {micro_batch} are 1 at least")
+    if keep_last < 1 or (micro_batch is not None and micro_batch < 1):
+        raise ValueError(f"keep_last {keep_last} and micro_batch {micro_batch} are 1 at least")
     if not set_weights:
         parameters["sets"] = None  # not read
     out, resume, curves = Path(out), Path(resume), Path(curves)
@@ -164,7 +164,7 @@ def fit(
         "rules": mixing.Rules(clip_s=clip_s, **rules),
         "seed": seed,
         "batch_size": batch_size,
-        "n_pairs": n_pairs,
+        "pair_batch_size": pair_batch_size,
         "pair_s": pair_s,
         "n_frames": net.audio.n_frames(round(clip_s * sources.sample_rate)),
         "frame_s": net.frame_s,
@@ -179,11 +179,11 @@ def fit(
         set_shares=set_shares,
         split="train",
         n_steps=n_steps,
-        pair_background_share=pair_background_share,
-        n_slots=n_slots,
-        n_parents=n_parents,
+        pair_background_prob=pair_background_prob,
+        max_captions_per_clip=max_captions_per_clip,
+        n_hypernyms=n_hypernyms,
         n_hard_negatives=n_hard_negatives,
-        wording_share=wording_share,
+        wording_prob=wording_prob,
         **shared,
     )
     uneven = batches.hears_pairs and batches.n_pairs_drawn % accelerator.num_processes
@@ -191,11 +191,11 @@ def fit(
         raise ValueError(
             f"{batches.n_pairs_drawn} captioned recordings a step cannot be shared evenly by "
             f"{accelerator.num_processes} processes. With sync_batch_norm all wait for each other "
-            "in every part of a micro_batch, so they need as many: choose another n_pairs"
+            "in every part of a micro_batch, so they need as many: choose another pair_batch_size"
         )
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)
-    checkpoints = Checkpoints(resume, parameters, n_kept=n_states)
+    checkpoints = Checkpoints(resume, parameters, n_kept=keep_last)
     first, history = checkpoints.load(net, optimizer, average, accelerator.scaler)
 
     steps = DataLoader(
@@ -205,8 +205,8 @@ def fit(
     learning = Objective(objective, features, hardness=hardness)
     if valid_every:
         held_out = recipes.read(valid)
-        plain = {"pair_background_share": 0.0, "wording_share": 0.0}
-        plain |= {"n_slots": None, "n_parents": 0, "n_hard_negatives": 0}
+        plain = {"pair_background_prob": 0.0, "wording_prob": 0.0}
+        plain |= {"max_captions_per_clip": None, "n_hypernyms": 0, "n_hard_negatives": 0}
         plain |= {"sets": (), "set_shares": ()}
         n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
         exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
@@ -215,7 +215,7 @@ def fit(
 
     wrapped.train()
     clock = Clock()
-    n_heard = batch_size if batches.hears_mixtures and batch_size else n_pairs
+    n_heard = batch_size if batches.hears_mixtures and batch_size else pair_batch_size
     for step, batch in enumerate(steps, start=first):
         clock.lap("load")
         # Dropout depends on the step and not on what came before, so that a run which was stopped

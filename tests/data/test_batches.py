@@ -18,7 +18,7 @@ from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 
 RULES = mixing.Rules(
-    clip_s=2.56, max_event_s=2.0, split_share=0.2, repeat_share=0.2, audible_db=None, **COMMON_RULES
+    clip_s=2.56, max_event_s=2.0, fragment_prob=0.2, repeat_prob=0.2, min_snr_db=None, **COMMON_RULES
 )
 N_MIXTURES = 10
 PARENTS = {"tone": "something tonal", "siren": "something tonal", "click": "something short"}
@@ -60,13 +60,13 @@ def steps(sounds, mixtures):
         "seed": 7,
         "n_steps": 20,
         "batch_size": 4,
-        "n_pairs": 4,
+        "pair_batch_size": 4,
         "pair_s": 1.28,
-        "pair_background_share": 0.5,
-        "n_slots": None,
-        "n_parents": 1,
+        "pair_background_prob": 0.5,
+        "max_captions_per_clip": None,
+        "n_hypernyms": 1,
         "n_hard_negatives": 0,
-        "wording_share": 0.5,
+        "wording_prob": 0.5,
         "n_frames": 8,
         "frame_s": 0.32,
         "hears_mixtures": True,
@@ -138,7 +138,7 @@ def test_pairs_are_of_the_split_that_is_asked_for(steps, sounds):
     valid = {caption for _, caption, _, split, *_ in FOREGROUNDS.values() if split == "valid"}
     for step in range(3):
         assert {caption_of(t) for t in steps(split="valid")[step].pair_captions} <= valid
-    assert not steps(split="nowhere", pair_background_share=0.0)[0].pair_captions
+    assert not steps(split="nowhere", pair_background_prob=0.0)[0].pair_captions
 
 
 def test_uneven_shares_are_refused(steps):
@@ -150,7 +150,7 @@ def test_recordings_longer_than_the_backgrounds_are_refused(steps, sounds):
     longer = sounds.clip_s + 0.1
     with pytest.raises(ValueError, match=r"pair_s .* is longer than clip_s .*, for which backgr"):
         steps(pair_s=longer)
-    steps(pair_s=longer, pair_background_share=0.0)
+    steps(pair_s=longer, pair_background_prob=0.0)
     steps(pair_s=longer, hears_pairs=False)
 
 
@@ -174,7 +174,7 @@ def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
 @pytest.mark.parametrize("step", range(5))
 def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
     """A caption is active where its events are, in the clips of this step and in their order."""
-    batch = steps(n_parents=0)[step]
+    batch = steps(n_hypernyms=0)[step]
     assert list(map(caption_of, batch.texts)) == batch.queries
     for i, row in enumerate(rows(steps(), step)):
         own = active_frames(mixtures[row].labels, batch.queries, n_frames=8, frame_s=0.32)
@@ -191,14 +191,14 @@ def test_queries_are_what_sounds_in_the_step_and_some_parents(steps, mixtures, s
     assert set(queries) >= sounding
     assert len(queries) == len(set(queries)) == len(sounding) + min(1, len(parents))
     assert set(queries) - sounding <= parents
-    assert len(steps(n_parents=9)[step].queries) == len(sounding) + len(parents)
+    assert len(steps(n_hypernyms=9)[step].queries) == len(sounding) + len(parents)
 
 
 def test_a_parent_that_is_a_caption_is_asked_once(steps):
     """A corpus may hold both "a tone" and captions of which it is true."""
     known = lexicon({"siren": "a tone", "bell": "a tone"})
     for step in range(5):
-        queries = steps(lexicon=known, n_parents=9)[step].queries
+        queries = steps(lexicon=known, n_hypernyms=9)[step].queries
         assert len(queries) == len(set(queries))
 
 
@@ -212,7 +212,7 @@ def test_words_are_the_querys_own(steps):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_as_many_queries_are_worded_otherwise_as_is_asked(steps, share):
     """Of two wordings one is the query itself, so that half of those that are drawn stay."""
-    drawn = steps(wording_share=share, n_parents=0)
+    drawn = steps(wording_prob=share, n_hypernyms=0)
     texts = [t for step in range(20) for t in (*drawn[step].texts, *drawn[step].pair_captions)]
     others = sum(caption_of(text) != text for text in texts)
     assert others / len(texts) == pytest.approx(share / 2, abs=0.1 if share else 0)
@@ -228,7 +228,7 @@ def test_no_caption_is_true_of_two_pairs(steps):
 def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
     """Without backgrounds and repeats, what is heard is the recording up to its gain."""
     train = sounds.sources.query("role == 'foreground' and split == 'train'")
-    drawn = steps(pair_background_share=0.0)
+    drawn = steps(pair_background_prob=0.0)
     for step in range(3):
         pairs = drawn._draw_pairs(distributions.generator(step))
         for recipe in [drawn._solo(step, i, *pair) for i, pair in enumerate(pairs)]:
@@ -239,7 +239,7 @@ def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
 
 
 def test_there_are_no_more_pairs_than_families(steps):
-    batch = steps(n_pairs=100)[0]
+    batch = steps(pair_batch_size=100)[0]
     n_families = len(
         {family for _, _, family, split, _ in FOREGROUNDS.values() if split == "train"}
     )
@@ -247,7 +247,7 @@ def test_there_are_no_more_pairs_than_families(steps):
 
 
 def test_an_objective_may_do_without_pairs_or_without_mixtures(steps):
-    no_pairs = steps(n_pairs=0)[1]
+    no_pairs = steps(pair_batch_size=0)[1]
     assert no_pairs.pair_waveform.shape == (0, round(1.28 * RATE))
     assert no_pairs.pair_captions == []
     assert same(no_pairs[:1], steps()[1][:1])
@@ -270,7 +270,7 @@ def test_what_is_audible_in_a_background_is_not_known(steps, sounds, mixtures):
     heard = mixtures[0]._replace(background=behind, labels=(siren, tone))
     assert batches.audible(sounds, heard) == {"siren"}
     assert batches.audible(sounds, heard._replace(background=None)) == set()
-    batch = steps(mixtures=[heard], n_parents=9)[0]
+    batch = steps(mixtures=[heard], n_hypernyms=9)[0]
     known = dict(zip(batch.queries, batch.known[0].tolist(), strict=True))
     assert known == {"a siren wails on": False, "a tone": True, "something tonal": False}
 
@@ -370,7 +370,7 @@ def test_what_is_known_of_a_clip_is_a_matter_of_its_set(mixed, sets, mixtures, s
 
 
 def test_hard_negatives_and_wordings_take_captions_of_sets(mixed):
-    batch = mixed(batch_size=12, n_hard_negatives=3, wording_share=1.0, set_shares=(0.5, 0.5))[0]
+    batch = mixed(batch_size=12, n_hard_negatives=3, wording_prob=1.0, set_shares=(0.5, 0.5))[0]
     assert {"speech", "someone hums to herself"} <= set(batch.queries)
     assert {"speech", "someone hums to herself"} <= set(batch.texts)
 
@@ -427,16 +427,16 @@ def test_hard_negatives_are_asked_and_are_never_true(steps):
     assert asked
 
 
-@pytest.mark.parametrize("n_slots", [1, 2])
-def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, n_slots):
+@pytest.mark.parametrize("max_captions_per_clip", [1, 2])
+def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, max_captions_per_clip):
     """Which ones is drawn, and it does not move what else is; labels are of all its sounds."""
-    batches, whole = steps(n_parents=0, n_slots=n_slots), steps(n_parents=0)
+    batches, whole = steps(n_hypernyms=0, max_captions_per_clip=max_captions_per_clip), steps(n_hypernyms=0)
     asked = set()
     for step in range(4):
         some, every = batches[step], whole[step]
         sounding = {q for j, q in enumerate(every.queries) if every.active[:, j].any()}
         assert set(some.queries) <= sounding
-        assert len(some.queries) <= n_slots * batches.batch_size
+        assert len(some.queries) <= max_captions_per_clip * batches.batch_size
         assert some.pair_waveform.equal(every.pair_waveform)
         for j, query in enumerate(some.queries):
             assert some.active[:, j].equal(every.active[:, every.queries.index(query)])
@@ -445,5 +445,5 @@ def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, n_slot
 
 
 def test_no_slot_at_all_is_refused(steps):
-    with pytest.raises(ValueError, match="n_slots: expected None or 1 or more, got 0"):
-        steps(n_slots=0)
+    with pytest.raises(ValueError, match="max_captions_per_clip: expected None or 1 or more, got 0"):
+        steps(max_captions_per_clip=0)

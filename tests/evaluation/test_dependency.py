@@ -49,7 +49,7 @@ def test_shares_and_durations_are_those_asked_for(drawn, bank, rules):
         assert sum(s.n_samples for s in event.segments) == recipe.n_samples, "from end to end"
         for label in recipe.labels:
             if label.caption == PAIR.rare:
-                assert label.offset - label.onset <= PAIR.rare_s + rules.gap_s
+                assert label.offset - label.onset <= PAIR.rare_s + rules.fill_gaps_below_s
 
 
 def test_a_clip_is_drawn_alone_as_among_others_and_renders(drawn, bank, rules):

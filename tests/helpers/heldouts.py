@@ -20,7 +20,7 @@ CLIP_S, FRAME_S, N_FRAMES = 2.56, 0.32, 8
 RULES = tiny.RULES | {
     "clip_s": CLIP_S,
     "snr_db": [10, 20],
-    "split_share": 0.0,
+    "fragment_prob": 0.0,
     "short_event_s": 0.0,
 }
 VARIANTS = tiny.AS_RECORDED

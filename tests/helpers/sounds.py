@@ -13,8 +13,8 @@ VARIANTS = {
     "n_background": 1,
     "speed": [0.8, 1.25],
     "eq_db": 6.0,
-    "lowpass_share": 0.5,
-    "reverb_share": 0.5,
+    "lowpass_prob": 0.5,
+    "reverb_prob": 0.5,
 }
 COMMON_RULES = {  # of small mixtures; how long, and how much is cut and repeated, a test says
     "n_events": [1, 3],
@@ -25,11 +25,11 @@ COMMON_RULES = {  # of small mixtures; how long, and how much is cut and repeate
     "n_repeats": [2, 3],
     "short_event_s": 0.2,
     "n_short_repeats": [2, 4],
-    "between_s": [0.05, 0.3],
+    "pause_s": [0.05, 0.3],
     "fade_s": 0.01,
-    "inactive_db": -70,
-    "gap_s": 0.2,
-    "spike_s": 0.04,
+    "silence_dbfs": -70,
+    "fill_gaps_below_s": 0.2,
+    "drop_activity_below_s": 0.04,
 }
 
 

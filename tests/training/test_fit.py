@@ -229,11 +229,11 @@ def test_not_to_render_what_no_loss_asks_for_changes_nothing(fit, monkeypatch, c
     rendered = []
     whole = recipes.render
     monkeypatch.setattr(recipes, "render", lambda *given: rendered.append(1) or whole(*given))
-    quick, n_pairs = weights(fit("quick", **changes)), len(rendered)
+    quick, pair_batch_size = weights(fit("quick", **changes)), len(rendered)
     monkeypatch.setattr(training, "asks", lambda weights, of: True)
     assert same(weights(fit("all", **changes)), quick)
     n_mixtures = tiny.TRAINING["n_steps"] * tiny.TRAINING["batch_size"]
-    assert len(rendered) == 2 * n_pairs + n_mixtures
+    assert len(rendered) == 2 * pair_batch_size + n_mixtures
 
 
 def test_the_speed_is_that_of_what_is_heard(fit, monkeypatch):
@@ -243,8 +243,8 @@ def test_the_speed_is_that_of_what_is_heard(fit, monkeypatch):
     monkeypatch.setattr(
         training.Clock, "rates", lambda clock, n: counted.append(n) or rates(clock, n)
     )
-    fit("flam", n_pairs=2, n_steps=1)
-    fit("global", n_pairs=2, n_steps=1, objective=GLOBAL)
+    fit("flam", pair_batch_size=2, n_steps=1)
+    fit("global", pair_batch_size=2, n_steps=1, objective=GLOBAL)
     assert counted == [tiny.TRAINING["batch_size"], 2]
 
 
@@ -432,7 +432,7 @@ def plain_descent(monkeypatch):
 @pytest.mark.parametrize("lr_caption", [0.0, 1e-3])
 def test_many_processes_do_what_one_would(corpus, tmp_path, lr_caption):
     """Every weight after three steps, and every loss on the way, whoever shared the clips."""
-    changes = STILL | RATES | {"lr_caption": lr_caption, "valid_every": 3, "n_pairs": 3}
+    changes = STILL | RATES | {"lr_caption": lr_caption, "valid_every": 3, "pair_batch_size": 3}
     [one], rows = trained_by(1, corpus, tmp_path / "1", **changes)
     start = untrained(corpus, dropout=0.0)
     assert {"audio.first.weight", "scale_head.layers.0.weight", "log_temperature"} <= (
@@ -450,7 +450,7 @@ def test_many_processes_do_what_one_would(corpus, tmp_path, lr_caption):
 @pytest.mark.usefixtures("plain_descent")
 @pytest.mark.parametrize(("n_ranks", "micro_batch"), [(1, 1), (1, 5), (2, 5), (1, 12)])
 def test_parts_of_a_batch_do_what_the_whole_would(corpus, tmp_path, n_ranks, micro_batch):
-    changes = STILL | RATES | {"n_pairs": 3}
+    changes = STILL | RATES | {"pair_batch_size": 3}
     [one], rows = trained_by(1, corpus, tmp_path / "whole", **changes)
     parts = {"micro_batch": micro_batch, "checkpointing": micro_batch == 5}
     ends, logged = trained_by(n_ranks, corpus, tmp_path / "parts", **changes | parts)
@@ -477,7 +477,7 @@ def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monke
         return put(learned, side)
 
     network = STILL["network"] | {"audio": {"tower": "yamnet", "tags": True}}
-    changes = STILL | RATES | {"network": network, "n_pairs": 3, "batch_size": 4}
+    changes = STILL | RATES | {"network": network, "pair_batch_size": 3, "batch_size": 4}
     with monkeypatch.context() as patch:
         patch.setattr(class_features, "beside", watched)
         run(corpus, tmp_path, "watched", **changes)
@@ -502,7 +502,7 @@ def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monke
 @pytest.mark.usefixtures("plain_descent")
 def test_compiled_towers_learn_the_same(fit):
     """Also while the validation clips are looked at in between, by the average, which is not."""
-    changes = STILL | RATES | {"n_pairs": 3, "valid_every": 1}
+    changes = STILL | RATES | {"pair_batch_size": 3, "valid_every": 1}
     eager = fit("eager", **changes)
     torch.compiler.reset()
     compiled = fit("compiled", **changes, compile=True)
@@ -547,7 +547,7 @@ def test_a_killed_run_ends_as_one_that_was_not(corpus, tmp_path, n_ranks):
 
 
 def test_the_last_states_are_kept(fit, tmp_path):
-    stopped(fit, 5, save_every=1, n_states=3)
+    stopped(fit, 5, save_every=1, keep_last=3)
     kept = sorted(path.parent.name for path in tmp_path.rglob(STATE))
     assert kept == ["step_000003", "step_000004", "step_000005"]
 
@@ -629,7 +629,7 @@ def test_a_model_can_start_from_another(fit, corpus, tmp_path):
     [
         ({"select": "first"}, 'select is "last", or "best"'),
         ({"select": "best"}, "valid_every above 0"),
-        ({"n_states": 0}, "n_states 0"),
+        ({"keep_last": 0}, "keep_last 0"),
         ({"micro_batch": 0}, "micro_batch 0"),
     ],
 )

@@ -18,7 +18,7 @@ from flamlib.models import htsat
 from flamlib.models.flam import FLAM
 from flamlib.training import fit, launch
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
 SHARED = ROOT / "configs/paper.yaml"
 STAGES = {

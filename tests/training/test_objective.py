@@ -47,7 +47,7 @@ def net(corpus):
     return FLAM(corpus / "weights/reader", **towers, **heads, temperature_init=0.07).train()
 
 
-def batch(n_clips=5, n_pairs=2):
+def batch(n_clips=5, pair_batch_size=2):
     g = torch.Generator().manual_seed(1)
     known = torch.ones(n_clips, 3, dtype=torch.bool)
     known[:1, 2] = False
@@ -58,8 +58,8 @@ def batch(n_clips=5, n_pairs=2):
         own=slice(0, None, 1),
         active=torch.rand(n_clips, 3, 4, generator=g) < 0.3,
         known=known,
-        pair_waveform=0.1 * torch.randn(n_pairs, round(PAIR_S * RATE), generator=g),
-        pair_captions=["a low tone", "a middle tone"][:n_pairs],
+        pair_waveform=0.1 * torch.randn(pair_batch_size, round(PAIR_S * RATE), generator=g),
+        pair_captions=["a low tone", "a middle tone"][:pair_batch_size],
     )
 
 
@@ -146,7 +146,7 @@ def gradients(net, lexicon, *, micro_batch, frozen=False, seed=0, **sizes):
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 5, 99])
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("sizes", [{}, {"n_pairs": 0}, {"n_clips": 1}])
+@pytest.mark.parametrize("sizes", [{}, {"pair_batch_size": 0}, {"n_clips": 1}])
 def test_parts_have_the_gradient_of_the_whole(corpus, net, lexicon, micro_batch, frozen, sizes):
     for layer in net.modules():
         if isinstance(layer, nn.Dropout):
@@ -195,7 +195,7 @@ def test_running_statistics_are_not_updated_twice():
 
 
 def test_a_process_without_any_audio_says_so(net, lexicon):
-    nothing = batch(n_clips=0, n_pairs=0)
+    nothing = batch(n_clips=0, pair_batch_size=0)
     with pytest.raises(ValueError, match="process 0 has nothing to hear in this step"):
         objective(net, lexicon).backward(Accelerator(cpu=True), net, nothing, micro_batch=None)
 

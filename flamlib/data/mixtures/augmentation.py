@@ -22,13 +22,13 @@ def augment(
     rng: np.random.Generator,
     *,
     eq_db: float | int,
-    lowpass_share: float | int,
-    reverb_share: float | int,
+    lowpass_prob: float | int,
+    reverb_prob: float | int,
     pitch_semitones: Sequence[float | int] = (0.0, 0.0),
     stretch: Sequence[float | int] = (1.0, 1.0),
     rooms: Sequence[Float[np.ndarray, "of_room"]] = (),
-    room_share: float | int = 0.0,
-    codec_share: float | int = 0.0,
+    room_prob: float | int = 0.0,
+    codec_prob: float | int = 0.0,
 ) -> Float[np.ndarray, "longer"]:
     """The sound through another microphone, and perhaps in another room.
 
@@ -38,21 +38,21 @@ def augment(
 
     Beyond that, and off by default: `stretch` [lowest, highest], how many times as long it lasts at
     the same pitch, and `pitch_semitones`, at the same length (Rubber Band, by pedalboard); in a
-    `room_share` of cases one of the `rooms`, impulse responses as `read_rooms` gives them; in a
-    `codec_share` what MP3 at a low rate, or a GSM telephone, leaves of it.
+    `room_prob` of cases one of the `rooms`, impulse responses as `read_rooms` gives them; in a
+    `codec_prob` what MP3 at a low rate, or a GSM telephone, leaves of it.
     """
     waveform = _transpose(waveform, sample_rate, rng, pitch_semitones, stretch)
     waveform = _equalise(waveform, sample_rate, rng, eq_db)
-    if rng.random() < lowpass_share:
+    if rng.random() < lowpass_prob:
         cutoff = min(np.exp(rng.uniform(np.log(2000), np.log(7000))), 0.45 * sample_rate)
         order = int(rng.integers(2, 11))  # from a closed door to an old sound card
         sections = scipy.signal.butter(order, cutoff, fs=sample_rate, output="sos")
         waveform = scipy.signal.sosfilt(sections, waveform)
-    if rng.random() < reverb_share:
+    if rng.random() < reverb_prob:
         waveform = _reverberate(waveform, sample_rate, rng)
-    if room_share and rng.random() < room_share:
+    if room_prob and rng.random() < room_prob:
         waveform = scipy.signal.oaconvolve(waveform, rooms[int(rng.integers(len(rooms)))])
-    if codec_share and rng.random() < codec_share:
+    if codec_prob and rng.random() < codec_prob:
         waveform = _encode(waveform, sample_rate, rng)
     return waveform.astype(np.float32)
 

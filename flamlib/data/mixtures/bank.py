@@ -200,14 +200,14 @@ def build(
 
     `variants` says what the training recordings also sound like: `n_foreground` and
     `n_background` variants each, played at a random `speed` [lowest, highest], then
-    `augmentation.augment` with its `eq_db`, `lowpass_share` and `reverb_share`, and what of
+    `augmentation.augment` with its `eq_db`, `lowpass_prob` and `reverb_prob`, and what of
     `MORE_VARIANTS` is given; `rooms` is then a folder of impulse responses. A source depends on
     (seed, clip_id, variant) alone, and its labels are measured on what became of it.
     """
     variants = sources.MORE_VARIANTS | dict(variants)
     sources.check_variants(variants)
     rooms = []
-    if variants["room_share"]:
+    if variants["room_prob"]:
         rooms = augmentation.read_rooms(variants["rooms"], sample_rate)
     data = Path(data)
     clips = sources.read_clips(data)

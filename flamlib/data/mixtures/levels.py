@@ -92,16 +92,16 @@ def loud(
     return list(zip(inside[::2], inside[1::2], strict=True))
 
 
-def smooth(spans: Spans, gap_s: Number, spike_s: Number) -> Spans:
+def smooth(spans: Spans, fill_gaps_below_s: Number, drop_activity_below_s: Number) -> Spans:
     """Spans in order, with short gaps filled and then short spans dropped, unless all are short.
 
-    >>> smooth([[0.0, 1.0], [1.1, 2.0], [3.0, 3.01]], gap_s=0.2, spike_s=0.04)
+    >>> smooth([[0.0, 1.0], [1.1, 2.0], [3.0, 3.01]], fill_gaps_below_s=0.2, drop_activity_below_s=0.04)
     [[0.0, 2.0]]
     """
     joined = []
     for onset, offset in spans:
-        if joined and onset - joined[-1][1] < gap_s:
+        if joined and onset - joined[-1][1] < fill_gaps_below_s:
             joined[-1][1] = offset
         else:
             joined.append([onset, offset])
-    return [span for span in joined if span[1] - span[0] >= spike_s] or joined
+    return [span for span in joined if span[1] - span[0] >= drop_activity_below_s] or joined

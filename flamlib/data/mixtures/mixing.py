@@ -41,12 +41,12 @@ def check(bank: Bank, rules: Rules, *, split: str) -> None:
     """Say what stands in the way of drawing mixtures of a split. Raises ValueError."""
     splits = sorted(set(bank.sources["split"]))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
-    if rules.background_share > 0:
+    if rules.background_prob > 0:
         needed.append(("background", background_split(split), None))
     for role, part, package in needed:
         if not bank.recordings(role, part, package):
             of = f" of package {package!r}" if package else ""
-            hint = ", or set background_share to 0" if role == "background" else ""
+            hint = ", or set background_prob to 0" if role == "background" else ""
             raise ValueError(
                 f"{bank.folder}: no {role} of split {part!r}{of}, which {split!r} needs; the bank "
                 f"holds {splits}{hint}"
@@ -69,7 +69,7 @@ def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Reci
     dice = Dice(seed, "mixture", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
     behind, background_db, refused = None, 0.0, ()
-    if rules.background_share >= 1 or dice.random() < rules.background_share:
+    if rules.background_prob >= 1 or dice.random() < rules.background_prob:
         behind, row = _draw_background(bank, rules, dice, split, n_samples)
         background_db, refused = behind.level_db, bank.of(row, "audible")
     else:
@@ -231,13 +231,13 @@ def _draw_pieces(bank, rules, dice, row, n_clip) -> list[tuple[int, int, int]]:
 
     parts = [(start, length)]
     kind = dice.random()
-    if kind < rules.split_share:
+    if kind < rules.fragment_prob:
         cuts = sorted(dice.whole(0, length) for _ in range(rules.n_fragments.draw(dice) - 1))
         fragments = [(start + a, b - a) for a, b in pairwise([0, *cuts, length])]
         # Unless a fragment is shorter than a window of the level profile.
         if min(n for _, n in fragments) >= 2 * HOP_S * rate:
             parts = fragments
-    elif kind < rules.split_share + rules.repeat_share:
+    elif kind < rules.fragment_prob + rules.repeat_prob:
         parts *= rules.n_repeats.draw(dice)
     elif active_s < rules.short_event_s:
         parts *= rules.n_short_repeats.draw(dice)
@@ -267,14 +267,14 @@ def _crop(bank, dice, row, length) -> int:
 
 
 def _draw_pause(bank, rules, dice) -> int:
-    return round(rules.between_s.draw(dice) * bank.sample_rate)
+    return round(rules.pause_s.draw(dice) * bank.sample_rate)
 
 
 def _place(rules, dice, parts, occupied, n_clip) -> tuple[Segment, ...] | None:
     """Put the pieces at a random time where there is room for one more; None if none was found."""
     spare = n_clip - sum(n + pause for _, n, pause in parts)
     for _ in range(TRIES):
-        onset = min(int(rules.place.draw(dice) * (spare + 1)), spare)
+        onset = min(int(rules.event_position.draw(dice) * (spare + 1)), spare)
         segments = []
         for source_start, n, pause in parts:
             onset += pause
@@ -315,9 +315,9 @@ def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, l
         gain=10 ** (gain_db / 20),
         segments=segments,
     )
-    floor_db = rules.inactive_db
-    if rules.audible_db is not None:
-        floor_db = max(floor_db, background_db - rules.audible_db)
+    floor_db = rules.silence_dbfs
+    if rules.min_snr_db is not None:
+        floor_db = max(floor_db, background_db + rules.min_snr_db)
     loud = {piece: levels.loud(bank, row, *piece, n_fade, floor_db - gain_db) for piece in heard}
     return event, _active(bank, rules, event, loud)
 
@@ -328,7 +328,7 @@ def _active(bank, rules, event, loud) -> list[Event]:
     for onset, start, n in event.segments:
         later = onset - start
         spans += [[(a + later) / rate, (b + later) / rate] for a, b in loud[start, n]]
-    smoothed = levels.smooth(spans, rules.gap_s, rules.spike_s)
+    smoothed = levels.smooth(spans, rules.fill_gaps_below_s, rules.drop_activity_below_s)
     return [Event(a, b, event.caption) for a, b in smoothed]
 
 

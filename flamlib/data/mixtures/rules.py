@@ -28,20 +28,20 @@ class Rules:
     snr_db: Range  # an event's A-weighted level over the background's
     background_db: Range  # A-weighted level of the background, dBFS
     max_event_s: Number  # longer recordings are cut at a random place
-    split_share: Number  # of events are cut into `n_fragments` with gaps between them
+    fragment_prob: Number  # of events are cut into `n_fragments` with gaps between them
     n_fragments: Range
-    repeat_share: Number  # of events sound `n_repeats` times
+    repeat_prob: Number  # of events sound `n_repeats` times
     n_repeats: Range
     short_event_s: Number  # events below this always repeat, `n_short_repeats` times: footsteps
     n_short_repeats: Range
-    between_s: Range  # silence between fragments and between repeats
+    pause_s: Range  # silence between fragments and between repeats
     fade_s: Number  # at both ends of every segment
-    inactive_db: Number  # an event below this A-weighted level (dBFS) is not active
-    audible_db: Number | None  # nor when this far below the background; None: whatever that is
-    gap_s: Number  # shorter pauses in the activity of an event are filled
-    spike_s: Number  # and shorter activity is dropped from events that have longer
-    place: Range = (0.0, 1.0)  # of an event in the time in which it fits, from first to last
-    background_share: Number = 1.0  # of mixtures have a background; the rest have its level only
+    silence_dbfs: Number  # an event below this A-weighted level (dBFS) is not active
+    min_snr_db: Number | None  # nor at less than this over the background; None: whatever that is
+    fill_gaps_below_s: Number  # shorter pauses in the activity of an event are filled
+    drop_activity_below_s: Number  # and shorter activity is dropped from events that have longer
+    event_position: Range = (0.0, 1.0)  # of an event in the time in which it fits, from first to last
+    background_prob: Number = 1.0  # of mixtures have a background; the rest have its level only
     # How often an event comes from which package, {"own": 0.8, "scratch": 0.2}; None: no matter.
     package_weights: Mapping[str, Number] | None = None
     packages: tuple[str, ...] = field(init=False, default=())
@@ -54,20 +54,20 @@ class Rules:
         for name in ("clip_s", "max_polyphony", "max_event_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
-        for name in ("fade_s", "short_event_s", "gap_s", "spike_s"):
+        for name in ("fade_s", "short_event_s", "fill_gaps_below_s", "drop_activity_below_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        if self.between_s.lowest < 0:
-            raise ValueError(f"between_s: a pause cannot be negative, got {self.between_s.lowest}")
-        if self.place.lowest < 0 or self.place.highest > 1:
-            raise ValueError("place: from 0, as early as it fits, to 1, as late as it fits")
-        if not 0 <= self.background_share <= 1:
-            raise ValueError(f"background_share: expected 0 to 1, got {self.background_share}")
-        rest = 1 - self.split_share - self.repeat_share
-        if min(self.split_share, self.repeat_share, rest + 1e-9) < 0:  # 1 - 0.9 - 0.1 < 0
+        if self.pause_s.lowest < 0:
+            raise ValueError(f"pause_s: a pause cannot be negative, got {self.pause_s.lowest}")
+        if self.event_position.lowest < 0 or self.event_position.highest > 1:
+            raise ValueError("event_position: from 0, as early as it fits, to 1, as late as it fits")
+        if not 0 <= self.background_prob <= 1:
+            raise ValueError(f"background_prob: expected 0 to 1, got {self.background_prob}")
+        rest = 1 - self.fragment_prob - self.repeat_prob
+        if min(self.fragment_prob, self.repeat_prob, rest + 1e-9) < 0:  # 1 - 0.9 - 0.1 < 0
             raise ValueError(
-                "split_share and repeat_share are shares of all events and add up to at most 1, "
-                f"got {self.split_share} and {self.repeat_share}"
+                "fragment_prob and repeat_prob are shares of all events and add up to at most 1, "
+                f"got {self.fragment_prob} and {self.repeat_prob}"
             )
         if self.package_weights is not None:
             weights = {k: v for k, v in self.package_weights.items() if v != 0}

@@ -28,8 +28,8 @@ MORE_VARIANTS = {  # of `variants`, and what is so if they are not given
     "pitch_semitones": [0.0, 0.0],
     "stretch": [1.0, 1.0],
     "rooms": None,
-    "room_share": 0.0,
-    "codec_share": 0.0,
+    "room_prob": 0.0,
+    "codec_prob": 0.0,
 }
 CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
 
@@ -60,7 +60,7 @@ def of_clip(
     sound = {key: value for key, value in variants.items() if key not in other}
     sound["rooms"] = rooms
     if not foreground:
-        sound["reverb_share"] = sound["room_share"] = 0.0  # a place is a room of its own
+        sound["reverb_prob"] = sound["room_prob"] = 0.0  # a place is a room of its own
     try:
         span = {}
         if foreground:
@@ -178,7 +178,7 @@ def read_clips(data: Path) -> list[dict[str, Any]]:
 
 def check_variants(variants: Mapping[str, Any]) -> None:
     """Raises ValueError for a key too many or too few, and for what cannot be meant."""
-    known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_share", "reverb_share"}
+    known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_prob", "reverb_prob"}
     known |= MORE_VARIANTS.keys()
     if set(variants) != known:
         raise ValueError(
@@ -192,8 +192,8 @@ def check_variants(variants: Mapping[str, Any]) -> None:
     low, high = variants["pitch_semitones"]
     if not -36 <= low <= high <= 36:
         raise ValueError(f"variants.pitch_semitones: expected [lowest, highest], got {[low, high]}")
-    if variants["room_share"] and variants["rooms"] is None:
-        raise ValueError("variants.room_share: there is a share of rooms, but `rooms` is no folder")
-    for name in ("lowpass_share", "reverb_share", "room_share", "codec_share"):
+    if variants["room_prob"] and variants["rooms"] is None:
+        raise ValueError("variants.room_prob: there is a share of rooms, but `rooms` is no folder")
+    for name in ("lowpass_prob", "reverb_prob", "room_prob", "codec_prob"):
         if not 0 <= variants[name] <= 1:
             raise ValueError(f"variants.{name}: a share is from 0 to 1, got {variants[name]}")

@@ -6,7 +6,7 @@ from handmade import background, clip, write_catalogue
 from flamlib.data.corpus import catalogue
 from flamlib.data.corpus.catalogue import check_splits, read, select, split_list
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def tables(*clips, **others):

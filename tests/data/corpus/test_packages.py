@@ -243,7 +243,7 @@ def test_a_package_listed_twice_or_a_wrong_column_is_named(tmp_path):
 
 
 def test_the_project_pins_every_package_by_checksum():
-    table = Path(__file__).parents[2] / "catalogue/packages.tsv"
+    table = Path(__file__).parents[3] / "catalogue/packages.tsv"
     pinned = read_packages(table)
     assert {"core", "full", "extra", "weights"} == {package.profile for package in pinned}
     assert all(package.licence for package in pinned)

@@ -9,7 +9,7 @@ from flamlib import audio
 from flamlib.data.mixtures import augmentation
 from flamlib.data.mixtures.augmentation import augment, looped
 
-NOTHING = {"eq_db": 0.0, "lowpass_share": 0.0, "reverb_share": 0.0}
+NOTHING = {"eq_db": 0.0, "lowpass_prob": 0.0, "reverb_prob": 0.0}
 
 
 def impulse(rate=RATE):
@@ -36,7 +36,7 @@ def test_no_change_is_no_change():
 @pytest.mark.parametrize("seed", range(5))
 def test_a_low_pass_leaves_the_low_and_takes_the_high(seed):
     rng = np.random.default_rng(seed)
-    heard = augment(impulse(48000), 48000, rng, **NOTHING | {"lowpass_share": 1.0})
+    heard = augment(impulse(48000), 48000, rng, **NOTHING | {"lowpass_prob": 1.0})
     gain_db = 20 * np.log10(np.abs(np.fft.rfft(heard)) + 1e-9)
     assert gain_db[500] == pytest.approx(0, abs=1)
     assert gain_db[20000] < -15
@@ -45,7 +45,7 @@ def test_a_low_pass_leaves_the_low_and_takes_the_high(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_room_adds_a_tail_that_dies_out(seed):
     rng = np.random.default_rng(seed)
-    heard = augment(impulse(), RATE, rng, **NOTHING | {"reverb_share": 1.0})
+    heard = augment(impulse(), RATE, rng, **NOTHING | {"reverb_prob": 1.0})
     tail = heard[1:]
     assert heard[0] == pytest.approx(1, abs=0.5)
     assert 10**-1.3 < np.sum(tail**2) < 10**0.4  # -12 to 3 dB
@@ -98,7 +98,7 @@ def test_a_transposed_sound_is_as_long_at_another_pitch():
 def test_a_codec_leaves_the_sound_and_takes_what_is_inaudible():
     noisy = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) * 0.1
     for seed in range(4):
-        heard = augmented(noisy, seed=seed, codec_share=1.0)
+        heard = augmented(noisy, seed=seed, codec_prob=1.0)
         assert len(heard) == len(noisy)
         assert not np.allclose(heard, noisy, atol=1e-3)
         assert 0.02 < np.std(heard) < 0.2
@@ -113,7 +113,7 @@ def test_a_room_answers_after_the_sound(tmp_path):
     assert np.linalg.norm(room) == pytest.approx(1, abs=1e-3)
     click = np.zeros(RATE, np.float32)
     click[100] = 1.0
-    heard = augmented(click, rooms=[room], room_share=1.0)
+    heard = augmented(click, rooms=[room], room_prob=1.0)
     assert np.flatnonzero(np.abs(heard) > 0.1).tolist() == [100, 4100]
 
 
@@ -129,7 +129,7 @@ def test_what_is_no_room_is_named(tmp_path):
 
 
 def test_whatever_is_done_to_a_sound_is_done_again_from_the_same_seed():
-    every = {"pitch_semitones": [-3, 3], "stretch": [0.8, 1.2], "codec_share": 1.0}
+    every = {"pitch_semitones": [-3, 3], "stretch": [0.8, 1.2], "codec_prob": 1.0}
     assert np.array_equal(
         augmented(tone_of_a_second(), **every), augmented(tone_of_a_second(), **every)
     )

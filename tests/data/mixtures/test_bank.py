@@ -158,7 +158,7 @@ def test_a_worker_maps_the_same_files(whole):
 
 
 def test_speed_moves_pitch_and_time_together(tmp_path):
-    only_speed = VARIANTS | {"eq_db": 0.0, "lowpass_share": 0.0, "reverb_share": 0.0}
+    only_speed = VARIANTS | {"eq_db": 0.0, "lowpass_prob": 0.0, "reverb_prob": 0.0}
     opened = build(tmp_path, TONE, {}, variants=only_speed | {"n_foreground": 5})
     cycles = []
     for i in range(len(opened)):
@@ -169,16 +169,16 @@ def test_speed_moves_pitch_and_time_together(tmp_path):
 
 
 def test_the_tail_of_a_room_belongs_to_the_sound(tmp_path):
-    rooms = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_share": 0.0}
-    rooms |= {"reverb_share": 1.0, "n_foreground": 5}
+    rooms = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_prob": 0.0}
+    rooms |= {"reverb_prob": 1.0, "n_foreground": 5}
     opened = build(tmp_path, TONE, {}, variants=rooms)
     offsets = [opened.of(i, "offset") for i in range(len(opened))]
     assert max(offsets[1:]) > offsets[0] + 0.1
 
 
 def test_labels_follow_the_stretch(tmp_path):
-    plain = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_share": 0.0}
-    plain |= {"reverb_share": 0.0, "n_foreground": 1, "stretch": [2.0, 2.0]}
+    plain = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_prob": 0.0}
+    plain |= {"reverb_prob": 0.0, "n_foreground": 1, "stretch": [2.0, 2.0]}
     opened = build(tmp_path, TONE, {}, variants=plain)
     once, twice = (opened.of(i, "offset") - opened.of(i, "onset") for i in (0, 1))
     assert twice == pytest.approx(2 * once, abs=0.08)
@@ -186,7 +186,7 @@ def test_labels_follow_the_stretch(tmp_path):
 
 def test_what_is_not_asked_for_changes_no_bit(tmp_path):
     off = {"pitch_semitones": [0, 0], "stretch": [1, 1], "rooms": None}
-    off |= {"room_share": 0.0, "codec_share": 0.0}
+    off |= {"room_prob": 0.0, "codec_prob": 0.0}
     plain = build(tmp_path / "plain", TONE, {})
     given = build(tmp_path / "given", TONE, {}, variants=VARIANTS | off)
     assert np.array_equal(plain.samples, given.samples)

@@ -61,15 +61,15 @@ def test_a_fade_of_more_than_the_sound_is_half_of_it(sounds):
 
 
 @given(st.lists(st.floats(0, 10), max_size=12), st.floats(0, 1), st.floats(0, 1))
-def test_smoothing_fills_gaps_and_drops_spikes(times, gap_s, spike_s):
+def test_smoothing_fills_gaps_and_drops_spikes(times, fill_gaps_below_s, drop_activity_below_s):
     times = sorted(set(times))
     spans = [list(span) for span in zip(times[::2], times[1::2], strict=False)]
-    found = levels.smooth([list(span) for span in spans], gap_s, spike_s)
+    found = levels.smooth([list(span) for span in spans], fill_gaps_below_s, drop_activity_below_s)
     assert bool(found) == bool(spans)
     for (_, offset), (onset, _) in itertools.pairwise(found):
-        assert onset - offset >= gap_s
-    if any(b - a >= spike_s for a, b in found):
-        assert all(b - a >= spike_s for a, b in found)
+        assert onset - offset >= fill_gaps_below_s
+    if any(b - a >= drop_activity_below_s for a, b in found):
+        assert all(b - a >= drop_activity_below_s for a, b in found)
     for a, b in found:
         assert any(a == onset for onset, _ in spans)
         assert any(b == offset for _, offset in spans)

@@ -21,18 +21,18 @@ RULES = {
     "snr_db": [6, 30],
     "background_db": [-55, -40],
     "max_event_s": 6.0,
-    "split_share": 0.1,
+    "fragment_prob": 0.1,
     "n_fragments": [2, 3],
-    "repeat_share": 0.1,
+    "repeat_prob": 0.1,
     "n_repeats": [2, 3],
     "short_event_s": 0.4,
     "n_short_repeats": [2, 4],
-    "between_s": [0.1, 0.6],
+    "pause_s": [0.1, 0.6],
     "fade_s": 0.01,
-    "inactive_db": -70,
-    "audible_db": None,
-    "gap_s": 0.2,
-    "spike_s": 0.04,
+    "silence_dbfs": -70,
+    "min_snr_db": None,
+    "fill_gaps_below_s": 0.2,
+    "drop_activity_below_s": 0.04,
 }
 SPLITS = ["train", "valid", "seen_captions", "unseen_captions"]
 seeds = st.integers(0, 2**40)
@@ -174,7 +174,7 @@ def test_the_snr_is_what_the_stems_say(tmp_path):
 @pytest.mark.parametrize("split", SPLITS)
 def test_labels_are_what_the_events_alone_measure(sounds, split):
     """Within one hop, at every millisecond, by another measurement of the rendered stem."""
-    plain = rules(gap_s=0.0, spike_s=0.0)
+    plain = rules(fill_gaps_below_s=0.0, drop_activity_below_s=0.0)
     checked = 0
     for index in range(12):
         recipe = mixing.draw(sounds, plain, seed=1, split=split, index=index)
@@ -203,10 +203,10 @@ def test_labels_are_what_the_events_alone_measure(sounds, split):
     st.sampled_from(SPLITS),
     st.sampled_from([0.0, 0.01, 0.1]),
     st.sampled_from([0.1, 0.9]),
-    st.sampled_from([None, 10.0]),
+    st.sampled_from([None, -10.0]),
 )
 def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
-    sounds, seed, split, fade_s, split_share, audible_db
+    sounds, seed, split, fade_s, fragment_prob, min_snr_db
 ):
     """The slow measurement, a boxcar each millisecond where ours has a sine window each hop.
 
@@ -214,13 +214,13 @@ def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
     (3.6 dB) at a hard cut through a hum of 30 Hz, on the steep side of the A curve.
     """
     given_rules = rules(
-        gap_s=0.0, spike_s=0.0, fade_s=fade_s, split_share=split_share, audible_db=audible_db,
-        repeat_share=0.1,
+        fill_gaps_below_s=0.0, drop_activity_below_s=0.0, fade_s=fade_s, fragment_prob=fragment_prob, min_snr_db=min_snr_db,
+        repeat_prob=0.1,
     )  # fmt: skip
     recipe = mixing.draw(sounds, given_rules, seed=seed, split=split, index=0)
     floor_db = -70
-    if audible_db is not None:
-        floor_db = max(floor_db, recipe.background.level_db - audible_db)
+    if min_snr_db is not None:
+        floor_db = max(floor_db, recipe.background.level_db + min_snr_db)
     stems = recipes.render_stems(sounds, recipe)[1:]
     hops = 2 * round(1000 * sources.HOP_S) + 5  # milliseconds, a hop and the edge to either side
     for caption in {event.caption for event in recipe.events}:
@@ -248,19 +248,19 @@ def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
 
 def test_pauses_are_not_labelled_unless_they_are_short(tmp_path):
     opened = one_sound(tmp_path, bursts())
-    single = {"n_events": [1, 1], "split_share": 0.0, "repeat_share": 0.0}
+    single = {"n_events": [1, 1], "fragment_prob": 0.0, "repeat_prob": 0.0}
     recipe = mixing.draw(opened, rules(**single), seed=0, split="train", index=0)
     assert [b - a for a, b, _ in recipe.labels] == pytest.approx([0.5, 0.5], abs=0.08)
-    filled = mixing.draw(opened, rules(**single, gap_s=0.7), seed=0, split="train", index=0)
+    filled = mixing.draw(opened, rules(**single, fill_gaps_below_s=0.7), seed=0, split="train", index=0)
     assert [b - a for a, b, _ in filled.labels] == pytest.approx([1.6], abs=0.08)
 
 
 def test_spikes_go_unless_there_is_nothing_else(tmp_path):
     opened = one_sound(tmp_path, np.concatenate([noise(0.03), np.zeros(RATE), noise(0.5)]))
-    single = {"n_events": [1, 1], "split_share": 0.0, "repeat_share": 0.0}
-    for spike_s, expected in ((0.0, 2), (0.15, 1), (9.0, 2)):
+    single = {"n_events": [1, 1], "fragment_prob": 0.0, "repeat_prob": 0.0}
+    for drop_activity_below_s, expected in ((0.0, 2), (0.15, 1), (9.0, 2)):
         recipe = mixing.draw(
-            opened, rules(**single, spike_s=spike_s), seed=0, split="train", index=0
+            opened, rules(**single, drop_activity_below_s=drop_activity_below_s), seed=0, split="train", index=0
         )
         assert len(recipe.labels) == expected
 
@@ -270,16 +270,16 @@ def test_a_tail_below_the_background_can_be_left_out(sounds):
     alone = {"n_events": [1, 1], "snr_db": [6, 6], "background_db": [-40, -40]}
     bells = sounds.recordings("foreground", "train")["une cloche sonne – « ding »"]
     lengths = {
-        audible_db: mixing.solo(
+        min_snr_db: mixing.solo(
             sounds,
-            rules(**alone, audible_db=audible_db, between_s=[5, 5]),
+            rules(**alone, min_snr_db=min_snr_db, pause_s=[5, 5]),
             seed=0,
             split="train",
             index=0,
             source=bells[0][0],
             background=True,
         ).labels[0]
-        for audible_db in (None, 20, 10, 0)
+        for min_snr_db in (None, -20, -10, 0)
     }
     seconds = [label.offset - label.onset for label in lengths.values()]
     assert -np.diff(seconds) == pytest.approx([10 / 60, 10 / 60, 10 / 60], abs=0.03)
@@ -298,7 +298,7 @@ def test_the_stems_add_up_to_the_mixture(sounds, seed, split):
 def test_no_segment_clicks(tmp_path):
     """A low tone cut anywhere stays a low tone: nothing above 2 kHz, which a hard cut would add."""
     opened = one_sound(tmp_path, tone(200, 8.0, 0.5))
-    cut = rules(n_events=[1, 1], split_share=1.0, repeat_share=0.0, max_event_s=3.0)
+    cut = rules(n_events=[1, 1], fragment_prob=1.0, repeat_prob=0.0, max_event_s=3.0)
     hard = dataclasses.replace(cut, fade_s=0.0)
 
     def high_db(given):
@@ -467,12 +467,12 @@ def test_what_stands_in_the_way_is_said_before_anything_is_drawn(sounds, tmp_pat
     lonely = one_sound(tmp_path, tone(440, 1.0), split="valid")
     with pytest.raises(ValueError, match="no background of split 'valid', which 'valid' needs"):
         mixing.check(lonely, rules(), split="valid")
-    mixing.check(lonely, rules(background_share=0.0), split="valid")
+    mixing.check(lonely, rules(background_prob=0.0), split="valid")
 
 
 def test_without_backgrounds_events_sound_as_loud_as_over_one(tmp_path):
     opened = make_bank(tmp_path, {"tone": (tone(440, 1.0), "a tone", "tone", "train", "1")}, {})
-    quiet = rules(background_share=0.0, background_db=[-50, -50], snr_db=12.0)
+    quiet = rules(background_prob=0.0, background_db=[-50, -50], snr_db=12.0)
     recipe = mixing.draw(opened, quiet, seed=0, split="train", index=0)
     assert recipe.background is None
     mixture = recipes.render(opened, recipe)
@@ -481,7 +481,7 @@ def test_without_backgrounds_events_sound_as_loud_as_over_one(tmp_path):
 
 
 def test_a_share_of_mixtures_has_no_background(sounds):
-    some = rules(background_share=0.5)
+    some = rules(background_prob=0.5)
     drawn = [mixing.draw(sounds, some, seed=0, split="train", index=i) for i in range(200)]
     assert 70 < sum(recipe.background is None for recipe in drawn) < 130
 
@@ -519,7 +519,7 @@ def test_any_distribution_of_the_snr_is_kept(sounds, form):
 
 
 def test_events_can_be_placed_early(sounds):
-    early = rules(place={"choice": [0.0]}, n_events=1)
+    early = rules(event_position={"choice": [0.0]}, n_events=1)
     for index in range(20):
         recipe = mixing.draw(sounds, early, seed=0, split="train", index=index)
         assert recipe.events[0].segments[0].onset == 0
@@ -541,7 +541,7 @@ def test_labels_do_not_depend_on_the_rate(sounds, tmp_path):
     labels = []
     for opened in (sounds, bank.Bank.open(tmp_path / "bank")):
         source = opened.row("tone-a", 0)
-        steady = rules(between_s=[0.5, 0.5])
+        steady = rules(pause_s=[0.5, 0.5])
         labels.append(mixing.solo(opened, steady, **given, source=source).labels)
     for here, there in zip(*labels, strict=True):
         assert here[:2] == pytest.approx(there[:2], abs=0.03)

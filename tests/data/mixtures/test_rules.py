@@ -7,7 +7,7 @@ import yaml
 
 from flamlib.data.mixtures.rules import Rules
 
-PARAMS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+PARAMS = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
 
 
 def rules(**changes):
@@ -18,7 +18,7 @@ def test_the_experiments_rules_can_be_meant():
     made = rules()
     assert (made.n_events.lowest, made.n_events.highest) == (1, 10)
     assert pickle.loads(pickle.dumps(made)) == made
-    assert rules(split_share=0.9, repeat_share=0.1).split_share == 0.9
+    assert rules(fragment_prob=0.9, repeat_prob=0.1).fragment_prob == 0.9
     assert dataclasses.replace(made, clip_s=5.0).snr_db == made.snr_db
 
 
@@ -29,12 +29,12 @@ def test_the_experiments_rules_can_be_meant():
         ({"snr_db": {"poisson": 3}}, "snr_db: no distribution"),
         ({"n_events": [0, 3]}, "n_events: expected whole numbers from 1"),
         ({"n_events": [1, 2.5]}, "n_events: expected whole numbers"),
-        ({"between_s": [-0.1, 0.1]}, "between_s"),
-        ({"split_share": 0.7, "repeat_share": 0.7}, "add up to at most 1"),
+        ({"pause_s": [-0.1, 0.1]}, "pause_s"),
+        ({"fragment_prob": 0.7, "repeat_prob": 0.7}, "add up to at most 1"),
         ({"max_polyphony": 0}, "max_polyphony"),
         ({"fade_s": -1.0}, "fade_s"),
-        ({"place": [0.0, 1.5]}, "place: from 0"),
-        ({"background_share": 2}, "background_share: expected 0 to 1"),
+        ({"event_position": [0.0, 1.5]}, "event_position: from 0"),
+        ({"background_prob": 2}, "background_prob: expected 0 to 1"),
         ({"package_weights": {}}, "package_weights: expected a weight"),
         ({"package_weights": {"own": -1}}, "package_weights: expected a weight"),
     ],

@@ -42,11 +42,11 @@ def test_silence_is_no_source():
     [
         ({"n": 4}, "unused.*'n'"),
         ({"speed": [1.2, 0.8]}, "speed"),
-        ({"reverb_share": 3}, "reverb_share"),
+        ({"reverb_prob": 3}, "reverb_prob"),
         ({"stretch": [0, 1]}, "stretch"),
         ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
-        ({"room_share": 0.5}, "room_share: there is a share of rooms"),
-        ({"codec_share": -1}, "codec_share"),
+        ({"room_prob": 0.5}, "room_prob: there is a share of rooms"),
+        ({"codec_prob": -1}, "codec_prob"),
     ],
 )
 def test_variants_that_cannot_be_meant_are_refused(change, message):
