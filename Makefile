@@ -30,7 +30,7 @@ export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## everything installed in .venv, at the versions of requirements.lock
+setup: $(READY) ## flamlib[all] installed in .venv, at the versions of requirements.lock
 
 $(READY): requirements.lock pyproject.toml scripts/fix_torchaudio.py
 	@test -n "$(PYTHON)" \
@@ -90,9 +90,9 @@ hooks: setup ## have git format and strip at every commit
 	$(BIN)/pre-commit install
 
 # torch is looked up afresh, because a pin without +cpu would be met by the CUDA build.
-lock: setup ## resolve requirements.in again, beside a CPU wheel of torch (newer pins: ARGS=--upgrade)
+lock: setup ## resolve pyproject.toml again, beside a CPU wheel of torch (newer pins: ARGS=--upgrade)
 	$(BIN)/uv pip compile --quiet --python $(VENV) --no-annotate --no-header \
-		--upgrade-package torch $(ARGS) requirements.in -o requirements.lock
+		--upgrade-package torch --all-extras $(ARGS) pyproject.toml -o requirements.lock
 	@grep -q '^torch==.*+cpu' requirements.lock \
 		|| { echo "torch resolved to a CUDA build: its libraries must not enter the lock"; exit 1; }
 	sed -i.bak 's/^\(torch==[^+]*\)+cpu/\1/' requirements.lock && rm requirements.lock.bak

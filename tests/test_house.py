@@ -3,11 +3,13 @@
 import re
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 # Made by running the project, so absent from a fresh clone.
@@ -63,11 +65,24 @@ def test_every_command_says_what_it_is_for():
     )
 
 
-def test_what_we_ask_for_is_what_is_locked():
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_lock_pins_what_every_extra_asks_for():
     locked = lock()
-    for line in lines_of("requirements.in"):
-        wanted = Requirement(line)
-        assert wanted.specifier.contains(locked[wanted.name]), line
+    groups = project()["optional-dependencies"]
+    for wanted in map(Requirement, [*project()["dependencies"], *chain(*groups.values())]):
+        if wanted.name == "flamlib":
+            assert wanted.extras <= groups.keys()
+        else:
+            assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), wanted
+
+
+def test_all_is_every_extra():
+    groups = project()["optional-dependencies"]
+    [everything] = map(Requirement, groups["all"])
+    assert everything.extras == groups.keys() - {"all"}
 
 
 def test_the_lock_serves_machines_with_and_without_a_gpu():
@@ -82,8 +97,7 @@ def test_conda_installs_the_same_lock():
     *conda, pip = environment["dependencies"]
     assert pip == {"pip": ["-r requirements.lock", "-e ."]}
     [python] = [entry for entry in conda if entry.startswith("python=")]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"] == ">=" + python.removeprefix("python=")
+    assert project()["requires-python"] == ">=" + python.removeprefix("python=")
 
 
 def test_the_licence_is_mit_and_ours():
