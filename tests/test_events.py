@@ -73,7 +73,7 @@ def test_merging_changes_no_instant(events):
     for caption in CAPTIONS:
         own = [e for e in joined if e.caption == caption]
         assert all(a.offset < b.onset for a, b in pairwise(own))
-    assert merge(joined) == joined
+    assert merge(joined) == sorted(joined)  # those of equal onset may change places
 
 
 def test_touching_events_of_one_caption_are_one():
