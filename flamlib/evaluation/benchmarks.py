@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flamlib import audio
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip

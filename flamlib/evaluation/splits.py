@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import logsigmoid
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flamlib import files
 from flamlib.data.batches import audible

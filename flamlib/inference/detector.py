@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 from jaxtyping import Float
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flamlib import audio, detection
 from flamlib.detection import Detection

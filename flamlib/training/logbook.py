@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from dvclive import Live
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flamlib.training.resume import Row
 

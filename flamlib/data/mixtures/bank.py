@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 from jaxtyping import Float, Int16, UInt16
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from flamlib import files
 from flamlib.data.mixtures import augmentation, sources

@@ -1,0 +1,135 @@
+"""Running a notebook as a stage: parameters, live output, failure, interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+import yaml
+from dvc.repo import Repo
+from dvc.repo.reproduce import plan_repro
+from test_pipeline import ROOT
+
+from flamlib import run_notebook
+
+CELLS = """
+import sys, time
+from pathlib import Path
+from tqdm import tqdm
+
+print(f"{model=} {sizes=}")
+for i in tqdm(range(3), desc="train", mininterval=0):
+    while i == 1 and not Path("seen").exists():
+        time.sleep(0.02)
+"""
+
+
+def write_notebook(path, *cells):
+    first = nbformat.v4.new_code_cell('model = "flam"\nsizes = {"n": 1}\nsmall = True')
+    first.metadata["tags"] = ["parameters"]
+    rest = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[first, *rest], metadata=kernel), path)
+    return path
+
+
+def start(tmp_path, *arguments, stage=None, **how):
+    """Start `python -m flamlib.run_notebook a.ipynb out.ipynb` in a folder of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"}
+    if stage:
+        environment["DVC_STAGE"] = stage
+    command = [sys.executable, "-m", "flamlib.run_notebook", "a.ipynb", "out.ipynb", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes, **how)
+
+
+def test_output_is_shown_while_the_notebook_runs(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", CELLS)
+    (tmp_path / "dvc.yaml").write_text("stages: {mix: {}, train: {matrix: {model: [flam]}}}")
+    (tmp_path / "all.yaml").write_text("sizes: {n: 2}\nother: {m: 3}")
+    run = start(tmp_path, "-f", "all.yaml", "-p", "small", "False", stage="train@flam")
+    begins = run.stdout.readline()
+    assert begins == "── train@flam (stage 2 of 2) · a.ipynb · sizes, small = False\n"
+    assert run.stdout.readline() == "model='flam' sizes={'n': 2}\n"
+    assert "0/3" in run.stderr.readline()  # and the notebook waits for us
+    (tmp_path / "seen").touch()
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert out.startswith("── train@flam (stage 2 of 2) done in ")
+    assert out.endswith(" s · out.ipynb\n")
+    assert [line.split(":")[0] for line in err.splitlines()] == ["train"] * len(err.splitlines())
+    executed = json.loads((tmp_path / "out.ipynb").read_text())
+    [bar] = [o for o in executed["cells"][2]["outputs"] if o["name"] == "stderr"]
+    assert "3/3" in "".join(bar["text"])
+    assert "0/3" not in "".join(bar["text"]), "the notebook keeps the last state of a bar"
+
+
+def test_a_failure_is_told_once_with_how_to_continue(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    write_notebook(tmp_path / "a.ipynb", "sizes['k']", "print('not reached')")
+    assert run_notebook.run("a.ipynb", tmp_path / "new/out.ipynb", {"model": "mga_clap"}) == 1
+    told = capfd.readouterr().out
+    assert "── a failed after " in told
+    assert f"in cell [3] of {tmp_path / 'new/out.ipynb'}" in told
+    assert told.count("KeyError: 'k'") == 1
+    assert "\x1b" not in told, "no colours where there is no terminal"
+    assert "To continue, run the same command again" in told
+    assert "not reached" not in told
+    assert (tmp_path / "new/out.ipynb").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_an_interruption_ends_the_kernel_and_tells_how_to_continue(tmp_path):
+    write_notebook(tmp_path / "a.ipynb", "import os; print(os.getpid())", CELLS)
+    (tmp_path / "dvc.yaml").write_text("stages: {mix: {}}")
+    run = start(tmp_path, stage="mix", start_new_session=True)
+    run.stdout.readline()
+    kernel = int(run.stdout.readline())
+    run.stdout.readline()
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does at Ctrl-C; the kernel has another group
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "── mix (stage 1 of 1) interrupted after " in out
+    assert "To continue, run `make repro`" in out
+    assert "Traceback" not in out + err
+    for _ in range(100):
+        try:
+            os.kill(kernel, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the kernel still runs")
+
+
+def test_a_name_that_the_notebook_does_not_declare_is_refused_before_anything_runs(
+    tmp_path, capsys
+):
+    notebook = write_notebook(tmp_path / "a.ipynb", "1/0")
+    arguments = [str(notebook), str(tmp_path / "out.ipynb"), "-p", "modle", "flam"]
+    with pytest.raises(SystemExit):
+        run_notebook.main(arguments)
+    told = capsys.readouterr().err
+    assert "has no parameter modle; did you mean model? its parameters: model, sizes, small" in told
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_sections_of_a_file_are_passed_where_they_are_declared(tmp_path):
+    notebook = write_notebook(tmp_path / "a.ipynb")
+    (tmp_path / "p.yaml").write_text("sizes: {n: 5}\ntrain: {n: 6}\nmodel: mga_clap")
+    given = {"model": "flam_global", "small": "False"}
+    chosen = run_notebook.choose(notebook, tmp_path / "p.yaml", given)
+    assert chosen == {"sizes": {"n": 5}, "model": "flam_global", "small": False}
+    assert run_notebook.choose(notebook, None, {"model": "None"}) == {"model": None}
+    assert run_notebook.choose(notebook, None, {"sizes": "{'n': 1e-4}"}) == {"sizes": {"n": 1e-4}}
+
+
+def test_stages_are_counted_as_dvc_runs_them():
+    repo = Repo(ROOT)
+    order = [stage.addressing for stage in plan_repro(repo.index.graph)]
+    order = [name for name in order if ":" not in name and name != "data.dvc"]
+    assert run_notebook._names(yaml.safe_load((ROOT / "dvc.yaml").read_text())) == order
