@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import tiny
 import torch
@@ -122,6 +124,31 @@ def test_only_towers_that_learn_are_computed_twice(weights):
     other = pretrained(weights)
     init.adapt(other, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
     assert other.caption.encoder.is_activation_checkpointing
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.timeout(600)  # for the compiler: half a minute on a busy machine
+@pytest.mark.filterwarnings("ignore:.*random weights hear")
+def test_a_compiled_tower_computes_the_same(weights, small):
+    """Through the compiler that is used in training; test_fit.py holds that both learn the same."""
+    net = pretrained(weights, **small).train()
+    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)  # one tower is enough
+    log_mel = torch.randn(2, 128, 64, generator=torch.Generator().manual_seed(0))
+
+    def features_and_gradients():
+        net.zero_grad()
+        features = net.audio(log_mel)
+        features.square().mean().backward()
+        return [features.detach(), *(p.grad for p in net.audio.parameters())]
+
+    expected = features_and_gradients()
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    init.adapt(net, torch.device("cpu"), **AS_IT_IS | {"compile": True})
+    found = features_and_gradients()
+    assert torch._dynamo.utils.counters["inductor"]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*random weights hear")
