@@ -65,7 +65,6 @@ def test_the_readme_links_to_what_exists():
 
 def test_the_site_builds_strictly_and_needs_no_network(tmp_path):
     """`--strict` turns a broken link, a missing anchor or an unknown reference into an error."""
-    pytest.importorskip("mkdocs")
     built = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT,
