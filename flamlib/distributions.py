@@ -34,10 +34,10 @@ FORMS = (
 )
 
 
-class Dice:
+class KeyedRandom:
     """Random numbers that depend on the key alone: not on the process, nor on earlier draws.
 
-    >>> Dice(7, "train", 3).random() == Dice(7, "train", 3).random()
+    >>> KeyedRandom(7, "train", 3).random() == KeyedRandom(7, "train", 3).random()
     True
     """
 
@@ -45,18 +45,15 @@ class Dice:
         # Through SHA-512 in `random.seed`: neighbouring keys have nothing in common.
         self.random = random.Random("\0".join(map(str, key))).random
 
-    def between(self, low: Number, high: Number) -> float:
-        return low + (high - low) * self.random()
-
-    def whole(self, low: int, high: int) -> int:
-        """A whole number from `low` to `high`, both possible."""
+    def integer(self, low: int, high: int) -> int:
+        """Return a whole number from `low` to `high`, both included."""
         return low + int(self.random() * (high - low + 1))
 
-    def pick(self, items: Sequence[Item]) -> Item:
+    def choice(self, items: Sequence[Item]) -> Item:
         return items[int(self.random() * len(items))]
 
-    def weighted(self, items: Sequence[Item], cumulative: Sequence[Number]) -> Item:
-        """An item by the running sums of the items' weights."""
+    def weighted_choice(self, items: Sequence[Item], cumulative: Sequence[Number]) -> Item:
+        """Return an item drawn by the cumulative sums of the items' weights."""
         return items[bisect_right(cumulative, self.random() * cumulative[-1], hi=len(items) - 1)]
 
 
@@ -103,8 +100,8 @@ class Distribution:
             raise ValueError(f"{name}: expected whole numbers, got {form}")
         return made
 
-    def draw(self, dice: Dice) -> Number:
-        u = dice.random()
+    def draw(self, rng: KeyedRandom) -> Number:
+        u = rng.random()
         if self.kind == "uniform":
             if self.whole:
                 return self.lowest + int(u * (self.highest - self.lowest + 1))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from flamlib.distributions import Dice, Distribution
+from flamlib.distributions import Distribution, KeyedRandom
 
 FORMS = [
     [6.0, 30.0],
@@ -29,7 +29,7 @@ PINNED = "0x1.fb62c1604853fp-1"  # the bits that recipes of older runs were draw
 
 def drawn(form, n=2000, **options):
     distribution = Distribution.of(form, name="x", **options)
-    return np.array([distribution.draw(Dice(0, i)) for i in range(n)])
+    return np.array([distribution.draw(KeyedRandom(0, i)) for i in range(n)])
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
@@ -63,24 +63,24 @@ def test_a_choice_with_weight_zero_is_never_made():
 
 @given(st.integers(0, 2**64), st.text(), st.integers(0, 2**40))
 def test_a_key_says_all(seed, split, index):
-    one, other = Dice(seed, split, index), Dice(seed, split, index)
+    one, other = KeyedRandom(seed, split, index), KeyedRandom(seed, split, index)
     assert [one.random() for _ in range(3)] == [other.random() for _ in range(3)]
-    assert Dice(seed, split, index).random() != Dice(seed, split, index + 1).random()
+    assert KeyedRandom(seed, split, index).random() != KeyedRandom(seed, split, index + 1).random()
 
 
 def test_a_key_draws_what_it_always_drew():
-    assert Dice(0, "mixture", "train", 0).random().hex() == PINNED
+    assert KeyedRandom(0, "mixture", "train", 0).random().hex() == PINNED
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any))
 def test_a_weighted_pick_never_takes_what_weighs_nothing(weights):
     cumulative = np.cumsum(weights).tolist()
-    picks = {Dice(i).weighted(range(len(weights)), cumulative) for i in range(50)}
+    picks = {KeyedRandom(i).weighted_choice(range(len(weights)), cumulative) for i in range(50)}
     assert all(weights[i] for i in picks)
 
 
 def test_dice_are_fair():
-    values = np.array([Dice("mixture", i).random() for i in range(3000)])
+    values = np.array([KeyedRandom("mixture", i).random() for i in range(3000)])
     assert stats.kstest(values, "uniform").pvalue > 0.001
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 0.06
 

@@ -118,7 +118,7 @@ class Batches(Dataset):
         active, known = self._label([number for number, _ in slots], batch, queries)
         pairs = self._draw_pairs(rng)
         texts = self._word(queries, rng)
-        pair_captions = [self.bank.of(source, "caption") for source, _ in pairs]
+        pair_captions = [self.bank.get(source, "caption") for source, _ in pairs]
         own = slice(self.rank, None, self.n_ranks)
         heard = range(len(pairs))[own] if self.hears_pairs else ()
         solos = [self._solo(step, place, *pairs[place]) for place in heard]
@@ -189,7 +189,7 @@ class Batches(Dataset):
             if number:
                 found = self.sets[number - 1].label(labels, queries, **frames)
             else:
-                heard = [audible(self.bank, batch[i]) for i in rows]
+                heard = [recipes.audible_families(self.bank, batch[i]) for i in rows]
                 found = self.lexicon.label(labels, heard, queries, **frames)
             active[rows], known[rows] = found
         return active, known
@@ -253,7 +253,7 @@ class Batches(Dataset):
         return pairs
 
     def _solo(self, step: int, place: int, source: int, background: bool) -> Recipe:
-        return mixing.solo(
+        return mixing.draw_single_event(
             self.bank,
             replace(self.rules, clip_s=self.pair_s),
             seed=self.seed,
@@ -266,7 +266,7 @@ class Batches(Dataset):
     def _captions_by_family(self) -> list[list[list[list[int]]]]:
         groups: dict[str, list] = {}
         for recordings in self.bank.recordings("foreground", self.split).values():
-            groups.setdefault(self.bank.of(recordings[0][0], "family"), []).append(recordings)
+            groups.setdefault(self.bank.get(recordings[0][0], "family"), []).append(recordings)
         return list(groups.values())
 
     def _render(
@@ -277,11 +277,3 @@ class Batches(Dataset):
         for i, (bank, recipe) in enumerate(zip(banks, batch, strict=True)):
             waveform[i] = torch.from_numpy(recipes.render(bank, recipe))
         return waveform
-
-
-def audible(bank: Bank, recipe: Recipe) -> set[str]:
-    """The families that can be heard in a mixture's background."""
-    if recipe.background is None:
-        return set()
-    row = bank.row(recipe.background.clip_id, recipe.background.variant)
-    return set(bank.of(row, "audible"))

@@ -20,7 +20,7 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe, Segment
 from flamlib.data.mixtures.rules import Rules
-from flamlib.distributions import Dice
+from flamlib.distributions import KeyedRandom
 from flamlib.evaluation import ablation, evaluate, splits
 from flamlib.evaluation.splits import Hearing, Part
 from flamlib.metrics import metrics, sed
@@ -50,20 +50,20 @@ def draw(bank: Bank, rules: Rules, pair: Pair, *, seed: int, split: str, index: 
     A recording of the frequent caption is repeated until the clip is full; of a recording of the
     rare one `rare_s` seconds from where it begins to sound come at a random time.
     """
-    dice = Dice(seed, "dependency", split, index)
+    rng = KeyedRandom(seed, "dependency", split, index)
     n_clip = round(rules.clip_s * bank.sample_rate)
     placed: list[tuple[int, list[Segment]]] = []
-    if dice.random() < pair.frequent_share:
-        row = _pick(bank, dice, split, pair.frequent)
-        n = min(bank.of(row, "n_samples"), n_clip)
+    if rng.random() < pair.frequent_share:
+        row = _pick(bank, rng, split, pair.frequent)
+        n = min(bank.get(row, "n_samples"), n_clip)
         starts = range(0, n_clip, n)
         placed.append((row, [Segment(at, 0, min(n, n_clip - at)) for at in starts]))
-        if dice.random() < pair.rare_share:
-            row = _pick(bank, dice, split, pair.rare)
-            begin = round(bank.of(row, "onset") * bank.sample_rate)
-            n = min(round(pair.rare_s * bank.sample_rate), bank.of(row, "n_samples") - begin)
-            placed.append((row, [Segment(dice.whole(0, n_clip - n), begin, n)]))
-    return mixing.over(bank, rules, placed, seed=seed, split=split, index=index)
+        if rng.random() < pair.rare_share:
+            row = _pick(bank, rng, split, pair.rare)
+            begin = round(bank.get(row, "onset") * bank.sample_rate)
+            n = min(round(pair.rare_s * bank.sample_rate), bank.get(row, "n_samples") - begin)
+            placed.append((row, [Segment(rng.integer(0, n_clip - n), begin, n)]))
+    return mixing.add_background(bank, rules, placed, seed=seed, split=split, index=index)
 
 
 def write_mixtures(
@@ -80,7 +80,7 @@ def write_mixtures(
         sounding = {event.caption for recipe in drawn for event in recipe.labels}
         if name == TEST and (silent := {pair.frequent, pair.rare} - sounding):
             raise ValueError(f"{sorted(silent)} sounds in none of {n_test} mixtures: draw more")
-        recipes.write(folder / f"{name}.parquet", recipes.table(iter(drawn)))
+        recipes.write(folder / f"{name}.parquet", recipes.to_table(iter(drawn)))
 
     write(TEST, TEST, range(n_test))
     write("train", "train", range(n_train))
@@ -189,11 +189,11 @@ def score_densities(answers: Mapping[str, Answer], pair: Pair) -> Figure:
     return figure
 
 
-def _pick(bank: Bank, dice: Dice, split: str, caption: str) -> int:
+def _pick(bank: Bank, rng: KeyedRandom, split: str, caption: str) -> int:
     recordings = bank.recordings("foreground", split)
     if caption not in recordings:
         raise ValueError(
             f"{bank.folder}: split {split!r} has no recording of {caption!r}, but of "
             f"{', '.join(sorted(recordings))}"
         )
-    return dice.pick(dice.pick(recordings[caption]))
+    return rng.choice(rng.choice(recordings[caption]))

@@ -29,7 +29,6 @@ from torch.nn.functional import logsigmoid
 from tqdm import tqdm
 
 from flamlib import files
-from flamlib.data.batches import audible
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -65,7 +64,7 @@ class Part:
             raise ValueError(f"{name}: {len(mixtures)} mixtures, and nothing sounds in any of them")
         active, known = lexicon.label(
             [recipe.labels for recipe in mixtures],
-            [audible(bank, recipe) for recipe in mixtures],
+            [recipes.audible_families(bank, recipe) for recipe in mixtures],
             captions,
             n_frames=count_frames(_clip_s(mixtures), frame_s),
             frame_s=frame_s,

@@ -88,7 +88,7 @@ def fit(
 
     `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table),
     `weights` (folders of the pretrained towers) and those sets in the folder `sets` to which
-    `set_weights` gives one (None: there are mixtures alone, see `strong.chosen`) are read;
+    `set_weights` gives one (None: there are mixtures alone, see `strong.select_sets`) are read;
     `network` are the other arguments of `FLAM`, and with a `codebook` (`n_codes`,
     `code_temperature`) it is MGA-CLAP that is trained; `init_from` is a saved model to start from
     instead of new heads. Every `save_every` steps the whole state goes to `resume`, in a folder
@@ -155,7 +155,7 @@ def fit(
             f"{bank} holds audio of {sources.sample_rate} Hz, but the audio tower hears "
             f"{net.sample_rate} Hz: build the bank again at that rate"
         )
-    strong_sets, set_shares = strong.chosen(sets, set_weights)
+    strong_sets, set_shares = strong.select_sets(sets, set_weights)
     others = frozenset().union(*(each.captions for each in strong_sets))
     lexicon = Lexicon(Lexicon.read(captions).table, others)
     shared = {

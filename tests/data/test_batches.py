@@ -268,8 +268,8 @@ def test_what_is_audible_in_a_background_is_not_known(steps, sounds, mixtures):
     siren, tone = Event(0.0, 1.0, "a siren wails on"), Event(1.0, 2.0, "a tone")
     behind = recipes.Background("sirens", 0, 0, 0.1, -45.0)
     heard = mixtures[0]._replace(background=behind, labels=(siren, tone))
-    assert batches.audible(sounds, heard) == {"siren"}
-    assert batches.audible(sounds, heard._replace(background=None)) == set()
+    assert recipes.audible_families(sounds, heard) == {"siren"}
+    assert recipes.audible_families(sounds, heard._replace(background=None)) == set()
     batch = steps(mixtures=[heard], n_hypernyms=9)[0]
     known = dict(zip(batch.queries, batch.known[0].tolist(), strict=True))
     assert known == {"a siren wails on": False, "a tone": True, "something tonal": False}

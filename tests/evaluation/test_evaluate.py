@@ -61,8 +61,8 @@ class KnowsItAll:
 
     def __init__(self, bank, lexicon):
         rows = bank.sources.index[bank.sources["split"].isin(evaluation.PARTS)]
-        rows = [row for row in rows if bank.of(row, "role") == "foreground"]
-        self.captions = [bank.of(row, "caption") for row in rows]
+        rows = [row for row in rows if bank.get(row, "role") == "foreground"]
+        self.captions = [bank.get(row, "caption") for row in rows]
         self.sounds = [bank[row].tobytes() for row in rows]
         self.parents = lexicon.parents
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from flamlib.data.mixtures import stats
-from flamlib.data.mixtures.recipes import Placed, Recipe, Segment, table
+from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment, to_table
 from flamlib.events import Event
 from flamlib.plots import overview
 
@@ -22,7 +22,7 @@ def clips(n):
 
 def mixtures():
     placed = [
-        Placed("a", 0, "a dog barks", "dog", snr_db, 0.1, (Segment(0, 0, 9),))
+        PlacedEvent("a", 0, "a dog barks", "dog", snr_db, 0.1, (Segment(0, 0, 9),))
         for snr_db in (6, 9.0)
     ]
     labels = (Event(0.0, 4.0, "a dog barks"), Event(2.0, 6.0, "rain falls"))
@@ -31,7 +31,7 @@ def mixtures():
 
 
 def drawn(recipes):
-    made = table(recipes)
+    made = to_table(recipes)
     tables = stats.events(made), stats.labels(made), stats.captions(made)
     return overview.mixtures_overview(*tables, stats.polyphony(made))
 

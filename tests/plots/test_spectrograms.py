@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sounds import RATE, noise, tone
 
-from flamlib.data.mixtures.recipes import Background, Placed, Recipe, Segment
+from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
 from flamlib.detection import Detection
 from flamlib.events import Event
 from flamlib.plots import spectrograms, style
@@ -83,7 +83,7 @@ def test_a_long_caption_takes_two_lines():
 
 
 def test_a_mixture_shows_its_events_and_their_levels():
-    first = Placed("clip", 0, "a tone", "tone", 12.0, 1.0, (Segment(0, 0, 8000),))
+    first = PlacedEvent("clip", 0, "a tone", "tone", 12.0, 1.0, (Segment(0, 0, 8000),))
     second = first._replace(snr_db=7.0, segments=(Segment(16000, 0, 8000),))
     recipe = Recipe(
         index=0,

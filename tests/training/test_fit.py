@@ -177,7 +177,7 @@ def test_a_run_with_other_parameters_starts_anew(fit, change):
 
 def test_a_run_on_other_mixtures_starts_anew(fit, corpus, tmp_path):
     others = tmp_path / "train.parquet"
-    recipes.write(others, recipes.table(reversed(recipes.read(corpus / "train.parquet"))))
+    recipes.write(others, recipes.to_table(reversed(recipes.read(corpus / "train.parquet"))))
     fresh = fit("fresh", mixtures=others)
     stopped(fit, 4)
     assert same(weights(fit(mixtures=others)), weights(fresh))

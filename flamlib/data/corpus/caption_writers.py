@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import tenacity
 
-from flamlib.distributions import Dice
+from flamlib.distributions import KeyedRandom
 
 Facts = Mapping[str, str]  # tags, title, description: what is known of a recording
 
@@ -93,7 +93,7 @@ class Template:
         phrase = " ".join(words[:10])
         if len(words) < 2:
             return f"the sound of {phrase}"
-        return Dice(seed, phrase).pick(TEMPLATES).format(phrase)
+        return KeyedRandom(seed, phrase).choice(TEMPLATES).format(phrase)
 
 
 class Endpoint:

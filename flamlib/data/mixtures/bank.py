@@ -75,9 +75,9 @@ class Bank:
         return len(self.sources)
 
     def __getitem__(self, i: int) -> Float[np.ndarray, "sample"]:
-        return self.integers(i) * np.float32(self.of(i, "scale"))
+        return self.integers(i) * np.float32(self.get(i, "scale"))
 
-    def of(self, i: int, column: str) -> Any:
+    def get(self, i: int, column: str) -> Any:
         """One value of the sources' table."""
         return self._columns[column][i]
 
@@ -123,8 +123,8 @@ class Bank:
         self, i: int, start: int = 0, n_samples: int | None = None
     ) -> Int16[np.ndarray, "sample"]:
         """Source i, or a part of it, in steps of its scale; a view of the file, not a copy."""
-        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
-        first = self.of(i, "start") + start
+        n_samples = self.get(i, "n_samples") - start if n_samples is None else n_samples
+        first = self.get(i, "start") + start
         return self.samples[first : first + n_samples]
 
     def levels(
@@ -143,9 +143,9 @@ class Bank:
         By hops, because to look at every sample would take longer than all else about a mixture.
         """
         if n_samples is None and not start:
-            return self.of(i, "peak")
+            return self.get(i, "peak")
         first, last = self._hops(i, start, n_samples)
-        return max(int(self.peaks[first:last].max()), 1) * self.of(i, "scale")
+        return max(int(self.peaks[first:last].max()), 1) * self.get(i, "scale")
 
     @cached_property
     def _columns(self):
@@ -174,11 +174,11 @@ class Bank:
 
     def _hops(self, i, start, n_samples):
         """First and last (exclusive) of the hops, of all sources, that touch a part of source i."""
-        n_samples = self.of(i, "n_samples") - start if n_samples is None else n_samples
+        n_samples = self.get(i, "n_samples") - start if n_samples is None else n_samples
         hop = HOP_S * self.sample_rate
         first, last = int(start / hop), math.ceil((start + n_samples) / hop)
-        at = self.of(i, "level_start")
-        return at + first, at + min(last, self.of(i, "n_levels"))
+        at = self.get(i, "level_start")
+        return at + first, at + min(last, self.get(i, "n_levels"))
 
 
 def build(

@@ -62,7 +62,7 @@ def _measured(bank, i, start, n_samples, n_fade, first, n_hops):
     begin, end = round((first - 1) * hop), round((first + n_hops + 1) * hop)
     heard = np.zeros(end - begin, np.float32)
     a, b = max(begin, start), min(end, start + n_samples)
-    part = bank.integers(i, a, b - a) * np.float32(bank.of(i, "scale"))
+    part = bank.integers(i, a, b - a) * np.float32(bank.get(i, "scale"))
     ramp = fade(n_fade)
     for k, envelope in ((start, ramp), (start + n_samples - n_fade, ramp[::-1])):
         p, q = max(a, k), min(b, k + n_fade)
@@ -75,7 +75,7 @@ def _measured(bank, i, start, n_samples, n_fade, first, n_hops):
     return profile[1 : 1 + n_hops]
 
 
-def loud(
+def loud_spans(
     bank: Bank, i: int, start: int, n_samples: int, n_fade: int, floor_db: Number
 ) -> list[tuple[Number, Number]]:
     """From which to which sample of source i a faded piece of it is louder than a floor (dBFS)."""

@@ -18,11 +18,11 @@ from multiprocessing import get_context
 import pyarrow
 
 from flamlib import audio
-from flamlib.distributions import Dice
+from flamlib.distributions import KeyedRandom
 from flamlib.events import Event, merge
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
-from flamlib.data.mixtures.recipes import Background, Placed, Recipe, Segment, table
+from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment, to_table
 from flamlib.data.mixtures.rules import Rules
 from flamlib.data.mixtures.sources import HOP_S
 
@@ -66,41 +66,41 @@ def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Reci
     duplicates, and none from a family that can be heard in the background. An event that finds no
     free place is given up, as is one that the limit on its peak would leave below `snr_db`.
     """
-    dice = Dice(seed, "mixture", split, index)
+    rng = KeyedRandom(seed, "mixture", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
     behind, background_db, refused = None, 0.0, ()
-    if rules.background_prob >= 1 or dice.random() < rules.background_prob:
-        behind, row = _draw_background(bank, rules, dice, split, n_samples)
-        background_db, refused = behind.level_db, bank.of(row, "audible")
+    if rules.background_prob >= 1 or rng.random() < rules.background_prob:
+        behind, row = _draw_background(bank, rules, rng, split, n_samples)
+        background_db, refused = behind.level_db, bank.get(row, "audible")
     else:
-        background_db = rules.background_db.draw(dice)
+        background_db = rules.background_db.draw(rng)
 
     occupied: list[tuple[int, int]] = []  # from which to which sample something sounds
     groups, events, labels = set(), [], []
-    n_events = rules.n_events.draw(dice)
+    n_events = rules.n_events.draw(rng)
     for attempt in range(n_events + TRIES):
         if attempt >= n_events and len(events) >= rules.n_events.lowest:
             break
-        row = _draw_foreground(bank, rules, dice, split)
-        if bank.of(row, "group") in groups or bank.of(row, "family") in refused:
+        row = _draw_foreground(bank, rules, rng, split)
+        if bank.get(row, "group") in groups or bank.get(row, "family") in refused:
             continue
-        parts = _draw_pieces(bank, rules, dice, row, n_samples)
-        snr_db = rules.snr_db.draw(dice)
-        segments = _place(rules, dice, parts, occupied, n_samples)
+        parts = _draw_pieces(bank, rules, rng, row, n_samples)
+        snr_db = rules.snr_db.draw(rng)
+        segments = _place(rules, rng, parts, occupied, n_samples)
         if segments is None:
             continue
         event, active = _event(bank, rules, row, segments, background_db, snr_db)
         if not active or event.snr_db < rules.snr_db.lowest - 1e-9:
             continue
         occupied += [(onset, onset + length) for onset, _, length in segments]
-        groups.add(bank.of(row, "group"))
+        groups.add(bank.get(row, "group"))
         events.append(event)
         labels += active
 
     return _recipe(bank, rules, split, index, behind, events, labels)
 
 
-def solo(
+def draw_single_event(
     bank: Bank,
     rules: Rules,
     *,
@@ -115,26 +115,26 @@ def solo(
     `source` is a row of the bank, None draws one as evenly as `draw` does. Without a background
     the event has the level, and the labels, that it would have over one.
     """
-    dice = Dice(seed, "solo", split, index)
+    rng = KeyedRandom(seed, "solo", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, background_db = None, rules.background_db.draw(dice)
+    behind, background_db = None, rules.background_db.draw(rng)
     if background:
-        behind, _ = _draw_background(bank, rules, dice, split, n_samples)
+        behind, _ = _draw_background(bank, rules, rng, split, n_samples)
         background_db = behind.level_db
-    row = _draw_foreground(bank, rules, dice, split) if source is None else source
-    length = min(bank.of(row, "n_samples"), n_samples)
-    piece = _crop(bank, dice, row, length)
+    row = _draw_foreground(bank, rules, rng, split) if source is None else source
+    length = min(bank.get(row, "n_samples"), n_samples)
+    piece = _crop(bank, rng, row, length)
 
     segments, onset = [], 0
     while onset + length <= n_samples:
         segments.append(Segment(onset, piece, length))
-        onset += length + _draw_pause(bank, rules, dice)
-    snr_db = rules.snr_db.draw(dice)
+        onset += length + _draw_pause(bank, rules, rng)
+    snr_db = rules.snr_db.draw(rng)
     event, labels = _event(bank, rules, row, tuple(segments), background_db, snr_db)
     return _recipe(bank, rules, split, index, behind, [event], labels)
 
 
-def over(
+def add_background(
     bank: Bank,
     rules: Rules,
     placed: Sequence[tuple[int, Sequence[Segment]]],
@@ -147,12 +147,12 @@ def over(
 
     For controlled experiments: what is left to chance are the background and the SNRs.
     """
-    dice = Dice(seed, "over", split, index)
+    rng = KeyedRandom(seed, "over", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, _ = _draw_background(bank, rules, dice, split, n_samples)
+    behind, _ = _draw_background(bank, rules, rng, split, n_samples)
     events, labels = [], []
     for row, segments in placed:
-        snr_db = rules.snr_db.draw(dice)
+        snr_db = rules.snr_db.draw(rng)
         event, active = _event(bank, rules, row, tuple(segments), behind.level_db, snr_db)
         events.append(event)
         labels += active
@@ -200,51 +200,51 @@ def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
     )
 
 
-def _draw_foreground(bank, rules, dice, split) -> int:
+def _draw_foreground(bank, rules, rng, split) -> int:
     package = None
     if rules.packages:
-        package = dice.weighted(rules.packages, rules.cumulative_weights)
-    return dice.pick(dice.pick(dice.pick(bank.nested("foreground", split, package))))
+        package = rng.weighted_choice(rules.packages, rules.cumulative_weights)
+    return rng.choice(rng.choice(rng.choice(bank.nested("foreground", split, package))))
 
 
-def _draw_background(bank, rules, dice, split, n_samples) -> tuple[Background, int]:
+def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, int]:
     """A random excerpt of a random background, brought to a random level; and its row."""
-    row = dice.pick(dice.pick(bank.flat("background", background_split(split))))
+    row = rng.choice(rng.choice(bank.flat("background", background_split(split))))
     for _ in range(TRIES):
-        start = dice.whole(0, bank.of(row, "n_samples") - n_samples)
+        start = rng.integer(0, bank.get(row, "n_samples") - n_samples)
         level_db = audio.mean_db(bank.levels(row, start, n_samples))
-        if level_db > bank.of(row, "level_db") - 40:
+        if level_db > bank.get(row, "level_db") - 40:
             break  # not one of its silent stretches
-    level_db = max(level_db, bank.of(row, "level_db") - 40)
-    gain = 10 ** ((rules.background_db.draw(dice) - level_db) / 20)
+    level_db = max(level_db, bank.get(row, "level_db") - 40)
+    gain = 10 ** ((rules.background_db.draw(rng) - level_db) / 20)
     gain = min(gain, BACKGROUND_PEAK / bank.peak(row, start, n_samples))
     level_db += 20 * log10(gain)
-    return Background(bank.of(row, "clip_id"), bank.of(row, "variant"), start, gain, level_db), row
+    return Background(bank.get(row, "clip_id"), bank.get(row, "variant"), start, gain, level_db), row
 
 
-def _draw_pieces(bank, rules, dice, row, n_clip) -> list[tuple[int, int, int]]:
+def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
     """What of a source sounds, in order: (source_start, n_samples, pause before it)."""
     rate = bank.sample_rate
-    length = min(bank.of(row, "n_samples"), round(rules.max_event_s * rate), n_clip)
-    start = _crop(bank, dice, row, length)
-    active_s = min(bank.of(row, "offset") - bank.of(row, "onset"), length / rate)
+    length = min(bank.get(row, "n_samples"), round(rules.max_event_s * rate), n_clip)
+    start = _crop(bank, rng, row, length)
+    active_s = min(bank.get(row, "offset") - bank.get(row, "onset"), length / rate)
 
     parts = [(start, length)]
-    kind = dice.random()
+    kind = rng.random()
     if kind < rules.fragment_prob:
-        cuts = sorted(dice.whole(0, length) for _ in range(rules.n_fragments.draw(dice) - 1))
+        cuts = sorted(rng.integer(0, length) for _ in range(rules.n_fragments.draw(rng) - 1))
         fragments = [(start + a, b - a) for a, b in pairwise([0, *cuts, length])]
         # Unless a fragment is shorter than a window of the level profile.
         if min(n for _, n in fragments) >= 2 * HOP_S * rate:
             parts = fragments
     elif kind < rules.fragment_prob + rules.repeat_prob:
-        parts *= rules.n_repeats.draw(dice)
+        parts *= rules.n_repeats.draw(rng)
     elif active_s < rules.short_event_s:
-        parts *= rules.n_short_repeats.draw(dice)
+        parts *= rules.n_short_repeats.draw(rng)
 
     timed, used = [], 0
     for source_start, n in parts:
-        pause = _draw_pause(bank, rules, dice) if timed else 0
+        pause = _draw_pause(bank, rules, rng) if timed else 0
         if used + pause + n > n_clip:
             break  # the rest does not fit into the clip
         timed.append((source_start, n, pause))
@@ -252,29 +252,29 @@ def _draw_pieces(bank, rules, dice, row, n_clip) -> list[tuple[int, int, int]]:
     return timed
 
 
-def _crop(bank, dice, row, length) -> int:
+def _crop(bank, rng, row, length) -> int:
     """Where in a source to begin a piece of this length: anywhere that is not next to silent."""
-    spare = bank.of(row, "n_samples") - length
+    spare = bank.get(row, "n_samples") - length
     if spare <= 0:
         return 0
     levels_db = bank.levels(row)
     for _ in range(TRIES):
-        start = dice.whole(0, spare)
+        start = rng.integer(0, spare)
         if bank.levels(row, start, length).max() >= levels_db.max() - 20:
             return start
     loudest = round((float(levels_db.argmax()) + 0.5) * HOP_S * bank.sample_rate)
     return min(max(loudest - length // 2, 0), spare)
 
 
-def _draw_pause(bank, rules, dice) -> int:
-    return round(rules.pause_s.draw(dice) * bank.sample_rate)
+def _draw_pause(bank, rules, rng) -> int:
+    return round(rules.pause_s.draw(rng) * bank.sample_rate)
 
 
-def _place(rules, dice, parts, occupied, n_clip) -> tuple[Segment, ...] | None:
+def _place(rules, rng, parts, occupied, n_clip) -> tuple[Segment, ...] | None:
     """Put the pieces at a random time where there is room for one more; None if none was found."""
     spare = n_clip - sum(n + pause for _, n, pause in parts)
     for _ in range(TRIES):
-        onset = min(int(rules.event_position.draw(dice) * (spare + 1)), spare)
+        onset = min(int(rules.event_position.draw(rng) * (spare + 1)), spare)
         segments = []
         for source_start, n, pause in parts:
             onset += pause
@@ -297,7 +297,7 @@ def _full(occupied, start, stop, limit) -> bool:
     return any(sum(a <= moment < b for a, b in inside) >= limit for moment in moments)
 
 
-def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, list[Event]]:
+def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[PlacedEvent, list[Event]]:
     """The event at an SNR as near to `snr_db` as its peak allows, and when it is active."""
     n_fade = round(rules.fade_s * bank.sample_rate)
     heard = tuple(sorted({(s.source_start, s.n_samples) for s in segments}))
@@ -306,11 +306,11 @@ def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, l
     gain_db = background_db + snr_db - level_db
     gain_db = min(gain_db, 20 * log10(EVENTS_PEAK / rules.max_polyphony / peak))
 
-    event = Placed(
-        clip_id=bank.of(row, "clip_id"),
-        variant=bank.of(row, "variant"),
-        caption=bank.of(row, "caption"),
-        family=bank.of(row, "family"),
+    event = PlacedEvent(
+        clip_id=bank.get(row, "clip_id"),
+        variant=bank.get(row, "variant"),
+        caption=bank.get(row, "caption"),
+        family=bank.get(row, "family"),
         snr_db=level_db + gain_db - background_db,
         gain=10 ** (gain_db / 20),
         segments=segments,
@@ -318,7 +318,7 @@ def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[Placed, l
     floor_db = rules.silence_dbfs
     if rules.min_snr_db is not None:
         floor_db = max(floor_db, background_db + rules.min_snr_db)
-    loud = {piece: levels.loud(bank, row, *piece, n_fade, floor_db - gain_db) for piece in heard}
+    loud = {piece: levels.loud_spans(bank, row, *piece, n_fade, floor_db - gain_db) for piece in heard}
     return event, _active(bank, rules, event, loud)
 
 
@@ -333,4 +333,4 @@ def _active(bank, rules, event, loud) -> list[Event]:
 
 
 def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:
-    return table(draw(bank, rules, seed=seed, split=split, index=i) for i in indices)
+    return to_table(draw(bank, rules, seed=seed, split=split, index=i) for i in indices)

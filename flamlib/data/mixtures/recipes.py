@@ -33,7 +33,7 @@ class Segment(NamedTuple):
     n_samples: int
 
 
-class Placed(NamedTuple):
+class PlacedEvent(NamedTuple):
     """One event of a recipe: a source (`clip_id`, `variant`), its gain, its segments.
 
     `snr_db` is what it is, after the gain was limited to keep the mixture from clipping.
@@ -67,7 +67,7 @@ class Recipe(NamedTuple):
     n_samples: int
     n_fade: int
     background: Background | None
-    events: tuple[Placed, ...]
+    events: tuple[PlacedEvent, ...]
     labels: tuple[Event, ...]
 
     def as_row(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Recipe(NamedTuple):
         """The recipe of a row as `datasets` or `pyarrow` give it."""
         background = row["background"]
         events = (
-            Placed(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
+            PlacedEvent(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
             for e in row["events"]
         )
         return cls(
@@ -127,7 +127,7 @@ SCHEMA = pyarrow.schema(
 )
 
 
-def table(recipes: Iterable[Recipe]) -> pyarrow.Table:
+def to_table(recipes: Iterable[Recipe]) -> pyarrow.Table:
     """Recipes as a table of `SCHEMA`."""
     return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=SCHEMA)
 
@@ -217,6 +217,14 @@ def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]
     return stems
 
 
+def audible_families(bank: Bank, recipe: Recipe) -> set[str]:
+    """Return the families that can be heard in a mixture's background, so are no negatives in it."""
+    if recipe.background is None:
+        return set()
+    row = bank.row(recipe.background.clip_id, recipe.background.variant)
+    return set(bank.get(row, "audible"))
+
+
 def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_jobs: int) -> None:
     """Render mixtures for ears and other tools, with what is true of them in the community's form.
 
@@ -238,13 +246,13 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
         (whole / "durations.tsv").write_text("\n".join(["filename\tduration", *rows, ""]))
 
 
-def integers(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
+def to_int16(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
     """Samples of 16 bits; 1, the largest amplitude that `render` makes, stands just beyond them."""
     return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
 
 
 def _write_one(bank, folder, name, recipe):
-    samples = integers(render(bank, recipe))
+    samples = to_int16(render(bank, recipe))
     soundfile.write(folder / name, samples, recipe.sample_rate, subtype="PCM_16")
     write_jams(
         (folder / name).with_suffix(".jams"),
@@ -264,13 +272,13 @@ def _render_background(bank, recipe):
     clip_id, variant, start, gain, _ = recipe.background
     row = bank.row(clip_id, variant)
     excerpt = bank.integers(row, start, recipe.n_samples)
-    return excerpt * np.float32(gain * bank.of(row, "scale"))
+    return excerpt * np.float32(gain * bank.get(row, "scale"))
 
 
 def _add(bank, recipe, event, mixture):
     """Add an event's segments to the mixture, each faded in and out."""
     row = bank.row(event.clip_id, event.variant)
-    factor = np.float32(event.gain * bank.of(row, "scale"))
+    factor = np.float32(event.gain * bank.get(row, "scale"))
     for onset, start, length in event.segments:
         segment = bank.integers(row, start, length) * factor
         fade = levels.fade(min(recipe.n_fade, length // 2))

@@ -116,7 +116,7 @@ def _write_parquet(path, opened, drawn):
                 {"bytes": flac(opened, recipe), "path": f"{recipe.index:08d}.flac"}
                 for recipe in some
             ]
-            table = recipes.table(some).append_column(audio, pyarrow.array(files, type=audio.type))
+            table = recipes.to_table(some).append_column(audio, pyarrow.array(files, type=audio.type))
             writer.write_table(table.cast(schema))
 
 
@@ -136,7 +136,7 @@ _WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}
 def flac(bank: Bank, recipe: Recipe) -> bytes:
     """The audio of a recipe as a FLAC file, mono, 16 bit."""
     file = io.BytesIO()
-    samples = recipes.integers(recipes.render(bank, recipe))
+    samples = recipes.to_int16(recipes.render(bank, recipe))
     soundfile.write(
         file, samples, recipe.sample_rate, "PCM_16", format="FLAC", compression_level=COMPRESSION
     )

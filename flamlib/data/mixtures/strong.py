@@ -77,7 +77,7 @@ class StrongSet:
         return active, known
 
 
-def chosen(
+def select_sets(
     folder: str | Path, weights: Mapping[str, float | int] | None
 ) -> tuple[tuple[StrongSet, ...], tuple[float, ...]]:
     """The sets below a folder that have a weight, and how often a clip comes from each of them.
@@ -166,7 +166,7 @@ def _build(annotated, folder, *, sample_rate, clip_s, n_jobs, progress):
     opened = Bank.open(folder)
     events = {clip.name: clip.events for clip in annotated.found}
     drawn = list(_recipes(opened, events, annotated.name))
-    recipes.write(folder / "clips.parquet", recipes.table(drawn))
+    recipes.write(folder / "clips.parquet", recipes.to_table(drawn))
     known = {"captions": sorted(annotated.captions), "closed": annotated.closed}
     text = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
     (folder / "set.json").write_text(text, encoding="utf-8")
@@ -196,8 +196,8 @@ def _recipes(opened, events, split):
     n_clip, index = round(opened.clip_s * opened.sample_rate), 0
     clip_s = n_clip / opened.sample_rate
     for row in range(len(opened)):
-        clip_id = opened.of(row, "clip_id")
-        for start in windows(opened.of(row, "n_samples"), n_clip):
+        clip_id = opened.get(row, "clip_id")
+        for start in windows(opened.get(row, "n_samples"), n_clip):
             level_db = audio.mean_db(opened.levels(row, start, n_clip))
             yield Recipe(
                 index=index,

@@ -72,7 +72,7 @@ def test_the_first_variant_is_the_recording(whole, data):
         starts = np.flatnonzero(np.abs(recording) > 0)[0]
         heard = whole[i][np.flatnonzero(whole[i])[0] :]
         np.testing.assert_allclose(
-            heard, recording[starts : starts + len(heard)], atol=1.01 * whole.of(i, "scale")
+            heard, recording[starts : starts + len(heard)], atol=1.01 * whole.get(i, "scale")
         )
 
 
@@ -81,21 +81,21 @@ def test_a_foreground_is_cut_to_what_sounds(whole):
         i = whole.row(clip_id, 0)
         seconds = len(samples) / RATE
         if clip_id != "bell":  # its tail falls below the range
-            assert whole.of(i, "offset") - whole.of(i, "onset") == pytest.approx(seconds, abs=0.08)
+            assert whole.get(i, "offset") - whole.get(i, "onset") == pytest.approx(seconds, abs=0.08)
         assert len(whole[i]) / RATE <= seconds + 2 * sources.MARGIN_S + 0.05
-        assert whole.of(i, "onset") <= sources.MARGIN_S + 0.05
+        assert whole.get(i, "onset") <= sources.MARGIN_S + 0.05
 
 
 def test_every_source_uses_all_sixteen_bits(whole):
     for i in range(len(whole)):
         assert np.abs(whole.integers(i)).max() == 32767
-        assert whole.peak(i) == pytest.approx(whole.of(i, "peak"))
+        assert whole.peak(i) == pytest.approx(whole.get(i, "peak"))
 
 
 def test_levels_are_those_of_the_recording(whole):
     for i in range(len(whole)):
         np.testing.assert_array_equal(whole.levels(i), audio.a_weighted_db(whole[i], RATE))
-    loud, quiet = (whole.of(whole.row(name, 0), "level_db") for name in ("tone-b", "tone-c"))
+    loud, quiet = (whole.get(whole.row(name, 0), "level_db") for name in ("tone-b", "tone-c"))
     assert loud - quiet == pytest.approx(20 * np.log10(0.5 / 0.1), abs=0.1)
 
 
@@ -117,8 +117,8 @@ def test_only_training_recordings_have_variants(whole):
 
 def test_recordings_are_told_apart_by_caption_and_clip(whole):
     tones = whole.recordings("foreground", "train")["a tone"]
-    assert [whole.of(rows[0], "clip_id") for rows in tones] == ["tone-a", "tone-b", "tone-c"]
-    assert [[whole.of(i, "variant") for i in rows] for rows in tones] == [[0, 1, 2]] * 3
+    assert [whole.get(rows[0], "clip_id") for rows in tones] == ["tone-a", "tone-b", "tone-c"]
+    assert [[whole.get(i, "variant") for i in rows] for rows in tones] == [[0, 1, 2]] * 3
     assert whole.recordings("foreground", "nowhere") == {}
 
 
@@ -129,8 +129,8 @@ def test_a_background_is_never_shorter_than_a_clip(whole):
 
 
 def test_families_heard_in_a_background_are_known(whole):
-    assert list(whole.of(whole.row("sirens", 0), "audible")) == ["siren"]
-    assert list(whole.of(whole.row("rain", 0), "audible")) == []
+    assert list(whole.get(whole.row("sirens", 0), "audible")) == ["siren"]
+    assert list(whole.get(whole.row("rain", 0), "audible")) == []
 
 
 def test_order_and_processes_change_nothing(whole, data, tmp_path):
@@ -163,7 +163,7 @@ def test_speed_moves_pitch_and_time_together(tmp_path):
     cycles = []
     for i in range(len(opened)):
         hz = np.argmax(np.abs(np.fft.rfft(opened[i], RATE)))
-        cycles.append(hz * (opened.of(i, "offset") - opened.of(i, "onset")))
+        cycles.append(hz * (opened.get(i, "offset") - opened.get(i, "onset")))
     np.testing.assert_allclose(cycles, 440, rtol=0.08)
     assert len({len(opened[i]) for i in range(len(opened))}) == 6
 
@@ -172,7 +172,7 @@ def test_the_tail_of_a_room_belongs_to_the_sound(tmp_path):
     rooms = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_prob": 0.0}
     rooms |= {"reverb_prob": 1.0, "n_foreground": 5}
     opened = build(tmp_path, TONE, {}, variants=rooms)
-    offsets = [opened.of(i, "offset") for i in range(len(opened))]
+    offsets = [opened.get(i, "offset") for i in range(len(opened))]
     assert max(offsets[1:]) > offsets[0] + 0.1
 
 
@@ -180,7 +180,7 @@ def test_labels_follow_the_stretch(tmp_path):
     plain = VARIANTS | {"speed": [1.0, 1.0], "eq_db": 0.0, "lowpass_prob": 0.0}
     plain |= {"reverb_prob": 0.0, "n_foreground": 1, "stretch": [2.0, 2.0]}
     opened = build(tmp_path, TONE, {}, variants=plain)
-    once, twice = (opened.of(i, "offset") - opened.of(i, "onset") for i in (0, 1))
+    once, twice = (opened.get(i, "offset") - opened.get(i, "onset") for i in (0, 1))
     assert twice == pytest.approx(2 * once, abs=0.08)
 
 
@@ -215,13 +215,13 @@ def test_a_pair_in_opposite_phase_is_heard(tmp_path):
     soundfile.write(path, np.stack([waveform, -waveform], axis=1), RATE)
     bank.build(tmp_path / "data", tmp_path / "bank", **SETTINGS)
     opened = bank.Bank.open(tmp_path / "bank")
-    assert opened.of(0, "peak") == pytest.approx(np.abs(waveform).max(), abs=1e-3)
+    assert opened.get(0, "peak") == pytest.approx(np.abs(waveform).max(), abs=1e-3)
 
 
 def test_a_clipped_recording_is_mixed_without_clipping_again(tmp_path):
     square = np.clip(tone(440, 1.0, level=20.0), -1, 1)
     opened = build(tmp_path, {"square": (square, "a buzz", "b", "train", "1")}, {})
-    assert opened.of(0, "peak") == pytest.approx(1, abs=1e-3)
+    assert opened.get(0, "peak") == pytest.approx(1, abs=1e-3)
     assert np.abs(opened.integers(0)).max() == 32767
 
 
@@ -232,7 +232,7 @@ def test_an_offset_of_the_microphone_is_no_sound(tmp_path):
     plain = VARIANTS | {"n_foreground": 0}
     heard = build(tmp_path / "a", with_offset, {}, variants=plain)
     expected = build(tmp_path / "b", without, {}, variants=plain)
-    assert heard.of(0, "level_db") == pytest.approx(expected.of(0, "level_db"), abs=0.5)
+    assert heard.get(0, "level_db") == pytest.approx(expected.get(0, "level_db"), abs=0.5)
 
 
 def test_what_cannot_be_used_is_skipped_and_named(tmp_path):
@@ -262,7 +262,7 @@ def test_a_clip_without_times_is_used_whole(tmp_path):
     row = ["tone", "audio/tone.flac", "foreground", "a tone", "tone", "train", "1", "", ""]
     write_table(tmp_path / "data/clips.tsv", COLUMNS, [row])
     bank.build(tmp_path / "data", tmp_path / "bank", **SETTINGS)
-    assert bank.Bank.open(tmp_path / "bank").of(0, "offset") == pytest.approx(1.05, abs=0.06)
+    assert bank.Bank.open(tmp_path / "bank").get(0, "offset") == pytest.approx(1.05, abs=0.06)
 
 
 def test_what_is_no_bank_is_named(tmp_path, whole):
@@ -276,7 +276,7 @@ def test_another_rate_is_the_same_sound(tmp_path):
     at_8k = build(tmp_path, TONE, {"rain": BACKGROUNDS["rain"]}, sample_rate=8000)
     assert at_8k.sample_rate == 8000
     assert np.argmax(np.abs(np.fft.rfft(at_8k[0], 8000))) == 440
-    assert at_8k.of(0, "level_db") == pytest.approx(
+    assert at_8k.get(0, "level_db") == pytest.approx(
         audio.gated_db(audio.a_weighted_db(tone(440, 1.0).astype(np.float32), RATE)), abs=0.3
     )
 

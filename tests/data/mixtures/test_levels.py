@@ -37,8 +37,8 @@ def slow_levels(opened, i, start, n_samples, n_fade):
 def test_a_piece_has_the_levels_of_what_is_left_of_it(sounds, data):
     i = data.draw(st.integers(0, len(sounds) - 1))
     n_fade = data.draw(st.sampled_from([0, 160, 1000]))
-    start = data.draw(st.integers(0, sounds.of(i, "n_samples") - 1))
-    n_samples = data.draw(st.integers(1, sounds.of(i, "n_samples") - start))
+    start = data.draw(st.integers(0, sounds.get(i, "n_samples") - 1))
+    n_samples = data.draw(st.integers(1, sounds.get(i, "n_samples") - start))
     found = levels.levels(sounds, i, start, n_samples, n_fade)
     expected = slow_levels(sounds, i, start, n_samples, n_fade)
     np.testing.assert_allclose(found, expected, atol=0.01)
@@ -47,14 +47,14 @@ def test_a_piece_has_the_levels_of_what_is_left_of_it(sounds, data):
 def test_a_piece_is_loud_only_inside_itself(sounds):
     i = sounds.row("tone-a", 0)
     start, n_samples = 4001, 3210
-    [(a, b)] = levels.loud(sounds, i, start, n_samples, 160, -60.0)
+    [(a, b)] = levels.loud_spans(sounds, i, start, n_samples, 160, -60.0)
     assert (a, b) == (start, start + n_samples)
-    assert levels.loud(sounds, i, start, n_samples, 160, 0.0) == []
+    assert levels.loud_spans(sounds, i, start, n_samples, 160, 0.0) == []
 
 
 def test_a_fade_of_more_than_the_sound_is_half_of_it(sounds):
     i = sounds.row("tick", 0)
-    n = sounds.of(i, "n_samples")
+    n = sounds.get(i, "n_samples")
     heard = levels.levels(sounds, i, 0, n, 10 * n)
     assert np.isfinite(heard).all()
     assert heard.max() <= sounds.levels(i).max() + 1e-3

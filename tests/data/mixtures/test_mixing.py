@@ -94,7 +94,7 @@ def test_every_recipe_keeps_the_rules(sounds, seed, split, max_polyphony):
     )
     assert 1 <= len(recipe.events) <= 10
     assert polyphony(recipe) <= max_polyphony
-    groups = [sounds.of(sounds.row(e.clip_id, e.variant), "group") for e in recipe.events]
+    groups = [sounds.get(sounds.row(e.clip_id, e.variant), "group") for e in recipe.events]
     assert len(set(groups)) == len(groups)
     for event in recipe.events:
         assert 6 <= event.snr_db <= 30 + 1e-9
@@ -103,7 +103,7 @@ def test_every_recipe_keeps_the_rules(sounds, seed, split, max_polyphony):
             event.segments, [*event.segments[1:], (recipe.n_samples, 0, 0)], strict=True
         ):
             assert 0 <= onset < onset + n <= after[0]
-            assert 0 <= start < start + n <= sounds.of(source, "n_samples")
+            assert 0 <= start < start + n <= sounds.get(source, "n_samples")
     for label in recipe.labels:
         assert 0 <= label.onset < label.offset <= 10
         assert label.caption in {event.caption for event in recipe.events}
@@ -125,10 +125,10 @@ def test_a_split_sounds_only_like_itself(sounds, split):
     for index in range(30):
         recipe = mixing.draw(sounds, rules(), seed=0, split=split, index=index)
         for event in recipe.events:
-            assert sounds.of(sounds.row(event.clip_id, event.variant), "split") == split
+            assert sounds.get(sounds.row(event.clip_id, event.variant), "split") == split
         behind = sounds.row(recipe.background.clip_id, recipe.background.variant)
         expected = split if split in ("train", "valid") else "heldout"
-        assert sounds.of(behind, "split") == expected
+        assert sounds.get(behind, "split") == expected
 
 
 def test_what_the_background_holds_is_not_put_on_it(sounds):
@@ -270,7 +270,7 @@ def test_a_tail_below_the_background_can_be_left_out(sounds):
     alone = {"n_events": [1, 1], "snr_db": [6, 6], "background_db": [-40, -40]}
     bells = sounds.recordings("foreground", "train")["une cloche sonne – « ding »"]
     lengths = {
-        min_snr_db: mixing.solo(
+        min_snr_db: mixing.draw_single_event(
             sounds,
             rules(**alone, min_snr_db=min_snr_db, pause_s=[5, 5]),
             seed=0,
@@ -421,7 +421,7 @@ def test_silence_behind_is_not_blown_up(tmp_path):
 def test_alone_a_sound_fills_the_clip(sounds, behind):
     given = {"seed": 0, "split": "train", "index": 0, "background": behind}
     tone_a = sounds.row("tone-a", 0)
-    recipe = mixing.solo(sounds, rules(), **given, source=tone_a)
+    recipe = mixing.draw_single_event(sounds, rules(), **given, source=tone_a)
     assert {e.clip_id for e in recipe.events} == {"tone-a"}
     assert 6 <= len(recipe.events[0].segments) <= 10
     assert sum(b - a for a, b, _ in recipe.labels) > 5
@@ -432,7 +432,7 @@ def test_alone_a_sound_fills_the_clip(sounds, behind):
 
 
 def test_alone_a_long_sound_is_cut_to_the_clip(sounds):
-    recipe = mixing.solo(
+    recipe = mixing.draw_single_event(
         sounds,
         rules(),
         seed=0,
@@ -446,7 +446,7 @@ def test_alone_a_long_sound_is_cut_to_the_clip(sounds):
 
 def test_drawn_alone_captions_come_evenly(sounds):
     drawn = Counter(
-        mixing.solo(sounds, rules(), seed=0, split="train", index=i, background=False)
+        mixing.draw_single_event(sounds, rules(), seed=0, split="train", index=i, background=False)
         .events[0]
         .caption
         for i in range(350)
@@ -542,6 +542,6 @@ def test_labels_do_not_depend_on_the_rate(sounds, tmp_path):
     for opened in (sounds, bank.Bank.open(tmp_path / "bank")):
         source = opened.row("tone-a", 0)
         steady = rules(pause_s=[0.5, 0.5])
-        labels.append(mixing.solo(opened, steady, **given, source=source).labels)
+        labels.append(mixing.draw_single_event(opened, steady, **given, source=source).labels)
     for here, there in zip(*labels, strict=True):
         assert here[:2] == pytest.approx(there[:2], abs=0.03)

@@ -9,12 +9,12 @@ from sounds import RATE, VARIANTS, write_data
 
 from flamlib.events import Event, read_events
 from flamlib.data.mixtures import bank, recipes
-from flamlib.data.mixtures.recipes import Background, Placed, Recipe, Segment
+from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
 
-BELL = Placed(
+BELL = PlacedEvent(
     "bell", 0, "une cloche sonne – « ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),)
 )
-TWICE = Placed("tone-a", 0, "a tone", "tone", 6.0, 0.1, (Segment(0, 0, 900), Segment(2000, 50, 7)))
+TWICE = PlacedEvent("tone-a", 0, "a tone", "tone", 6.0, 0.1, (Segment(0, 0, 900), Segment(2000, 50, 7)))
 RECIPE = Recipe(
     index=3,
     split="train",
@@ -37,7 +37,7 @@ def sounds(tmp_path_factory):
 
 
 def test_a_file_holds_recipes_as_they_were(tmp_path):
-    recipes.write(tmp_path / "a/recipes.parquet", recipes.table([RECIPE, EMPTY]))
+    recipes.write(tmp_path / "a/recipes.parquet", recipes.to_table([RECIPE, EMPTY]))
     read = recipes.read(tmp_path / "a/recipes.parquet")
     assert list(read) == read[:] == [RECIPE, EMPTY]
     assert (read[-1], read[1:], len(read)) == (EMPTY, [EMPTY], 2)
@@ -46,7 +46,7 @@ def test_a_file_holds_recipes_as_they_were(tmp_path):
 
 
 def test_tables_are_written_as_they_come(tmp_path):
-    made = (recipes.table([recipe]) for recipe in (RECIPE, EMPTY))
+    made = (recipes.to_table([recipe]) for recipe in (RECIPE, EMPTY))
     recipes.write(tmp_path / "recipes.parquet", made)
     read = recipes.read(tmp_path / "recipes.parquet")
     assert list(read) == [RECIPE, EMPTY]
@@ -55,10 +55,10 @@ def test_tables_are_written_as_they_come(tmp_path):
 
 def test_what_ends_badly_leaves_no_file(tmp_path):
     def tables():
-        yield recipes.table([RECIPE])
+        yield recipes.to_table([RECIPE])
         raise RuntimeError("stopped")
 
-    recipes.write(tmp_path / "recipes.parquet", recipes.table([EMPTY]))
+    recipes.write(tmp_path / "recipes.parquet", recipes.to_table([EMPTY]))
     with pytest.raises(RuntimeError, match="stopped"):
         recipes.write(tmp_path / "recipes.parquet", tables())
     assert list(recipes.read(tmp_path / "recipes.parquet")) == [EMPTY]
@@ -67,7 +67,7 @@ def test_what_ends_badly_leaves_no_file(tmp_path):
 
 def test_a_new_file_is_not_mistaken_for_the_old_one(tmp_path):
     for recipe in (RECIPE, EMPTY):
-        recipes.write(tmp_path / "recipes.parquet", recipes.table([recipe]))
+        recipes.write(tmp_path / "recipes.parquet", recipes.to_table([recipe]))
         assert list(recipes.read(tmp_path / "recipes.parquet")) == [recipe]
 
 
@@ -77,7 +77,7 @@ def test_no_recipes_are_no_special_case(tmp_path):
 
 
 def test_recipes_travel_to_another_process_by_name(tmp_path):
-    recipes.write(tmp_path / "recipes.parquet", recipes.table([RECIPE] * 2000))
+    recipes.write(tmp_path / "recipes.parquet", recipes.to_table([RECIPE] * 2000))
     read = recipes.read(tmp_path / "recipes.parquet")
     assert len(pickle.dumps(read)) < 20_000
     assert pickle.loads(pickle.dumps(read))[1999] == RECIPE
@@ -92,7 +92,7 @@ def test_what_is_no_table_of_recipes_is_named(tmp_path):
 
 
 def test_datasets_reads_them_too(tmp_path):
-    recipes.write(tmp_path / "recipes.parquet", recipes.table([RECIPE, EMPTY]))
+    recipes.write(tmp_path / "recipes.parquet", recipes.to_table([RECIPE, EMPTY]))
     rows = datasets.Dataset.from_parquet(
         str(tmp_path / "recipes.parquet"), cache_dir=str(tmp_path / "cache")
     )
@@ -160,7 +160,7 @@ def test_a_peak_of_one_does_not_wrap_around(sounds, tmp_path):
 
 def test_what_is_unpacked_stays_in_the_project(tmp_path):
     path = tmp_path / "artifacts/mixtures/recipes.parquet"
-    recipes.write(path, recipes.table([EMPTY]))
+    recipes.write(path, recipes.to_table([EMPTY]))
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     assert list(recipes.read(path)) == [EMPTY]
     assert list((tmp_path / "artifacts/cache").rglob("*.arrow"))

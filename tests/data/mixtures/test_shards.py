@@ -63,7 +63,7 @@ def test_datasets_reads_the_audio_and_all_that_is_known_of_it(folder, tmp_path):
         samples, rate = soundfile.read(tmp_path / "x.flac", dtype="int16")
         assert rate == RATE
         rendered = recipes.render(bank.Bank.open(folder), recipe)
-        assert np.array_equal(samples, recipes.integers(rendered))
+        assert np.array_equal(samples, recipes.to_int16(rendered))
 
 
 def test_webdataset_reads_them_too(folder, tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from flamlib.events import Event
 from flamlib.data.mixtures import stats
-from flamlib.data.mixtures.recipes import Placed, Recipe, Segment, table
+from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment, to_table
 
 STEP_S = 0.25  # events begin and end on these, so that steps can be counted
 steps = st.integers(0, 40)
@@ -13,7 +13,7 @@ steps = st.integers(0, 40)
 
 def recipe(*labels, index=0):
     placed = tuple(
-        Placed("a", 0, e.caption, e.caption, 6.0 + i, 0.1, (Segment(0, 0, 9),))
+        PlacedEvent("a", 0, e.caption, e.caption, 6.0 + i, 0.1, (Segment(0, 0, 9),))
         for i, e in enumerate(labels)
     )
     return Recipe(index, "train", 16000, 160000, 160, None, placed, tuple(labels))
@@ -24,7 +24,7 @@ def test_the_polyphony_is_that_of_every_moment(spans):
     """The definition, one step at a time."""
     labels = [Event(a * STEP_S, b * STEP_S, f"sound {i}") for i, (a, b) in enumerate(spans)]
     counts = [sum(a <= step < b for a, b in spans) for step in range(40)]
-    shares = stats.polyphony(table([recipe(), recipe(*labels)]))
+    shares = stats.polyphony(to_table([recipe(), recipe(*labels)]))
     assert shares.sum() == pytest.approx(1)
     counts += [0] * 40  # the clip of silence before it
     np.testing.assert_allclose(shares, np.bincount(counts, minlength=len(shares)) / 80, atol=1e-12)
@@ -32,7 +32,7 @@ def test_the_polyphony_is_that_of_every_moment(spans):
 
 def test_a_set_of_mixtures_in_numbers():
     bark, rain = Event(0.0, 4.0, "a dog barks"), Event(2.0, 6.0, "rain falls")
-    found = stats.summary(table([recipe(bark, rain), recipe(bark, index=1), recipe(index=2)]))
+    found = stats.summary(to_table([recipe(bark, rain), recipe(bark, index=1), recipe(index=2)]))
     assert found == pytest.approx(
         {
             "n_mixtures": 3,
@@ -55,21 +55,21 @@ def test_a_set_of_mixtures_in_numbers():
 
 def test_silence_alone_is_no_special_case():
     for mixtures in ([], [recipe()]):
-        found = stats.summary(table(mixtures))
+        found = stats.summary(to_table(mixtures))
         assert found["active_share"] == found["polyphony"] == found["n_events"] == 0
 
 
 def test_tables_have_a_row_for_each_event_and_label():
     bark, rain = Event(0.5, 1.5, "a dog barks"), Event(2.0, 6.0, "rain falls")
-    mixtures = table([recipe(bark, rain), recipe(rain, index=7)])
+    mixtures = to_table([recipe(bark, rain), recipe(rain, index=7)])
     assert stats.events(mixtures)["index"].tolist() == [0, 0, 7]
     assert stats.labels(mixtures)["duration_s"].tolist() == [1.0, 4.0, 4.0]
-    assert list(stats.events(table([]))) == list(stats.EVENT_COLUMNS)
+    assert list(stats.events(to_table([]))) == list(stats.EVENT_COLUMNS)
 
 
 def test_the_prior_of_a_caption_is_its_share_of_all_the_time():
     bark, rain = Event(0.0, 4.0, "a dog barks"), Event(2.0, 6.0, "rain falls")
-    found = stats.captions(table([recipe(bark, rain), recipe(bark, index=1)]))
+    found = stats.captions(to_table([recipe(bark, rain), recipe(bark, index=1)]))
     assert found.to_dict("list") == {
         "caption": ["a dog barks", "rain falls"],
         "n_events": [2, 1],
@@ -84,4 +84,4 @@ def test_the_prior_of_a_caption_is_its_share_of_all_the_time():
 def test_the_rarer_half_of_even_captions_is_half_of_the_events(counts, share):
     second = [Event(i, i + 0.5, f"sound {i}") for i in range(len(counts))]
     mixtures = [recipe(e) for e, n in zip(second, counts, strict=True) for _ in range(n)]
-    assert stats.summary(table(mixtures))["rare_half"] == pytest.approx(share)
+    assert stats.summary(to_table(mixtures))["rare_half"] == pytest.approx(share)

@@ -88,7 +88,7 @@ def test_a_clip_is_the_recording_and_its_labels_are_the_official_events(folder, 
     for start, clip in zip(starts, pieces, strict=True):
         heard = recipes.render(closed.bank, clip)
         first = round(start * RATE)
-        step = closed.bank.of(0, "scale")  # of sixteen bits
+        step = closed.bank.get(0, "scale")  # of sixteen bits
         assert np.abs(heard - whole[first : first + len(heard)]).max() <= step
     assert [clip.labels for clip in pieces] == [
         (Event(0.0, 0.5, "speech"), Event(1.5, 2.0, "dog")),
@@ -167,12 +167,12 @@ def test_as_few_clips_as_cover_a_recording(n_samples, n_clip):
 
 
 def test_weights_become_shares(folder):
-    sets, shares = strong.chosen(folder, {"synthetic": 3, "mine": 1, "desed": 0})
+    sets, shares = strong.select_sets(folder, {"synthetic": 3, "mine": 1, "desed": 0})
     assert [each.name for each in sets] == ["mine"]
     assert shares == (0.25,)
-    assert strong.chosen(folder, {"mine": 1.0})[1] == (1.0,)
-    assert strong.chosen(folder, {"synthetic": 1.0}) == ((), ())
-    assert strong.chosen(folder / "nowhere", None) == ((), ())
+    assert strong.select_sets(folder, {"mine": 1.0})[1] == (1.0,)
+    assert strong.select_sets(folder, {"synthetic": 1.0}) == ((), ())
+    assert strong.select_sets(folder / "nowhere", None) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_weights_become_shares(folder):
 )
 def test_weights_that_cannot_be_meant_are_refused(folder, weights, message):
     with pytest.raises(ValueError, match=f"set_weights: .*{message}"):
-        strong.chosen(folder, weights)
+        strong.select_sets(folder, weights)
 
 
 def test_no_sets_are_a_folder_all_the_same(tmp_path):
