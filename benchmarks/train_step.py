@@ -126,7 +126,7 @@ def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
         with autocast(device):
             step = ours(None, read(), clips.to(device))
             return frame_wise.clip_loss(
-                step.pair_heard.clip_emb, step.captions.caption_emb, step.log_temperature
+                step.pair_audio.clip_emb, step.captions.caption_emb, step.log_temperature
             )
 
     def tokens() -> dict[str, torch.Tensor]:
@@ -151,8 +151,8 @@ def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
     if thorough:
         once = ours.audio, ours.caption
         ours.audio, ours.caption = (copy.deepcopy(tower).train() for tower in once)
-        ours.audio.checkpoint()
-        ours.caption.checkpoint()
+        ours.audio.enable_checkpointing()
+        ours.caption.enable_checkpointing()
         rates["ours, step, activations twice"] = n_clips / seconds(runs["ours, step"], n_runs)
         ours.audio, ours.caption = once
     theirs.text_model.requires_grad_(False)
@@ -200,7 +200,7 @@ def yamnet_step(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float
     }
     rates = {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
     for kind, net in ((", activations twice", tower), (", as params.yaml, twice", default)):
-        net.checkpoint()
+        net.enable_checkpointing()
         rates[f"ours, step{kind}"] = n_clips / seconds(lambda net=net: ours(net), n_runs)
     if thorough:
         fast = default_tower().to(device)

@@ -10,33 +10,35 @@ from flamlib import paths
 CHECKPOINT = "artifacts/checkpoints/flam"  # in a project; a model elsewhere goes by --model
 
 
-class Refused(Exception):
+class UsageError(Exception):
     """What the user asked for cannot be done; the message says why and what would help."""
 
 
 @contextmanager
-def refusing(*errors: type[Exception]) -> Iterator[None]:
+def usage_errors(*errors: type[Exception]) -> Iterator[None]:
     """Within it such an error, an OSError or a ValueError is what the user is told, and no more."""
     try:
         yield
     except (OSError, ValueError, *errors) as error:
-        raise Refused(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def model_folder(given: str | None) -> Path:
-    """The model to use. Raises `Refused` where there is none."""
+    """The model to use. Raises `UsageError` where there is none."""
     if given is not None:
         if not Path(given).is_dir():
-            raise Refused(f"{given}: no such folder; --model takes one that a model was saved to")
+            raise UsageError(
+                f"{given}: no such folder; --model takes one that a model was saved to"
+            )
         return Path(given)
     try:
         folder = paths.root() / CHECKPOINT
     except FileNotFoundError:
-        raise Refused(
+        raise UsageError(
             "no model: give --model FOLDER, or start in a folder of the project"
         ) from None
     if not folder.is_dir():
-        raise Refused(f"no model in {folder}: `make repro` trains one, --model takes another")
+        raise UsageError(f"no model in {folder}: `make repro` trains one, --model takes another")
     return folder
 
 

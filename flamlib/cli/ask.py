@@ -8,15 +8,15 @@ from pathlib import Path
 from flamlib import files
 from flamlib.cli.arguments import (
     CHECKPOINT,
-    Refused,
+    UsageError,
     add_workers,
     caption,
     count,
     model_folder,
     odd,
-    refusing,
     seconds,
     share,
+    usage_errors,
 )
 
 
@@ -123,7 +123,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 def _detect(args: argparse.Namespace) -> None:
     """Write the events of a recording that the captions describe: onset, offset, caption, score."""
     if not Path(args.audio).is_file():
-        raise Refused(f"{args.audio}: no such file")
+        raise UsageError(f"{args.audio}: no such file")
     folder = model_folder(args.model)
 
     # Not at the top: torch takes seconds to import, which --help and a typo need not.
@@ -131,7 +131,7 @@ def _detect(args: argparse.Namespace) -> None:
     from flamlib.inference import detector
     from flamlib.models import baselines
 
-    with refusing(audio.Unreadable):
+    with usage_errors(audio.Unreadable):
         heard = detector.score(
             baselines.load(folder),
             args.audio,
@@ -163,7 +163,7 @@ def _embed(args: argparse.Namespace) -> None:
 
     from flamlib.inference import embedding
 
-    with refusing():
+    with usage_errors():
         manifest = embedding.write(
             model,
             args.audio,
@@ -173,7 +173,7 @@ def _embed(args: argparse.Namespace) -> None:
             scheduler=args.scheduler,
             progress=sys.stderr.isatty(),
         )
-    unread = embedding.skipped(manifest)
+    unread = embedding.list_skipped(manifest)
     n = manifest["parameters"]["n_recordings"]
     print(f"{args.folder}: {n - len(unread)} recordings, {len(manifest['shards'])} files")
     for each in unread:
@@ -187,6 +187,6 @@ def _export(args: argparse.Namespace) -> None:
     from flamlib.inference import export
     from flamlib.models.flam import FLAM
 
-    with refusing():
+    with usage_errors():
         model = FLAM.from_pretrained(folder)
         print(json.dumps(export.export(model, args.out, clip_s=args.clip), indent=2))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from flamlib.cli.arguments import refusing
+from flamlib.cli.arguments import usage_errors
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -53,7 +53,7 @@ def _openflam(args: argparse.Namespace) -> None:
     """Write the model in the authors' checkpoint, for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import openflam
 
-    with refusing():
+    with usage_errors():
         openflam.read(args.source, args.tokenizer).save_pretrained(args.out)
 
 
@@ -61,7 +61,7 @@ def _clap(args: argparse.Namespace) -> None:
     """Write the model in a CLAP checkpoint, for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import clap
 
-    with refusing():
+    with usage_errors():
         clap.read(args.source).save_pretrained(args.out)
 
 
@@ -69,7 +69,7 @@ def _baseline(args: argparse.Namespace) -> None:
     """Write a model to compare with out of its authors' own checkpoint, for --model."""
     from flamlib.models.importers import originals
 
-    with refusing():
+    with usage_errors():
         originals.read(args.source, args.tokenizer).save_pretrained(args.out)
 
 
@@ -77,5 +77,5 @@ def _htsat(args: argparse.Namespace) -> None:
     """Write the encoder alone, for a training that finds it as artifacts/weights/htsat."""
     from flamlib.models.importers import clap
 
-    with refusing():
+    with usage_errors():
         clap.write_tower(args.out, clap.read_tower(args.source))

@@ -34,7 +34,7 @@ import sys
 from collections.abc import Sequence
 
 from flamlib.cli import ask, import_models, make
-from flamlib.cli.arguments import Refused
+from flamlib.cli.arguments import UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
-    except Refused as error:
+    except UsageError as error:
         print(f"flam: {error}", file=sys.stderr)
         return 2
     return 0

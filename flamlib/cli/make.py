@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from flamlib import paths
-from flamlib.cli.arguments import Refused, add_workers, count, number, refusing
+from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -47,7 +47,7 @@ def _mix(args: argparse.Namespace) -> None:
     from flamlib.data.mixtures import shards
     from flamlib.data.mixtures.rules import Rules
 
-    with refusing():
+    with usage_errors():
         root = paths.root()
         params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         manifest = shards.write(
@@ -105,13 +105,13 @@ def _captions(args: argparse.Namespace) -> None:
     from flamlib.data.corpus import captioning
 
     if args.url is not None and not args.model:
-        raise Refused("--url needs --model, the name that the server knows it by")
+        raise UsageError("--url needs --model, the name that the server knows it by")
     if args.model is not None and not args.url:
-        raise Refused(
+        raise UsageError(
             "--model names a model of a server and needs its --url; one of transformers is given "
             "by --local FOLDER alone"
         )
-    with refusing(httpx.HTTPError):
+    with usage_errors(httpx.HTTPError):
         made = captioning.caption_table(
             args.table,
             args.output,

@@ -33,8 +33,8 @@ from flamlib.metrics.clip_scores import Located
 from flamlib.metrics.outcomes import Outcome, classified, searched
 from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
-from flamlib.models.baselines import Listener
 from flamlib.models.flam import FLAM
+from flamlib.models.interface import AudioTextModel
 
 Waveform = Float[np.ndarray, "sample"]
 
@@ -72,13 +72,13 @@ def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settin
 
 def supplied(
     models: Sequence[Mapping[str, str]], *, taken: Iterable[str], base: str | Path = ""
-) -> dict[str, Listener]:
+) -> dict[str, AudioTextModel]:
     """Models from checkpoints that a user has, each `{name: …, folder: …}` as `flam` saves them,
     the folder as from the folder `base`, or in full.
 
     Raises ValueError for other keys and for a name that is taken, and what `baselines.load` does.
     """
-    found: dict[str, Listener] = {}
+    found: dict[str, AudioTextModel] = {}
     for entry in models:
         if set(entry) != {"name", "folder"}:
             raise ValueError(f"a model of one's own has a name and a folder, found {dict(entry)}")
@@ -89,7 +89,7 @@ def supplied(
 
 
 def judge(
-    model: Listener, found: AnnotatedSet, settings: Settings, *, progress: bool = False
+    model: AudioTextModel, found: AnnotatedSet, settings: Settings, *, progress: bool = False
 ) -> Outcome:
     """A model's numbers on the clips of a set whose audio is there."""
     clips = found.found
@@ -108,7 +108,7 @@ def judge(
 
 
 def held_out_classes(
-    model: Listener, bank: Bank, lexicon: Lexicon, split: str, settings: Settings
+    model: AudioTextModel, bank: Bank, lexicon: Lexicon, split: str, settings: Settings
 ) -> tuple[Outcome, int]:
     """Zero-shot classification of a split's recordings, and how many are left out.
 
@@ -131,7 +131,7 @@ def held_out_classes(
 
 
 def hear(
-    model: Listener, found: AnnotatedSet, settings: Settings, *, progress: bool = False
+    model: AudioTextModel, found: AnnotatedSet, settings: Settings, *, progress: bool = False
 ) -> tuple[Located, Float[np.ndarray, "clip 4 bin"] | None]:
     """The scores of every frame of every clip that can be heard, for every class of the set; and,
     of a FLAM, what it claims with its probabilities, see `calibration.claims`.
@@ -174,7 +174,7 @@ def hear(
 
 
 def embed(
-    model: Listener,
+    model: AudioTextModel,
     recordings: Iterable[tuple[Waveform, int]],
     window_s: float,
     n: int,
@@ -193,7 +193,7 @@ def embed(
 
 
 def _windows(
-    waveform: Waveform, rate: int, model: Listener, window_s: float
+    waveform: Waveform, rate: int, model: AudioTextModel, window_s: float
 ) -> Iterable[tuple[torch.Tensor, int]]:
     """Each window, [1, sample], and how many frames it has; the last may be short, but never
     shorter than a frame: silence is put behind it."""
@@ -211,7 +211,7 @@ def _read(clip: Clip) -> tuple[Waveform, int]:
     return audio.read(clip.path)
 
 
-def _captions(model: Listener, texts: Sequence[str]) -> Float[np.ndarray, "caption dim"]:
+def _captions(model: AudioTextModel, texts: Sequence[str]) -> Float[np.ndarray, "caption dim"]:
     """Embeddings of captions, a few hundred at a time."""
     parts = [
         model.embed_captions(list(texts[i : i + 256])).caption_emb
@@ -238,7 +238,7 @@ def _located(
 
 
 def _class_emb(
-    model: Listener, classes: Sequence[str], templates: Sequence[str]
+    model: AudioTextModel, classes: Sequence[str], templates: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "class dim"]]:
     """The embeddings of classes, as each template puts them."""
     found = {}

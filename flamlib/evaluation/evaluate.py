@@ -22,8 +22,9 @@ from flamlib.evaluation.splits import Hearing, Part
 from flamlib.metrics import metrics, outcomes
 from flamlib.metrics.outcomes import Outcome
 from flamlib.metrics.sed import Criteria
-from flamlib.models.baselines import FLAMGlobal, LabelMatching, Listener
+from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
+from flamlib.models.interface import AudioTextModel
 from flamlib.models.mga_clap import MGACLAP
 
 PARTS = ("seen_captions", "unseen_captions")
@@ -93,7 +94,7 @@ def evaluate(
 
 
 def join(
-    supplied: Mapping[str, Listener],
+    supplied: Mapping[str, AudioTextModel],
     flam: FLAM,
     bank: Bank,
     lexicon: Lexicon,
@@ -153,7 +154,7 @@ def read_parts(
 
 
 def compare(
-    models: Mapping[str, Listener],
+    models: Mapping[str, AudioTextModel],
     heard: Mapping[str, Mapping[str, tuple[Part, Hearing]]],
     bank: Bank,
     lexicon: Lexicon,
@@ -194,7 +195,7 @@ def compare(
 
 def listeners(
     *, flam: str | Path, flam_global: str | Path, mga_clap: str | Path, weights: str | Path
-) -> dict[str, Listener]:
+) -> dict[str, AudioTextModel]:
     """Every model that is evaluated, by name, from its checkpoint or from the pretrained towers."""
     return {
         "flam": FLAM.from_pretrained(flam),
@@ -205,7 +206,7 @@ def listeners(
 
 
 def listen(
-    models: Mapping[str, Listener],
+    models: Mapping[str, AudioTextModel],
     parts: Mapping[str, Part],
     bank: Bank,
     *,
@@ -222,7 +223,7 @@ def listen(
 
 
 def hear(
-    model: Listener, parts: Mapping[str, Part], bank: Bank, *, batch_size: int, progress: bool
+    model: AudioTextModel, parts: Mapping[str, Part], bank: Bank, *, batch_size: int, progress: bool
 ) -> dict[str, Hearing]:
     """Every part heard by one model; one that is no FLAM is calibrated on the part "valid"."""
     heard = {
@@ -235,7 +236,7 @@ def hear(
     return {name: splits.calibrated(of, reference, valid) for name, of in heard.items()}
 
 
-def retrieval(model: Listener, bank: Bank, lexicon: Lexicon, *, clip_s: float) -> Outcome:
+def retrieval(model: AudioTextModel, bank: Bank, lexicon: Lexicon, *, clip_s: float) -> Outcome:
     """Search among the held-out recordings of both parts by caption, and of captions by recording.
 
     A caption is right for a recording that it is true of, itself or as a parent; every other one is

@@ -12,9 +12,8 @@ from flamlib.evaluation import benchmarks, evaluate, split_metrics
 from flamlib.evaluation.benchmarks import Settings
 from flamlib.evaluation.splits import Part
 from flamlib.metrics.sed import Criteria
-from flamlib.models.baselines import Listener
 from flamlib.models.flam import FLAM
-from flamlib.models.interface import Method
+from flamlib.models.interface import AudioTextModel, Method
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
 
@@ -27,7 +26,7 @@ class Scored(NamedTuple):
 
 
 def score(
-    model: Listener,
+    model: AudioTextModel,
     parts: Mapping[str, Part],
     bank: Bank,
     lexicon: Lexicon,

@@ -35,8 +35,7 @@ from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.events import Event, count_frames, merge, write_events
 from flamlib.losses import frame_wise
-from flamlib.models.baselines import Listener
-from flamlib.models.interface import Method
+from flamlib.models.interface import AudioTextModel, Method
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,9 @@ class Hearing(NamedTuple):
         return logsigmoid(torch.from_numpy(self.logits.astype(np.float64))).exp().numpy()
 
 
-def hear(model: Listener, part: Part, bank: Bank, *, batch_size: int, progress: bool) -> Hearing:
+def hear(
+    model: AudioTextModel, part: Part, bank: Bank, *, batch_size: int, progress: bool
+) -> Hearing:
     """Ask a model for every caption in every frame of every clip.
 
     Raises ValueError if its frames are not those that the part has labels for.

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from flamlib import audio, detection
 from flamlib.detection import Detection
 from flamlib.events import Event, count_frames, read_events
-from flamlib.models.interface import Listener, Method
+from flamlib.models.interface import AudioTextModel, Method
 
 PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
 
@@ -32,7 +32,7 @@ class Scores(NamedTuple):
     captions: list[str]
 
 
-def ask(
+def select_captions(
     recording: str | Path, captions: Sequence[str], *, n_absent: int
 ) -> tuple[list[str], list[Event] | None]:
     """What to ask of a recording, and what is true of it if that is known.
@@ -56,7 +56,7 @@ def ask(
 
 
 def detect(
-    model: Listener,
+    model: AudioTextModel,
     recording: Recording,
     captions: Sequence[str],
     *,
@@ -82,7 +82,7 @@ def detect(
 
 
 def score(
-    model: Listener,
+    model: AudioTextModel,
     recording: Recording,
     captions: Sequence[str],
     *,

@@ -29,7 +29,7 @@ from flamlib.data.datasets.annotations import AUDIO
 from flamlib.events import count_frames
 from flamlib.models import baselines
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
-from flamlib.models.interface import Listener
+from flamlib.models.interface import AudioTextModel
 
 
 def write(
@@ -85,7 +85,7 @@ def write(
     )
 
 
-def skipped(made: dict[str, Any]) -> list[dict[str, str]]:
+def list_skipped(made: dict[str, Any]) -> list[dict[str, str]]:
     """The recordings of a manifest that could not be read, each a `path` and `why`."""
     return [entry for shard in made["shards"] for entry in shard["skipped"]]
 
@@ -107,7 +107,7 @@ def _embed_shard(model, folder, path, job):
     return {"skipped": unread}
 
 
-def _row(listener: Listener, folder: Path, name: str) -> dict[str, list]:
+def _row(listener: AudioTextModel, folder: Path, name: str) -> dict[str, list]:
     waveform, rate = audio.read(folder / name)
     heard = listener.embed_audio(waveform[None], rate)
     # Frames that the recording reaches: a tower may give more.
@@ -134,7 +134,7 @@ def _schema(dim: int) -> pyarrow.Schema:
 
 
 @lru_cache(maxsize=1)
-def _open(model: Path) -> Listener:
+def _open(model: Path) -> AudioTextModel:
     return baselines.load(model)
 
 

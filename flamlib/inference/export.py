@@ -37,11 +37,11 @@ _PARTS = ("audio", "captions")
 _MEL_FILTERS = "model.audio.log_mel."  # of all audio towers, as the exporter names their buffers
 
 
-class Unfaithful(ValueError):
+class ExportMismatch(ValueError):
     """The exported files do not compute what the model does."""
 
 
-class Hearing(nn.Module):
+class AudioEncoder(nn.Module):
     """Waveforms of one length to embeddings."""
 
     def __init__(self, model: FLAM) -> None:
@@ -49,11 +49,11 @@ class Hearing(nn.Module):
         self.model = model
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        frame_emb, clip_emb = self.model.hear(waveform)
+        frame_emb, clip_emb = self.model.encode_audio(waveform)
         return frame_emb, clip_emb
 
 
-class Reading(nn.Module):
+class CaptionEncoder(nn.Module):
     """Tokens to embeddings and the two heads."""
 
     def __init__(self, model: FLAM) -> None:
@@ -62,7 +62,7 @@ class Reading(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.model.caption(input_ids, attention_mask)
-        caption_emb, logit_scale, logit_bias = self.model.read(features)
+        caption_emb, logit_scale, logit_bias = self.model.encode_captions(features)
         return caption_emb, logit_scale, logit_bias
 
 
@@ -70,7 +70,7 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
     """Write the files above and return what export.json says; all of it or nothing.
 
     Clips are of `clip_s` seconds, rounded up to whole frames. The check asks for `CAPTIONS` in
-    noise, steady and dying away. Raises `Unfaithful` if onnxruntime's embeddings differ by more
+    noise, steady and dying away. Raises `ExportMismatch` if onnxruntime's embeddings differ by more
     than `TOLERANCE`, FileExistsError rather than replace a folder that is no export, and ValueError
     for no seconds.
     """
@@ -87,7 +87,7 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
     tokens = model.caption.tokenize(CAPTIONS)
     with files.atomic_folder(folder) as partial:
         _write(
-            Hearing(model),
+            AudioEncoder(model),
             partial / "audio.onnx",
             {"waveform": noise},
             ["frame_emb", "clip_emb"],
@@ -96,7 +96,7 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
         several = {k: v.repeat(2, 1) for k, v in tokens.items()}
         axes = {0: torch.export.Dim("caption"), 1: torch.export.Dim("token", max=512)}
         _write(
-            Reading(model),
+            CaptionEncoder(model),
             partial / "captions.onnx",
             several,
             ["caption_emb", "logit_scale", "logit_bias"],
@@ -112,11 +112,11 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
             **_differences(model, partial, noise, tokens),
         }
         if about["difference"] > TOLERANCE:
-            raise Unfaithful(
+            raise ExportMismatch(
                 f"onnxruntime's embeddings differ from torch's by {about['difference']:.2g}, "
                 f"more than {TOLERANCE}"
             )
-        model.caption.save_tokenizer(partial / checkpoint.CAPTION_FOLDER)
+        model.caption.save_config_and_tokenizer(partial / checkpoint.CAPTION_FOLDER)
         (partial / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return about
 
@@ -195,7 +195,7 @@ def _differences(
     worst, scores = 0.0, {}
     for n in (1, len(noise)):
         some = {k: v[:n] for k, v in tokens.items()}
-        expected = [*model.hear(noise[:n]), *model.read(model.caption(**some))]
+        expected = [*model.encode_audio(noise[:n]), *model.encode_captions(model.caption(**some))]
         scores["torch"] = _scores(expected)
         for kind in ("", ".int8"):
             found = run(folder / f"audio{kind}.onnx", waveform=noise[:n].numpy())

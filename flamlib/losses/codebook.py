@@ -81,7 +81,7 @@ def hard_negative_loss(
     return (_reweighted(logits, hardness) + _reweighted(logits.T, hardness)) / 2
 
 
-def evenness_loss(emb: Float[Tensor, "item dim"]) -> Float[Tensor, ""]:
+def l1_l2_loss(emb: Float[Tensor, "item dim"]) -> Float[Tensor, ""]:
     """The mean magnitude of a batch of embeddings over their norm, which is least where few
     dimensions carry them.
 

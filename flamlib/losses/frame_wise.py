@@ -142,7 +142,7 @@ def sharded_framewise_loss(
             x[known_caption] for x in (caption_emb, logit_scale, logit_bias, keys)
         )
         active = active[:, known_caption]
-    return tiled.framewise(
+    return tiled.framewise_loss(
         frame_emb,
         caption_emb,
         logit_scale,
@@ -174,7 +174,7 @@ def sharded_labelled_loss(
     pairs are not known. With the labels of every caption of every process it is `framewise_loss`
     of the whole, to rounding.
     """
-    return tiled.framewise(
+    return tiled.framewise_loss(
         frame_emb,
         caption_emb,
         logit_scale,
@@ -201,7 +201,7 @@ def sharded_prior_loss(
     """
     ring, keys = Ring(group), caption_keys(captions, logit_bias.device)
     n_frames = labels.active.shape[2]
-    n_active, n_known = tiled.label_counts(keys, labels, n_frames=n_frames, ring=ring).T
+    n_active, n_known = tiled.count_labels(keys, labels, n_frames=n_frames, ring=ring).T
     rate = n_active / n_known.clamp(min=1)
     nats = F.binary_cross_entropy_with_logits(logit_bias.float(), rate.float(), reduction="none")
     labelled = n_known > 0
@@ -222,7 +222,7 @@ def sharded_clip_loss(
     gradient, which needs them.
     """
     tile = tile or default_tile(clip_emb.device)
-    return tiled.clipwise(clip_emb, caption_emb, log_temperature, ring=Ring(group), tile=tile)
+    return tiled.clip_loss(clip_emb, caption_emb, log_temperature, ring=Ring(group), tile=tile)
 
 
 def default_tile(device: torch.device) -> int:

@@ -65,7 +65,7 @@ class Labels:
         return rows, same[rows].int().argmax(dim=1)  # the first of several
 
 
-def framewise(
+def framewise_loss(
     frame_emb: Float[Tensor, "clip frame dim"],
     caption_emb: Float[Tensor, "caption dim"],
     logit_scale: Float[Tensor, "caption"],
@@ -168,7 +168,7 @@ def _tile_labels(
     return (active & known).flatten(1).to(logits.dtype), known.flatten(1)
 
 
-def label_counts(
+def count_labels(
     keys: Keys, labels: Labels, *, n_frames: int, ring: Ring
 ) -> Int64[Tensor, "caption two"]:
     """Of each own caption: in how many frames of all clips it is active, and known at all."""
@@ -189,7 +189,7 @@ def label_counts(
     return counts
 
 
-def clipwise(
+def clip_loss(
     clip_emb: Float[Tensor, "clip dim"],
     caption_emb: Float[Tensor, "clip dim"],
     log_temperature: Float[Tensor, ""],

@@ -74,7 +74,7 @@ def write(
             _write_json(partial / TRAINING, dict(provenance))
 
 
-def fetched(source: str | Path, **hub: Any) -> Path:
+def resolve_source(source: str | Path, **hub: Any) -> Path:
     """The folder `source`, or a local copy of the hub's repository of that name, `owner/name`.
 
     Only where no such folder is there, and nothing but `owner/name` was given, is the hub asked;
@@ -197,7 +197,7 @@ def check_tensors(
         ("holds, which the model of its config.json does not,", found.keys() - expected.keys()),
     ):
         if names:
-            raise ValueError(f"{path} {what} {len(names)} tensors: {some(names)}")
+            raise ValueError(f"{path} {what} {len(names)} tensors: {preview(names)}")
     for name, tensor in found.items():
         if tensor.shape != expected[name].shape:
             raise ValueError(
@@ -206,7 +206,7 @@ def check_tensors(
             )
 
 
-def take(
+def load_tensors(
     model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, origin: str, **more: str
 ) -> None:
     """Give a model the weights of others, in its own names, and say in its provenance whose they
@@ -222,10 +222,10 @@ def take(
     model.eval()
 
 
-def some(names: Iterable[str]) -> str:
+def preview(names: Iterable[str]) -> str:
     """The first few names of many.
 
-    >>> some({"d", "b", "a", "c"})
+    >>> preview({"d", "b", "a", "c"})
     'a, b, c, …'
     """
     names = sorted(names)

@@ -3,8 +3,8 @@
 A tagger such as YAMNet knows hundreds of classes by name. A caption is compared with the names, a
 frame with the classes, and the two meet as unit vectors:
 
-    asked(caption) = [unit(w), 0],         w[c] = softmax over c of <text, name[c]> / TEMPERATURE
-    heard(frame)   = unit([e, SLACK]),     e[c] = log(1 + p[c] / FLOOR)
+    caption_vector = [unit(w), 0],         w[c] = softmax over c of <text, name[c]> / TEMPERATURE
+    frame_vector   = unit([e, SLACK]),     e[c] = log(1 + p[c] / FLOOR)
 
 with unit text features of the caption and of the class names, and p[c] the tagger's probability.
 Below FLOOR a class says nothing, above it each factor of e counts as much; a frame in which no
@@ -12,7 +12,8 @@ class sounds is turned away from all captions by the last coordinate.
 
 Beside embeddings that were learned, each of the two takes half of the cosine:
 
-    <beside(u, heard), beside(v, asked)> = (<u, v> + <heard, asked>) / 2
+    <concat_unit(u, frame_vector), concat_unit(v, caption_vector)>
+        = (<u, v> + <frame_vector, caption_vector>) / 2
 
 Both halves matter. What is learned tells captions like those of the training apart; the tagger's
 half reaches those that are like none of them. So that the first does not rely on the second, a
@@ -35,12 +36,12 @@ def evidence(logits: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]
     return torch.log1p(logits.float().sigmoid() / FLOOR)
 
 
-def heard(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
+def frame_class_vector(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
     """Unit vectors of frames, of one coordinate more than there are classes."""
     return F.normalize(F.pad(evidence, (0, 1), value=SLACK), dim=-1)
 
 
-def asked(
+def caption_class_vector(
     features: Float[Tensor, "caption dim"], names: Float[Tensor, "cls dim"]
 ) -> Float[Tensor, "caption tag"]:
     """Unit vectors of captions; `features` and `names` are of the same caption tower."""
@@ -51,7 +52,7 @@ def asked(
     return F.normalize(F.pad(weight, (0, 1)), dim=-1)
 
 
-def beside(
+def concat_unit(
     learned: Float[Tensor, "*row dim"], tags: Float[Tensor, "*row tag"]
 ) -> Float[Tensor, "*row both"]:
     """Two unit vectors as one, in which each has half of the square."""

@@ -15,27 +15,32 @@ from torch import Tensor, nn
 from flamlib.models import card, checkpoint
 from flamlib.models.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
 from flamlib.models.htsat import HTSAT
-from flamlib.models.interface import Audio, ByCosine, Captions, resampled
-from flamlib.models.text_tower import CaptionTower
+from flamlib.models.interface import (
+    AudioEmbeddings,
+    CaptionEmbeddings,
+    CosineScoring,
+    resample_to_model,
+)
+from flamlib.models.text_tower import TextTower
 from flamlib.models.yamnet import YAMNet
 
 BLOCK_FRAMES = 128  # long audio is heard in pieces of this many frames, about 40 s
 MAX_CHANNELS = 8  # as many samples are no clip, but what [sample, channel] would look like
 
 
-class Step(NamedTuple):
+class ModelOutput(NamedTuple):
     """One forward pass of training; what was not asked for is None."""
 
-    heard: Audio | None
-    captions: Captions | None
-    pair_heard: Audio | None
+    audio: AudioEmbeddings | None
+    captions: CaptionEmbeddings | None
+    pair_audio: AudioEmbeddings | None
     log_temperature: Float[Tensor, ""]
 
 
 CaptionInput = Float[Tensor, "caption *word dim"] | dict[str, Tensor]
 
 
-class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
+class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib"):
     """An audio tower and a caption tower whose features meet in one space.
 
     What `FLAM` and the models that it is compared with have in common: audio of any rate and
@@ -51,7 +56,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         self.config = config
         self.provenance: dict[str, Any] | None = None  # how it was made, if that is known
         self.audio = audio_tower(**config["audio"])
-        self.caption = CaptionTower(Path(caption_folder), **config["caption"])
+        self.caption = TextTower(Path(caption_folder), **config["caption"])
         self.log_temperature = nn.Parameter(torch.tensor(-math.log(config["temperature_init"])))
 
     @property
@@ -73,11 +78,11 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
     def device(self) -> torch.device:
         return self.log_temperature.device
 
-    def hear(self, waveform: Float[Tensor, "clip sample"]) -> Audio:
+    def encode_audio(self, waveform: Float[Tensor, "clip sample"]) -> AudioEmbeddings:
         """Embeddings of audio at the tower's own sample rate, with gradients."""
         return self._project(self._frames(waveform))
 
-    def read(self, features: Float[Tensor, "caption *word dim"]) -> Captions:
+    def encode_captions(self, features: Float[Tensor, "caption *word dim"]) -> CaptionEmbeddings:
         """What the model knows of captions, from the caption tower's features, with gradients."""
         raise NotImplementedError
 
@@ -86,7 +91,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         waveform: Float[Tensor, "clip sample"] | None,
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
-    ) -> Step:
+    ) -> ModelOutput:
         """All that a training step needs, in one call so that gradients are synchronised once.
 
         Captions come as features of a frozen caption tower or as tokens for one that learns.
@@ -94,10 +99,10 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
 
         if isinstance(captions, dict):
             captions = self.caption(**captions)
-        return Step(
-            None if waveform is None else self.hear(waveform),
-            None if captions is None else self.read(captions),
-            None if pair_waveform is None else self.hear(pair_waveform),
+        return ModelOutput(
+            None if waveform is None else self.encode_audio(waveform),
+            None if captions is None else self.encode_captions(captions),
+            None if pair_waveform is None else self.encode_audio(pair_waveform),
             # Passed through, not read off the module: the loss must not need to unwrap it.
             self.log_temperature * 1,
         )
@@ -105,7 +110,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
     @torch.inference_mode()
     def embed_audio(
         self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
-    ) -> Audio:
+    ) -> AudioEmbeddings:
         """Unit vectors of each frame and each clip of mono audio, `[sample]` or `[clip, sample]`.
 
         Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Audio of
@@ -130,17 +135,17 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         if not waveform.isfinite().all():
             raise ValueError("the audio holds NaN or infinite samples: a damaged file?")
         clips = waveform.float().reshape(-1, waveform.shape[-1])
-        return self._project(self._frames_by_blocks(resampled(clips, sample_rate, self)))
+        return self._project(self._frames_by_blocks(resample_to_model(clips, sample_rate, self)))
 
     @torch.inference_mode()
-    def embed_captions(self, captions: list[str]) -> Captions:
+    def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
         """Unit vector, multiplier and prior log-odds of each caption.
 
         Raises ValueError for no captions, an empty one, or one longer than the tower reads.
         """
         if isinstance(captions, str) or not captions:
             raise ValueError("captions are a list of at least one text")
-        return self.read(self.caption.embed(list(captions)))
+        return self.encode_captions(self.caption.embed(list(captions)))
 
     def save_pretrained(
         self,
@@ -167,7 +172,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
             kind=self.kind,
             config=self.config,
             tensors=self.state_dict(),
-            save_captions=self.caption.save_tokenizer,
+            save_captions=self.caption.save_config_and_tokenizer,
             provenance=provenance,
             card=card.text(
                 self.config,
@@ -180,7 +185,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **hub: Any) -> "TwoTowers":
+    def from_pretrained(cls, folder: str | Path, **hub: Any) -> "DualEncoder":
         """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
 
         `folder` may also be the id of a repository on the Hugging Face hub, `owner/name`, if there
@@ -190,7 +195,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
         and ValueError for a newer format, for another kind of model, for settings or tensors other
         than the model's own, and for a damaged file.
         """
-        folder = checkpoint.fetched(folder, **hub)
+        folder = checkpoint.resolve_source(folder, **hub)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
@@ -226,7 +231,7 @@ class TwoTowers(ByCosine, nn.Module, ModelHubMixin, library_name="flamlib"):
             blocks.append(self._frames(part)[:, first - begin :][:, :BLOCK_FRAMES])
         return torch.cat(blocks, dim=1)
 
-    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         """Embeddings from the audio tower's features, with gradients."""
         raise NotImplementedError
 

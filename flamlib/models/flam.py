@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from flamlib.losses import frame_wise
 from flamlib.models import class_features
-from flamlib.models.dual_encoder import TwoTowers
-from flamlib.models.heads import head
-from flamlib.models.interface import Audio, Captions, Method
+from flamlib.models.dual_encoder import DualEncoder
+from flamlib.models.heads import build_head
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, Method
 
 
-class FLAM(TwoTowers):
+class FLAM(DualEncoder):
     """Frame-wise language-audio model.
 
         frame_emb[l] = unit(audio_projection(frame feature l))
@@ -48,7 +48,7 @@ class FLAM(TwoTowers):
         scale: str = "per_caption",
         bias: str = "per_caption",
     ) -> None:
-        """A model with random weights; `initialising.pretrained` gives its towers theirs.
+        """A model with random weights; `init.pretrained` gives its towers theirs.
 
         `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
         `bias_init` are where a caption's multiplier and prior log-odds start. Raises ValueError
@@ -69,26 +69,28 @@ class FLAM(TwoTowers):
         self.audio_projection = _projection(self.audio.width, dim, dropout)
         self.caption_projection = _projection(self.caption.width, dim, dropout)
         width = self.caption.width
-        self.scale_head = head("scale", scale, width=width, init=math.log(scale_init))
-        self.bias_head = head("bias", bias, width=width, init=bias_init)
+        self.scale_head = build_head("scale", scale, width=width, init=math.log(scale_init))
+        self.bias_head = build_head("bias", bias, width=width, init=bias_init)
         # Training leaves tags out in some steps, of all captions of all processes at once: to a
         # clip that chooses among captions, those with tags would seem nearer.
-        self.asks_tags = True
+        self.use_class_features = True
         if self.audio.n_tags:
             # Features of the classes' names, from the caption tower as it was when they were named.
             self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
 
-    def name_tags(self, names: list[str]) -> None:
+    def set_class_names(self, names: list[str]) -> None:
         """Tell the model what its audio tower's tags are called, in order."""
         self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
 
-    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
+    def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
         """Embeddings and heads from the caption tower's features, with gradients."""
         caption_emb = _unit(self.caption_projection(features))
         if self.audio.n_tags:
-            asked = class_features.asked(features, self.tag_names)
-            caption_emb = class_features.beside(caption_emb, asked if self.asks_tags else 0 * asked)
-        return Captions(
+            asked = class_features.caption_class_vector(features, self.tag_names)
+            caption_emb = class_features.concat_unit(
+                caption_emb, asked if self.use_class_features else 0 * asked
+            )
+        return CaptionEmbeddings(
             caption_emb,
             self.scale_head(features).float().exp(),
             self.bias_head(features).float(),
@@ -118,15 +120,17 @@ class FLAM(TwoTowers):
             return frame_wise.unbiased_score(logits, logit_bias)
         return logits.sigmoid()
 
-    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
-        return Audio(self._embed(frames), self._embed(frames.mean(dim=1)))
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
+        return AudioEmbeddings(self._embed(frames), self._embed(frames.mean(dim=1)))
 
     def _embed(self, features: Float[Tensor, "*row width"]) -> Float[Tensor, "*row dim"]:
         width = self.audio.width
         learned = _unit(self.audio_projection(features[..., :width]))
         if not self.audio.n_tags:
             return learned
-        return class_features.beside(learned, class_features.heard(features[..., width:]))
+        return class_features.concat_unit(
+            learned, class_features.frame_class_vector(features[..., width:])
+        )
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:

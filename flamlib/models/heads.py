@@ -5,16 +5,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def head(name: str, kind: str, *, width: int, init: float) -> nn.Module:
+def build_head(name: str, kind: str, *, width: int, init: float) -> nn.Module:
     """What `network.scale` or `network.bias`, called `name`, asks for, as it begins at `init`.
 
     "per_caption" is a `Head`; "shared" one number that all captions learn together, "fixed" that
-    number as it begins, both a `Shared`. Raises ValueError for another.
+    number as it begins, both a `SharedHead`. Raises ValueError for another.
     """
     if kind == "per_caption":
         return Head(width, init=init)
     if kind in ("shared", "fixed"):
-        return Shared(width, init=init, learns=kind == "shared")
+        return SharedHead(width, init=init, learns=kind == "shared")
     raise ValueError(f"{name} is per_caption, shared or fixed, not {kind!r}")
 
 
@@ -32,7 +32,7 @@ class Head(nn.Module):
         return self.layers(features).squeeze(1)
 
 
-class Shared(nn.Module):
+class SharedHead(nn.Module):
     """One number for all captions, in the place of a `Head`; one that is fixed does not learn.
 
     It is a head that is told nothing of the caption, so that it learns as fast as a head does: a

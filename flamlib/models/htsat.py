@@ -88,7 +88,7 @@ class LogMel(nn.Module):
 class HTSAT(nn.Module):
     """Log-mel [clip, hop, mel] -> frame features [clip, frame, width], some frames a window."""
 
-    context_frames = 0  # beyond its window, whose frames divide `two_towers.BLOCK_FRAMES`
+    context_frames = 0  # beyond its window, whose frames divide `dual_encoder.BLOCK_FRAMES`
     n_tags = 0  # it has no classes of its own
 
     def __init__(
@@ -155,7 +155,7 @@ class HTSAT(nn.Module):
         """Frames that cover `n_samples`; the last may reach past the end."""
         return math.ceil(n_samples * self.frames_per_window / self.log_mel.window_samples)
 
-    def checkpoint(self) -> None:
+    def enable_checkpointing(self) -> None:
         """From now on compute each block again in the backward pass, rather than keep all of it.
 
         The names of the weights stay as they are.

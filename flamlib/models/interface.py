@@ -1,6 +1,6 @@
 """A model that can be asked for captions: what it answers, whoever it is.
 
-FLAM, its baselines and the checkpoints of others are all `Listener`s, so that detection and
+FLAM, its baselines and the checkpoints of others are all `AudioTextModel`s, so that detection and
 evaluation know of no model in particular.
 """
 
@@ -18,14 +18,14 @@ from flamlib.audio import resample
 Method = Literal["unbiased", "biased", "approximate"]
 
 
-class Audio(NamedTuple):
+class AudioEmbeddings(NamedTuple):
     """What the model hears: unit vectors of each frame and of the whole clip."""
 
     frame_emb: Float[Tensor, "clip frame dim"]
     clip_emb: Float[Tensor, "clip dim"]
 
 
-class Captions(NamedTuple):
+class CaptionEmbeddings(NamedTuple):
     """What the model knows of each caption: its unit vector, its multiplier, its prior log-odds."""
 
     caption_emb: Float[Tensor, "caption dim"]
@@ -34,7 +34,7 @@ class Captions(NamedTuple):
 
 
 @runtime_checkable
-class Listener(Protocol):
+class AudioTextModel(Protocol):
     """A model that can be asked for captions. Frame l spans [l, l + 1) * frame_s seconds."""
 
     @property
@@ -46,9 +46,11 @@ class Listener(Protocol):
     @property
     def context_frames(self) -> int: ...
 
-    def embed_audio(self, waveform: Float[Tensor, "clip sample"], sample_rate: int) -> Audio: ...
+    def embed_audio(
+        self, waveform: Float[Tensor, "clip sample"], sample_rate: int
+    ) -> AudioEmbeddings: ...
 
-    def embed_captions(self, captions: list[str]) -> Captions: ...
+    def embed_captions(self, captions: list[str]) -> CaptionEmbeddings: ...
 
     def score(
         self,
@@ -59,8 +61,8 @@ class Listener(Protocol):
     ) -> Float[Tensor, "clip caption frame"]: ...
 
 
-class ByCosine:
-    """The score of a `Listener` that goes by the cosine of its embeddings alone."""
+class CosineScoring:
+    """The score of an `AudioTextModel` that goes by the cosine of its embeddings alone."""
 
     @torch.inference_mode()
     def score(
@@ -71,12 +73,12 @@ class ByCosine:
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
         """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
-        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return cosine_score(heard, asked, method)
+        audio = self.embed_audio(waveform, sample_rate)
+        return cosine_score(audio, self.embed_captions(captions), method)
 
 
-def resampled(
-    waveform: Float[Tensor, "clip sample"], sample_rate: int, model: Listener
+def resample_to_model(
+    waveform: Float[Tensor, "clip sample"], sample_rate: int, model: AudioTextModel
 ) -> Float[Tensor, "clip resampled"]:
     """At the model's rate, by the resampler that the training data went through."""
     if sample_rate == model.sample_rate:
@@ -90,7 +92,7 @@ def resampled(
 
 
 def cosine_score(
-    heard: Audio, asked: Captions, method: Method
+    audio: AudioEmbeddings, captions: CaptionEmbeddings, method: Method
 ) -> Float[Tensor, "clip caption frame"]:
     """The score of a model that knows no prior.
 
@@ -101,5 +103,5 @@ def cosine_score(
     """
     if method != "unbiased":
         raise ValueError(f"a model without priors has unbiased scores alone, no {method!r} ones")
-    cosine = torch.einsum("ild,jd->ijl", heard.frame_emb, asked.caption_emb)
+    cosine = torch.einsum("ild,jd->ijl", audio.frame_emb, captions.caption_emb)
     return (1 + cosine) / 2

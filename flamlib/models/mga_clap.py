@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from flamlib.losses.codebook import aggregate
-from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT
-from flamlib.models.interface import Audio, Captions
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
 
 
-class MGACLAP(TwoTowers):
+class MGACLAP(DualEncoder):
     """Clips and captions as mixtures of the same codewords.
 
         frame[l]    = frame_projection(frame feature l)      frame_emb[l] = unit(frame[l])
@@ -34,7 +34,7 @@ class MGACLAP(TwoTowers):
         clip_emb    = unit(aggregate(frame, codes))
         caption_emb = unit(aggregate(word, codes))
 
-    See `codewords.aggregate`. A frame is compared as it is, a caption by its codewords.
+    See `codebook.aggregate`. A frame is compared as it is, a caption by its codewords.
     """
 
     kind = "mga_clap"
@@ -52,7 +52,7 @@ class MGACLAP(TwoTowers):
         code_temperature: float,
         floor: float | None = None,
     ) -> None:
-        """A model with random weights; `initialising.pretrained` gives its towers theirs.
+        """A model with random weights; `init.pretrained` gives its towers theirs.
 
         The caption tower's pooling is "words", or ValueError is raised. `code_temperature` divides
         the affinities: the higher, the more codewords have a share. `floor` is their least value
@@ -72,26 +72,26 @@ class MGACLAP(TwoTowers):
         )
         super().__init__(caption_folder, config)
         if isinstance(self.audio, HTSAT):
-            keep_local(self.audio)
+            use_local_block(self.audio)
         self.frame_projection = _projection(self.audio.width, dim, dropout)
         self.word_projection = _projection(self.caption.width, dim, dropout)
         self.codes = nn.Parameter(torch.randn(n_codes, dim))
 
-    def read(self, features: Float[Tensor, "caption word dim"]) -> Captions:
+    def encode_captions(self, features: Float[Tensor, "caption word dim"]) -> CaptionEmbeddings:
         """Embeddings from the features of words, NaN where there is none; no scale, no prior."""
         known = ~features.isnan().any(dim=2)
         # Filled before the projection: NaN would pass through it into the gradients.
         words = self.word_projection(features.masked_fill(~known[:, :, None], 0.0))
         mixture = self._mixture(words, known, self.config["floor"])
         one = torch.ones(len(mixture), device=mixture.device)
-        return Captions(normalize(mixture, dim=1), one, 0 * one)
+        return CaptionEmbeddings(normalize(mixture, dim=1), one, 0 * one)
 
-    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         # The codebook is all that sound and text share here: a tower's tags have no part in it.
         steps = self.frame_projection(frames[..., : self.audio.width]).float()
         known = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device)
         mixture = self._mixture(steps, known, None)
-        return Audio(normalize(steps, dim=2), normalize(mixture, dim=1))
+        return AudioEmbeddings(normalize(steps, dim=2), normalize(mixture, dim=1))
 
     def _mixture(self, steps: Tensor, known: Tensor, floor: float | None) -> Tensor:
         temperature = self.config["code_temperature"]
@@ -130,7 +130,7 @@ class LocalBlock(nn.Module):
         return (v + self.drop_path(self.layernorm_after(v)),)
 
 
-def keep_local(tower: HTSAT) -> None:
+def use_local_block(tower: HTSAT) -> None:
     """Replace the last block of a tower, in place, by one that keeps cells apart."""
     blocks = tower.encoder.audio_encoder.layers[-1].blocks
     blocks[-1] = LocalBlock(blocks[-1])

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
 
 
-class CaptionTower(nn.Module):
+class TextTower(nn.Module):
     """A text encoder of `transformers` and its tokenizer; captions become vectors of `width`.
 
     `pooling` is "mean" (over the tokens, as sentence encoders such as MiniLM are trained), "pooler"
@@ -58,12 +58,12 @@ class CaptionTower(nn.Module):
         wanted = self.encoder.state_dict().keys()
         self.encoder.load_state_dict({k: v for k, v in weights.items() if k in wanted})
 
-    def checkpoint(self) -> None:
+    def enable_checkpointing(self) -> None:
         """From now on compute each layer again in the backward pass, rather than keep all of it."""
         self.encoder.activation_checkpointing_enable({"use_reentrant": False})
 
-    def save_tokenizer(self, folder: Path) -> None:
-        """Write configuration and tokenizer so that `CaptionTower(folder)` builds this shape."""
+    def save_config_and_tokenizer(self, folder: Path) -> None:
+        """Write configuration and tokenizer so that `TextTower(folder)` builds this shape."""
         self.encoder.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 

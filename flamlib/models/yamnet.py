@@ -154,7 +154,7 @@ def _blocks(n_in: int, frame_hops: int) -> list[nn.Module]:
 class YAMNet(nn.Module):
     """Log-mel [clip, hop, mel] -> frame features [clip, frame, 1024], frame = 32 hops.
 
-    With `tags` the evidence of `n_tags` classes stands behind them, see `tags.evidence`.
+    With `tags` the evidence of `n_tags` classes stands behind them, see `class_features.evidence`.
     """
 
     width = WIDTH
@@ -198,7 +198,7 @@ class YAMNet(nn.Module):
     def n_frames(self, n_samples: int) -> int:
         return n_frames(n_samples, frame_hops=self.frame_hops)
 
-    def checkpoint(self) -> None:
+    def enable_checkpointing(self) -> None:
         """From now on compute each block again in the backward pass, rather than keep all of it."""
         self.keeps_activations = False
 

@@ -21,7 +21,7 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.models import class_features
 from flamlib.models.checkpoint import TRAINING
-from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.training import distributed
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from
@@ -98,7 +98,7 @@ def fit(
 
         loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
              + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
-             + objective[even] * evenness_loss
+             + objective[even] * l1_l2_loss
 
     A loss that `objective` does not name has no weight. `hardness` is that of hard negatives.
     `batch_size` mixtures and `pair_batch_size` captioned recordings a step, over all processes
@@ -222,7 +222,7 @@ def fit(
         # and resumed equals one which was not.
         torch.manual_seed(_digest(seed, step, accelerator.process_index))
         if isinstance(net, FLAM):
-            net.asks_tags = _digest(seed, step) >= class_features.DROPOUT * 2**63
+            net.use_class_features = _digest(seed, step) >= class_features.DROPOUT * 2**63
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(step, n_warmup=n_warmup, n_steps=n_steps)
         here = _to(batch, accelerator.device)
@@ -266,7 +266,7 @@ def fit(
 
 def valid_loss(
     accelerator: Accelerator,
-    net: TwoTowers,
+    net: DualEncoder,
     learning: Objective,
     exam: Batches,
     *,

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
 
 
-def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> TwoTowers:
+def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> DualEncoder:
     """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
 
     FLAM; with a `codebook` MGA-CLAP, which has no heads and whose caption tower gives words.
@@ -32,11 +32,11 @@ def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: 
     else:
         warnings.warn(f"{audio} has no model.safetensors: random weights hear", stacklevel=2)
     if isinstance(net, FLAM) and net.audio.n_tags:
-        net.name_tags((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
+        net.set_class_names((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
     return net
 
 
-def start_from(net: TwoTowers, folder: Path) -> None:
+def start_from(net: DualEncoder, folder: Path) -> None:
     """Take over all weights of a saved model, FLAM-Global's say, whose heads are as they began.
 
     Raises ValueError if it is of another shape, naming the settings in which the two differ, or,
@@ -70,7 +70,7 @@ def start_from(net: TwoTowers, folder: Path) -> None:
 
 
 def freeze(
-    net: TwoTowers, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
+    net: DualEncoder, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
 ) -> None:
     """Mark what does not learn: it costs no backward pass and no synchronisation."""
     convolutions = [m for m in net.audio.modules() if isinstance(m, nn.Conv2d)]
@@ -85,7 +85,7 @@ def freeze(
         net.log_temperature.requires_grad_(False)
 
 
-def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: float) -> list[dict]:
+def parameter_groups(net: DualEncoder, *, audio: float, caption: float, heads: float) -> list[dict]:
     """The learning parameters of each tower and of the heads, with their peak learning rates.
 
     What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
@@ -105,7 +105,7 @@ def parameter_groups(net: TwoTowers, *, audio: float, caption: float, heads: flo
 
 
 def adapt(
-    net: TwoTowers,
+    net: DualEncoder,
     device: torch.device,
     *,
     checkpointing: bool,
@@ -130,7 +130,7 @@ def adapt(
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
     learning = [t for t in (net.audio, net.caption) if any(p.requires_grad for p in t.parameters())]
     for tower in learning if checkpointing else ():
-        tower.checkpoint()
+        tower.enable_checkpointing()
     if compile:
         net.audio.compile(dynamic=False)
         if net.caption in learning:  # one that does not learn is asked only once

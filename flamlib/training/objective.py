@@ -13,7 +13,7 @@ from flamlib.data.batches import Batch
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.losses import codebook, frame_wise
 from flamlib.losses.tiled import Labels, caption_keys
-from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.dual_encoder import DualEncoder
 
 # Which losses are of the mixtures, and which of the recordings with their captions.
 OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})
@@ -37,7 +37,7 @@ class CaptionFeatures:
     """
 
     def __init__(
-        self, net: TwoTowers, lexicon: Lexicon, device: torch.device, *, noise: float
+        self, net: DualEncoder, lexicon: Lexicon, device: torch.device, *, noise: float
     ) -> None:
         self.learns = any(p.requires_grad for p in net.caption.parameters())
         self.tokenize, self.device = net.caption.tokenize, device
@@ -100,7 +100,7 @@ class Objective:
 
         loss = weight[clip] * clip_loss + weight[frame] * framewise_loss
              + weight[prior] * prior_loss + weight[hard] * hard_negative_loss
-             + weight[even] * evenness_loss
+             + weight[even] * l1_l2_loss
 
     of the clips and captions of all processes. The frame-wise loss sees the prior's log-odds but
     does not move them; the prior loss alone does, unless it has no weight. The last two are
@@ -161,7 +161,7 @@ class Objective:
                 pair_emb, emb, seen.log_temperature, hardness=self.hardness
             )
         if "even" in self.weights:
-            terms["even"] = codebook.evenness_loss(pair_emb) + codebook.evenness_loss(emb)
+            terms["even"] = codebook.l1_l2_loss(pair_emb) + codebook.l1_l2_loss(emb)
         return terms
 
     @torch.no_grad()
@@ -231,12 +231,12 @@ class Objective:
 
 def see(net: Callable, inputs: Inputs) -> Seen:
     """What the model makes of its inputs."""
-    heard, captions, pair_heard, log_temperature = net(
+    audio, captions, pair_audio, log_temperature = net(
         inputs.waveform, inputs.captions, inputs.pair_waveform
     )
     return Seen(
-        None if heard is None else heard.frame_emb,
-        None if pair_heard is None else pair_heard.clip_emb,
+        None if audio is None else audio.frame_emb,
+        None if pair_audio is None else pair_audio.clip_emb,
         *((None,) * 3 if captions is None else captions),
         log_temperature,
     )

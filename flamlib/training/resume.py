@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from flamlib import files
 from flamlib.models import checkpoint
 from flamlib.models.checkpoint import TRAINING
-from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.dual_encoder import DualEncoder
 
 STATE = "state.json"
 TENSORS = "state.safetensors"
@@ -135,10 +135,10 @@ class Checkpoints:
         about = self.folder / BEST / TRAINING
         return json.loads(about.read_text())["valid_loss"] if about.exists() else float("inf")
 
-    def save_best(self, step: int, valid_loss: float, net: TwoTowers) -> None:
+    def save_best(self, step: int, valid_loss: float, net: DualEncoder) -> None:
         net.save_pretrained(self.folder / BEST, provenance={"step": step, "valid_loss": valid_loss})
 
-    def load_best(self, kind: type[TwoTowers]) -> TwoTowers:
+    def load_best(self, kind: type[DualEncoder]) -> DualEncoder:
         return kind.from_pretrained(self.folder / BEST)
 
     def remove(self) -> None:

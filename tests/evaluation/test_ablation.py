@@ -57,9 +57,9 @@ def test_without_arms_they_are_those_of_the_project(tmp_path):
 def test_an_experiment_is_what_its_runs_share(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/captions.tsv").write_text("caption\n")
-    for name in ("bank", "mixtures", "strong", "weights/ear", "weights/reader"):
+    for name in ("bank", "mixtures", "strong", "weights/tiny_audio", "weights/tiny_text"):
         (tmp_path / "artifacts" / name).mkdir(parents=True)
-    network = {"audio": {"tower": "ear"}, "caption": {"tower": "reader"}}
+    network = {"audio": {"tower": "tiny_audio"}, "caption": {"tower": "tiny_text"}}
     given = {"model": "flam", "seed": 0, "network": network, "train": {"n_steps": 5}}
     one = ablation.experiment(tmp_path, given, {"train.n_steps": 3})
     assert ablation.experiment(tmp_path, given | {"seed": 1}, {"train.n_steps": 3}) == one

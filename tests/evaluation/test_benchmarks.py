@@ -13,7 +13,7 @@ from flamlib.events import Event, active_frames
 from flamlib.metrics import calibration, outcomes
 from flamlib.metrics.sed import Criteria
 from flamlib.models.flam import FLAM
-from flamlib.models.interface import Audio, Captions
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
 
 CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
 SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)
@@ -31,14 +31,14 @@ class Metronome:
         padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[1] % per_frame))
         value = padded.reshape(len(waveform), -1, per_frame).amax(dim=2)
         frames = torch.nn.functional.one_hot(value.round().long(), len(self.vocabulary)).float()
-        return Audio(frames, frames[:, :, 1:].mean(dim=1).nan_to_num() @ torch.eye(4)[1:])
+        return AudioEmbeddings(frames, frames[:, :, 1:].mean(dim=1).nan_to_num() @ torch.eye(4)[1:])
 
     def embed_captions(self, captions):
         ids = [
             max(i * (word in text) for i, word in enumerate(self.vocabulary)) for text in captions
         ]
         emb = torch.eye(4)[ids]
-        return Captions(emb, 9.0 * torch.ones(len(ids)), -4.0 * torch.ones(len(ids)))
+        return CaptionEmbeddings(emb, 9.0 * torch.ones(len(ids)), -4.0 * torch.ones(len(ids)))
 
     def score(self, waveform, sample_rate, captions, method="unbiased"):
         raise NotImplementedError("a benchmark makes scores of embeddings")
@@ -47,7 +47,7 @@ class Metronome:
 class Deaf(Metronome):
     def embed_audio(self, waveform, sample_rate):
         heard = super().embed_audio(waveform, sample_rate)
-        return Audio(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
+        return AudioEmbeddings(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
 
 
 def write_clip(path, *frames):

@@ -13,7 +13,7 @@ from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import Hearing
 from flamlib.models.flam import FLAM
 from flamlib.models.importers import originals
-from flamlib.models.interface import Audio, Captions, cosine_score
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, cosine_score
 from flamlib.models.mga_clap import MGACLAP
 
 SETTINGS = {"seed": 0, **EVALUATE}
@@ -69,13 +69,15 @@ class KnowsItAll:
     def embed_audio(self, waveform, sample_rate):
         which = torch.zeros(1, len(self.sounds))
         which[0, self.sounds.index(waveform.numpy().tobytes())] = 1
-        return Audio(which[:, None], which)
+        return AudioEmbeddings(which[:, None], which)
 
     def embed_captions(self, captions):
         true = [
             [float(c == own or c in self.parents[own]) for own in self.captions] for c in captions
         ]  # in the order of `sounds`
-        return Captions(torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions)))
+        return CaptionEmbeddings(
+            torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions))
+        )
 
     def score(self, waveform, sample_rate, captions, method="unbiased"):
         heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)

@@ -47,8 +47,8 @@ AS_RECORDED = {
     "reverb_prob": 0.0,
 }
 NETWORK = {
-    "audio": {"tower": "ear"},
-    "caption": {"tower": "reader", "pooling": "mean"},
+    "audio": {"tower": "tiny_audio"},
+    "caption": {"tower": "tiny_text", "pooling": "mean"},
     "dim": 8,
     "dropout": 0.2,
     "scale_init": 10.0,
@@ -101,7 +101,7 @@ CLIP_COLUMNS = ["clip_id", "path", "role", "caption", "family", "split", "group"
 CAPTION_COLUMNS = ["caption", "family", "split", "wordings", "parents"]
 
 
-class Ear(nn.Module):
+class TinyAudioTower(nn.Module):
     """An audio tower that hears of a frame no more than its mean spectrum."""
 
     width = 32
@@ -115,7 +115,7 @@ class Ear(nn.Module):
         self.second = nn.Conv2d(self.width, self.width, 1)
         self.keeps_activations = True
 
-    def checkpoint(self):
+    def enable_checkpointing(self):
         self.keeps_activations = False
 
     def n_frames(self, n_samples):
@@ -125,14 +125,14 @@ class Ear(nn.Module):
         frames = log_mel.unflatten(1, (-1, yamnet.HOPS_PER_FRAME)).mean(dim=2)
         x = frames.unsqueeze(1)
         if self.keeps_activations:
-            return self._hear(x)
-        return checkpoint(self._hear, x, use_reentrant=False)
+            return self._convolve(x)
+        return checkpoint(self._convolve, x, use_reentrant=False)
 
-    def _hear(self, x):
+    def _convolve(self, x):
         return self.second(self.first(x).relu()).squeeze(3).transpose(1, 2)
 
 
-def write_reader(folder, *, width=16):
+def write_text_tower(folder, *, width=16):
     """A caption tower with random weights that spells: its tokens are letters."""
     letters = string.ascii_lowercase + string.digits
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
@@ -223,7 +223,7 @@ def write_weights(folder, catalogue):
         if tower == "yamnet":
             write_yamnet(folder / tower)
         else:
-            write_reader(folder / tower)
+            write_text_tower(folder / tower)
         sums = {path.name: files.sha256(path) for path in (folder / tower).iterdir()}
         about = {"origin": weights._origin(members, known), "files": sums}
         (folder / tower / weights.PROVENANCE).write_text(json.dumps(about))

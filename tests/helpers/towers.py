@@ -97,7 +97,7 @@ def learnt(run, parameters, *, seed=3):
     return torch.autograd.grad(loss, parameters), sum(kept)
 
 
-def hearing_model(folder):
+def sensitive_model(folder):
     """YAMNet and a tiny BERT, with weights that let the sound through to the last layer."""
     torch.manual_seed(0)
     net = FLAM(folder, **SETTINGS).eval()

@@ -112,7 +112,7 @@ def test_a_caption_is_asked_once(model, waveform):
 def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp_path):
     rain, bell, tone = (Event(1.0, 2.0, caption) for caption in ("rain", "a bell", "a tone"))
     write_events(tmp_path / "events.tsv", {"a.flac": [rain, bell, rain], "b.flac": [tone, bell]})
-    ask = detector.ask
+    ask = detector.select_captions
     assert ask(tmp_path / "a.flac", [], n_absent=0) == (["rain", "a bell"], [rain, bell, rain])
     assert ask(tmp_path / "b.flac", [], n_absent=5)[0] == ["a tone", "a bell", "rain"]
     # Who asks for something gets that and no more, compared with what is known.
@@ -121,10 +121,10 @@ def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp
 
 def test_a_clip_known_to_be_silent_is_asked_for_what_sounds_elsewhere(tmp_path):
     write_events(tmp_path / "events.tsv", {"a.flac": [Event(1.0, 2.0, "rain")], "quiet.flac": []})
-    assert detector.ask(tmp_path / "quiet.flac", [], n_absent=2) == (["rain"], [])
+    assert detector.select_captions(tmp_path / "quiet.flac", [], n_absent=2) == (["rain"], [])
 
 
 def test_an_unknown_recording_needs_captions(tmp_path):
-    assert detector.ask(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
+    assert detector.select_captions(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
     with pytest.raises(ValueError, match=r"mine.wav: .* captions are needed"):
-        detector.ask(tmp_path / "mine.wav", [], n_absent=2)
+        detector.select_captions(tmp_path / "mine.wav", [], n_absent=2)

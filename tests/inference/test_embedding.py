@@ -74,7 +74,7 @@ def test_what_was_stored_scores_as_the_recording_does(folder, rows):
 
 
 def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(folder, rows):
-    [broken] = embedding.skipped(manifest.verify(folder / "out"))
+    [broken] = embedding.list_skipped(manifest.verify(folder / "out"))
     assert broken["path"] == "broken.mp3"
     assert broken["why"]
 
@@ -83,7 +83,7 @@ def test_recordings_of_which_none_can_be_read_make_an_empty_table(folder, tmp_pa
     (tmp_path / "sounds").mkdir()
     (tmp_path / "sounds/a.wav").write_bytes(b"")
     made = embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
-    assert [each["path"] for each in embedding.skipped(made)] == ["a.wav"]
+    assert [each["path"] for each in embedding.list_skipped(made)] == ["a.wav"]
 
 
 def test_other_recordings_or_another_model_need_another_folder(folder, rows, tmp_path):

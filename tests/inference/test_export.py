@@ -37,7 +37,7 @@ def give_tags(model):
     sounds = ("dog", "bell", "rain", "tone")
     doings = ("barks", "rings", "falls")
     names = [f"the {sound} {doing}" for sound in sounds for doing in doings]
-    model.name_tags([names[i % len(names)] for i in range(model.audio.n_tags)])
+    model.set_class_names([names[i % len(names)] for i in range(model.audio.n_tags)])
 
 
 @pytest.fixture(scope="module", params=TOWERS)
@@ -45,7 +45,7 @@ def exported(request, tmp_path_factory):
     write, settings = TOWERS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
-    model = FLAM(write(folder / "reader"), **SETTINGS | settings).eval()
+    model = FLAM(write(folder / "tiny_text"), **SETTINGS | settings).eval()
     if model.audio.n_tags:
         give_tags(model)
     about = export.export(model, folder / "onnx", clip_s=2.0)
@@ -175,7 +175,7 @@ def test_a_file_that_computes_something_else_is_not_kept(exported, tmp_path, mon
     monkeypatch.setattr(export, "_write", lambda *a, **k: None)
     monkeypatch.setattr(export, "_quantise", lambda *a: None)
     monkeypatch.setattr(export, "_differences", lambda *a: {"difference": 0.01})
-    with pytest.raises(export.Unfaithful, match=r"differ from torch's by 0.01"):
+    with pytest.raises(export.ExportMismatch, match=r"differ from torch's by 0.01"):
         export.export(model, tmp_path / "onnx")
     assert list(tmp_path.iterdir()) == []
 

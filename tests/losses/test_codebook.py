@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from torch.testing import assert_close
 
 from flamlib.losses import frame_wise
-from flamlib.losses.codebook import aggregate, evenness_loss, hard_negative_loss, sparsemax
+from flamlib.losses.codebook import aggregate, hard_negative_loss, l1_l2_loss, sparsemax
 
 
 def normal(*shape, seed=0, dtype=torch.float32):
@@ -214,14 +214,14 @@ def test_a_lone_pair_has_nothing_to_be_told_from():
 def test_evenness_is_what_it_says():
     emb = normal(3, 4)
     expected = sum(abs(float(x)) for x in emb.flatten()) / 12
-    assert float(evenness_loss(emb)) == pytest.approx(expected / float(emb.square().sum().sqrt()))
+    assert float(l1_l2_loss(emb)) == pytest.approx(expected / float(emb.square().sum().sqrt()))
     few, all_alike = torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 4), 0.5)
-    assert evenness_loss(few) < evenness_loss(all_alike)
+    assert l1_l2_loss(few) < l1_l2_loss(all_alike)
 
 
 def test_without_any_pair_there_is_nothing_to_learn():
     none = torch.zeros(0, 4, requires_grad=True)
     loss = hard_negative_loss(none, none, torch.tensor(1.0), hardness=0.2)
     assert loss == 0
-    assert evenness_loss(none) == 0
-    (loss + evenness_loss(none)).backward()
+    assert l1_l2_loss(none) == 0
+    (loss + l1_l2_loss(none)).backward()

@@ -10,7 +10,7 @@ from flamlib.losses import frame_wise
 from flamlib.models import baselines, class_features
 from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
-from flamlib.models.interface import Listener
+from flamlib.models.interface import AudioTextModel
 from flamlib.models.mga_clap import MGACLAP
 
 
@@ -64,7 +64,7 @@ def test_a_clip_is_what_is_heard_on_average(folder, waveform):
     model = LabelMatching.pretrained(folder / "weights")
     heard = model.embed_audio(waveform, RATE)
     frames = model.tower(model.tower.log_mel(waveform))[:, :4, model.tower.width :]
-    assert torch.allclose(heard.clip_emb, class_features.heard(frames.mean(dim=1)))
+    assert torch.allclose(heard.clip_emb, class_features.frame_class_vector(frames.mean(dim=1)))
     assert heard.frame_emb.shape == (1, 4, len(CLASSES) + 1)
 
 
@@ -85,7 +85,7 @@ def test_all_of_them_are_asked_in_the_same_way(folder, waveform):
     model = FLAM.from_pretrained(folder / "flam_global")
     others = FLAMGlobal(model), LabelMatching.pretrained(folder / "weights")
     for listener in (model, *others):
-        assert isinstance(listener, Listener)
+        assert isinstance(listener, AudioTextModel)
         assert (listener.sample_rate, listener.frame_s) == (model.sample_rate, model.frame_s)
         assert listener.context_frames == model.context_frames
         score = listener.score(waveform, RATE, ["rain", "a bell rings"])

@@ -91,14 +91,14 @@ def test_a_model_with_others_weights_says_whose_they_are(tensors, tmp_path):
     path, model = tmp_path / "theirs.safetensors", torch.nn.Linear(3, 2)
     save_file(tensors, path)
     ours = {"weight": tensors["a.weight"], "bias": torch.zeros(2)}
-    checkpoint.take(model, ours, path, "Theirs", heads="new")
+    checkpoint.load_tensors(model, ours, path, "Theirs", heads="new")
     assert_close(model.weight.detach(), tensors["a.weight"])
     assert not model.training
     assert model.provenance["imported from"] == "Theirs"
     assert model.provenance["heads"] == "new"
     assert model.provenance["sha256"] == project.sha256(path)
     with pytest.raises(ValueError, match=r"theirs.safetensors lacks 1 tensors"):
-        checkpoint.take(model, {"weight": ours["weight"]}, path, "Theirs")
+        checkpoint.load_tensors(model, {"weight": ours["weight"]}, path, "Theirs")
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
@@ -149,7 +149,7 @@ def hub_cache(folder, repository, files):
 def test_a_hub_id_is_its_snapshot(tmp_path):
     files = {"config.json": b"{}", "model.safetensors": b"", "caption_tower/config.json": b"{}"}
     snapshot = hub_cache(tmp_path, "someone/flam", files)
-    assert checkpoint.fetched("someone/flam", cache_dir=tmp_path) == snapshot
+    assert checkpoint.resolve_source("someone/flam", cache_dir=tmp_path) == snapshot
 
 
 def test_a_folder_is_never_looked_for_on_the_hub(tmp_path, monkeypatch):
@@ -157,9 +157,9 @@ def test_a_folder_is_never_looked_for_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some/model").mkdir(parents=True)
     for folder in ("some/model", "/some/where", "a/b/c", "model", "../some/model", "some/.."):
-        assert str(checkpoint.fetched(folder)) == folder
+        assert str(checkpoint.resolve_source(folder)) == folder
 
 
 def test_a_repository_that_cannot_be_had_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="someone/flam is missing: neither a folder here"):
-        checkpoint.fetched("someone/flam", cache_dir=tmp_path)
+        checkpoint.resolve_source("someone/flam", cache_dir=tmp_path)

@@ -33,30 +33,31 @@ def test_evidence_is_as_defined(logit):
 
 
 def test_both_sides_are_unit_vectors_also_where_nothing_is_heard(names):
-    heard = class_features.heard(torch.stack([torch.zeros(7), torch.arange(7.0)]))
-    asked = class_features.asked(names[:2], names)
+    heard = class_features.frame_class_vector(torch.stack([torch.zeros(7), torch.arange(7.0)]))
+    asked = class_features.caption_class_vector(names[:2], names)
     assert heard.norm(dim=1).tolist() == pytest.approx([1, 1])
     assert asked.norm(dim=1).tolist() == pytest.approx([1, 1])
     assert (heard[0] @ asked.T).tolist() == [0, 0]
 
 
 def test_a_caption_that_is_a_name_asks_for_that_class(names):
-    asked = class_features.asked(names, names)
+    asked = class_features.caption_class_vector(names, names)
     assert asked[:, :-1].argmax(dim=1).tolist() == list(range(7))
 
 
 def test_the_length_of_text_features_does_not_matter(names):
     assert torch.allclose(
-        class_features.asked(3 * names[:2], names), class_features.asked(names[:2], 0.1 * names)
+        class_features.caption_class_vector(3 * names[:2], names),
+        class_features.caption_class_vector(names[:2], 0.1 * names),
     )
 
 
 def test_more_evidence_for_the_asked_class_is_a_higher_product(names):
-    asked = class_features.asked(names[:1], names)[0]
+    asked = class_features.caption_class_vector(names[:1], names)[0]
     best = int(asked.argmax())
     evidence = torch.zeros(3, 7)
     evidence[:, best] = torch.tensor([0.0, 1.0, 5.0])
-    products = class_features.heard(evidence) @ asked
+    products = class_features.frame_class_vector(evidence) @ asked
     assert products[0] < products[1] < products[2]
 
 
@@ -64,6 +65,6 @@ def test_beside_averages_the_two_cosines(names):
     generator = torch.Generator().manual_seed(1)
     u, v = unit(torch.randn(2, 3, generator=generator))
     t, s = unit(torch.randn(2, 4, generator=generator))
-    together = class_features.beside(u, t) @ class_features.beside(v, s)
+    together = class_features.concat_unit(u, t) @ class_features.concat_unit(v, s)
     assert together.item() == pytest.approx(((u @ v + t @ s) / 2).item(), abs=1e-6)
-    assert class_features.beside(u, t).norm().item() == pytest.approx(1)
+    assert class_features.concat_unit(u, t).norm().item() == pytest.approx(1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
-from towers import HTSAT, SETTINGS, hearing_model, write_bert, write_roberta
+from towers import HTSAT, SETTINGS, sensitive_model, write_bert, write_roberta
 from towers import changing_noise as noise
 
 from flamlib.models import checkpoint, dual_encoder
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(folder):
-    return hearing_model(folder)
+    return sensitive_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_step_gives_what_it_is_asked_for(net):
     with torch.no_grad():
         by_features = net(None, features, None)
         by_tokens = net(None, net.caption.tokenize(CAPTIONS), None)
-    assert by_features.heard is by_features.pair_heard is None
+    assert by_features.audio is by_features.pair_audio is None
     for one, other in zip(by_features.captions, by_tokens.captions, strict=True):
         assert_close(one, other)
 
@@ -277,7 +277,7 @@ def test_a_newer_model_takes_the_place_of_an_older_one(net, saved):
 
 
 def test_a_save_that_fails_leaves_the_older_model(net, saved, monkeypatch):
-    monkeypatch.setattr(net.caption, "save_tokenizer", lambda folder: 1 / 0)
+    monkeypatch.setattr(net.caption, "save_config_and_tokenizer", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         net.save_pretrained(saved)
     FLAM.from_pretrained(saved)
@@ -367,5 +367,5 @@ def test_a_truncated_file_is_said_to_be(saved, n_bytes):
 
 
 def test_an_unknown_tower_is_refused():
-    with pytest.raises(ValueError, match="no audio tower 'ear'"):
-        dual_encoder.audio_tower(tower="ear")
+    with pytest.raises(ValueError, match="no audio tower 'unknown'"):
+        dual_encoder.audio_tower(tower="unknown")

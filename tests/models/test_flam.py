@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
-from towers import SETTINGS, hearing_model, write_bert
+from towers import SETTINGS, sensitive_model, write_bert
 from towers import changing_noise as noise
 
 from flamlib.losses import frame_wise
@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(folder):
-    return hearing_model(folder)
+    return sensitive_model(folder)
 
 
 def test_embeddings_are_unit_vectors(net):
@@ -40,7 +40,7 @@ def test_frames_and_clips_go_through_one_projection(net):
     waveform = noise(2, 20_000)
     with torch.no_grad():
         features = net.audio(net.audio.log_mel(waveform))
-        frame_emb, clip_emb = net.hear(waveform)
+        frame_emb, clip_emb = net.encode_audio(waveform)
         for i in range(2):
             whole = net.audio_projection(features[i].mean(dim=0))
             assert_close(clip_emb[i], whole / whole.norm())
@@ -132,13 +132,13 @@ def test_each_loss_teaches_its_own_parts(net, term, learning):
     known = torch.ones(3, 3, dtype=torch.bool)
     caption_emb, scale, bias = step.captions
     if term == "frame":
-        logits = frame_wise.frame_logits(step.heard.frame_emb, caption_emb, scale, bias.detach())
+        logits = frame_wise.frame_logits(step.audio.frame_emb, caption_emb, scale, bias.detach())
         frame_wise.framewise_loss(logits, active, known).backward()
     elif term == "prior":
         frame_wise.prior_loss(bias, active, known).backward()
     else:
         frame_wise.clip_loss(
-            step.pair_heard.clip_emb, step.captions.caption_emb, step.log_temperature
+            step.pair_audio.clip_emb, step.captions.caption_emb, step.log_temperature
         ).backward()
     taught = {
         n.split(".")[0] for n, p in net.named_parameters() if p.grad is not None and p.grad.any()
@@ -154,7 +154,9 @@ def tagging(folder):
         for layer in part:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
-    net.name_tags([f"{word} {i}" for i, word in enumerate(["Dog", "bell", "rain"] * 174)][:521])
+    net.set_class_names(
+        [f"{word} {i}" for i, word in enumerate(["Dog", "bell", "rain"] * 174)][:521]
+    )
     return net
 
 
@@ -169,15 +171,17 @@ def test_with_tags_the_cosine_is_the_mean_of_what_was_learned_and_what_the_tagge
     frames = torch.rand(1, 3, 1024 + 521)
     features = tagging.caption.embed(CAPTIONS)
     with torch.no_grad():
-        found = tagging._project(frames).frame_emb[0] @ tagging.read(features).caption_emb.T
+        found = (
+            tagging._project(frames).frame_emb[0] @ tagging.encode_captions(features).caption_emb.T
+        )
         learned = nn.functional.cosine_similarity(
             tagging.audio_projection(frames[0, :, None, :1024]),
             tagging.caption_projection(features)[None],
             dim=2,
         )
         said = (
-            class_features.heard(frames[0, :, 1024:])
-            @ class_features.asked(features, tagging.tag_names).T
+            class_features.frame_class_vector(frames[0, :, 1024:])
+            @ class_features.caption_class_vector(features, tagging.tag_names).T
         )
     assert_close(found, (learned + said) / 2)
 
@@ -194,10 +198,10 @@ def test_names_of_tags_are_saved_with_the_model(tagging, tmp_path):
 def test_a_model_can_be_told_to_ask_without_tags(tagging):
     features = tagging.caption.embed(CAPTIONS)
     with torch.no_grad():
-        whole = tagging.read(features).caption_emb
-        tagging.asks_tags = False
-        without = tagging.read(features).caption_emb
-        tagging.asks_tags = True
+        whole = tagging.encode_captions(features).caption_emb
+        tagging.use_class_features = False
+        without = tagging.encode_captions(features).caption_emb
+        tagging.use_class_features = True
     n_tags = tagging.audio.n_tags + 1
     assert torch.equal(without[:, :-n_tags], whole[:, :-n_tags])
     assert not without[:, -n_tags:].any()

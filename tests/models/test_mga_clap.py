@@ -11,7 +11,7 @@ from towers import MGA_CLAP, SETTINGS, write_bert, write_roberta
 
 from flamlib.losses import codebook
 from flamlib.models.flam import FLAM
-from flamlib.models.interface import Listener
+from flamlib.models.interface import AudioTextModel
 from flamlib.models.mga_clap import MGACLAP, LocalBlock
 
 HTSAT = {
@@ -55,7 +55,7 @@ def test_a_frame_is_compared_as_it_is_and_a_clip_by_its_codewords(net):
     waveform = noise(1.28)
     with torch.no_grad():
         steps = net.frame_projection(net.audio(net.audio.log_mel(waveform)))
-        heard = net.hear(waveform)
+        heard = net.encode_audio(waveform)
     known = torch.ones(1, 4, dtype=torch.bool)
     mixture = codebook.aggregate(steps, known, net.codes, temperature=0.3)
     assert_close(heard.frame_emb, normalize(steps, dim=2))
@@ -90,7 +90,7 @@ def test_embeddings_are_unit_vectors_and_captions_carry_no_prior(net):
         assert_close(emb.norm(dim=-1), torch.ones(emb.shape[:-1]))
     assert asked.logit_scale.tolist() == [1, 1, 1]
     assert asked.logit_bias.tolist() == [0, 0, 0]
-    assert isinstance(net, Listener)
+    assert isinstance(net, AudioTextModel)
 
 
 def test_the_score_is_the_cosine_between_zero_and_one(net):
@@ -118,7 +118,7 @@ def test_its_loss_teaches_every_part_that_is_used(which, request):
     waveform = torch.cat([noise(0.64, net.sample_rate) * gain for gain in (1.0, 0.3, 0.1)])
     step = net(None, net.caption.tokenize(CAPTIONS), waveform)
     codebook.hard_negative_loss(
-        step.pair_heard.clip_emb,
+        step.pair_audio.clip_emb,
         step.captions.caption_emb,
         step.log_temperature,
         hardness=0.15,

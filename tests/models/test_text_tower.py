@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 from towers import learnt, write_bert, write_roberta
 
-from flamlib.models.text_tower import CaptionTower
+from flamlib.models.text_tower import TextTower
 
 CAPTIONS = ["A dog barks", "the bell rings the bell", "rain", "un chien aboie – « ouaf »", "犬 é"]
 KINDS = [("bert", "mean"), ("bert", "pooler"), ("roberta", "mean"), ("roberta", "pooler")]
@@ -22,14 +22,14 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bert(folders):
     torch.manual_seed(0)
-    return CaptionTower(folders["bert"], pooling="mean").eval()
+    return TextTower(folders["bert"], pooling="mean").eval()
 
 
 @pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def tower(request, folders):
     kind, pooling = request.param
     torch.manual_seed(0)
-    return CaptionTower(folders[kind], pooling=pooling).eval()
+    return TextTower(folders[kind], pooling=pooling).eval()
 
 
 def slow_mean(tower, caption):
@@ -60,7 +60,7 @@ def test_mean_pooling_leaves_padding_out_of_the_gradient_too(bert):
 
 def test_all_places_are_as_many_as_the_tower_reads(folders):
     """Padding among them, and so in every company the same."""
-    tower = CaptionTower(folders["bert"], pooling="all").eval()
+    tower = TextTower(folders["bert"], pooling="all").eval()
     tokens = tower.tokenize(["rain"])
     assert tokens["input_ids"].shape == (1, tower.max_tokens)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_all_places_are_as_many_as_the_tower_reads(folders):
 def test_words_are_the_vectors_of_a_captions_own_tokens(folders, kind, pooling):
     """In order, without the marks around them, alone or in company."""
     torch.manual_seed(0)
-    tower = CaptionTower(folders[kind], pooling=pooling).eval()
+    tower = TextTower(folders[kind], pooling=pooling).eval()
     features = tower.embed(CAPTIONS, batch_size=2)
     for caption, found in zip(CAPTIONS, features, strict=True):
         ids = tower.tokenizer(caption)["input_ids"]
@@ -86,14 +86,14 @@ def test_words_are_the_vectors_of_a_captions_own_tokens(folders, kind, pooling):
 
 
 def test_a_word_that_the_tokenizer_does_not_know_is_a_word(folders):
-    tower = CaptionTower(folders["bert"], pooling="words").eval()
+    tower = TextTower(folders["bert"], pooling="words").eval()
     unknown = tower.tokenizer.unk_token_id
     assert unknown in tower.tokenize(["theremin"])["input_ids"]
     assert tower.embed(["theremin"]).isnan().any(dim=2).tolist() == [[True, False, True]]
 
 
 def test_a_caption_without_words_is_refused_where_those_are_asked_for(folders):
-    tower = CaptionTower(folders["bert"], pooling="words")
+    tower = TextTower(folders["bert"], pooling="words")
     with pytest.raises(ValueError, match=r"a caption without words: '\\x00\\x01'"):
         tower.tokenize(["rain", "\x00\x01"])
 
@@ -131,14 +131,14 @@ def test_a_caption_is_never_cut_short(bert):
 
 
 def test_roberta_reads_as_many_tokens_as_it_has_positions_for(folders):
-    tower = CaptionTower(folders["roberta"], pooling="pooler").eval()
+    tower = TextTower(folders["roberta"], pooling="pooler").eval()
     assert tower.max_tokens == 40
     ids = torch.full((1, 40), 5)
     assert tower(ids, torch.ones_like(ids)).isfinite().all()
 
 
 def test_the_pooler_looks_at_the_first_token(folders):
-    tower = CaptionTower(folders["roberta"], pooling="pooler").eval()
+    tower = TextTower(folders["roberta"], pooling="pooler").eval()
     tokens = tower.tokenize(["a dog barks"])
     with torch.no_grad():
         first = tower.encoder(**tokens).last_hidden_state[:, 0]
@@ -156,17 +156,17 @@ def test_every_weight_learns(tower):
 
 @pytest.mark.parametrize("pooling", ["mean", "pooler"])
 def test_a_checkpoint_fits_whatever_heads_it_has(folders, tmp_path, pooling):
-    published = CaptionTower(folders["bert"], pooling="pooler")
+    published = TextTower(folders["bert"], pooling="pooler")
     head = {"cls.predictions.bias": torch.zeros(3), "embeddings.position_ids": torch.arange(4)}
     save_file(published.encoder.state_dict() | head, tmp_path / "model.safetensors")
-    tower = CaptionTower(folders["bert"], pooling=pooling)
+    tower = TextTower(folders["bert"], pooling=pooling)
     tower.load_weights(tmp_path / "model.safetensors")
     for name, tensor in tower.encoder.state_dict().items():
         assert torch.equal(tensor, published.encoder.state_dict()[name]), name
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(folders, tmp_path):
-    tower = CaptionTower(folders["bert"], pooling="mean")
+    tower = TextTower(folders["bert"], pooling="mean")
     weights = tower.encoder.state_dict()
     weights.pop("embeddings.word_embeddings.weight")
     save_file(weights, tmp_path / "model.safetensors")
@@ -175,8 +175,8 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folders, tmp_path):
 
 
 def test_the_tokenizer_is_saved_as_it_was(tower, tmp_path):
-    tower.save_tokenizer(tmp_path / "saved")
-    again = CaptionTower(tmp_path / "saved", pooling=tower.pooling).eval()
+    tower.save_config_and_tokenizer(tmp_path / "saved")
+    again = TextTower(tmp_path / "saved", pooling=tower.pooling).eval()
     again.load_state_dict(tower.state_dict())
     for caption in CAPTIONS:
         assert torch.equal(
@@ -187,7 +187,7 @@ def test_the_tokenizer_is_saved_as_it_was(tower, tmp_path):
 
 def test_another_pooling_is_refused(folders):
     with pytest.raises(ValueError, match="not 'max'"):
-        CaptionTower(folders["bert"], pooling="max")
+        TextTower(folders["bert"], pooling="max")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
@@ -195,17 +195,17 @@ def test_a_folder_must_hold_configuration_and_tokenizer(tmp_path, name):
     """Without the second, transformers would read every word as unknown."""
     (write_bert(tmp_path) / name).unlink()
     with pytest.raises(FileNotFoundError, match=rf"{name} is missing"):
-        CaptionTower(tmp_path, pooling="mean")
+        TextTower(tmp_path, pooling="mean")
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_activations_computed_twice_give_the_same_gradients(folders, kind):
     torch.manual_seed(0)
-    tower = CaptionTower(folders[kind], pooling="pooler").train()
+    tower = TextTower(folders[kind], pooling="pooler").train()
     assert tower.encoder.config.hidden_dropout_prob > 0
     tokens = tower.tokenize(CAPTIONS)
     expected, n_all = learnt(lambda: tower(**tokens), tower.parameters())
-    tower.checkpoint()
+    tower.enable_checkpointing()
     found, n_few = learnt(lambda: tower(**tokens), tower.parameters())
     assert n_few < 0.6 * n_all
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

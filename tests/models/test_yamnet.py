@@ -302,7 +302,7 @@ def test_activations_computed_twice_give_the_same_gradients(tags):
     learning = [p for p in tower.parameters() if p.requires_grad]
     log_mel = tower.log_mel(noise(2, 3 * FRAME_SAMPLES))
     expected, n_all = learnt(lambda: tower(log_mel), learning)
-    tower.checkpoint()
+    tower.enable_checkpointing()
     found, n_few = learnt(lambda: tower(log_mel), learning)
     assert n_few < 0.7 * n_all, "frozen blocks keep nothing anyway"
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -40,7 +40,7 @@ TIMES = ("clips_per_s", "compute_share")
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     tiny.write_corpus(folder)
-    tiny.write_reader(folder / "weights/reader")
+    tiny.write_text_tower(folder / "weights/tiny_text")
     return folder
 
 
@@ -60,7 +60,7 @@ def ears(corpus):
 @pytest.fixture(autouse=True)
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
-    monkeypatch.setattr(dual_encoder, "audio_tower", lambda *, tower: tiny.Ear())
+    monkeypatch.setattr(dual_encoder, "audio_tower", lambda *, tower: tiny.TinyAudioTower())
     forget()
 
 
@@ -353,7 +353,7 @@ def test_a_process_that_would_train_alone_is_refused(fit):
 
 
 def test_audio_at_a_rate_that_the_tower_does_not_hear_is_refused(fit, monkeypatch):
-    monkeypatch.setattr(tiny.Ear, "sample_rate", 48000)
+    monkeypatch.setattr(tiny.TinyAudioTower, "sample_rate", 48000)
     with pytest.raises(ValueError, match="audio of 16000 Hz, but the audio tower hears 48000 Hz"):
         fit()
 
@@ -468,7 +468,7 @@ def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monke
         "audio_tower",
         lambda *, tower, tags: yamnet.YAMNet(tags=tags),
     )
-    asked, put = [], class_features.beside
+    asked, put = [], class_features.concat_unit
 
     def watched(learned, side):
         if side.ndim == 2:  # of captions
@@ -478,7 +478,7 @@ def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monke
     network = STILL["network"] | {"audio": {"tower": "yamnet", "tags": True}}
     changes = STILL | RATES | {"network": network, "pair_batch_size": 3, "batch_size": 4}
     with monkeypatch.context() as patch:
-        patch.setattr(class_features, "beside", watched)
+        patch.setattr(class_features, "concat_unit", watched)
         run(corpus, tmp_path, "watched", **changes)
     assert set(asked) == {True, False}
     forget()
@@ -585,13 +585,13 @@ def test_activations_computed_twice_change_nothing(fit):
 def test_looking_holds_no_more_in_memory_than_learning(fit, monkeypatch):
     """And its loss is that of all clips at once."""
     most = {True: 0, False: 0}  # clips in a tower at a time, by whether it trains
-    hear = flam.FLAM.hear
+    encode_audio = flam.FLAM.encode_audio
 
     def watched(net, waveform):
         most[net.training] = max(most[net.training], len(waveform))
-        return hear(net, waveform)
+        return encode_audio(net, waveform)
 
-    monkeypatch.setattr(flam.FLAM, "hear", watched)
+    monkeypatch.setattr(flam.FLAM, "encode_audio", watched)
     still = {"lr_audio": 0.0, "lr_caption": 0.0, "lr_heads": 0.0, "n_steps": 1, "valid_every": 1}
     whole = fit("whole", **still)
     assert most == {True: 4, False: 4}

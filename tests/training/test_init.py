@@ -12,7 +12,7 @@ from flamlib.training import init
 
 NETWORK = {
     "audio": {"tower": "yamnet", "tags": True},
-    "caption": {"tower": "reader", "pooling": "mean"},
+    "caption": {"tower": "tiny_text", "pooling": "mean"},
     "dim": 8,
     "dropout": 0.0,
     "scale_init": 10.0,
@@ -26,7 +26,7 @@ GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    tiny.write_reader(folder / "reader")
+    tiny.write_text_tower(folder / "tiny_text")
     (folder / "yamnet").mkdir()
     tiny.write_yamnet(folder / "yamnet")
     return folder
@@ -39,13 +39,13 @@ def pretrained(weights, **changes):
 @pytest.fixture
 def small(monkeypatch):
     """The tower of ten lines."""
-    monkeypatch.setattr(dual_encoder, "audio_tower", lambda *, tower: tiny.Ear())
-    return {"audio": {"tower": "ear"}}
+    monkeypatch.setattr(dual_encoder, "audio_tower", lambda *, tower: tiny.TinyAudioTower())
+    return {"audio": {"tower": "tiny_audio"}}
 
 
 def test_towers_carry_their_weights_and_tags_their_names(weights):
     net = pretrained(weights)
-    audio, reader = (load_file(weights / t / "model.safetensors") for t in ("yamnet", "reader"))
+    audio, reader = (load_file(weights / t / "model.safetensors") for t in ("yamnet", "tiny_text"))
     first = "layers.1.weight"
     assert torch.equal(net.audio.state_dict()[first], audio[first])
     assert torch.equal(net.audio.classifier.weight, audio["classifier.weight"])
@@ -55,7 +55,9 @@ def test_towers_carry_their_weights_and_tags_their_names(weights):
 
 
 def test_a_tower_without_weights_is_warned_of(weights, small):
-    with pytest.warns(UserWarning, match=r"ear has no model\.safetensors: random weights hear"):
+    with pytest.warns(
+        UserWarning, match=r"tiny_audio has no model\.safetensors: random weights hear"
+    ):
         pretrained(weights, **small)
 
 
@@ -78,7 +80,7 @@ def test_a_start_from_other_initial_numbers_is_refused(weights, small, tmp_path)
 @pytest.mark.filterwarnings("ignore:.*random weights hear")
 def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(weights, small, tmp_path):
     """Its width is no setting of the model, and so the settings are the same."""
-    tiny.write_reader(tmp_path / "reader", width=24)
+    tiny.write_text_tower(tmp_path / "tiny_text", width=24)
     init.pretrained(
         tmp_path, codebook=None, **NETWORK | small
     ).save_pretrained(tmp_path / "saved")  # fmt: skip
@@ -156,14 +158,16 @@ def test_normalisation_over_all_processes_has_the_same_weights(weights):
     net = pretrained(weights, audio=HTSAT).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
     waveform = 0.1 * torch.randn(2, 480_000, generator=torch.Generator().manual_seed(0))
-    expected = net.hear(waveform).clip_emb
+    expected = net.encode_audio(waveform).clip_emb
     device = torch.device("cuda")  # where it would run; nothing is moved there
     net.load_state_dict(before)
     init.adapt(net, device, **AS_IT_IS | {"sync_batch_norm": True})
     assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in net.modules())
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert net.state_dict().keys() == before.keys()
-    torch.testing.assert_close(net.hear(waveform).clip_emb, expected)  # one process is all of them
+    torch.testing.assert_close(
+        net.encode_audio(waveform).clip_emb, expected
+    )  # one process is all of them
 
 
 def test_normalisation_that_cannot_be_shared_is_refused(weights):

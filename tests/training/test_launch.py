@@ -142,7 +142,7 @@ def tiny_project(tmp_path_factory):
     (root / "bank").rename(root / "artifacts/bank")
     for name in ("train", "valid"):
         (root / f"{name}.parquet").rename(root / f"artifacts/mixtures/{name}.parquet")
-    tiny.write_reader(root / "artifacts/weights/reader")
+    tiny.write_text_tower(root / "artifacts/weights/tiny_text")
     small = {k: tiny.TRAINING[k] for k in yaml.safe_load(PARAMS.read_text())["train"]}
     small |= {"n_steps": 2, "lr_caption": 0.0, "valid_every": 2}
     write(
@@ -151,7 +151,7 @@ def tiny_project(tmp_path_factory):
         rules=tiny.RULES,
         network={
             "audio": {"tower": "yamnet", "dropout": 0.0},
-            "caption": {"tower": "reader", "pooling": "mean"},
+            "caption": {"tower": "tiny_text", "pooling": "mean"},
             "dim": 8,
         },
         train=small,

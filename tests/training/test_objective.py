@@ -22,14 +22,16 @@ RATE, CLIP_S, PAIR_S = 16000, 1.28, 0.96
 def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     tiny.write_corpus(folder)
-    tiny.write_reader(folder / "weights/reader")
+    tiny.write_text_tower(folder / "weights/tiny_text")
     return folder
 
 
 @pytest.fixture(autouse=True)
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
-    monkeypatch.setattr("flamlib.models.dual_encoder.audio_tower", lambda *, tower: tiny.Ear())
+    monkeypatch.setattr(
+        "flamlib.models.dual_encoder.audio_tower", lambda *, tower: tiny.TinyAudioTower()
+    )
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
 
@@ -43,8 +45,8 @@ def lexicon(corpus):
 def net(corpus):
     torch.manual_seed(0)
     heads = {"dim": 8, "dropout": 0.2, "scale_init": 10.0, "bias_init": -2.0}
-    towers = {"audio": {"tower": "ear"}, "caption": {"pooling": "mean"}}
-    return FLAM(corpus / "weights/reader", **towers, **heads, temperature_init=0.07).train()
+    towers = {"audio": {"tower": "tiny_audio"}, "caption": {"pooling": "mean"}}
+    return FLAM(corpus / "weights/tiny_text", **towers, **heads, temperature_init=0.07).train()
 
 
 def batch(n_clips=5, pair_batch_size=2):
@@ -73,10 +75,10 @@ def test_the_terms_are_the_papers_losses(net, lexicon):
     here, learning = batch(), objective(net.eval(), lexicon)
     inputs, texts = learning.inputs(here)
     found = learning.terms(see(net, inputs), here, texts)
-    frame_emb = net.hear(here.waveform).frame_emb
+    frame_emb = net.encode_audio(here.waveform).frame_emb
     emb, scale, bias = net.embed_captions(TEXTS)
     logits = frame_wise.frame_logits(frame_emb, emb, scale, bias)
-    pairs = net.hear(here.pair_waveform).clip_emb, net.embed_captions(here.pair_captions)[0]
+    pairs = net.encode_audio(here.pair_waveform).clip_emb, net.embed_captions(here.pair_captions)[0]
     expected = {
         "frame": frame_wise.framewise_loss(logits, here.active, here.known),
         "prior": frame_wise.prior_loss(bias, here.active, here.known),

@@ -56,7 +56,7 @@ def read(source: str | Path) -> FLAM:
     FileNotFoundError for what is missing, and ValueError for a model with fusion, with another
     front end or activation, and for tensors that do not map.
     """
-    folder = checkpoint.fetched(source)
+    folder = checkpoint.resolve_source(source)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder / 'config.json'} is missing: no ClapModel")
     config = ClapConfig.from_pretrained(folder)
@@ -85,7 +85,9 @@ def read(source: str | Path) -> FLAM:
     ours = convert(tensors)
     heads = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in _HEADS}
     origin = f"CLAP, {source if folder != Path(source) else folder.name}"
-    checkpoint.take(model, ours | heads, file, origin, heads="new: they have learned nothing")
+    checkpoint.load_tensors(
+        model, ours | heads, file, origin, heads="new: they have learned nothing"
+    )
     return model
 
 
@@ -175,7 +177,7 @@ def _check(folder: Path, config: ClapConfig) -> None:
 
 
 def _write_caption_tower(source: Path, folder: Path, config: ClapConfig) -> None:
-    """RoBERTa as `CaptionTower` wants it: shape and tokenizer."""
+    """RoBERTa as `TextTower` wants it: shape and tokenizer."""
     text = config.text_config
     shared = RobertaConfig().to_dict().keys() & text.to_dict().keys() - {"model_type"}
     settings = {k: v for k, v in text.to_dict().items() if k in shared}

@@ -79,7 +79,7 @@ def read(path: str | Path, tokenizer: str | Path) -> FLAM:
         ours = convert(tensors, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    checkpoint.take(model, ours, path, f"OpenFLAM's {Path(path).name}")
+    checkpoint.load_tensors(model, ours, path, f"OpenFLAM's {Path(path).name}")
     return model
 
 

@@ -34,10 +34,10 @@ from transformers import BertConfig, RobertaConfig
 
 from flamlib.events import count_frames
 from flamlib.models import checkpoint
-from flamlib.models.dual_encoder import TwoTowers
+from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT, SAMPLE_RATE, WINDOW_S
 from flamlib.models.importers import htsat_layout, text_layout
-from flamlib.models.interface import Audio, Captions
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
 from flamlib.models.mga_clap import MGACLAP
 
 CLAP_TOKENS, MGA_TOKENS = 77, 30  # that a caption may have
@@ -54,7 +54,7 @@ _UNUSED = re.compile(
 )
 
 
-class CLAP(TwoTowers):
+class CLAP(DualEncoder):
     """LAION-CLAP and its like: FLAM's towers and projections, without its heads.
 
         frame_emb[l] = unit(audio_projection(frame feature l))
@@ -81,16 +81,18 @@ class CLAP(TwoTowers):
         self.audio_projection = _projection(self.audio.width, dim)
         self.caption_projection = _projection(self.caption.width, dim)
 
-    def read(self, features: Float[Tensor, "caption dim"]) -> Captions:
+    def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
         """Embeddings from the caption tower's features; no scale, no prior."""
         one = torch.ones(len(features), device=features.device)
-        return Captions(normalize(self.caption_projection(features).float(), dim=1), one, 0 * one)
+        return CaptionEmbeddings(
+            normalize(self.caption_projection(features).float(), dim=1), one, 0 * one
+        )
 
     @torch.inference_mode()
     def embed_audio(
         self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
-    ) -> Audio:
-        """As `TwoTowers.embed_audio`, with whole windows: audio of less than ten seconds, or what
+    ) -> AudioEmbeddings:
+        """As `DualEncoder.embed_audio`, with whole windows: audio of less than ten seconds, or what
         is left after the last ten, is repeated as often as it fits and then silent, as the model
         was trained. A clip is all of that; of its frames those are given that it reaches itself.
         """
@@ -109,11 +111,11 @@ class CLAP(TwoTowers):
         filled = torch.cat([waveform, *[rest] * n_times, silence], dim=-1)
         heard = super().embed_audio(filled, sample_rate)
         n_reached = count_frames(n_samples / sample_rate, self.frame_s)
-        return Audio(heard.frame_emb[:, :n_reached], heard.clip_emb)
+        return AudioEmbeddings(heard.frame_emb[:, :n_reached], heard.clip_emb)
 
-    def _project(self, frames: Float[Tensor, "clip frame width"]) -> Audio:
+    def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         whole = frames.mean(dim=1)
-        return Audio(
+        return AudioEmbeddings(
             normalize(self.audio_projection(frames).float(), dim=2),
             normalize(self.audio_projection(whole).float(), dim=1),
         )
@@ -141,7 +143,7 @@ def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
         ours = convert(tensors, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    checkpoint.take(model, ours, path, f"{kind}, {Path(path).name}")
+    checkpoint.load_tensors(model, ours, path, f"{kind}, {Path(path).name}")
     return model
 
 
@@ -241,7 +243,7 @@ _RENAMED = {
 }
 
 
-def _encoder(tensors: Mapping[str, Tensor], model: TwoTowers) -> dict[str, Tensor]:
+def _encoder(tensors: Mapping[str, Tensor], model: DualEncoder) -> dict[str, Tensor]:
     """HTS-AT's tensors in the model's names."""
     settings = {k: v for k, v in model.config["audio"].items() if k not in ("tower", "filters")}
     # A tower of the original's own kind, whatever the model has changed about its own.

@@ -1,4 +1,4 @@
-"""Text encoders of others: their shape read off their tensors, as `CaptionTower` wants it.
+"""Text encoders of others: their shape read off their tensors, as `TextTower` wants it.
 
 A checkpoint that others wrote holds tensors and no configuration; what its tensors do not tell (the
 width of a head of RoBERTa and BERT, the constants of their norms) is the same in every published

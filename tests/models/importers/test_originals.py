@@ -43,7 +43,7 @@ from flamlib.models import baselines, checkpoint, htsat
 from flamlib.models.htsat import LogMel
 from flamlib.models.importers import originals
 from flamlib.models.importers.originals import CLAP
-from flamlib.models.interface import Listener
+from flamlib.models.interface import AudioTextModel
 from flamlib.models.mga_clap import MGACLAP
 
 CAPTIONS = ["a dog barks", "rain", "a bell rings"]
@@ -332,7 +332,7 @@ def test_what_is_left_after_ten_seconds_is_heard_as_a_short_clip_is(read):
 @pytest.mark.parametrize("name", ["laion", "mga", "compa"])
 def test_all_of_them_are_asked_alike_at_any_rate_and_length(read, name):
     model = read(name)
-    assert isinstance(model, Listener)
+    assert isinstance(model, AudioTextModel)
     for seconds, rate in ((0.01, 44_100), (1.0, 16_000), (10.0, 8_000)):
         score = model.score(noise(seconds, rate), rate, CAPTIONS)
         n_frames = max(1, int(np.ceil(seconds / model.frame_s - 1e-6)))

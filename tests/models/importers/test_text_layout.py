@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from flamlib.models.importers import text_layout
-from flamlib.models.text_tower import CaptionTower
+from flamlib.models.text_tower import TextTower
 
 CAPTIONS = ["a dog barks", "rain"]
 BERTS = {
@@ -41,7 +41,7 @@ def test_a_bert_is_built_again_from_its_tensors(kind, tmp_path):
     tensors = theirs.state_dict()
     limits = {"config_class": config_class, "max_tokens": 30}
     text_layout.write_bert(tmp_path / "ours", tensors, tmp_path / "tokenizer", **limits)
-    ours = CaptionTower(tmp_path / "ours", pooling="words").eval()
+    ours = TextTower(tmp_path / "ours", pooling="words").eval()
     assert ours.max_tokens == 30
     ours.encoder.load_state_dict(tensors)
     tokens = ours.tokenize(CAPTIONS)
@@ -62,7 +62,7 @@ def test_the_encoder_of_a_t5_is_built_again_from_its_tensors(activation, tmp_pat
     theirs = T5EncoderModel(config).eval()
     tensors = theirs.encoder.state_dict()
     text_layout.write_t5(tmp_path / "ours", tensors, tmp_path / "tokenizer", max_tokens=20)
-    ours = CaptionTower(tmp_path / "ours", pooling="all").eval()
+    ours = TextTower(tmp_path / "ours", pooling="all").eval()
     ours.encoder.load_state_dict(tensors)
     tokens = ours.tokenize(CAPTIONS)
     assert tokens["input_ids"].shape == (2, 20)
