@@ -89,7 +89,7 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     embed = commands.add_parser(
         "embed", help="recordings as embeddings, here or on a cluster", description=_embed.__doc__
     )
-    embed.set_defaults(run=_embed)
+    embed.set_defaults(run=_embed, extra="serve")
     add = embed.add_argument
     add("audio", metavar="AUDIO", help="a folder of recordings, and of folders of them")
     add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
@@ -108,7 +108,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export = commands.add_parser(
         "export", help="a model as ONNX, in float32 and int8", description=_export.__doc__
     )
-    export.set_defaults(run=_export)
+    export.set_defaults(run=_export, extra="onnx")
     export.add_argument("model", metavar="MODEL", help="a saved model")
     export.add_argument("out", metavar="OUT", help="the folder to write")
     export.add_argument(

@@ -26,7 +26,7 @@ renders the project's mixtures to files for any loader.
     flam caption TABLE -o sounds.tsv [--url http://localhost:11434/v1 --model NAME | --local FOLDER]
 
 writes captions for recordings of which tags or titles are known. Exit code 0, also if nothing was
-found; 2 if the call or a file is no good.
+found; 2 if the call or a file is no good, or an optional package is missing.
 """
 
 import argparse
@@ -45,12 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"flam: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if args.extra is None:  # a fault of the installation: what the command needs is no option
+            raise
+        needed = f'flam {args.command} needs {error.name}: pip install "flamlib[{args.extra}]"'
+        print(needed, file=sys.stderr)
+        return 2
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flam", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.set_defaults(extra=None)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for part in (ask, import_models, make):
         part.add(commands)
     return parser

@@ -19,7 +19,7 @@ def _add_mix(commands: argparse._SubParsersAction) -> None:
     mix = commands.add_parser(
         "mix", help="render mixtures to files, here or on a cluster", description=_mix.__doc__
     )
-    mix.set_defaults(run=_mix)
+    mix.set_defaults(run=_mix, extra="train")
     add = mix.add_argument
     add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
     add("-n", type=count, required=True, metavar="N", help="how many mixtures")
@@ -73,7 +73,7 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
         help="write captions for recordings that have none",
         description=_captions.__doc__,
     )
-    caption.set_defaults(run=_captions)
+    caption.set_defaults(run=_captions, extra="train")
     add = caption.add_argument
     add(
         "table",

@@ -21,7 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+import onnxscript  # noqa: F401  torch's exporter needs it; without it nothing need be begun
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from flamlib import files
@@ -123,8 +128,6 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
 
 def run(path: str | Path, **inputs: np.ndarray) -> list[np.ndarray]:
     """The outputs of one of the files, in the order of its table row."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -163,10 +166,6 @@ def _quantise(path: Path, out: Path) -> None:
     on the CPU. The mel filters stay in float32: magnitudes of a spectrum span far more than the
     256 levels of uint8, so that all quiet bands would become zero.
     """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)

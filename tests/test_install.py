@@ -1,0 +1,159 @@
+"""The package as a stranger installs it: a wheel, in an environment that holds nothing else."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from filelock import FileLock
+from sounds import RATE, noise, tone
+from towers import hearing_model, write_bert
+from uv import find_uv_bin
+
+pytestmark = pytest.mark.timeout(400)  # the first import of torch compiles all its modules
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINT = "artifacts/checkpoints/flam"  # as the README's example calls it
+
+
+def run(*command, env=None, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run([*map(str, command)], env=env, cwd=cwd, capture_output=True, text=True)
+
+
+def uv(*arguments, folder: Path) -> None:
+    """Run uv, at first without the network: `make setup` leaves every package in uv's cache."""
+    env = dict(os.environ)
+    env.setdefault("UV_FIND_LINKS", ",".join(env.get("PIP_FIND_LINKS", "").split()))
+    for network in (["--offline"], []):
+        made = run(find_uv_bin(), *network, "--no-config", *arguments, env=env, cwd=folder)
+        if made.returncode == 0:
+            return
+    raise AssertionError(made.stderr)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory, worker_id):
+    """The wheel, built once for all processes of the test run and without network."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    source, out = shared / "install/source", shared / "install/dist"
+    with FileLock(shared / "install.lock"):
+        if not list(out.glob("*.whl")):
+            shutil.rmtree(source, ignore_errors=True)
+            # A copy, so that no older build's leftovers in the checkout get into the wheel.
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "flamlib", source / "flamlib", ignore=ignored)
+            for name in ("pyproject.toml", "README.md", "LICENSE"):
+                shutil.copy(ROOT / name, source)
+            how = ["--wheel", "--no-build-isolation", "--python", sys.executable]
+            uv("build", *how, "--out-dir", out, source, folder=shared)
+    [path] = out.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def installed(wheel):
+    """The folder of commands of an environment that holds the wheel and what it requires.
+
+    The versions are those of the lock, since these are in uv's cache; links to it, so that no run
+    of the tests copies a gigabyte.
+    """
+    env = wheel.parents[1] / "env"
+    with FileLock(env.with_suffix(".lock")):
+        if not (env / "bin/flam").exists():
+            uv("venv", "--clear", "--python", sys.executable, env, folder=env.parent)
+            how = ["--link-mode", "symlink", "--constraints", ROOT / "requirements.lock"]
+            uv("pip", "install", "--python", env, *how, wheel, folder=env.parent)
+            # The locked torchaudio needs this beside the lock's CPU build of torch.
+            fixed = run(env / "bin/python", ROOT / "scripts/fix_torchaudio.py")
+            assert fixed.returncode == 0, fixed.stderr
+    return env / "bin"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a recording and a tiny model, where the README's example looks for it."""
+    hearing_model(write_bert(tmp_path / "bert")).save_pretrained(tmp_path / CHECKPOINT)
+    samples = np.concatenate([noise(1.0), tone(800, 1.3), noise(1.0)])
+    soundfile.write(tmp_path / "street.wav", samples, RATE)
+    return tmp_path
+
+
+@pytest.fixture
+def call(installed, tmp_path):
+    """Run a command of the environment in a folder outside the checkout, and nothing else's."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def call(command, *arguments):
+        return run(installed / command, *arguments, env=env, cwd=tmp_path)
+
+    return call
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        [metadata] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        described = archive.read(metadata).decode()
+    assert names == {p.relative_to(ROOT).as_posix() for p in ROOT.glob("flamlib/**/*.py")}
+    assert "\nDescription-Content-Type: text/markdown\n" in described
+
+
+def test_the_base_is_small(installed):
+    """Notebooks, DVC and what only training, evaluation or development use stay away."""
+    [site] = installed.parent.glob("lib/python*/site-packages")
+    there = {path.name.split("-")[0].lower() for path in site.glob("*.dist-info")}
+    assert {"flamlib", "torch", "transformers", "soundfile"} <= there
+    assert not there & {"datasets", "pandas", "pyarrow", "scikit_learn", "matplotlib", "dvc"}
+    assert not there & {"distributed", "onnx", "jupyterlab", "pytest", "librosa", "accelerate"}
+
+
+def test_help(call):
+    told = call("flam", "--help")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert re.search(r"^ +detect +\w", told.stdout, flags=re.MULTILINE)
+
+
+def test_detection(call, folder):
+    captions = ["a dog barks", "a bell"]
+    asked = [argument for caption in captions for argument in ("-c", caption)]
+    found = call("flam", "detect", "street.wav", *asked, "--threshold", 0, "--model", CHECKPOINT)
+    assert found.returncode == 0, found.stderr
+    header, *rows = csv.reader(found.stdout.splitlines(), delimiter="\t")
+    assert header == ["onset", "offset", "event_label", "score"]
+    assert [row[:2] for row in rows] == [["0.0", "3.3"]] * 2  # every frame reaches the threshold
+    assert {row[2] for row in rows} == set(captions)
+
+
+def test_the_readme_s_example_in_python(call, folder):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    [example] = [block for block in blocks if "from flamlib import" in block]
+    done = call("python", "-c", example)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("extra", "command"),
+    [
+        ("onnx", ["export", CHECKPOINT, "out"]),
+        ("serve", ["embed", ".", "out", "--model", CHECKPOINT]),
+        ("train", ["mix", "out", "-n", "1"]),
+        ("train", ["caption", "raw.tsv", "-o", "sounds.tsv"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_a_command_names_the_extra_that_it_lacks(call, tmp_path, extra, command):
+    (tmp_path / CHECKPOINT).mkdir(parents=True)
+    refused = call("flam", *command)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    said = rf'flam {command[0]} needs \w+: pip install "flamlib\[{extra}\]"\n'
+    assert re.fullmatch(said, refused.stderr)
+    assert not (tmp_path / "out").exists()
