@@ -36,7 +36,7 @@ def fill(
         {"parameters": parameters, "shards": [job | {"n_bytes": ..., "sha256": ...} | told]}
 
     `write(path, job)` writes one, under a name that is not yet its own, and tells what the manifest
-    shall say of it; it is pickled, and worked on by the processes of `cluster.each`. `parameters`
+    shall say of it; it is pickled, and worked on by the processes of `parallel.each`. `parameters`
     are all that decides what is written. What an earlier call has finished is kept.
 
     Raises ValueError if `out` holds files of other parameters or another run is writing there, and

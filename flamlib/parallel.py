@@ -1,29 +1,33 @@
-"""The same work in many processes: of this machine, or of a cluster, by dask.distributed.
+"""Run the same function on many items: in threads, in processes, or on a cluster.
 
-    for item, result in cluster.each(work, items, n_jobs=2): ...
+    for item, result in parallel.each(work, items, n_jobs=2): ...      as they are finished
+    for result in parallel.in_order(work, items, n_jobs=2): ...        in the order of the items
 
-On one machine `n_jobs` processes are started and ended again, or threads for work that waits for
-others rather than computes. With `scheduler` the address of a
-running dask scheduler ("tcp://10.0.0.7:8786") or the path of its scheduler file is used; its
-workers need this package and the same paths. On SLURM, with dask-jobqueue installed:
+`each` gives the items of a worker that died to the others, and can use a cluster: with `scheduler`
+the address of a running dask scheduler ("tcp://10.0.0.7:8786") or the path of its scheduler file,
+whose workers need this package and the same paths. On SLURM, with dask-jobqueue installed:
 
     from dask_jobqueue import SLURMCluster
     cluster = SLURMCluster(cores=1, memory="4GB", walltime="02:00:00")
     cluster.scale(jobs=64)
     shards.write(..., scheduler=cluster.scheduler_address)
 
-A worker that dies gives its items to the others; so an item may be worked on twice, and `work` has
-to be such that this does no harm.
+An item may be worked on twice, after its first worker died; `work` has to be such that this does no
+harm. `in_order` works a few items ahead of its reader, so that results need not fit into memory.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+AHEAD = 2  # results that wait for the reader of `in_order`, per job
 
 
 def each(
@@ -36,34 +40,102 @@ def each(
     progress: bool = True,
     what: str = "",
 ) -> Iterator[tuple[Item, Result]]:
-    """`(item, work(item))` as they are done, in any order; for one job in order, in this process.
+    """Yield `(item, work(item))` as they are finished, in any order.
 
-    The first error of an item is raised, after which nothing is begun that was not yet. Raises
-    OSError if there is no scheduler at that address.
+    Args:
+        work: function of one item; pickled unless it runs in threads.
+        items: what to work on.
+        n_jobs: processes, or threads; 1: in order, in this process.
+        scheduler: address or file of a dask scheduler, whose workers are used instead.
+        threads: threads of this process, for work that waits for others rather than computes.
+        progress: show a progress bar, of one step an item.
+        what: title of the progress bar.
+
+    Raises:
+        Exception: the first error of an item; items that were not begun are given up.
+        OSError: there is no scheduler at that address.
     """
-    shown = tqdm(total=len(items), desc=what, disable=not progress)
     with ExitStack() as stack:
-        stack.enter_context(shown)
-        if scheduler is None and n_jobs <= 1:
-            pairs = ((item, work(item)) for item in items)
+        bar = stack.enter_context(tqdm(total=len(items), desc=what, disable=not progress))
+        if scheduler is not None or (n_jobs > 1 and not threads):
+            pairs = _on_dask(stack, work, items, n_jobs, scheduler)
+        elif n_jobs > 1:
+            pairs = _in_threads(stack, work, items, n_jobs)
         else:
-            pairs = _on_dask(stack, work, items, n_jobs, scheduler, threads)
+            pairs = ((item, work(item)) for item in items)
         for pair in pairs:
-            shown.update()
+            bar.update()
             yield pair
 
 
-def _on_dask(stack, work, items, n_jobs, scheduler, threads):
-    from distributed import Client, LocalCluster, as_completed  # seconds to import
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, n_jobs: int, threads: bool = False
+) -> Iterator[Result]:
+    """Yield `work(item)` of every item, in the order of the items.
+
+    Args:
+        work: function of one item; pickled once for each process.
+        items: what to work on; may be endless.
+        n_jobs: processes, or threads; 1: in this process.
+        threads: threads of this process instead of processes.
+
+    Raises:
+        Exception: the error of an item, in its turn; items that were not begun are given up.
+    """
+    if n_jobs <= 1:
+        yield from map(work, items)
+        return
+    with _pool(work, n_jobs, threads) as pool:
+        call = work if threads else _call_work
+        waiting: deque = deque()
+        for item in items:
+            waiting.append(pool.submit(call, item))
+            if len(waiting) > AHEAD * n_jobs:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _pool(work: Callable, n_jobs: int, threads: bool) -> Iterator[Executor]:
+    if threads:
+        pool: Executor = ThreadPoolExecutor(n_jobs)
+    else:
+        # Spawned, because the caller may hold threads, whose locks a fork would copy as they are.
+        context = get_context("spawn")
+        pool = ProcessPoolExecutor(n_jobs, context, initializer=_set_work, initargs=(work,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# What a process of `in_order` does: sent once, as it may hold arrays, and not with every item.
+_work: Callable[[Any], Any] | None = None
+
+
+def _set_work(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+
+
+def _call_work(item: Any) -> Any:
+    return _work(item)
+
+
+def _in_threads(stack, work, items, n_jobs):
+    pool = stack.enter_context(_pool(work, n_jobs, threads=True))
+    item_of = {pool.submit(work, item): item for item in items}
+    for future in as_completed(item_of):
+        yield item_of[future], future.result()
+
+
+def _on_dask(stack, work, items, n_jobs, scheduler):
+    from distributed import Client, LocalCluster, as_completed  # takes seconds to import
 
     if scheduler is None:
-        n = min(n_jobs, max(len(items), 1))
-        n_workers, n_threads = (1, n) if threads else (n, 1)
         local = LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=n_threads,
-            processes=not threads,
-            dashboard_address=None,
+            n_workers=min(n_jobs, max(len(items), 1)), threads_per_worker=1, dashboard_address=None
         )
         client = Client(stack.enter_context(local))
     elif Path(scheduler).is_file():

@@ -43,7 +43,7 @@ def model_folder(given: str | None) -> Path:
 
 
 def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) -> None:
-    """Options --jobs and --scheduler, as `cluster.each` understands them."""
+    """Options --jobs and --scheduler, as `parallel.each` understands them."""
     parser.add_argument(
         "--jobs", type=count, default=jobs, metavar="N", help=f"{what} (default: %(default)s)"
     )

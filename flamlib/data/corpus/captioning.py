@@ -102,7 +102,7 @@ def write(
 
     `facts` may hold the checksum of the recording, `sha256`: it is not told to the writer, but
     clips of different content are then asked for apart even if all else is the same. `n_jobs`
-    threads ask at once, or the workers of a `scheduler`, see `cluster.each`; each keeps a writer's
+    threads ask at once, or the workers of a `scheduler`, see `parallel.each`; each keeps a writer's
     pace for itself, so many ask as many times as often. Several runs may share a `cache`; where two
     ask for the same at once, the answer that came first is kept.
 

@@ -23,13 +23,13 @@ import threading
 import time
 import warnings
 from collections.abc import Container, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from flamlib import files
+from flamlib import files, parallel
 
 COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
 
@@ -94,33 +94,24 @@ def fetch(
     downloads.mkdir(parents=True, exist_ok=True)
     _sweep(downloads)
     paths, skipped = {}, {}
+    # The largest first, so that it is not the one that everybody waits for at the end.
+    largest_first = sorted(packages, key=lambda p: -p.n_bytes)
+    n_bytes = sum(p.n_bytes for p in packages)
     with (
         _AptLists() as apt_lists,
-        ThreadPoolExecutor(n_jobs) as pool,
         tqdm(
-            total=sum(p.n_bytes for p in packages),
-            desc="fetch",
-            unit="B",
-            unit_scale=True,
-            disable=not progress,
+            total=n_bytes, desc="fetch", unit="B", unit_scale=True, disable=not progress
         ) as bar,
     ):
-        # The largest first, so that it is not the one that everybody waits for at the end.
-        jobs = {
-            pool.submit(_fetch, package, downloads, apt_lists): package
-            for package in sorted(packages, key=lambda p: -p.n_bytes)
-        }
-        try:
-            for job in as_completed(jobs):
-                package = jobs[job]
-                bar.update(package.n_bytes)
-                try:
-                    paths[package.name] = job.result()
-                except Unavailable as error:
-                    skipped[package.name] = str(error)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        fetch_one = partial(_fetch_or_reason, downloads=downloads, apt_lists=apt_lists)
+        for package, result in parallel.each(
+            fetch_one, largest_first, n_jobs=n_jobs, threads=True, progress=False
+        ):
+            bar.update(package.n_bytes)
+            if isinstance(result, Path):
+                paths[package.name] = result
+            else:
+                skipped[package.name] = result
     for package in packages:
         if package.name in paths and paths[package.name].name != package.file:
             warnings.warn(
@@ -143,6 +134,14 @@ def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
         yield f"{row['bytes']!r} is no number of bytes"
     if row["package"] in others:
         yield "is listed twice"
+
+
+def _fetch_or_reason(package: Package, *, downloads: Path, apt_lists: "_AptLists") -> Path | str:
+    """The file of a package, or why it cannot be had."""
+    try:
+        return _fetch(package, downloads, apt_lists)
+    except Unavailable as error:
+        return str(error)
 
 
 def _fetch(package: Package, downloads: Path, apt_lists: "_AptLists") -> Path:

@@ -9,11 +9,9 @@ share its pages.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ import pyarrow.parquet
 from jaxtyping import Float, Int16, UInt16
 from tqdm import tqdm
 
-from flamlib import files
+from flamlib import files, parallel
 from flamlib.data.mixtures import augmentation, sources
 from flamlib.data.mixtures.sources import HOP_S, Source
 
@@ -245,7 +243,8 @@ def write(
         open(folder / "levels.f32", "wb") as levels,
         open(folder / "peaks.u16", "wb") as peaks,
     ):
-        done = tqdm(_map(work, clips, n_jobs), total=len(clips), disable=not progress)
+        done = parallel.in_order(work, clips, n_jobs=n_jobs)
+        done = tqdm(done, total=len(clips), disable=not progress)
         for clip, made in zip(clips, done, strict=True):
             if isinstance(made, str):
                 skipped.append({"clip_id": clip["clip_id"], "path": clip["path"], "why": made})
@@ -267,11 +266,3 @@ def write(
     )
     (folder / "bank.json").write_text(json.dumps(about, indent=2, default=dict) + "\n")
 
-
-def _map(function, items, n_jobs: int) -> Iterator:
-    """The function of every item, in order. Spawned processes: the caller may hold threads."""
-    if n_jobs <= 1:
-        yield from map(function, items)
-        return
-    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(function, items, chunksize=4)

@@ -7,17 +7,14 @@ The rules are those of FLAM (arXiv:2505.05335): one background, up to ten events
 three sound at once, some split and some repeated, labels from the level of the event alone.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 from math import log10
-from multiprocessing import get_context
 
 import pyarrow
 
-from flamlib import audio
+from flamlib import audio, parallel
 from flamlib.distributions import KeyedRandom
 from flamlib.events import Event, merge
 from flamlib.data.mixtures import levels
@@ -170,21 +167,8 @@ def draw_many(
     check(bank, rules, split=split)
     stop = first + n
     blocks = [range(at, min(at + BLOCK, stop)) for at in range(first, stop, BLOCK)]
-    return _tables(partial(_draw_table, bank, rules, seed, split), blocks, n_jobs)
-
-
-def _tables(work, blocks, n_jobs):
-    if n_jobs <= 1 or len(blocks) <= 1:
-        yield from map(work, blocks)
-        return
-    with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
-        waiting: deque = deque()
-        for block in blocks:
-            waiting.append(pool.submit(work, block))
-            if len(waiting) > 2 * n_jobs:  # no further ahead than the writer can follow
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    work = partial(_draw_table, bank, rules, seed, split)
+    return parallel.in_order(work, blocks, n_jobs=n_jobs if len(blocks) > 1 else 1)
 
 
 def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:

@@ -6,7 +6,6 @@ turns it into the same samples in any process.
 """
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import pyarrow.parquet
 import soundfile
 from jaxtyping import Float, Int16
 
-from flamlib import files
+from flamlib import files, parallel
 from flamlib.events import Event, write_events
 from flamlib.jams import write_jams
 from flamlib.data.mixtures import levels
@@ -238,8 +237,9 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
     names = [f"{recipe.index:05d}.flac" for recipe in recipes]
     seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
     labels = [recipe.labels for recipe in recipes]
-    with files.atomic_folder(folder) as whole, ThreadPoolExecutor(n_jobs) as pool:
-        for _ in pool.map(partial(_write_one, bank, whole), names, recipes):
+    with files.atomic_folder(folder) as whole:
+        write_one, pairs = partial(_write_one, bank, whole), list(zip(names, recipes, strict=True))
+        for _ in parallel.each(write_one, pairs, n_jobs=n_jobs, threads=True, progress=False):
             pass
         write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
         rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
@@ -251,7 +251,8 @@ def to_int16(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample
     return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
 
 
-def _write_one(bank, folder, name, recipe):
+def _write_one(bank, folder, named):
+    name, recipe = named
     samples = to_int16(render(bank, recipe))
     soundfile.write(folder / name, samples, recipe.sample_rate, subtype="PCM_16")
     write_jams(
