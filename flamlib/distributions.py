@@ -1,17 +1,18 @@
-"""Numbers drawn by chance: from which distribution, and from which key.
+"""Random numbers that depend on a key alone, and the distributions that `params.yaml` can ask for.
 
-A range of `params.yaml` is a distribution, in one of these forms:
+Where `params.yaml` has a range, any of these forms may be given:
 
-    [6.0, 30.0]                                     anything from 6 to 30 alike
+    [6.0, 30.0]                                     uniform from 6 to 30
     12.0                                            always 12
-    {normal: [18.0, 5.0], within: [6.0, 30.0]}      mean and standard deviation, the rest cut off
-    {log_uniform: [0.1, 10.0]}                      each octave alike
-    {choice: [1, 2, 5], weights: [3, 2, 1]}         one of these; without weights each alike
+    {normal: [18.0, 5.0], within: [6.0, 30.0]}      normal(mean, standard deviation), truncated
+    {log_uniform: [0.1, 10.0]}                      uniform in octaves
+    {choice: [1, 2, 5], weights: [3, 2, 1]}         one of these; equal weights if none are given
 
-Where whole numbers are meant, `[1, 3]` is 1, 2 or 3 alike, and the others are rounded.
+Where whole numbers are wanted, `[1, 3]` is 1, 2 or 3 with equal probability, and what the other
+forms draw is rounded.
 
-Every number is drawn with one call of `random()`, the same on every machine and in every version
-of Python: what is drawn from a key today is drawn from it in ten years.
+Every number takes one call of `random()`, whose stream is the same on every machine and in every
+version of Python, so a key gives the same number for good.
 """
 
 import hashlib
@@ -35,7 +36,7 @@ FORMS = (
 
 
 class KeyedRandom:
-    """Random numbers that depend on the key alone: not on the process, nor on earlier draws.
+    """Random numbers that depend on the key alone: not on the process, nor on other draws.
 
     >>> KeyedRandom(7, "train", 3).random() == KeyedRandom(7, "train", 3).random()
     True
@@ -50,6 +51,7 @@ class KeyedRandom:
         return low + int(self.random() * (high - low + 1))
 
     def choice(self, items: Sequence[Item]) -> Item:
+        """Return one of the items, each with the same probability."""
         return items[int(self.random() * len(items))]
 
     def weighted_choice(self, items: Sequence[Item], cumulative: Sequence[Number]) -> Item:
@@ -58,7 +60,7 @@ class KeyedRandom:
 
 
 def generator(*key: int | str) -> np.random.Generator:
-    """Random numbers that depend on the key alone: not on the process, nor on earlier draws.
+    """Return numpy's generator for a key: for arrays, where `KeyedRandom` draws single numbers.
 
     >>> first, again = (generator(7, "train", 3).integers(1000) for _ in range(2))
     >>> bool(first == again)
@@ -74,14 +76,19 @@ def generator(*key: int | str) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Distribution:
-    """What may be drawn, from `lowest` to `highest`; made by `Distribution.of` of a form above.
+    """A distribution of numbers, made by `Distribution.of` from one of the forms above.
 
-    `given` are the two numbers of a range, mean and standard deviation, or what to choose from;
-    `cumulative` the running sums of a choice's weights.
+    Attributes:
+        kind: "constant", "uniform", "normal", "log_uniform" or "choice".
+        values: the bounds of a range, mean and standard deviation, or the numbers to choose from.
+        lowest: the smallest number that can be drawn.
+        highest: the largest one.
+        whole: draw whole numbers.
+        cumulative: cumulative sums of the weights of a choice.
     """
 
     kind: str
-    given: tuple[Number, ...]
+    values: tuple[Number, ...]
     lowest: Number
     highest: Number
     whole: bool = False
@@ -89,18 +96,22 @@ class Distribution:
 
     @classmethod
     def of(cls, form: Any, *, name: str, whole: bool = False) -> "Distribution":
-        """The distribution of a form. Raises ValueError, beginning with `name`, for any other."""
+        """Return the distribution of one of the forms above.
+
+        Raises ValueError, which begins with `name`, if `form` is none of them.
+        """
         if isinstance(form, Distribution):
             return form
         try:
-            made = _made(form, whole)
+            parsed = _parse(form, whole)
         except (TypeError, ValueError, KeyError) as error:
             raise ValueError(f"{name}: {error}; expected {FORMS}, got {form}") from None
-        if whole and any(x != int(x) for x in (made.lowest, made.highest)):
+        if whole and any(x != int(x) for x in (parsed.lowest, parsed.highest)):
             raise ValueError(f"{name}: expected whole numbers, got {form}")
-        return made
+        return parsed
 
     def draw(self, rng: KeyedRandom) -> Number:
+        """Return a number, with one call of `rng.random()`."""
         u = rng.random()
         if self.kind == "uniform":
             if self.whole:
@@ -113,18 +124,18 @@ class Distribution:
         if self.kind == "constant":
             return self.lowest
         if self.kind == "choice":
-            last = len(self.given) - 1
-            return self.given[bisect_right(self.cumulative, u * self.cumulative[-1], hi=last)]
+            last = len(self.values) - 1
+            return self.values[bisect_right(self.cumulative, u * self.cumulative[-1], hi=last)]
         if self.kind == "log_uniform":
             return self.lowest * exp(u * log(self.highest / self.lowest))
-        # Normal: between the shares of it that lie below the lowest and below the highest.
-        normal = NormalDist(*self.given)
-        below, upto = normal.cdf(self.lowest), normal.cdf(self.highest)
-        share = min(max(below + (upto - below) * u, 1e-12), 1 - 1e-12)
-        return min(max(normal.inv_cdf(share), self.lowest), self.highest)
+        # Inverse of the truncated normal: u runs between the cdf at the two bounds.
+        normal = NormalDist(*self.values)
+        first, last = normal.cdf(self.lowest), normal.cdf(self.highest)
+        p = min(max(first + (last - first) * u, 1e-12), 1 - 1e-12)
+        return min(max(normal.inv_cdf(p), self.lowest), self.highest)
 
 
-def _made(form: Any, whole: bool) -> Distribution:
+def _parse(form: Any, whole: bool) -> Distribution:
     if isinstance(form, int | float) and not isinstance(form, bool):
         _numbers([form])
         return Distribution("constant", (form,), form, form, whole)
@@ -133,37 +144,42 @@ def _made(form: Any, whole: bool) -> Distribution:
         return Distribution("uniform", (low, high), low, high, whole)
     kinds = [kind for kind in ("normal", "log_uniform", "choice") if kind in form]
     if len(kinds) != 1:
-        raise ValueError("no distribution of one kind")
+        raise ValueError("give exactly one of normal, log_uniform, choice")
     [kind] = kinds
     extra = {"normal": {"within"}, "log_uniform": set(), "choice": {"weights"}}[kind]
-    if unused := set(form) - {kind} - extra:
-        raise ValueError(f"{sorted(unused)} means nothing here")
+    if unknown := sorted(set(form) - {kind} - extra):
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} beside {kind}")
     if kind == "choice":
         values = _numbers(form["choice"])
         weights = _numbers(form.get("weights", [1] * len(values)))
         if not values or len(weights) != len(values) or min(weights) < 0 or not sum(weights):
-            raise ValueError("a weight for each, none below 0, not all 0")
+            raise ValueError(
+                "choice needs one or more numbers, and as many weights: none below 0, not all 0"
+            )
         return Distribution(
             kind, values, min(values), max(values), whole, tuple(accumulate(map(float, weights)))
         )
     if kind == "log_uniform":
         low, high = _range(form[kind])
         if low <= 0:
-            raise ValueError("octaves begin above 0")
+            raise ValueError(f"log_uniform needs low > 0, got {low}")
         return Distribution(kind, (low, high), low, high, whole)
     mean, deviation = _numbers(form["normal"])
     low, high = _range(form["within"])
-    if deviation <= 0 or NormalDist(mean, deviation).cdf(high) == 0:
-        raise ValueError("a standard deviation above 0, and bounds that it reaches")
-    if NormalDist(mean, deviation).cdf(low) == 1:
-        raise ValueError("bounds that it reaches")
+    if deviation <= 0:
+        raise ValueError(f"normal needs a standard deviation above 0, got {deviation}")
+    normal = NormalDist(mean, deviation)
+    if normal.cdf(high) == 0 or normal.cdf(low) == 1:
+        raise ValueError(
+            f"within [{low}, {high}] has no probability under normal({mean}, {deviation})"
+        )
     return Distribution(kind, (mean, deviation), low, high, whole)
 
 
 def _range(form: Any) -> tuple[Number, Number]:
     low, high = _numbers(form)
     if low > high:
-        raise ValueError("the lowest comes first")
+        raise ValueError(f"the lower bound comes first, got [{low}, {high}]")
     return low, high
 
 
@@ -171,5 +187,5 @@ def _numbers(values: Any) -> tuple[Number, ...]:
     values = tuple(values)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise ValueError(f"{value!r} is no number")
+            raise ValueError(f"{value!r} is not a finite number")
     return values

@@ -1,10 +1,11 @@
-"""A folder of files that many processes write, once each, and that says what it holds.
+"""Fill a folder with files from many processes, resumably, and list them in a manifest.
 
-    out/manifest.json    the parameters, and of each file its name, size, checksum and what was told
-    out/done/            the same, file by file, until all are there
+    out/manifest.json    {"parameters": {...},
+                          "shards": [{"name": ..., "n_bytes": ..., "sha256": ..., ...}, ...]}
+    out/done/            while the folder is being filled: the parameters and one note per file
 
-Each file gets its name when it is complete and is noted then; so a run that was stopped, or whose
-disk was full, goes on where it was, and a complete folder is left as it is.
+A file gets its name, and its note, when it is complete. So a run that was stopped, or whose disk
+was full, goes on with the files that are missing, and a complete folder is left as it is.
 """
 
 import json
@@ -17,7 +18,7 @@ import filelock
 
 from flamlib import files, parallel
 
-Job = Mapping[str, Any]  # `name` is that of the file; the rest says what belongs into it
+Job = Mapping[str, Any]  # "name" is that of the file; the rest says what belongs into it
 Write = Callable[[Path, Job], Mapping[str, Any]]
 
 
@@ -31,16 +32,25 @@ def fill(
     scheduler: str | None,
     progress: bool,
 ) -> dict[str, Any]:
-    """Have the file of every job written into the folder `out`; return its manifest.
+    """Write the file of every job into the folder `out`, unless it is there already.
 
-        {"parameters": parameters, "shards": [job | {"n_bytes": ..., "sha256": ...} | told]}
+    Args:
+        out: the folder; made if it does not exist.
+        parameters: everything that decides what is written, in JSON's types.
+        jobs: one for each file: `name`, and whatever `write` needs.
+        write: `write(path, job)` writes the file of a job to a temporary path and returns what
+            else the manifest is to say of it. It is pickled, see `parallel.each`.
+        n_jobs: processes.
+        scheduler: of a dask cluster, see `parallel.each`.
+        progress: show a progress bar.
 
-    `write(path, job)` writes one, under a name that is not yet its own, and tells what the manifest
-    shall say of it; it is pickled, and worked on by the processes of `parallel.each`. `parameters`
-    are all that decides what is written. What an earlier call has finished is kept.
+    Returns:
+        The manifest: `{"parameters": parameters, "shards": [...]}` with, for each file, its job,
+        `n_bytes`, `sha256` and what `write` returned.
 
-    Raises ValueError if `out` holds files of other parameters or another run is writing there, and
-    OSError, saying how far it came, if the disk is full.
+    Raises:
+        ValueError: `out` holds files of other parameters, or another run is writing there.
+        OSError: a file cannot be written, as when the disk is full; says how many are complete.
     """
     out = Path(out).resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +67,7 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
     if manifest.is_file():
         old = json.loads(manifest.read_text())
         _check_same(out, parameters, old["parameters"])
-        if all(_is_whole(out, shard) for shard in old["shards"]):
+        if all(_is_complete(out, shard) for shard in old["shards"]):
             return old
         _put(done / "parameters.json", parameters)  # some were deleted: those are made again
         for shard in old["shards"]:
@@ -71,39 +81,40 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
         _put(done / "parameters.json", parameters)
     _clear(out)
 
-    todo = [job for job in jobs if _noted(out, job) is None]
-    finished = len(jobs) - len(todo)
+    missing = [job for job in jobs if _read_note(out, job) is None]
+    n_complete = len(jobs) - len(missing)
     work = partial(_write_one, out, write)
     try:
         for _ in parallel.each(
-            work, todo, n_jobs=n_jobs, scheduler=scheduler, progress=progress, what="shards"
+            work, missing, n_jobs=n_jobs, scheduler=scheduler, progress=progress, what="shards"
         ):
-            finished += 1
+            n_complete += 1
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{out}: {error.strerror or error}; {finished} of {len(jobs)} shards are complete, the "
-            "same call goes on from there",
+            f"{out}: {error.strerror or error}; {n_complete} of {len(jobs)} shards are complete, "
+            "the same call goes on from there",
         ) from error
     _clear(out)  # a scheduler gives the job of a killed worker to another, and the run goes on
-    about = {"parameters": parameters, "shards": [_noted(out, job) for job in jobs]}
-    _put(manifest, about)
+    content = {"parameters": parameters, "shards": [_read_note(out, job) for job in jobs]}
+    _put(manifest, content)
     for note in done.iterdir():
         note.unlink()
     done.rmdir()
-    return about
+    return content
 
 
 def _clear(out: Path) -> None:
-    """Remove what workers that were killed had begun."""
-    for left in out.glob(".*.partial"):
-        left.unlink(missing_ok=True)
+    """Remove the unfinished files of workers that were killed."""
+    for partial_file in out.glob(".*.partial"):
+        partial_file.unlink(missing_ok=True)
 
 
 def verify(out: str | Path) -> dict[str, Any]:
-    """The manifest of a folder, after every byte of its files was compared with it.
+    """Compare the SHA-256 of every file of a folder with its manifest; return the manifest.
 
-    Raises FileNotFoundError for a folder without one, ValueError naming a file that differs.
+    Raises FileNotFoundError for a folder without a manifest, and ValueError naming the first file
+    that is missing or differs.
     """
     out = Path(out)
     if not (out / "manifest.json").is_file():
@@ -118,26 +129,26 @@ def verify(out: str | Path) -> dict[str, Any]:
 
 def _write_one(out: Path, write: Write, job: Job) -> dict[str, Any]:
     """Write one file and its note, unless both are there."""
-    if noted := _noted(out, job):
-        return noted  # by a worker that died before it could say so
+    if note := _read_note(out, job):
+        return note  # a worker wrote it and died before it could report it
     with files.atomic_file(out / job["name"]) as path:
-        told = write(path, job)
+        more = write(path, job)
         size = {"n_bytes": path.stat().st_size, "sha256": files.sha256(path)}
-        about = dict(job) | size | dict(told)
-    _put(out / "done" / f"{job['name']}.json", about)
-    return about
+        note = dict(job) | size | dict(more)
+    _put(out / "done" / f"{job['name']}.json", note)
+    return note
 
 
-def _noted(out: Path, job: Job) -> dict[str, Any] | None:
-    """What was noted of a file, if it is there and as large as it should be."""
-    note = out / "done" / f"{job['name']}.json"
-    if not note.is_file():
+def _read_note(out: Path, job: Job) -> dict[str, Any] | None:
+    """The note of a file, if the file is there and as large as noted."""
+    path = out / "done" / f"{job['name']}.json"
+    if not path.is_file():
         return None
-    about = json.loads(note.read_text())
-    return about if _is_whole(out, about) else None
+    note = json.loads(path.read_text())
+    return note if _is_complete(out, note) else None
 
 
-def _is_whole(out: Path, shard: Mapping[str, Any]) -> bool:
+def _is_complete(out: Path, shard: Mapping[str, Any]) -> bool:
     path = out / shard["name"]
     return path.is_file() and path.stat().st_size == shard["n_bytes"]
 

@@ -79,7 +79,7 @@ def test_a_weighted_pick_never_takes_what_weighs_nothing(weights):
     assert all(weights[i] for i in picks)
 
 
-def test_dice_are_fair():
+def test_numbers_of_neighbouring_keys_are_uniform_and_uncorrelated():
     values = np.array([KeyedRandom("mixture", i).random() for i in range(3000)])
     assert stats.kstest(values, "uniform").pvalue > 0.001
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 0.06
@@ -88,19 +88,22 @@ def test_dice_are_fair():
 @pytest.mark.parametrize(
     ("form", "message"),
     [
-        ([30, 6], "the lowest comes first"),
+        ([30, 6], "the lower bound comes first"),
         ([1, 2, 3], "expected .lowest, highest."),
-        ("loud", "'l' is no number"),
-        ([True, 2], "True is no number"),
-        (math.nan, "nan is no number"),
+        ("loud", "'l' is not a finite number"),
+        ([True, 2], "True is not a finite number"),
+        (math.nan, "nan is not a finite number"),
         ({"normal": [0, 1]}, "within"),
-        ({"normal": [0, 0], "within": [0, 1]}, "deviation above 0"),
-        ({"normal": [0, 1], "within": [1000, 1001]}, "bounds that it reaches"),
-        ({"log_uniform": [0, 1]}, "octaves begin above 0"),
-        ({"choice": []}, "a weight for each"),
-        ({"choice": [1, 2], "weights": [1]}, "a weight for each"),
-        ({"choice": [1], "within": [0, 1]}, "'within'. means nothing here"),
-        ({"poisson": 3}, "no distribution of one kind"),
+        ({"normal": [0, 0], "within": [0, 1]}, "standard deviation above 0, got 0"),
+        (
+            {"normal": [0, 1], "within": [1000, 1001]},
+            r"within .1000, 1001. has no probability under normal\(0, 1\)",
+        ),
+        ({"log_uniform": [0, 1]}, "log_uniform needs low > 0, got 0"),
+        ({"choice": []}, "choice needs one or more numbers"),
+        ({"choice": [1, 2], "weights": [1]}, "choice needs one or more numbers"),
+        ({"choice": [1], "within": [0, 1]}, "unknown key 'within' beside choice"),
+        ({"poisson": 3}, "exactly one of normal, log_uniform, choice"),
         (None, "expected"),
     ],
 )

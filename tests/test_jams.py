@@ -1,11 +1,12 @@
 import json
 
+import jams
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flamlib.events import Event
-from flamlib.jams import read_jams, write_jams
+from flamlib.jams import write_jams
 
 times = st.integers(0, 1000).map(lambda n: n / 100)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1)
@@ -16,12 +17,13 @@ events = st.builds(
 
 @settings(max_examples=25)
 @given(st.lists(events, max_size=5))
-def test_events_are_read_as_they_were_written(tmp_path_factory, drawn):
+def test_the_jams_library_reads_the_events_that_were_written(tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("jams") / "0.jams"
     write_jams(path, drawn, 10.01, sandbox={})
-    found = read_jams(path)
-    assert sorted(e.caption for e in found) == sorted(e.caption for e in drawn)
-    for one, other in zip(sorted(found), sorted(drawn), strict=True):
+    [annotation] = jams.load(str(path), validate=True).search(namespace="tag_open")
+    read = [Event(o.time, o.time + o.duration, o.value) for o in annotation.data]
+    assert sorted(e.caption for e in read) == sorted(e.caption for e in drawn)
+    for one, other in zip(sorted(read), sorted(drawn), strict=True):
         assert one[:2] == pytest.approx(other[:2], abs=1e-9)
 
 
@@ -36,10 +38,3 @@ def test_an_event_beyond_the_end_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"7: an event from 9.0 to 11.0 s of 10.0 s"):
         write_jams(tmp_path / "7.jams", [Event(9.0, 11.0, "rain")], 10.0, sandbox={})
     assert not (tmp_path / "7.jams").exists()
-
-
-@pytest.mark.parametrize("content", ["", "rain", '{"a": 1}'])
-def test_what_is_no_jams_file_is_named(tmp_path, content):
-    (tmp_path / "x.jams").write_text(content)
-    with pytest.raises(ValueError, match=r"x.jams: no JAMS file"):
-        read_jams(tmp_path / "x.jams")

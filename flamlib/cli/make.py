@@ -1,4 +1,4 @@
-"""The commands of `flam` that make what a model learns from: mixtures and captions."""
+"""The commands of `flam` that make what a model learns from, and check it: mix, caption, verify."""
 
 import argparse
 import os
@@ -13,6 +13,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Add them to those of the parser."""
     _add_mix(commands)
     _add_caption(commands)
+    _add_verify(commands)
 
 
 def _add_mix(commands: argparse._SubParsersAction) -> None:
@@ -135,3 +136,24 @@ def _writer(args: argparse.Namespace):
     if args.local is not None:
         return caption_writers.Local(args.local)
     return caption_writers.Template()
+
+
+def _add_verify(commands: argparse._SubParsersAction) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="compare the files of `flam mix` or `flam embed` with their checksums",
+        description=_verify.__doc__,
+    )
+    verify.set_defaults(run=_verify)
+    verify.add_argument("folder", metavar="FOLDER", help="a folder with a manifest.json")
+
+
+def _verify(args: argparse.Namespace) -> None:
+    """Read every file that the manifest.json of a folder lists and compare its SHA-256 with the one
+    recorded when it was written: after a copy, say. Stops at the first file that differs."""
+    from flamlib import manifest
+
+    with refusing():
+        shards = manifest.verify(args.folder)["shards"]
+    n_bytes = sum(shard["n_bytes"] for shard in shards)
+    print(f"{args.folder}: {len(shards)} files, {n_bytes:,} bytes, all as they were written")

@@ -1,4 +1,4 @@
-"""Of `flam mix` and `flam caption`."""
+"""Of `flam mix`, `flam caption` and `flam verify`."""
 
 import csv
 from pathlib import Path
@@ -72,3 +72,20 @@ def test_who_asks_for_a_model_gets_no_template(tmp_path, monkeypatch, capsys, gi
     assert main.main(["caption", "raw.tsv", "-o", "sounds.tsv", *given]) == 2
     assert why in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.tsv"]
+
+
+def test_a_changed_file_is_found_by_its_checksum(tmp_path, capsys):
+    jobs = [{"name": f"{k}.txt"} for k in range(2)]
+
+    def write(path, job):
+        path.write_text(job["name"])
+        return {}
+
+    manifest.fill(tmp_path, {}, jobs, write, n_jobs=1, scheduler=None, progress=False)
+    assert main.main(["verify", str(tmp_path)]) == 0
+    assert "2 files, 10 bytes, all as they were written" in capsys.readouterr().out
+    (tmp_path / "1.txt").write_text("1.tx!")
+    assert main.main(["verify", str(tmp_path)]) == 2
+    assert "1.txt: missing, or not what was written" in capsys.readouterr().err
+    assert main.main(["verify", str(tmp_path / "none")]) == 2
+    assert "no manifest.json" in capsys.readouterr().err
