@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from flamlib import files
+from flamlib import files, tables
 
 HEADER = ("filename", "onset", "offset", "event_label")
 
@@ -89,28 +89,21 @@ def merge(events: Iterable[Event]) -> list[Event]:
 
 
 def read_events(path: str | Path) -> dict[str, list[Event]]:
-    """An event table, `filename onset offset event_label` in tab-separated columns, by file name.
+    """Read an event table, see `HEADER`, as sed_scores_eval and DESED have it.
 
-    A row with only a file name (as in DESED's tables) is a file in which nothing sounds. A byte
-    order mark and Windows line ends are tolerated. Raises ValueError naming file and line.
+        filename    onset  offset  event_label
+        00001.flac  2.3    4.3     a dog barks
+        00007.flac
+
+    A row of a file name alone is a file in which nothing sounds. Returns the events of each file.
+    Raises ValueError naming file and line.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
-    header = tuple(lines[0].rstrip("\t ").split("\t")) if lines else ()
-    if header != HEADER:
-        raise ValueError(f"{path}, line 1: expected the columns {HEADER}, found {header}")
-
-    events = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        filename, *values = line.split("\t")
-        in_file = events.setdefault(filename, [])
+    events: dict[str, list[Event]] = {}
+    for row in tables.read(path, HEADER, optional=(), delimiter="\t", short_rows=True):
+        in_file = events.setdefault(row["filename"], [])
+        values = [row[column] for column in HEADER[1:]]
         if any(value.strip() for value in values):
-            in_file.append(_event(values, where=f"{path}, line {number}"))
+            in_file.append(_event(values, where=row.where))
     return events
 
 

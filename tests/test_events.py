@@ -102,7 +102,7 @@ def test_a_table_from_windows_is_read(tmp_path):
         ("a.wav\tone\t2\train", "line 2.*seconds"),
         ("a.wav\t2\t1\train", "line 2.*onset < offset"),
         ("a.wav\tnan\t1\train", "line 2.*onset < offset"),
-        ("a.wav\t0\t1", "line 2.*4 tab-separated columns, found 3"),
+        ("a.wav\t0\t1", "line 2.*without a caption"),
         ("a.wav\t0\t1\t ", "line 2.*without a caption"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_broken_row_is_named(tmp_path, row, message):
 def test_other_columns_are_refused(tmp_path):
     path = tmp_path / "events.tsv"
     path.write_text("file\tstart\tend\n")
-    with pytest.raises(ValueError, match="line 1: expected the columns"):
+    with pytest.raises(ValueError, match="line 1: no column filename, onset"):
         read_events(path)
 
 

@@ -39,7 +39,7 @@ def test_what_is_no_such_table_is_refused_with_file_and_line(tmp_path):
     with pytest.raises(FileNotFoundError):
         tables.read(path, ("a",), delimiter=",")
     write_text(path, "b,c")
-    with pytest.raises(ValueError, match=r"t.csv, line 1: no column \['a'\], found \['b', 'c'\]"):
+    with pytest.raises(ValueError, match=r"t.csv, line 1: no column a; found \['b', 'c'\]"):
         tables.read(path, ("a",), delimiter=",")
     write_text(path)
     with pytest.raises(ValueError, match=r"line 1: no column"):
@@ -57,3 +57,35 @@ def test_what_is_no_such_table_is_refused_with_file_and_line(tmp_path):
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=rf"x, line 7: onset is {text!r}, expected a number"):
         tables.Row("x, line 7", {"onset": text}).number("onset")
+
+
+def test_a_text_that_may_stand_once_is_named_with_both_lines(tmp_path):
+    write_text(tmp_path / "t.csv", "id,x", "a,1", "b,1", "a,2")
+    assert len(tables.read(tmp_path / "t.csv", ("id",), unique=None)) == 3
+    with pytest.raises(ValueError, match=r"line 4: id 'a' is listed twice, first in .*line 2"):
+        tables.read(tmp_path / "t.csv", ("id",), unique="id")
+
+
+def test_a_column_that_must_be_filled_is_named(tmp_path):
+    write_text(tmp_path / "t.csv", "id,x", "a,1", " ,1")
+    with pytest.raises(ValueError, match=r"line 3: empty id"):
+        tables.read(tmp_path / "t.csv", ("id",), filled=("id",))
+
+
+def test_unknown_columns_are_kept_or_refused_with_the_nearest(tmp_path):
+    write_text(tmp_path / "t.tsv", "path\tlicense\t\t", "a\tCC0")
+    [row] = tables.read(tmp_path / "t.tsv", ("path",))
+    assert row.fields == {"path": "a", "license": "CC0"}
+    with pytest.raises(
+        ValueError, match="line 1: unknown column 'license'; did you mean 'licence'"
+    ):
+        tables.read(tmp_path / "t.tsv", ("path",), optional=("licence",))
+    write_text(tmp_path / "t.tsv", "path\tpath", "a\tb")
+    with pytest.raises(ValueError, match="line 1: column 'path' stands twice"):
+        tables.read(tmp_path / "t.tsv", ("path",))
+
+
+@pytest.mark.parametrize(("name", "line"), [("t.csv", "1,2"), ("t.CSV", "1,2"), ("t.tsv", "1\t2")])
+def test_the_separator_follows_the_suffix(tmp_path, name, line):
+    write_text(tmp_path / name, line.replace("1", "a").replace("2", "b"), line)
+    assert tables.read(tmp_path / name, ("a", "b"))[0].fields == {"a": "1", "b": "2"}

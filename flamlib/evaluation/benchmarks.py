@@ -92,7 +92,7 @@ def judge(
     model: AudioTextModel, found: AnnotatedSet, settings: Settings, *, progress: bool = False
 ) -> Outcome:
     """A model's numbers on the clips of a set whose audio is there."""
-    clips = found.found
+    clips = found.present
     if found.task == "sed":
         return _located(*hear(model, found, settings, progress=progress), settings)
     clip_emb = embed(model, map(_read, clips), settings.window_s, len(clips), progress=progress)
@@ -142,7 +142,7 @@ def hear(
         classification.prompts(caption, settings.sed_template)[0] for caption in found.captions
     ]
     captions = model.embed_captions(asked)
-    clips, scores, durations, claims = found.found, [], [], []
+    clips, scores, durations, claims = found.present, [], [], []
     for clip in tqdm(clips, found.name, unit="clip", disable=not progress):
         waveform, rate = _read(clip)
         duration_s = len(waveform) / rate

@@ -72,7 +72,7 @@ def write(
     """Write the page. `read` and `skipped` are those of `testsets.read_all`, `figures` are SVGs and
     what to see in them, `clips` those of `gallery.shown`; `settings` are told at the end."""
     models = list(dict.fromkeys(m for of in results.values() for m in of if m != "difference"))
-    found = {one.name: f"{len(one.found)} of {len(one.clips)}" for one in read}
+    found = {one.name: f"{len(one.present)} of {len(one.clips)}" for one in read}
     paper = {
         name: paper_table(name, results, models, skipped, found)
         for name in ("sed", "retrieval", "zero_shot")
@@ -164,7 +164,7 @@ def _coverage(read: Sequence[AnnotatedSet], skipped: Mapping[str, str]) -> dict[
     rows = []
     for found in read:
         repairs = ", ".join(f"{n} {what}" for what, n in found.repairs.items()) or "none"
-        listed = f"{len(found.found)} of {len(found.clips)}"
+        listed = f"{len(found.present)} of {len(found.clips)}"
         missing = ", ".join(found.missing[:8]) + (" …" if len(found.missing) > 8 else "")
         rows.append(
             row(

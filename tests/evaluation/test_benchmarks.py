@@ -96,10 +96,10 @@ def test_a_recording_that_is_damaged_is_not_scored_and_listed_as_missing(tmp_pat
     late = "b.mp3\t7.5\t8.0\tcat" if "onset" in header else ""  # beyond what can be decoded
     rows = [f"{name}\t{fields}" for name in names]
     set_files.write_text(tmp_path / "t.tsv", header, *rows, late)
-    found = testsets.own("mine", tmp_path / "t.tsv", tmp_path)
+    found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path)
     assert found.missing == [name for name, is_heard in names.items() if not is_heard]
     numbers = benchmarks.judge(Deaf(), found, SETTINGS).numbers
-    assert numbers["n_clips"] == len(found.found) == sum(names.values())
+    assert numbers["n_clips"] == len(found.present) == sum(names.values())
 
 
 def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
@@ -151,7 +151,7 @@ def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
     found = testsets.read("urbansed", set_files.urban_sed(tmp_path))
     model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
     outcome = benchmarks.judge(model, found, SETTINGS._replace(window_s=3.2))
-    [clip] = found.found
+    [clip] = found.present
     waveform = torch.from_numpy(audio.read(clip.path)[0][None])
     probs = []
     for start, n in ((0, 10), (51200, 10), (102400, 10), (153600, 2)):
@@ -179,7 +179,7 @@ def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
     outcome = benchmarks.judge(model, found, SETTINGS)
     table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
     numbers = table["flam"]
-    assert numbers["n_clips"] == len(found.found)
+    assert numbers["n_clips"] == len(found.present)
     keys = {
         "sed": ["psds2_mean", "brier"],
         "retrieval": ["t2a_r1", "a2t_map10"],

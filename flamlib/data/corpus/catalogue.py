@@ -10,14 +10,14 @@ with "" where nothing is known, "|" between the items of a list, and a column `w
 for messages.
 """
 
-import csv
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+
+from flamlib import tables
 
 PROFILES = ("core", "full", "extra")  # each holds all clips of those before it
 SPLITS = {
@@ -104,43 +104,24 @@ def split_list(text: str) -> list[str]:
 
 
 def read_table(
-    path: str | Path, required: Sequence[str], optional: Sequence[str] = ()
+    path: str | Path, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """A .tsv or .csv file as text, with all optional columns and `where`, the file and row.
+    """Read a .tsv or .csv file as text: these columns, and `where`, file and line of each row.
 
-    UTF-8 with or without a byte-order mark, any line ends; blanks around a value do not count.
-    Raises ValueError for a missing or an unknown column.
+    Blanks around a value are removed, and a line break within one becomes a blank. Raises
+    ValueError for a missing or an unknown column, see `tables.read`.
     """
-    path = Path(path)
-    # A quotation mark in a .tsv is itself; spreadsheets write .csv with quoted values.
-    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, **(dialect if path.suffix != ".csv" else {}))
-        try:
-            columns = [name.strip() for name in next(reader, [])]
-            rows = [(f"{path}, row {reader.line_num}", row) for row in reader if any(row)]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: {error}") from error
-    if missing := [column for column in required if column not in columns]:
-        raise ValueError(f"{path}: no column {missing}; found {columns}")
-    for column in columns:
-        if column not in (*required, *optional) or columns.count(column) > 1:
-            near = difflib.get_close_matches(column, {*required, *optional} - {*columns}, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {[*required, *optional]}"
-            raise ValueError(f"{path}: unknown or repeated column {column!r}; {hint}")
-    for where, row in rows:
-        if len(row) > len(columns):
-            raise ValueError(f"{where}: {len(row)} values for {len(columns)} columns")
+    names = [*columns, *optional]
+    rows = tables.read(path, columns, optional=optional, short_rows=True)
     table = [
-        dict.fromkeys([*required, *optional], "")
-        | {
-            column: " ".join(re.split(r"[\t\r\n]+", value)).strip()
-            for column, value in zip(columns, row, strict=False)
-        }
-        | {"where": where}
-        for where, row in rows
+        {name: _one_line(row.fields.get(name, "")) for name in names} | {"where": row.where}
+        for row in rows
     ]
-    return pd.DataFrame(table, columns=[*required, *optional, "where"])
+    return pd.DataFrame(table, columns=[*names, "where"])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(re.split(r"[\t\r\n]+", text)).strip()
 
 
 Wrong = Iterable[tuple[int, str]]  # (position of the row, what is wrong with it)

@@ -12,7 +12,6 @@ A file gets its name in the downloads folder when it is complete and its checksu
 fetch that was stopped goes on where it was. A file put there by hand counts as fetched.
 """
 
-import csv
 import os
 import re
 import shutil
@@ -22,14 +21,15 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from flamlib import files, parallel
+from flamlib import files, parallel, tables
+from flamlib.tables import Row
 
 COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
 
@@ -64,17 +64,13 @@ def read_packages(path: str | Path) -> list[Package]:
     Raises ValueError naming file and row for an unknown channel, a file name that is a path, a
     checksum or a size that is none, and a package listed twice.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(COLUMNS)}")
-        packages = {}
-        for number, row in enumerate(reader, 2):
-            for why in _wrong(row, packages):
-                raise ValueError(f"{path}, row {number}: package {row['package']!r}: {why}")
-            fields = Package(*(row[column] for column in COLUMNS))
-            packages[fields.name] = fields._replace(n_bytes=int(fields.n_bytes))
-    return list(packages.values())
+    packages = []
+    for row in tables.read(path, COLUMNS, optional=(), unique="package", short_rows=True):
+        for why in _problems(row):
+            raise ValueError(f"{row.where}: package {row['package']!r}: {why}")
+        package = Package(*(row[column] for column in COLUMNS))
+        packages.append(package._replace(n_bytes=int(package.n_bytes)))
+    return packages
 
 
 def fetch(
@@ -123,7 +119,7 @@ def fetch(
     return paths, skipped
 
 
-def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
+def _problems(row: Row) -> Iterator[str]:
     if row["channel"] not in _CLIENTS:
         yield f"channel {row['channel']!r} is none of {list(_CLIENTS)}"
     if not row["file"] or Path(row["file"]).name != row["file"]:
@@ -132,8 +128,6 @@ def _wrong(row: dict[str, str], others: Container[str]) -> Iterator[str]:
         yield f"{row['sha256']!r} is no SHA-256 in hexadecimal"
     if not row["bytes"].isdigit():
         yield f"{row['bytes']!r} is no number of bytes"
-    if row["package"] in others:
-        yield "is listed twice"
 
 
 def _fetch_or_reason(package: Package, *, downloads: Path, apt_lists: "_AptLists") -> Path | str:

@@ -1,19 +1,20 @@
-"""Recordings that others annotated, in one form: events, captions or a label for each.
+"""The common form of every public dataset: clips with events, captions or a label.
 
-*Missing audio.* Public sets lose recordings over time. A clip that is listed but has no audio, or
-audio that cannot be read, stays in the list without a path; it is counted and never scored. A
-header promises what the rest of a file may not hold, so every recording is decoded once, to its
-end, before it counts as found: a small part of the time in which a model hears it.
+*Missing audio.* Public datasets lose recordings over time. A clip that is listed but has no audio,
+or audio that cannot be decoded, stays in the list with `path` None: it is counted and never scored.
+A header may promise more than the file holds, so every recording is decoded to its end once before
+it counts as present; this takes a small part of the time that a model needs for it.
 
-*Repairs.* Annotations are taken as they are, but for what no scorer can use. Each is counted:
+*Repairs.* Annotations are used as they are, except for what no metric can use. Each repair is
+counted in `AnnotatedSet.repairs`:
 
-    merged       events of one caption that overlap or touch, joined
+    merged       overlapping or touching events of one caption, joined
     zero_length  events that end where they begin, dropped
-    clipped      events that reach beyond the end of the audio, ended with it
+    clipped      events that reach beyond the end of the audio, shortened
     beyond       events that begin after the end of the audio, dropped
 
-What cannot be meant is refused with file and line: an event that ends before it begins, times that
-are no numbers, a label that the set does not have, a clip that is listed twice.
+Errors are raised, with file and line, for an event that ends before it begins, a time that is not a
+number, a label that the dataset does not have, and a clip that is listed twice.
 """
 
 import difflib
@@ -34,7 +35,17 @@ Task = Literal["sed", "retrieval", "classification"]
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording and what is said of it; `path` is None if there is no audio to be heard."""
+    """A recording and its annotation.
+
+    Attributes:
+        name: its name in the dataset's list.
+        path: its audio file; None if that is missing or cannot be decoded.
+        duration_s: length of the audio; 0 without any.
+        events: for sound event detection.
+        captions: for retrieval.
+        label: for classification, as a caption.
+        fold: of a cross-validation.
+    """
 
     name: str
     path: Path | None
@@ -47,10 +58,18 @@ class Clip:
 
 @dataclass(frozen=True)
 class AnnotatedSet:
-    """A set of clips for one task; `captions` are what every clip is asked for: the classes of a
-    set of events or labels, nothing for retrieval. In a `closed` set a caption that is not
-    annotated does not sound; free text says nothing of what it leaves out. `notes` are what a
-    reader of a score must know.
+    """A dataset for one task.
+
+    Attributes:
+        name: of the dataset and split.
+        task: "sed", "retrieval" or "classification".
+        clips: every clip that is listed, also without audio.
+        captions: the classes of events or labels, in the words a model is asked with; empty for
+            retrieval.
+        repairs: how many events were changed, by kind of repair.
+        notes: what a reader of the scores must know, as sentences.
+        closed: whether annotators listened for every class, so that a class without an annotation
+            is silent. Free text leaves that unknown.
     """
 
     name: str
@@ -62,22 +81,23 @@ class AnnotatedSet:
     closed: bool = True
 
     @property
-    def found(self) -> list[Clip]:
-        """The clips whose audio is there."""
+    def present(self) -> list[Clip]:
+        """The clips that have audio."""
         return [clip for clip in self.clips if clip.path is not None]
 
     @property
     def missing(self) -> list[str]:
+        """The names of the clips without audio."""
         return [clip.name for clip in self.clips if clip.path is None]
 
     @property
     def coverage(self) -> float:
-        """The share of the listed clips that can be heard."""
-        return len(self.found) / len(self.clips) if self.clips else 0.0
+        """The share of the listed clips that have audio."""
+        return len(self.present) / len(self.clips) if self.clips else 0.0
 
 
-class Timed(NamedTuple):
-    """An event as a table has it, not yet believed."""
+class RawEvent(NamedTuple):
+    """An event as a table has it, before checks and repairs; `where` is file and line."""
 
     where: str
     onset: float
@@ -85,53 +105,75 @@ class Timed(NamedTuple):
     caption: str
 
 
-def timed(row: Row, onset: str, offset: str, caption: str) -> Timed:
-    """The event of a row whose columns have these names."""
-    return Timed(row.where, row.number(onset), row.number(offset), caption)
+def read_event(row: Row, onset: str, offset: str, caption: str) -> RawEvent:
+    """Read an event from a row of a table.
+
+    Args:
+        row: the row.
+        onset: name of the column of onsets, in seconds.
+        offset: name of the column of offsets.
+        caption: caption of the event.
+
+    Raises:
+        ValueError: a time is not a number; names file and line.
+    """
+    return RawEvent(row.where, row.number(onset), row.number(offset), caption)
 
 
-def settle(
+def make_event_set(
     name: str,
     task: Task,
-    events: Mapping[str, Iterable[Timed]],
+    events: Mapping[str, Iterable[RawEvent]],
     audio: Mapping[str, Path | None],
     captions: Sequence[str],
     notes: Sequence[str] = (),
 ) -> AnnotatedSet:
-    """A set of events, by clip, with its repairs made; clips without audio keep raw events.
+    """Make a dataset of timed events, repaired as the module describes.
 
-    Raises ValueError naming file and line for an event that ends before it begins.
+    Args:
+        name: of the dataset.
+        task: "sed".
+        events: the events of every clip, by its name. Of clips without audio they are kept as
+            they are, as the end of the audio is not known.
+        audio: the audio file of every clip; None if it has none.
+        captions: every class of the dataset.
+        notes: what a reader of the scores must know.
+
+    Raises:
+        ValueError: an event ends before it begins, or begins before 0; names file and line.
     """
     repairs: Counter = Counter()
     clips = []
-    for clip, rows in events.items():
-        path, duration_s = heard(audio[clip])
+    for clip, raw_events in events.items():
+        path, duration_s = probe_audio(audio[clip])
         kept = []
-        for row in rows:
-            if row.offset < row.onset or row.onset < 0:
+        for raw in raw_events:
+            if raw.offset < raw.onset or raw.onset < 0:
                 raise ValueError(
-                    f"{row.where}: an event from {row.onset} to {row.offset} s; expected "
+                    f"{raw.where}: an event from {raw.onset} to {raw.offset} s; expected "
                     "0 <= onset <= offset"
                 )
-            if row.offset == row.onset:
+            if raw.offset == raw.onset:
                 repairs["zero_length"] += 1
-            elif path is not None and row.onset >= duration_s:
+            elif path is not None and raw.onset >= duration_s:
                 repairs["beyond"] += 1
             else:
-                offset = row.offset
+                offset = raw.offset
                 if path is not None and offset > duration_s:
                     offset = duration_s
                     repairs["clipped"] += 1
-                kept.append(Event(row.onset, offset, row.caption))
+                kept.append(Event(raw.onset, offset, raw.caption))
         merged = merge(kept)
         repairs["merged"] += len(kept) - len(merged)
         clips.append(Clip(clip, path, duration_s, merged))
     return AnnotatedSet(name, task, clips, captions, +repairs, notes)
 
 
-def heard(path: Path | None) -> tuple[Path | None, float]:
-    """The path and how long its audio is, as `audio.read` decodes it; None and 0 if that cannot
-    read it, or if there is no path."""
+def probe_audio(path: Path | None) -> tuple[Path | None, float]:
+    """Decode a recording to its end; return its path and its length in seconds.
+
+    Returns (None, 0.0) if there is no path or the recording cannot be decoded.
+    """
     if path is None:
         return None, 0.0
     try:
@@ -142,9 +184,10 @@ def heard(path: Path | None) -> tuple[Path | None, float]:
 
 
 class AudioFolder:
-    """The recordings below the first of some folders that exists, found by the stem of their name.
+    """The recordings below a folder, looked up by the stem of their file name.
 
-    Stems are compared in Unicode's composed form, because file systems differ in which they keep.
+    The folder is the first of `folders`, in `root`, that exists; else `root`. Stems are compared in
+    Unicode's composed form (NFC), because file systems differ in which one they keep.
     """
 
     def __init__(self, root: Path, *folders: str) -> None:
@@ -155,9 +198,9 @@ class AudioFolder:
                 self.paths[_composed(path.stem)].append(path)
 
     def find(self, *stems: str) -> Path | None:
-        """The recording of the first of the stems that there is one of; None without any.
+        """Return the recording of the first of these stems that exists, or None.
 
-        Raises ValueError where two recordings have the stem: either could be meant.
+        Raises ValueError if two recordings have that stem.
         """
         for stem in stems:
             paths = self.paths.get(_composed(stem), [])
@@ -168,9 +211,10 @@ class AudioFolder:
         return None
 
     def named(self, filename: str) -> Path | None:
-        """The recording that a table of one's own names: the file of this name in the folder, with
-        the folders in it if it has any. A name without a folder is also found by its stem, below
-        any folder and with any suffix of audio.
+        """Return the recording that a user's own table names, or None.
+
+        `filename` is a path in the folder. A name without a folder is also found by its stem, in
+        any folder below and with any suffix of audio.
         """
         name = _composed(PurePosixPath(filename).as_posix())
         for path in self.paths.get(_composed(stem(filename)), []):
@@ -179,8 +223,11 @@ class AudioFolder:
         return None if "/" in name else self.find(stem(filename))
 
 
-def known_label(row: Row, label: str, labels: Iterable[str]) -> str:
-    """The label, if the set has it. Raises ValueError naming file, line and the nearest one."""
+def check_label(row: Row, label: str, labels: Iterable[str]) -> str:
+    """Return `label` if it is one of `labels`.
+
+    Raises ValueError, naming file, line and the nearest label, if it is not.
+    """
     labels = list(labels)
     if label not in labels:
         near = difflib.get_close_matches(label, labels, n=1)
@@ -189,28 +236,17 @@ def known_label(row: Row, label: str, labels: Iterable[str]) -> str:
     return label
 
 
-def listed_once(rows: Iterable[Row], column: str) -> None:
-    """Raises ValueError naming file and line of the second row of a clip that has two."""
-    seen: dict[str, str] = {}
-    for row in rows:
-        if row[column] in seen:
-            raise ValueError(
-                f"{row.where}: {row[column]!r} is listed again, first {seen[row[column]]}"
-            )
-        seen[row[column]] = row.where
+def label_to_caption(label: str) -> str:
+    """Return a class name as a caption: in lower case, with spaces for `_`.
 
-
-def readable(label: str) -> str:
-    """A class name as a caption: lower case, `_` read as a space.
-
-    >>> readable("Alarm_bell_ringing")
+    >>> label_to_caption("Alarm_bell_ringing")
     'alarm bell ringing'
     """
     return " ".join(label.replace("_", " ").lower().split())
 
 
 def stem(filename: str) -> str:
-    """A file's name without its folder and the suffix of audio; other dots stay.
+    """Return a file's name without its folder and its suffix of audio; other dots stay.
 
     >>> stem("audio/Yid_30.000_40.000.wav"), stem("Yid_30.000_40.000")
     ('Yid_30.000_40.000', 'Yid_30.000_40.000')

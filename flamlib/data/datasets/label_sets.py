@@ -1,5 +1,4 @@
-"""Recordings of one class each, as they are distributed: ESC-50, UrbanSound8K, VGGSound, tables of
-one's own."""
+"""Readers of recordings of one class each: ESC-50, UrbanSound8K, VGGSound, a user's own table."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flamlib import tables
-from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, heard, known_label, listed_once, readable, stem
+from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, probe_audio, check_label, label_to_caption, stem
 from flamlib.data.datasets.sed_sets import URBAN_CLASSES
 from flamlib.tables import Row
 
@@ -28,13 +27,14 @@ YOUTUBE_ID = re.compile(r"[\w-]{11}")
 
 
 def esc50(root: Path, split: str = "all") -> AnnotatedSet:
-    """ESC-50. A file's name repeats fold and class: one that does not fit its row is refused, as
-    there are copies in which files were renamed."""
+    """Read ESC-50; it has one split, "all".
+
+    A file's name repeats its fold and class. Raises ValueError where the name does not fit its row,
+    as there are copies in which files were renamed.
+    """
     root = root / "ESC-50-master" if (root / "ESC-50-master").is_dir() else root
-    rows = tables.read(
-        root / "meta/esc50.csv", ("filename", "fold", "target", "category"), delimiter=","
-    )
-    listed_once(rows, "filename")
+    columns = ("filename", "fold", "target", "category")
+    rows = tables.read(root / "meta/esc50.csv", columns, unique="filename")
     folder = AudioFolder(root, "audio")
     clips = []
     for row in rows:
@@ -44,34 +44,36 @@ def esc50(root: Path, split: str = "all") -> AnnotatedSet:
                 f"{row.where}: {row['filename']!r} is not <fold>-<clip>-<take>-<target>.wav of "
                 f"fold {row['fold']} and target {row['target']}"
             )
-        label = known_label(row, row["category"], ESC_CLASSES)
+        label = check_label(row, row["category"], ESC_CLASSES)
         if row["target"] != str(ESC_CLASSES.index(label)):
             raise ValueError(f"{row.where}: target {row['target']} is not that of {label!r}")
         clips.append((row["filename"], folder.find(stem(row["filename"])), label, row["fold"]))
-    return _settled("esc50", clips)
+    return _make_set("esc50", clips)
 
 
 def urbansound8k(root: Path, split: str = "all") -> AnnotatedSet:
-    """UrbanSound8K. `start` and `end` of its table are times in another recording."""
+    """Read UrbanSound8K; it has one split, "all".
+
+    `start` and `end` of its table are times in another recording, from which a file was cut.
+    """
     root = root / "UrbanSound8K" if (root / "UrbanSound8K").is_dir() else root
     columns = ("slice_file_name", "fold", "classID", "class")
-    rows = tables.read(root / "metadata/UrbanSound8K.csv", columns, delimiter=",")
-    listed_once(rows, "slice_file_name")
+    rows = tables.read(root / "metadata/UrbanSound8K.csv", columns, unique="slice_file_name")
     clips = []
     for row in rows:
-        label = known_label(row, row["class"], URBAN_CLASSES)
+        label = check_label(row, row["class"], URBAN_CLASSES)
         if row["classID"] != str(URBAN_CLASSES.index(label)):
             raise ValueError(f"{row.where}: classID {row['classID']} is not that of {label!r}")
         path = root / f"audio/fold{row['fold']}" / row["slice_file_name"]
         clips.append((row["slice_file_name"], path if path.is_file() else None, label, row["fold"]))
-    return _settled("urbansound8k", clips)
+    return _make_set("urbansound8k", clips)
 
 
 def vggsound(root: Path, split: str = "test") -> AnnotatedSet:
-    """VGGSound: no header, labels with commas in quotes, the split in the last column.
+    """Read VGGSound, split "train" or "test": a table without a header, the split in the last column.
 
-    Classes are those of the whole list, also of its other split. A recording is
-    `<id>_<start, six digits>`, or `<id>_<start>`.
+    Classes are those of both splits. A recording is called `<id>_<start, six digits>` or
+    `<id>_<start>`.
     """
     rows = tables.read(root / "vggsound.csv", VGG_COLUMNS, delimiter=",", header=False)
     folder = AudioFolder(root, f"audio/{split}", split, "audio")
@@ -87,13 +89,13 @@ def vggsound(root: Path, split: str = "test") -> AnnotatedSet:
             raise ValueError(f"{row.where}: {name!r} is listed again, first {seen[name]}")
         seen[name] = row.where
         clips.append((name, folder.find(name, f"{video}_{start}"), row["label"], 1))
-    return _settled("vggsound", clips, {row["label"] for row in rows})
+    return _make_set("vggsound", clips, {row["label"] for row in rows})
 
 
-def own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
-    """The rows `filename label` of a table of one's own, perhaps with a column `fold`."""
+def read_own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
+    """Make a dataset of the rows `filename label`, or `filename label fold`, of a user's table."""
     rows = [replace(row, fields=row.fields | {"filename": row["filename"].strip()}) for row in rows]
-    listed_once(rows, "filename")
+    tables.check_unique(rows, "filename")
     folder = AudioFolder(audio)
     clips = []
     for row in rows:
@@ -101,17 +103,17 @@ def own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
             raise ValueError(f"{row.where}: no label")
         fold = int(row.number("fold")) if "fold" in row.fields else 1
         clips.append((row["filename"], folder.named(row["filename"]), row["label"], fold))
-    return _settled(name, clips)
+    return _make_set(name, clips)
 
 
-def _settled(
+def _make_set(
     name: str,
     clips: Iterable[tuple[str, Path | None, str, str | int]],
     labels: Iterable[str] = (),
 ) -> AnnotatedSet:
-    settled = []
+    made = []
     for clip, audio, label, fold in clips:
-        path, duration_s = heard(audio)
-        settled.append(Clip(clip, path, duration_s, label=readable(label), fold=int(fold)))
-    names = {readable(label) for label in labels} | {clip.label for clip in settled}
-    return AnnotatedSet(name, "classification", settled, sorted(names))
+        path, duration_s = probe_audio(audio)
+        made.append(Clip(clip, path, duration_s, label=label_to_caption(label), fold=int(fold)))
+    names = {label_to_caption(label) for label in labels} | {clip.label for clip in made}
+    return AnnotatedSet(name, "classification", made, sorted(names))

@@ -1,8 +1,6 @@
-"""Sets of timed events, as they are distributed: AudioSet-Strong, DESED, MAESTRO Real, URBAN-SED,
-TACOS, and tables of one's own.
+"""Readers of timed events: AudioSet-Strong, DESED, MAESTRO Real, URBAN-SED, TACOS, a user's table.
 
-Each reader takes the folder that holds a set's own files and folders, and a split. What is
-peculiar to a set is said with its reader.
+Each takes the folder that holds the dataset's official files and folders, and a split.
 """
 
 import json
@@ -12,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flamlib import tables
-from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Timed, known_label, readable, settle, timed
+from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, RawEvent, check_label, label_to_caption, make_event_set, read_event
 from flamlib.data.datasets.annotations import stem as stem_of
 from flamlib.tables import Row
 
@@ -48,10 +46,11 @@ EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 
 
 def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
-    """AudioSet with times. Labels are machine ids; their names stand in `mid_to_display_name.tsv`.
+    """Read AudioSet-Strong, split "train" or "eval".
 
-    If the list for training is there too, `eval` is asked only for the classes of both, 407.
-    A recording of `<id>_<start in ms>` may be called that, `Y<id>_<start>`, `Y<id>` or `<id>`.
+    Labels are machine ids, whose names stand in `mid_to_display_name.tsv`. Where the list of the
+    training split is there too, `eval` has only the 407 classes of both splits. A recording of the
+    segment `<id>_<start in ms>` may be called that, `Y<id>_<start>`, `Y<id>` or `<id>`.
     """
     names = {
         row["mid"]: row["name"]
@@ -60,31 +59,31 @@ def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
         )
     }
     rows = tables.read(root / f"audioset_{split}_strong.tsv", AUDIOSET_COLUMNS, delimiter="\t")
-    asked = {known_label(row, row["label"], names) for row in rows}
+    classes = {check_label(row, row["label"], names) for row in rows}
     notes = []
     other = root / "audioset_train_strong.tsv"
     if split == "eval" and other.is_file():
-        both = asked & {
+        both = classes & {
             row["label"] for row in tables.read(other, AUDIOSET_COLUMNS, delimiter="\t")
         }
         notes.append(
-            f"{len(asked) - len(both)} of {len(asked)} classes left out: training has none of them"
+            f"{len(classes) - len(both)} of {len(classes)} classes left out: training has none of them"
         )
-        asked = both
+        classes = both
     elif split == "eval":
-        notes.append(f"all {len(asked)} classes of this split, as {other.name} is not there")
+        notes.append(f"all {len(classes)} classes of this split, as {other.name} is not there")
 
     folder = AudioFolder(root, f"audio/{split}", split, "audio")
-    events: dict[str, list[Timed]] = {}
+    events: dict[str, list[RawEvent]] = {}
     for row in rows:
         if not SEGMENT.fullmatch(row["segment_id"]):
             raise ValueError(
                 f"{row.where}: {row['segment_id']!r} is not <YouTube id>_<start in ms>"
             )
         of_clip = events.setdefault(row["segment_id"], [])
-        if row["label"] in asked:
-            caption = readable(names[row["label"]])
-            of_clip.append(timed(row, "start_time_seconds", "end_time_seconds", caption))
+        if row["label"] in classes:
+            caption = label_to_caption(names[row["label"]])
+            of_clip.append(read_event(row, "start_time_seconds", "end_time_seconds", caption))
     audio = {}
     for segment in events:
         video, start_ms = segment.rsplit("_", 1)
@@ -92,15 +91,15 @@ def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
         audio[segment] = folder.find(
             segment, f"Y{segment}", f"{video}_{start_s}", f"Y{video}", video
         )
-    captions = sorted({readable(names[mid]) for mid in asked})
-    return settle("audioset_strong", "sed", events, audio, captions, notes)
+    captions = sorted({label_to_caption(names[mid]) for mid in classes})
+    return make_event_set("audioset_strong", "sed", events, audio, captions, notes)
 
 
 def desed(root: Path, split: str = "validation") -> AnnotatedSet:
-    """DESED's real recordings: `validation`, `public` (the public evaluation) or `strong` (train).
+    """Read DESED's real recordings: "validation", "public" (public evaluation) or "strong" (train).
 
-    A row with a file name alone is a recording that was listened to and has none of the classes: it
-    stays, so that what is claimed of it counts as false.
+    A row of a file name alone is a recording without any of the classes: it stays, so that
+    detections in it count as false alarms.
     """
     table, *folders = {
         "validation": (
@@ -114,17 +113,17 @@ def desed(root: Path, split: str = "validation") -> AnnotatedSet:
     rows = tables.read(root / "metadata" / table, EVENT_COLUMNS, delimiter="\t", short_rows=True)
     events, folder = _by_file(rows, DESED_CLASSES), AudioFolder(root, *folders)
     audio = {name: folder.find(stem_of(name)) for name in events}
-    captions = [readable(name) for name in DESED_CLASSES]
-    return settle(f"desed_{split}", "sed", events, audio, captions)
+    captions = [label_to_caption(name) for name in DESED_CLASSES]
+    return make_event_set(f"desed_{split}", "sed", events, audio, captions)
 
 
 def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
-    """MAESTRO Real: how sure five listeners were of each class, second by second.
+    """Read MAESTRO Real, split "train" or "validation": soft labels of five annotators per second.
 
-    As in DCASE 2024: a class sounds where that is more than one half (not one half itself), seconds
-    that touch are one event, and 11 of the 17 classes are scored. The 16 files of `validation` are
-    the baseline's; `train` has the others. A value may be a little above one, not a percentage. A
-    file in which none of the 11 sounds stays, where the baseline leaves it out.
+    As in DCASE 2024 a class is active where its soft label is above 0.5, touching seconds are one
+    event, and 11 of the 17 classes are scored. The 16 files of `validation` are those of DCASE's
+    baseline; `train` has the others. Soft labels may be a little above 1. A file in which none of
+    the 11 classes is active stays; the baseline leaves it out.
     """
     folder = AudioFolder(root, "development_audio", "audio")
     events, audio = {}, {}
@@ -135,23 +134,26 @@ def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
             continue
         rows = tables.read(path, ("start", "end", "label", "value"), delimiter="\t", header=False)
         events[path.stem] = [
-            timed(row, "start", "end", readable(label))
+            read_event(row, "start", "end", label_to_caption(label))
             for row in rows
-            if (label := known_label(row, row["label"].strip(), MAESTRO_CLASSES)) in MAESTRO_SCORED
+            if (label := check_label(row, row["label"].strip(), MAESTRO_CLASSES)) in MAESTRO_SCORED
             and _soft(row) > 0.5
         ]
         audio[path.stem] = folder.find(path.stem)
     if not events:
         raise FileNotFoundError(f"{root}: no development_annotation/soft_labels_*/*.txt of {split}")
-    captions = [readable(name) for name in MAESTRO_SCORED]
+    captions = [label_to_caption(name) for name in MAESTRO_SCORED]
     quiet = sum(not of_clip for of_clip in events.values())
     notes = [f"{quiet} files without a class that is scored; DCASE's baseline leaves them out"]
-    return settle("maestro", "sed", events, audio, captions, notes if quiet else [])
+    return make_event_set("maestro", "sed", events, audio, captions, notes if quiet else [])
 
 
 def urban_sed(root: Path, split: str = "test") -> AnnotatedSet:
-    """URBAN-SED: `train`, `validate` or `test`. From the JAMS files where they are, foreground
-    alone; else from the text files, which list nothing else."""
+    """Read URBAN-SED, split "train", "validate" or "test".
+
+    From the foreground events of its JAMS files if they are there, else from its text files, which
+    list nothing else.
+    """
     root = root / "URBAN-SED_v2.0.0" if (root / "URBAN-SED_v2.0.0").is_dir() else root
     annotations = root / "annotations" / split
     folder = AudioFolder(root, f"audio/{split}", "audio")
@@ -161,36 +163,39 @@ def urban_sed(root: Path, split: str = "test") -> AnnotatedSet:
         audio[path.stem] = folder.find(path.stem)
     if not events:
         raise FileNotFoundError(f"{annotations} holds neither .jams nor .txt")
-    captions = [readable(name) for name in URBAN_CLASSES]
-    return settle("urbansed", "sed", events, audio, captions)
+    captions = [label_to_caption(name) for name in URBAN_CLASSES]
+    return make_event_set("urbansed", "sed", events, audio, captions)
 
 
 def tacos(root: Path, split: str = "test") -> AnnotatedSet:
-    """TACOS: captions with times. The captions are free text, so each is its own."""
+    """Read TACOS: free-text captions with times, so that every caption is a class of its own.
+
+    `split` is "test" or "development".
+    """
     columns = ("filename", "text", "onset", "offset")
     rows = tables.read(root / "annotations_strong.csv", columns, delimiter=",")
-    chosen = tables.read(root / f"{split}_split.csv", ("filename",), delimiter=",")
+    listed = tables.read(root / f"{split}_split.csv", ("filename",), delimiter=",")
     folder = AudioFolder(root, "audio")
-    events: dict[str, list[Timed]] = {row["filename"]: [] for row in chosen}
+    events: dict[str, list[RawEvent]] = {row["filename"]: [] for row in listed}
     for row in rows:
         if row["filename"] in events:
-            events[row["filename"]].append(timed(row, "onset", "offset", row["text"].strip()))
+            events[row["filename"]].append(read_event(row, "onset", "offset", row["text"].strip()))
     audio = {name: folder.find(stem_of(name)) for name in events}
     captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
-    return replace(settle(f"tacos_{split}", "sed", events, audio, captions), closed=False)
+    return replace(make_event_set(f"tacos_{split}", "sed", events, audio, captions), closed=False)
 
 
-def own_events(name: str, rows: list[Row], audio: Path) -> AnnotatedSet:
-    """The rows `filename onset offset event_label` of a table of one's own, and its audio."""
+def read_own_events(name: str, rows: list[Row], audio: Path) -> AnnotatedSet:
+    """Make a dataset of the rows `filename onset offset event_label` of a user's table."""
     events, folder = _by_file(rows, None), AudioFolder(audio)
-    found = {name: folder.named(name) for name in events}
+    paths = {name: folder.named(name) for name in events}
     captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
-    return settle(name, "sed", events, found, captions)
+    return make_event_set(name, "sed", events, paths, captions)
 
 
-def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, list[Timed]]:
-    """The events of each file; with classes, labels become captions, else they are."""
-    events: dict[str, list[Timed]] = {}
+def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, list[RawEvent]]:
+    """The events of each file. With `classes`, labels are checked and turned into captions."""
+    events: dict[str, list[RawEvent]] = {}
     for row in rows:
         of_clip = events.setdefault(row["filename"].strip(), [])
         label = row["event_label"].strip()
@@ -198,8 +203,8 @@ def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, 
             continue
         if not label:
             raise ValueError(f"{row.where}: an event without a label")
-        caption = label if classes is None else readable(known_label(row, label, classes))
-        of_clip.append(timed(row, "onset", "offset", caption))
+        caption = label if classes is None else label_to_caption(check_label(row, label, classes))
+        of_clip.append(read_event(row, "onset", "offset", caption))
     return events
 
 
@@ -210,15 +215,17 @@ def _soft(row: Row) -> float:
     return value
 
 
-def _urban_text(path: Path) -> Iterable[Timed]:
+def _urban_text(path: Path) -> Iterable[RawEvent]:
     for row in tables.read(path, ("start", "end", "label"), delimiter="\t", header=False):
-        label = known_label(row, row["label"].strip(), URBAN_CLASSES)
-        yield timed(row, "start", "end", readable(label))
+        label = check_label(row, row["label"].strip(), URBAN_CLASSES)
+        yield read_event(row, "start", "end", label_to_caption(label))
 
 
-def _jams(path: Path) -> Iterable[Timed]:
-    """The foreground events of a JAMS file. The duration is the observation's: that of its value
-    is from before the sound was stretched."""
+def _jams(path: Path) -> Iterable[RawEvent]:
+    """The foreground events of a JAMS file of scaper.
+
+    The duration is that of the observation: the one in its value is from before time-stretching.
+    """
     try:
         annotations = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
         of_scaper = [a["data"] for a in annotations if a["namespace"] in SCAPER]
@@ -229,11 +236,11 @@ def _jams(path: Path) -> Iterable[Timed]:
             if value["role"] == "foreground"
         ]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no JAMS file of scaper's ({error!r})") from error
+        raise ValueError(f"{path}: not a JAMS file of scaper ({error!r})") from error
     if not of_scaper:
         raise ValueError(f"{path}: no annotation in the namespaces {sorted(SCAPER)}")
     for number, of_event in enumerate(fields):
         row = Row(f"{path}, event {number}", of_event)
-        caption = readable(known_label(row, row["label"], URBAN_CLASSES))
+        caption = label_to_caption(check_label(row, row["label"], URBAN_CLASSES))
         onset = row.number("time")
-        yield Timed(row.where, onset, onset + row.number("duration"), caption)
+        yield RawEvent(row.where, onset, onset + row.number("duration"), caption)

@@ -1,13 +1,18 @@
-"""The public test sets of the field: what they are called, how they are read, what to expect.
+"""The public test sets: their names, how to read them, and how many clips to expect.
 
-`SETS` has a row for each. `STRONG` has the ones whose timed events may also be trained on. A set is
-read from the folder that holds its official files; one's own tables join by configuration alone:
+`SETS` has a row for each; `STRONG` has the training splits of those with timed events. A dataset is
+read from the folder that holds its official files. A user's own data joins by configuration alone:
 
     {name: my_set, table: my_set/events.tsv, audio: my_set/audio}
 
-whose header says what it is for: `filename onset offset event_label`, `filename caption` or
-`filename label` (and `fold`), separated by tabs, or by commas in a `.csv`. A file name with folders
-in it is a path in the folder of the audio; one without may be in any folder below it.
+The header of the table, separated by tabs or in a `.csv` by commas, says what the task is:
+
+    filename  onset  offset  event_label    sound event detection
+    filename  caption                       retrieval
+    filename  label  [fold]                 classification
+
+A file name with folders in it is a path in the folder of the audio; one without may be in any
+folder below it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +26,15 @@ from flamlib.data.datasets.annotations import AnnotatedSet, Task
 
 
 class TestSet(NamedTuple):
-    """A public set: its title, how a split of it is read, and what the official lists hold."""
+    """A public test set.
+
+    Attributes:
+        title: for readers.
+        task: "sed", "retrieval" or "classification".
+        read: reads it from the folder of its official files.
+        n_listed: number of clips in the official list; None if there is none.
+        n_captions: number of classes; None if there is no official number.
+    """
 
     __test__ = False  # no test, for pytest
 
@@ -37,7 +50,7 @@ def _split(reader: Callable[..., AnnotatedSet], split: str) -> Callable[[Path], 
 
 
 def _own_form(name: str, table: str) -> Callable[[Path], AnnotatedSet]:
-    return lambda root: own(name, root / table, root / "audio")
+    return lambda root: read_own(name, root / table, root / "audio")
 
 
 SETS: dict[str, TestSet] = {
@@ -73,57 +86,56 @@ STRONG: dict[str, Callable[[Path], AnnotatedSet]] = {
     "tacos": _split(sed_sets.tacos, "development"),
 }
 
-# What 04 reports of the embedded corpus, and what 09 reports of it, too: no name for a set of one's
-# own.
+# Names of the parts of the project's own corpus in the reports of notebooks 04 and 09: a user's set
+# cannot have one of them.
 IN_04 = ("seen_captions", "unseen_captions", "held_out_recordings")
 EMBEDDED = (*IN_04, "heldout_seen", "heldout_unseen", "supplied")
 
 
 def read(name: str, root: str | Path) -> AnnotatedSet:
-    """A public set from its folder, with a note wherever it is not what the official lists hold.
+    """Read a public test set from its folder; notes say where it differs from the official list.
 
-    Raises FileNotFoundError for a folder or table that is not there, ValueError for a set that is
-    not in `SETS`, a table that cannot be used, and a folder without any of the audio.
+    Raises FileNotFoundError for a folder or table that does not exist, and ValueError for a name
+    that is not in `SETS`, a table that cannot be used, and a folder without any of the audio.
     """
     if name not in SETS:
         raise ValueError(f"no test set {name!r}; there are {', '.join(SETS)}")
     root = Path(root).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{name}: {root} is no folder")
-    expected, found = SETS[name], SETS[name].read(root)
-    notes = list(found.notes)
+    expected, dataset = SETS[name], SETS[name].read(root)
+    notes = list(dataset.notes)
     for what, n, n_expected in (
-        ("clips", len(found.clips), expected.n_listed),
-        ("captions", len(found.captions), expected.n_captions),
+        ("clips", len(dataset.clips), expected.n_listed),
+        ("captions", len(dataset.captions), expected.n_captions),
     ):
         if n_expected is not None and n != n_expected:
             notes.append(f"{n} {what} listed, {n_expected} in the official set")
-    return _with_audio(AnnotatedSet(name, *_rest(found), notes), root)
+    return _check_audio(replace(dataset, name=name, notes=notes), root)
 
 
-def own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
-    """A set of one's own from its table and the folder of its audio.
+def read_own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
+    """Read a user's own dataset from its table and the folder of its audio.
 
     Raises ValueError, naming the file, for a header of none of the three forms, and for a table of
-    events that has none for any recording that can be heard.
+    events that has none for any recording with audio.
     """
     table, audio = Path(table).expanduser(), Path(audio).expanduser()
-    delimiter = "," if table.suffix.lower() == ".csv" else "\t"
-    rows = tables.read(table, ("filename",), delimiter=delimiter, short_rows=True)
+    rows = tables.read(table, ("filename",), short_rows=True)
     if not rows:
         raise ValueError(f"{table}: a header and no rows")
     columns = rows[0].fields.keys()
     forms = {
-        ("onset", "offset", "event_label"): sed_sets.own_events,
-        ("caption",): caption_sets.own_captions,
-        ("label",): label_sets.own_labels,
+        ("onset", "offset", "event_label"): sed_sets.read_own_events,
+        ("caption",): caption_sets.read_own_captions,
+        ("label",): label_sets.read_own_labels,
     }
     for needed, reader in forms.items():
         if set(needed) <= columns:
-            found = _with_audio(reader(name, rows, audio), audio)
-            if found.task == "sed" and not any(clip.events for clip in found.found):
+            dataset = _check_audio(reader(name, rows, audio), audio)
+            if dataset.task == "sed" and not any(clip.events for clip in dataset.present):
                 raise ValueError(f"{name}: {table} has no event for the recordings in {audio}")
-            return found
+            return dataset
     raise ValueError(
         f"{table}, line 1: beside filename, expected onset, offset and event_label, or caption, or "
         f"label; found {sorted(columns)}"
@@ -131,34 +143,36 @@ def own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
 
 
 def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> AnnotatedSet:
-    """Timed events to train on, as an entry of `mix.strong` names them.
+    """Read a dataset of timed events to train on, from an entry of `mix.strong` of params.yaml.
 
         {name: desed, folder: /sets/desed}                    the training split of one of `STRONG`
-        {name: mine, table: events.tsv, audio: recordings}    a table of one's own; with
+        {name: mine, table: events.tsv, audio: recordings}    a user's own table; with
                                                               `closed: false` if it is free text
 
-    Paths are as from the folder `base`, or in full.
+    Paths are absolute, or relative to the folder `base`.
 
-    Raises ValueError for an entry of neither form, a name that `STRONG` does not have, and a table
-    that is not of events; FileNotFoundError for a folder or table that is not there.
+    Raises ValueError for an entry of neither form, a name that is not in `STRONG`, and a table
+    without events; FileNotFoundError for a folder or table that does not exist.
     """
     keys = set(entry)
     if keys == {"name", "folder"}:
-        name, root = entry["name"], _at(base, entry["folder"])
+        name, root = entry["name"], _resolve(base, entry["folder"])
         if name not in STRONG:
             raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
         if not root.is_dir():
             raise FileNotFoundError(f"{name}: {root} is no folder")
-        return _with_audio(replace(STRONG[name](root), name=name), root)
+        return _check_audio(replace(STRONG[name](root), name=name), root)
     if keys | {"closed"} != {"name", "table", "audio", "closed"}:
         raise ValueError(
             "mix.strong: a set has name and folder, or name, table and audio (and closed), found "
             f"{dict(entry)}"
         )
-    found = own(entry["name"], _at(base, entry["table"]), _at(base, entry["audio"]))
-    if found.task != "sed":
+    dataset = read_own(
+        entry["name"], _resolve(base, entry["table"]), _resolve(base, entry["audio"])
+    )
+    if dataset.task != "sed":
         raise ValueError(f"{entry['table']}: no onset, offset and event_label to train on")
-    return replace(found, closed=bool(entry.get("closed", True)))
+    return replace(dataset, closed=bool(entry.get("closed", True)))
 
 
 def read_all(
@@ -167,47 +181,47 @@ def read_all(
     *,
     base: str | Path = "",
 ) -> tuple[list[AnnotatedSet], dict[str, str]]:
-    """Every set for which there is a folder, and one's own; and why each other one is left out.
+    """Read every public test set whose folder is given, and the user's own ones.
 
-    `folders` gives the folder of each row of `SETS`, None for one that is not there. Paths are
-    as from the folder `base`, or in full. Raises ValueError for a set that cannot be meant, or
-    whose name another has, and what `read` and `own` do.
+    `folders` has the folder of each name in `SETS`, None for one that is not there; `own_tables`
+    are entries `{name, table, audio}`. Paths are absolute, or relative to the folder `base`.
+
+    Returns the datasets, and for each name in `SETS` that is left out the reason. Raises ValueError
+    for an unknown name, an entry of another form and a name that is taken, and what `read` and
+    `read_own` raise.
     """
     unknown = sorted(set(folders) - set(SETS))
     if unknown:
         raise ValueError(f"no test sets {unknown}; there are {', '.join(SETS)}")
-    found, skipped = [], {}
+    datasets, skipped = [], {}
     for name in SETS:
         if folders.get(name) is None:
             skipped[name] = "no folder given"
         else:
-            found.append(read(name, _at(base, folders[name])))
+            datasets.append(read(name, _resolve(base, folders[name])))
     for entry in own_tables:
         if set(entry) != {"name", "table", "audio"}:
-            raise ValueError(f"a set of one's own has name, table and audio, found {dict(entry)}")
+            raise ValueError(f"your own set has name, table and audio, found {dict(entry)}")
         if entry["name"] in EMBEDDED:
             raise ValueError(
-                f"{entry['name']!r} is no name for a set of one's own: 09 reports "
+                f"{entry['name']!r} is no name for your own set: 09 reports "
                 f"{', '.join(EMBEDDED)} beside it"
             )
-        if entry["name"] in SETS or entry["name"] in [one.name for one in found]:
+        if entry["name"] in SETS or entry["name"] in [one.name for one in datasets]:
             raise ValueError(f"there is a test set {entry['name']!r} already")
-        found.append(own(entry["name"], _at(base, entry["table"]), _at(base, entry["audio"])))
-    return found, skipped
+        table, audio = _resolve(base, entry["table"]), _resolve(base, entry["audio"])
+        datasets.append(read_own(entry["name"], table, audio))
+    return datasets, skipped
 
 
-def _at(base: str | Path, path: str | Path) -> Path:
+def _resolve(base: str | Path, path: str | Path) -> Path:
     return Path(base, Path(path).expanduser())
 
 
-def _rest(found: AnnotatedSet) -> tuple:
-    return found.task, found.clips, found.captions, found.repairs
-
-
-def _with_audio(found: AnnotatedSet, root: Path) -> AnnotatedSet:
-    if not found.found:
+def _check_audio(dataset: AnnotatedSet, root: Path) -> AnnotatedSet:
+    if not dataset.present:
         raise ValueError(
-            f"{found.name}: {len(found.clips)} clips are listed and not one is below {root}: is "
-            "the audio somewhere else, or named otherwise?"
+            f"{dataset.name}: {len(dataset.clips)} clips are listed and not one is below {root}: "
+            "is the audio somewhere else, or named otherwise?"
         )
-    return found
+    return dataset

@@ -11,6 +11,7 @@ import scipy.sparse
 from jaxtyping import Bool
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from flamlib import tables
 from flamlib.events import Event, active_frames
 
 COLUMNS = ("caption", "family", "split", "wordings", "parents")
@@ -37,27 +38,16 @@ class Lexicon:
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":
-        """Read `captions.tsv`; other columns are left alone.
+        """Read a `captions.tsv`; columns other than `COLUMNS` are kept but not used.
 
-        Raises ValueError naming file and row for a missing column or an empty or double caption.
+        Raises ValueError naming file and line for a missing column, and for a caption or family
+        that is empty and a caption that is listed twice.
         """
-        try:
-            # quoting=3: a quotation mark is itself, as it is for whoever wrote the table.
-            table = pd.read_csv(
-                path, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8-sig"
-            ).fillna("")
-        except pd.errors.ParserError as error:
-            raise ValueError(f"{path}: {error}") from error
-        except pd.errors.EmptyDataError:
-            table = pd.DataFrame()
-        if missing := set(COLUMNS) - set(table.columns):
-            raise ValueError(f"{path}: no column {', '.join(sorted(missing))}")
-        for column in ("caption", "family"):
-            if (empty := table[column].str.strip() == "").any():
-                raise ValueError(f"{path}:{empty.idxmax() + 2}: empty {column}")
-        if (double := table["caption"].duplicated()).any():
-            row = double.idxmax()
-            raise ValueError(f"{path}:{row + 2}: caption {table['caption'][row]!r} stands twice")
+        rows = tables.read(
+            path, COLUMNS, filled=("caption", "family"), unique="caption", short_rows=True
+        )
+        columns = None if rows else COLUMNS
+        table = pd.DataFrame([row.fields for row in rows], columns=columns, dtype=str)
         return cls(table)
 
     @cached_property

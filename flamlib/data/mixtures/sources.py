@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int16, UInt16
 
-from flamlib import audio
+from flamlib import audio, tables
 from flamlib.distributions import generator
+from flamlib.tables import Row
 from flamlib.data.mixtures import augmentation
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
@@ -136,44 +136,38 @@ def _peaks(integers, sample_rate, n_hops):
 
 
 def read_clips(data: Path) -> list[dict[str, Any]]:
-    """The rows of clips.tsv as dicts, with onset and offset as numbers, and the families `audible`.
+    """Read `data/clips.tsv`, and from `data/background_families.tsv` what backgrounds contain.
 
-    Raises FileNotFoundError without a table, ValueError naming the line of a row that is no good.
+    Returns, for each recording, its `CLIP_COLUMNS`, `package` ("" if the table has none), and
+    `audible`, the families that can be heard in a background; onset and offset in seconds, an
+    offset of None standing for the end.
+
+    Raises FileNotFoundError without a table, and ValueError naming file and line of a row that
+    cannot be used.
     """
     path = data / "clips.tsv"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no recordings yet; `make data` or 01_corpus makes them")
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=3)
-    missing = [name for name in CLIP_COLUMNS if name not in table]
-    if missing:
-        raise ValueError(f"{path}: no column {missing}; found {list(table)}")
-    if table["clip_id"].duplicated().any():
-        raise ValueError(
-            f"{path}: two rows for {table['clip_id'][table['clip_id'].duplicated()][:3]}"
-        )
-
+    rows = tables.read(path, CLIP_COLUMNS, unique="clip_id", short_rows=True)
     audible = defaultdict(list)
     families = data / "background_families.tsv"
     if families.is_file():
-        rows = pd.read_csv(families, sep="\t", dtype=str, keep_default_na=False, quoting=3)
-        for clip_id, family in zip(rows["clip_id"], rows["family"], strict=True):
-            audible[clip_id].append(family)
+        for row in tables.read(families, ("clip_id", "family")):
+            audible[row["clip_id"]].append(row["family"])
+    return [_read_clip(row, audible[row["clip_id"]]) for row in rows]
 
-    if "package" not in table:
-        table["package"] = ""  # whoever writes a table by hand has one collection
-    clips = table[[*CLIP_COLUMNS, "package"]].to_dict("records")
-    for line, clip in enumerate(clips, start=2):
-        if clip["role"] not in ("foreground", "background"):
-            raise ValueError(f"{path}, line {line}: role is {clip['role']!r}")
-        clip["audible"] = audible[clip["clip_id"]]
-        try:
-            clip["onset"] = float(clip["onset"] or 0)
-            clip["offset"] = float(clip["offset"]) if clip["offset"] else None
-        except ValueError as error:
-            raise ValueError(
-                f"{path}, line {line}: onset and offset are seconds ({error})"
-            ) from error
-    return clips
+
+def _read_clip(row: Row, audible: list[str]) -> dict[str, Any]:
+    if row["role"] not in ("foreground", "background"):
+        raise ValueError(
+            f"{row.where}: role is {row['role']!r}, expected foreground or background"
+        )
+    clip: dict[str, Any] = {column: row[column] for column in CLIP_COLUMNS}
+    clip["package"] = row.fields.get("package", "")
+    clip["audible"] = audible
+    clip["onset"] = row.number("onset") if row["onset"] else 0.0
+    clip["offset"] = row.number("offset") if row["offset"] else None
+    return clip
 
 
 def check_variants(variants: Mapping[str, Any]) -> None:

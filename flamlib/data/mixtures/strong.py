@@ -157,14 +157,14 @@ def _build(annotated, folder, *, sample_rate, clip_s, n_jobs, progress):
             "package": annotated.name,
             "audible": [],
         }
-        for clip in annotated.found
+        for clip in annotated.present
     ]
     about = {"sample_rate": sample_rate, "clip_s": clip_s}
     work = partial(_source, sample_rate=sample_rate, clip_s=clip_s)
     bank.write(folder, clips, work, about=about, n_jobs=n_jobs, progress=progress)
 
     opened = Bank.open(folder)
-    events = {clip.name: clip.events for clip in annotated.found}
+    events = {clip.name: clip.events for clip in annotated.present}
     drawn = list(_recipes(opened, events, annotated.name))
     recipes.write(folder / "clips.parquet", recipes.to_table(drawn))
     known = {"captions": sorted(annotated.captions), "closed": annotated.closed}

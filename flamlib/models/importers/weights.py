@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from flamlib import files
+from flamlib import files, tables
 from flamlib.data.corpus import packages
 from flamlib.data.corpus.archives import BrokenArchive, open_archive
 from flamlib.models import yamnet
@@ -91,13 +91,9 @@ def read_members(path: str | Path) -> dict[str, list[Member]]:
 
     Raises ValueError naming the file for other columns or no rows.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path}: columns are {reader.fieldnames}, expected {list(COLUMNS)}")
-        towers = defaultdict(list)
-        for row in reader:
-            towers[row["tower"]].append(Member(**row))
+    towers = defaultdict(list)
+    for row in tables.read(path, COLUMNS, optional=()):
+        towers[row["tower"]].append(Member(**row.fields))
     if not towers:
         raise ValueError(f"{path}: lists no weights")
     return dict(towers)

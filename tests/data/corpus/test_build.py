@@ -255,12 +255,12 @@ def test_a_build_that_stops_leaves_the_older_data_as_it_was(workshop):
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"caption": ""}, "row 2: no caption"),
-        ({"role": ""}, "row 2: no role"),
-        ({"split": "tain"}, "row 2: split 'tain'"),
-        ({"member": "train/1.wav"}, "row 3: train/1.wav is listed already"),
-        ({"package": "unheard-of"}, r"row 2: package 'unheard-of' is not in .*packages\.tsv"),
-        ({"version": "2.0"}, "row 2: sounds is 2.0 from apt here, but 1.0"),
+        ({"caption": ""}, "line 2: no caption"),
+        ({"role": ""}, "line 2: no role"),
+        ({"split": "tain"}, "line 2: split 'tain'"),
+        ({"member": "train/1.wav"}, "line 3: train/1.wav is listed already"),
+        ({"package": "unheard-of"}, r"line 2: package 'unheard-of' is not in .*packages\.tsv"),
+        ({"version": "2.0"}, "line 2: sounds is 2.0 from apt here, but 1.0"),
         ({"group": "valid.wav"}, "group valid.wav is in two splits"),
     ],
 )
@@ -338,7 +338,7 @@ def test_an_own_sound_of_an_unseen_family_stops_the_build(workshop, own):
     table = own / "sounds.tsv"
     table.write_text(table.read_text().replace("2.wav\ta hum", "2.wav\ta cat meows"))
     workshop.pack()
-    with pytest.raises(ValueError, match=r"'cat' is kept for unseen_captions.*sounds\.tsv, row 8"):
+    with pytest.raises(ValueError, match=r"'cat' is kept for unseen_captions.*sounds\.tsv, line 8"):
         workshop.build(own_sounds=own)
 
 

@@ -236,7 +236,7 @@ def test_a_file_is_called_by_its_name_only_where_nothing_else_is_known(tmp_path,
 def test_the_row_of_which_nothing_is_known_is_named_before_anything_is_asked(tmp_path):
     writer = Scripted("a dog barks")
     table = "path\ttags\tcaption\n001.wav\t\train falls\nDog.wav\t\t\n002.wav\t-\t\n"
-    with pytest.raises(ValueError, match=r"raw\.tsv, row 4: no tags, title or description"):
+    with pytest.raises(ValueError, match=r"raw\.tsv, line 4: no tags, title or description"):
         made_of(table, tmp_path, writer)
     assert writer.asked == []
     assert not (tmp_path / "out.tsv").exists()

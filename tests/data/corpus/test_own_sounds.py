@@ -86,7 +86,7 @@ def test_letters_composed_in_two_ways_are_one_caption(add):
 
 
 def test_a_known_caption_cannot_change_its_family(add):
-    with pytest.raises(ValueError, match=r"sounds\.tsv, row 2: .*of family 'dog bark', not 'wolf'"):
+    with pytest.raises(ValueError, match=r"sounds\.tsv, line 2: .*of family 'dog bark', not 'wolf'"):
         add({"path": "x.wav", "caption": "a dog barks", "family": "wolf"})
 
 
@@ -99,7 +99,7 @@ def test_a_background_says_what_can_be_heard_in_it(add):
     heard = [found.audible["own", row["member"]] for row in own(found)]
     assert heard == [["dog bark", "cat"], ["dog bark"], []]
     assert {row["family"] for row in own(found)} == {"ambience"}
-    with pytest.raises(ValueError, match=r"sounds\.tsv, row 2: 'wolf' is no family"):
+    with pytest.raises(ValueError, match=r"sounds\.tsv, line 2: 'wolf' is no family"):
         add({"path": "a.wav", "caption": "a yard", "role": "background", "family": "wolf"})
 
 
@@ -123,10 +123,10 @@ def test_a_wrong_row_is_named(add, tmp_path, wrong, why):
     row = {"path": "b.wav", "caption": "b", **wrong}
     if row["path"].startswith("/"):
         write_tsv(tmp_path / "own/sounds.tsv", COLUMNS, [{"path": "a.wav", "caption": "a"}, row])
-        with pytest.raises(ValueError, match=rf"row 3: .*{why}"):
+        with pytest.raises(ValueError, match=rf"line 3: .*{why}"):
             own_sounds.add(catalogue.read(tmp_path / "catalogue"), tmp_path / "own")
         return
-    with pytest.raises(ValueError, match=rf"sounds\.tsv, row 3: .*{why}"):
+    with pytest.raises(ValueError, match=rf"sounds\.tsv, line 3: .*{why}"):
         add({"path": "a.wav", "caption": "a"}, row)
 
 
@@ -176,7 +176,7 @@ def test_a_copy_of_a_catalogued_recording_is_in_its_group(add, tmp_path):
 @pytest.mark.parametrize("row", [{"caption": "meow"}, {"caption": "a kitten", "family": "cat"}])
 def test_training_on_an_unseen_family_leaks_and_the_error_says_so(add, row):
     found = add({"path": "x.wav", **row})
-    with pytest.raises(ValueError, match=r"'cat' is kept for unseen_captions.*sounds\.tsv, row 2"):
+    with pytest.raises(ValueError, match=r"'cat' is kept for unseen_captions.*sounds\.tsv, line 2"):
         catalogue.check_splits(found.clips, found.captions)
     found = add({"path": "x.wav", "split": "unseen_captions", **row})
     catalogue.check_splits(found.clips, found.captions)

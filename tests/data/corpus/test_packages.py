@@ -230,15 +230,15 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
 )
 def test_a_wrong_row_is_named(tmp_path, wrong, why):
     path = write_table(tmp_path / "packages.tsv", package("a"), package()._replace(**wrong))
-    with pytest.raises(ValueError, match=f"row 3: package 'bells': .*{why}"):
+    with pytest.raises(ValueError, match=f"line 3: package 'bells': .*{why}"):
         read_packages(path)
 
 
 def test_a_package_listed_twice_or_a_wrong_column_is_named(tmp_path):
-    with pytest.raises(ValueError, match="row 3: package 'bells': is listed twice"):
+    with pytest.raises(ValueError, match="line 3: package 'bells' is listed twice, first in .*line 2"):
         read_packages(write_table(tmp_path / "packages.tsv", package(), package()))
     (tmp_path / "odd.tsv").write_text("name\tversion\n")
-    with pytest.raises(ValueError, match=r"odd\.tsv: columns are"):
+    with pytest.raises(ValueError, match=r"odd\.tsv, line 1: no column"):
         read_packages(tmp_path / "odd.tsv")
 
 

@@ -4,20 +4,20 @@ from set_files import write_audio, write_damaged, write_text
 from flamlib import audio
 from flamlib.events import Event
 from flamlib.data.datasets import annotations
-from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, Timed
+from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, RawEvent
 from flamlib.tables import Row
 
 
-def settled(tmp_path, *times, audio=True):
+def repaired(tmp_path, *times, audio=True):
     write_audio(tmp_path / "a.wav", 4.0)
-    rows = [Timed(f"t.tsv, line {n}", *of, "rain") for n, of in enumerate(times, start=2)]
+    rows = [RawEvent(f"t.tsv, line {n}", *of, "rain") for n, of in enumerate(times, start=2)]
     path = tmp_path / "a.wav" if audio else None
-    found = annotations.settle("mine", "sed", {"a": rows}, {"a": path}, ["rain"])
+    found = annotations.make_event_set("mine", "sed", {"a": rows}, {"a": path}, ["rain"])
     return found.clips[0], dict(found.repairs)
 
 
 def test_what_cannot_be_scored_is_mended_and_counted(tmp_path):
-    clip, repairs = settled(
+    clip, repairs = repaired(
         tmp_path, (0.0, 1.0), (0.5, 2.0), (2.0, 2.5), (3.0, 3.0), (3.5, 5.0), (4.0, 4.5)
     )
     assert clip.events == [Event(0.0, 2.5, "rain"), Event(3.5, 4.0, "rain")]
@@ -25,46 +25,46 @@ def test_what_cannot_be_scored_is_mended_and_counted(tmp_path):
 
 
 def test_good_events_are_left_alone(tmp_path):
-    clip, repairs = settled(tmp_path, (0.0, 1.0), (1.5, 4.0))
+    clip, repairs = repaired(tmp_path, (0.0, 1.0), (1.5, 4.0))
     assert (len(clip.events), repairs, clip.duration_s) == (2, {}, 4.0)
 
 
 def test_without_audio_nobody_knows_where_it_ends(tmp_path):
-    clip, repairs = settled(tmp_path, (3.0, 50.0), audio=False)
+    clip, repairs = repaired(tmp_path, (3.0, 50.0), audio=False)
     assert (clip.path, clip.events, repairs) == (None, [Event(3.0, 50.0, "rain")], {})
 
 
 @pytest.mark.parametrize("times", [(2.0, 1.0), (-1.0, 1.0)])
 def test_an_event_that_ends_before_it_begins_is_refused_with_its_line(tmp_path, times):
     with pytest.raises(ValueError, match=r"t.tsv, line 3: an event from"):
-        settled(tmp_path, (0.0, 1.0), times)
+        repaired(tmp_path, (0.0, 1.0), times)
 
 
-def test_coverage_counts_what_can_be_heard(tmp_path):
+def test_coverage_counts_what_has_audio(tmp_path):
     write_audio(tmp_path / "a.wav", 1.0)
     write_text(tmp_path / "broken.wav", "no audio at all")
-    assert annotations.heard(tmp_path / "a.wav") == (tmp_path / "a.wav", 1.0)
-    assert annotations.heard(tmp_path / "broken.wav") == (None, 0.0)
+    assert annotations.probe_audio(tmp_path / "a.wav") == (tmp_path / "a.wav", 1.0)
+    assert annotations.probe_audio(tmp_path / "broken.wav") == (None, 0.0)
     clips = [Clip("a", tmp_path / "a.wav"), Clip("b", None), Clip("c", None)]
     found = AnnotatedSet("mine", "retrieval", clips)
-    assert (found.found, found.missing, found.coverage) == (clips[:1], ["b", "c"], 1 / 3)
+    assert (found.present, found.missing, found.coverage) == (clips[:1], ["b", "c"], 1 / 3)
     assert AnnotatedSet("none", "retrieval", []).coverage == 0.0
 
 
 def test_what_counts_as_found_can_be_read_to_its_end(tmp_path):
-    for name, is_heard in write_damaged(tmp_path).items():
-        path, duration_s = annotations.heard(tmp_path / name)
-        assert (path is not None) == is_heard, name
-        assert duration_s == pytest.approx(4.0 if is_heard else 0.0, abs=0.2), name
-        if is_heard:
+    for name, is_present in write_damaged(tmp_path).items():
+        path, duration_s = annotations.probe_audio(tmp_path / name)
+        assert (path is not None) == is_present, name
+        assert duration_s == pytest.approx(4.0 if is_present else 0.0, abs=0.2), name
+        if is_present:
             waveform, rate = audio.read(path)
             assert duration_s == len(waveform) / rate
 
 
 def test_events_end_where_the_decoded_audio_does(tmp_path):
     write_damaged(tmp_path)
-    rows = [Timed("t.tsv, line 2", 1.0, 7.0, "rain"), Timed("t.tsv, line 3", 7.5, 8.0, "rain")]
-    found = annotations.settle("mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"])
+    rows = [RawEvent("t.tsv, line 2", 1.0, 7.0, "rain"), RawEvent("t.tsv, line 3", 7.5, 8.0, "rain")]
+    found = annotations.make_event_set("mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"])
     [clip] = found.clips
     assert clip.events == [Event(1.0, clip.duration_s, "rain")]
     assert found.repairs == {"clipped": 1, "beyond": 1}
@@ -87,12 +87,7 @@ def test_two_recordings_of_one_name_are_refused(tmp_path):
 
 def test_an_unknown_label_is_refused_with_the_nearest():
     row = Row("t.tsv, line 9", {})
-    assert annotations.known_label(row, "Dog", ["Cat", "Dog"]) == "Dog"
+    assert annotations.check_label(row, "Dog", ["Cat", "Dog"]) == "Dog"
     with pytest.raises(ValueError, match=r"line 9: unknown label 'Doge'; did you mean 'Dog'"):
-        annotations.known_label(row, "Doge", ["Cat", "Dog"])
+        annotations.check_label(row, "Doge", ["Cat", "Dog"])
 
-
-def test_a_clip_that_is_listed_twice_is_refused():
-    rows = [Row(f"t.csv, line {n}", {"f": name}) for n, name in enumerate("aba", start=2)]
-    with pytest.raises(ValueError, match=r"line 4: 'a' is listed again, first t.csv, line 2"):
-        annotations.listed_once(rows, "f")

@@ -119,14 +119,14 @@ def test_urban_sed_is_the_same_from_jams_and_from_text(tmp_path, jams):
 
 def test_urban_sed_is_found_in_the_folder_of_its_archive(tmp_path):
     set_files.urban_sed(tmp_path / "URBAN-SED_v2.0.0")
-    assert len(sed_sets.urban_sed(tmp_path).found) == 1
+    assert len(sed_sets.urban_sed(tmp_path).present) == 1
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (("annotations", "remarks"), "no JAMS file"),
-        (('"role"', '"roll"'), "no JAMS file"),
+        (("annotations", "remarks"), "not a JAMS file"),
+        (('"role"', '"roll"'), "not a JAMS file"),
         (('"scaper"', '"tag_open"'), "no annotation in the namespaces"),
         (
             ('"dog_bark"', '"dog_brak"'),

@@ -15,7 +15,7 @@ def test_a_set_is_read_for_its_task_and_says_where_it_differs_from_the_official_
     found = testsets.read(name, set_files.WRITERS[name](tmp_path))
     assert (found.name, found.task) == (name, expected.task)
     assert 0 < found.coverage <= 1
-    for clip in found.found:
+    for clip in found.present:
         assert clip.duration_s > 0
         assert {event.caption for event in clip.events} <= set(found.captions)
         assert bool(clip.captions) == (found.task == "retrieval")
@@ -29,10 +29,10 @@ def test_a_set_is_read_for_its_task_and_says_where_it_differs_from_the_official_
 def test_a_recording_that_is_lost_is_counted_and_one_that_is_not_listed_is_not(tmp_path, name):
     root = set_files.WRITERS[name](tmp_path)
     before = testsets.read(name, root)
-    gone = before.found[0]
+    gone = before.present[0]
     write_audio(gone.path.with_name("not listed.wav"), 1.0)
     gone.path.unlink()
-    if len(before.found) == 1:
+    if len(before.present) == 1:
         with pytest.raises(ValueError, match="not one is below"):
             testsets.read(name, root)
         return
@@ -46,9 +46,9 @@ def test_a_recording_that_is_lost_is_counted_and_one_that_is_not_listed_is_not(t
 def test_a_file_that_is_no_audio_is_as_good_as_lost(tmp_path, name):
     root = set_files.WRITERS[name](tmp_path)
     before = testsets.read(name, root)
-    if len(before.found) > 1:
-        before.found[0].path.write_text("version https://git-lfs.github.com/spec/v1")
-        assert before.found[0].name in testsets.read(name, root).missing
+    if len(before.present) > 1:
+        before.present[0].path.write_text("version https://git-lfs.github.com/spec/v1")
+        assert before.present[0].name in testsets.read(name, root).missing
 
 
 def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
@@ -59,15 +59,15 @@ def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
     }
     for name, write in writers.items():
         found = testsets.STRONG[name](write(tmp_path / name))
-        assert found.found, name
-        assert all(clip.events for clip in found.found)
+        assert found.present, name
+        assert all(clip.events for clip in found.present)
     assert set(testsets.STRONG) == {*writers, "desed", "urbansed"}
 
 
 def test_a_set_to_train_on_is_named_with_its_folder_or_is_a_table_of_one_s_own(tmp_path):
     entry = {"name": "maestro", "folder": str(set_files.maestro(tmp_path / "maestro"))}
     found = testsets.training_set(entry)
-    assert (found.name, found.closed, len(found.found)) == ("maestro", True, 1)
+    assert (found.name, found.closed, len(found.present)) == ("maestro", True, 1)
     found = testsets.training_set({"name": "tacos", "folder": set_files.tacos(tmp_path / "tacos")})
     assert (found.name, found.closed) == ("tacos", False)
     table = tmp_path / "asfx/events.tsv"
@@ -106,15 +106,15 @@ def test_one_s_own_tables_join_by_their_headers(tmp_path):
     }
     for task, (table, *lines) in tables.items():
         write_text(tmp_path / table, *lines)
-        found = testsets.own("mine", tmp_path / table, tmp_path / "audio")
-        assert (found.task, len(found.found)) == (task, 1)
+        found = testsets.read_own("mine", tmp_path / table, tmp_path / "audio")
+        assert (found.task, len(found.present)) == (task, 1)
     assert found.clips[0].fold == 3
     write_text(tmp_path / "x.csv", "filename,colour", "a.wav,red")
     with pytest.raises(ValueError, match=r"x.csv, line 1: beside filename"):
-        testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
+        testsets.read_own("mine", tmp_path / "x.csv", tmp_path / "audio")
     write_text(tmp_path / "x.csv", "filename,label")
     with pytest.raises(ValueError, match=r"a header and no rows"):
-        testsets.own("mine", tmp_path / "x.csv", tmp_path / "audio")
+        testsets.read_own("mine", tmp_path / "x.csv", tmp_path / "audio")
 
 
 OWN_ROWS = {
@@ -127,7 +127,7 @@ OWN_ROWS = {
 def own_of(folder, header, *names):
     """A set of these files of one's own, in each form of a table."""
     write_text(folder / "t.tsv", header, *[f"{name}\t{OWN_ROWS[header]}" for name in names])
-    return testsets.own("mine", folder / "t.tsv", folder / "audio")
+    return testsets.read_own("mine", folder / "t.tsv", folder / "audio")
 
 
 @pytest.mark.parametrize("header", OWN_ROWS)
@@ -154,7 +154,7 @@ def test_spaces_around_a_name_are_none_of_it(tmp_path, header):
     [clip] = own_of(tmp_path, header, " a.wav ").clips
     assert (clip.name, clip.path) == ("a.wav", tmp_path / "audio/a.wav")
     if header.endswith("label") and "onset" not in header:
-        with pytest.raises(ValueError, match=r"line 3: 'a.wav' is listed again"):
+        with pytest.raises(ValueError, match=r"line 3: filename 'a.wav' is listed twice"):
             own_of(tmp_path, header, "a.wav", "a.wav ")
 
 
@@ -164,7 +164,7 @@ def test_a_table_without_an_event_to_be_heard_is_refused(tmp_path):
     for rows in (["a.wav"], ["a.wav", "gone.wav\t0.0\t1.0\tdog"], ["a.wav\t2.5\t3.0\tdog"]):
         write_text(tmp_path / "t.tsv", header, *rows)
         with pytest.raises(ValueError, match=r"mine: .*t\.tsv has no event for the recordings in"):
-            testsets.own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+            testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
 
 
 def test_no_set_of_one_s_own_is_called_as_what_is_reported_beside_it(tmp_path):
@@ -203,7 +203,7 @@ def test_a_path_is_as_from_the_base_wherever_one_is(tmp_path, monkeypatch):
     assert [one.name for one in read] == ["esc50", "mine"]
     in_full = own | {"table": base / own["table"], "audio": base / own["audio"]}
     for entry in (own, in_full, {"name": "maestro", "folder": "maestro"}):
-        assert testsets.training_set(entry, base=base).found
+        assert testsets.training_set(entry, base=base).present
     monkeypatch.setenv("HOME", str(base))
     assert testsets.read_all({"esc50": "~/esc"}, [], base=elsewhere)[0]
 

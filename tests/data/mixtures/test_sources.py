@@ -61,7 +61,7 @@ def test_variants_that_cannot_be_meant_are_refused(change, message):
     [
         (COLUMNS[:-1], ["a"] * 8, "no column.*offset"),
         (COLUMNS, ["a", "a", "both", "a", "a", "train", "1", "0", "1"], "line 2: role is 'both'"),
-        (COLUMNS, ["a", "a", "foreground", "a", "a", "train", "1", "now", "1"], "line 2.*seconds"),
+        (COLUMNS, ["a", "a", "foreground", "a", "a", "train", "1", "now", "1"], "line 2: onset is 'now', expected a number"),
     ],
 )
 def test_a_broken_clip_table_is_named(tmp_path, columns, row, message):
