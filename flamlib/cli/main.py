@@ -36,6 +36,11 @@ from collections.abc import Sequence
 from flamlib.cli import ask, import_models, make
 from flamlib.cli.arguments import UsageError
 
+_UNFIT = (
+    "flam: torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
+    "CUDA? Install both of one kind, see docs/install.md"
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of `flam` with these arguments, by default those of the command line."""
@@ -50,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         needed = f'flam {args.command} needs {error.name}: pip install "flamlib[{args.extra}]"'
         print(needed, file=sys.stderr)
+        return 2
+    except OSError as error:
+        if "torchaudio" not in str(error):
+            raise
+        print(_UNFIT, file=sys.stderr)
         return 2
     return 0
 

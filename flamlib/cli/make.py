@@ -153,7 +153,7 @@ def _verify(args: argparse.Namespace) -> None:
     recorded when it was written: after a copy, say. Stops at the first file that differs."""
     from flamlib import manifest
 
-    with refusing():
+    with usage_errors():
         shards = manifest.verify(args.folder)["shards"]
     n_bytes = sum(shard["n_bytes"] for shard in shards)
     print(f"{args.folder}: {len(shards)} files, {n_bytes:,} bytes, all as they were written")

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from flamlib.cli import main
+from flamlib.cli import import_models, main
 
 
 def test_help_does_not_wait_for_torch():
@@ -28,3 +28,12 @@ def test_no_command_is_an_error_that_lists_them(capsys):
         main.main([])
     assert left.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_a_torchaudio_for_another_torch_is_named(monkeypatch, capsys):
+    def run(args):
+        raise OSError("Could not load this library: site-packages/torchaudio/lib/libtorchaudio.so")
+
+    monkeypatch.setattr(import_models, "_clap", run)
+    assert main.main(["import-clap", "source", "out"]) == 2
+    assert capsys.readouterr().err.startswith("flam: torchaudio cannot be loaded beside this torch")
