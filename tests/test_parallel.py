@@ -61,7 +61,6 @@ def test_threads_see_the_memory_of_the_caller():
     assert sorted(pairs) == [(i, None) for i in range(9)]
 
 
-@pytest.mark.timeout(120)
 def test_the_items_of_a_killed_worker_are_done_by_another(tmp_path):
     work = partial(square_or_die, tmp_path)
     found = dict(parallel.each(work, range(8), n_jobs=2, progress=False))
@@ -69,7 +68,6 @@ def test_the_items_of_a_killed_worker_are_done_by_another(tmp_path):
     assert found == {x: x * x for x in range(8)}
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("n_jobs", "threads"), [(1, False), (2, False), (2, True)])
 def test_an_error_of_an_item_is_that_of_the_whole(n_jobs, threads):
     with pytest.raises(OSError, match="No space left") as error:

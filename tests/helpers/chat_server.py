@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -14,13 +13,12 @@ class Server:
     """
 
     def __init__(self, *answers):
-        self.answers, self.asked, self.times, self.keys = list(answers), [], [], []
+        self.answers, self.asked, self.keys = list(answers), [], []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.times.append(time.monotonic())
                 server.asked.append((self.path, body))
                 server.keys.append(self.headers.get("authorization"))
                 answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]

@@ -118,7 +118,6 @@ def test_a_folder_without_recordings_is_refused_before_anything_is_written(folde
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.timeout(300)
 def test_the_shards_of_a_killed_worker_are_redone_and_none_is_written_twice(folder, tmp_path):
     sounds, out = tmp_path / "sounds", tmp_path / "out"
     sounds.mkdir()

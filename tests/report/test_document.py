@@ -161,7 +161,6 @@ def browser(tmp_path):
     opened.close()
 
 
-@pytest.mark.timeout(180)
 def test_in_a_browser_it_shows_its_players_load_and_nothing_complains(made, browser):
     browser.ask("POST", f"{browser.session}/url", {"url": made.as_uri()})
     for _ in range(60):

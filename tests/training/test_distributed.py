@@ -17,8 +17,20 @@ def alone():
         state._reset_state()
 
 
-def test_the_precision_is_one_that_accelerate_knows():
-    assert distributed.precision("auto") in ("no", "bf16")
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({"avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_bf16": False}, "no"),
+        ({"avx2": True, "avx512_f": True, "avx512_vnni": True, "avx512_bf16": False}, "no"),
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": True}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({"architecture": "aarch64"}, "no"),
+    ],
+)
+def test_bf16_is_chosen_on_cpus_that_multiply_it(monkeypatch, features, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    assert distributed.precision("auto") == expected
     assert distributed.precision("fp16") == "fp16"
 
 

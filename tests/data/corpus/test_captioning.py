@@ -142,7 +142,6 @@ def test_however_many_ask_at_once_the_captions_are_the_same(tmp_path):
     assert len({c.text for c in made[0]}) > 1
 
 
-@pytest.mark.timeout(120)
 def test_workers_of_a_cluster_write_what_one_would(tmp_path):
     """Processes: the writer is made anew in each."""
     clips = [{"title": f"dog bark {'x' * i}"} for i in range(6)]

@@ -112,7 +112,6 @@ def test_a_full_disk_ends_the_run_cleanly_and_it_goes_on(folder, tmp_path):
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-@pytest.mark.timeout(300)
 def test_the_shards_of_a_killed_worker_are_redone_and_none_is_written_twice(folder, tmp_path):
     """And they have the bytes that this process writes."""
     write(folder, tmp_path / "one", n=400, shard_size=20)
