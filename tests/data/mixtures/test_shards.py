@@ -19,7 +19,12 @@ from flamlib.data.mixtures import bank, mixing, recipes, shards
 from flamlib.data.mixtures.rules import Rules
 
 RULES = Rules(
-    clip_s=2.0, max_event_s=1.5, fragment_prob=0.1, repeat_prob=0.1, min_snr_db=-10.0, **COMMON_RULES
+    clip_s=2.0,
+    max_event_s=1.5,
+    fragment_prob=0.1,
+    repeat_prob=0.1,
+    min_snr_db=-10.0,
+    **COMMON_RULES,
 )
 GIVEN = {"seed": 5, "split": "train", "shard_size": 4, "n_jobs": 1, "progress": False}
 
