@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 from sounds import RATE, noise, tone
-from towers import hearing_model, write_bert
+from towers import sensitive_model, write_bert
 from uv import find_uv_bin
 
 pytestmark = pytest.mark.timeout(400)  # the first import of torch compiles all its modules
@@ -80,7 +80,7 @@ def installed(wheel):
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a recording and a tiny model, where the README's example looks for it."""
-    hearing_model(write_bert(tmp_path / "bert")).save_pretrained(tmp_path / CHECKPOINT)
+    sensitive_model(write_bert(tmp_path / "bert")).save_pretrained(tmp_path / CHECKPOINT)
     samples = np.concatenate([noise(1.0), tone(800, 1.3), noise(1.0)])
     soundfile.write(tmp_path / "street.wav", samples, RATE)
     return tmp_path
