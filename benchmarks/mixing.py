@@ -29,38 +29,53 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from flamlib.config import MixtureConfig, VariantsConfig
 from flamlib.data.mixtures import bank, mixing, recipes, shards
-from flamlib.data.mixtures.rules import Rules
+from flamlib.parameters import parse
 
 RATE, CLIP_S = 48000, 10.0
-RULES = Rules(
-    clip_s=CLIP_S,
-    n_events=[1, 10],
-    max_polyphony=3,
-    snr_db=[6, 30],
-    background_db=[-55, -40],
-    max_event_s=CLIP_S,
-    fragment_prob=0.1,
-    n_fragments=[2, 3],
-    repeat_prob=0.1,
-    n_repeats=[2, 3],
-    short_event_s=0.4,
-    n_short_repeats=[2, 4],
-    pause_s=[0.1, 0.6],
-    fade_s=0.01,
-    silence_dbfs=-70,
-    min_snr_db=None,
-    fill_gaps_below_s=0.2,
-    drop_activity_below_s=0.04,
+RULES = parse(
+    MixtureConfig,
+    {
+        "clip_s": CLIP_S,
+        "n_events": [1, 10],
+        "max_polyphony": 3,
+        "snr_db": [6, 30],
+        "background_db": [-55, -40],
+        "max_event_s": CLIP_S,
+        "fragment_prob": 0.1,
+        "n_fragments": [2, 3],
+        "repeat_prob": 0.1,
+        "n_repeats": [2, 3],
+        "short_event_s": 0.4,
+        "n_short_repeats": [2, 4],
+        "pause_s": [0.1, 0.6],
+        "fade_s": 0.01,
+        "silence_dbfs": -70,
+        "min_snr_db": None,
+        "fill_gaps_below_s": 0.2,
+        "drop_activity_below_s": 0.04,
+        "event_position": [0, 1],
+        "background_prob": 1.0,
+        "package_weights": None,
+    },
 )
-AS_RECORDED = {
-    "n_foreground": 0,
-    "n_background": 0,
-    "speed": [1.0, 1.0],
-    "eq_db": 0.0,
-    "lowpass_prob": 0.0,
-    "reverb_prob": 0.0,
-}
+AS_RECORDED = parse(
+    VariantsConfig,
+    {
+        "n_foreground": 0,
+        "n_background": 0,
+        "speed": [1.0, 1.0],
+        "eq_db": 0.0,
+        "lowpass_prob": 0.0,
+        "reverb_prob": 0.0,
+        "pitch_semitones": [0, 0],
+        "stretch": [1, 1],
+        "rooms": None,
+        "room_prob": 0,
+        "codec_prob": 0,
+    },
+)
 
 
 def write_sounds(folder: Path, *, n_foregrounds: int, n_backgrounds: int) -> None:

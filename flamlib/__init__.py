@@ -5,8 +5,8 @@ those before it in this list and, within a package, in the package's own; `tests
 reads both:
 
     paths         files         parallel      distributions tables
-    manifest      events        jams          audio         runs
-    detection     provenance    run_notebook
+    parameters    config        manifest      events        jams
+    audio         runs          detection     provenance    run_notebook
     losses        metrics       data          models        plots
     training      inference     evaluation    report        cli
 

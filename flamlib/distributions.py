@@ -19,7 +19,7 @@ import hashlib
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import exp, isfinite, log
 from statistics import NormalDist
@@ -85,6 +85,7 @@ class Distribution:
         highest: the largest one.
         whole: draw whole numbers.
         cumulative: cumulative sums of the weights of a choice.
+        form: what it was made of.
     """
 
     kind: str
@@ -93,6 +94,7 @@ class Distribution:
     highest: Number
     whole: bool = False
     cumulative: tuple[float, ...] = ()
+    form: Any = field(default=None, compare=False)
 
     @classmethod
     def of(cls, form: Any, *, name: str, whole: bool = False) -> "Distribution":
@@ -108,7 +110,7 @@ class Distribution:
             raise ValueError(f"{name}: {error}; expected {FORMS}, got {form}") from None
         if whole and any(x != int(x) for x in (parsed.lowest, parsed.highest)):
             raise ValueError(f"{name}: expected whole numbers, got {form}")
-        return parsed
+        return replace(parsed, form=form)
 
     def draw(self, rng: KeyedRandom) -> Number:
         """Return a number, with one call of `rng.random()`."""

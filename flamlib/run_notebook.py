@@ -1,18 +1,19 @@
 """Run a notebook as a stage of the pipeline, with its output in the terminal while it runs.
 
     python -m flamlib.run_notebook notebooks/03_train.ipynb reports/03_train_flam.ipynb \\
-        -f params.yaml -p model flam
+        -p small False -p model flam
 
 This is papermill with three differences. What the kernel prints, progress bars included, is shown
-at once and not only kept in the executed notebook. Only parameters that the notebook declares are
-passed: of a parameter file those sections, and an unknown `-p` is an error before anything runs. A
-failure is reported once, with where the executed notebook is and how to continue.
+at once and not only kept in the executed notebook. A parameter that the notebook does not declare
+is an error before anything runs. A failure is reported once, with where the executed notebook is
+and how to continue.
 """
 
 import argparse
 import ast
 import difflib
 import itertools
+import json
 import os
 import re
 import signal
@@ -28,7 +29,7 @@ import yaml
 from jupyter_client.manager import KernelManager
 from papermill.exceptions import PapermillExecutionError
 
-from flamlib import files, paths
+from flamlib import paths
 
 LOG_EVERY_S = "30"  # between two lines of a progress bar, where there is no terminal to redraw it
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours and movements of the cursor
@@ -42,13 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("out", type=Path, help="where the executed notebook is written")
     parser.add_argument(
-        "-f",
-        dest="file",
-        metavar="FILE",
-        type=Path,
-        help="YAML file, of which those sections are passed that the notebook declares",
-    )
-    parser.add_argument(
         "-p",
         dest="pairs",
         metavar=("NAME", "VALUE"),
@@ -59,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        parameters = choose(given.notebook, given.file, dict(given.pairs))
+        parameters = choose(given.notebook, dict(given.pairs))
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if not sys.stderr.isatty():
@@ -67,24 +61,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run(given.notebook, given.out, parameters)
 
 
-def choose(
-    notebook: str | Path, file: str | Path | None, pairs: Mapping[str, str]
-) -> dict[str, Any]:
-    """Choose the parameters to pass to a notebook: sections of a YAML file, then single values.
+def choose(notebook: str | Path, pairs: Mapping[str, str]) -> dict[str, Any]:
+    """Read the values of parameters that are given as text.
 
-    Sections that the notebook does not declare are left out. Raises ValueError for a single value
-    that it does not declare, with the nearest name that it does.
+    Raises ValueError for one that the notebook does not declare, with the nearest name that it
+    does.
     """
-    declared = files.declared_parameters(notebook)
+    declared = declared_parameters(notebook)
     for name in pairs:
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             known = ", ".join(declared) or "none"
             raise ValueError(f"{notebook} has no parameter {name}; {hint}its parameters: {known}")
-    sections = yaml.safe_load(Path(file).read_text(encoding="utf-8")) if file else {}
-    chosen = {name: value for name, value in sections.items() if name in declared}
-    return chosen | {name: _value(text) for name, text in pairs.items()}
+    return {name: _value(text) for name, text in pairs.items()}
+
+
+def declared_parameters(notebook: str | Path) -> dict[str, Any]:
+    """Return what the one cell tagged `parameters` assigns.
+
+    Only literals, because papermill replaces the values after that cell has run, so anything
+    computed in it would be stale.
+
+    Raises ValueError for a notebook with no such cell, with two, or with anything but literals.
+    """
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook}: {len(tagged)} cells are tagged `parameters`, expected one")
+    declared = {}
+    for line in ast.parse("".join(tagged[0]["source"])).body:
+        try:
+            [name] = line.targets
+            declared[name.id] = ast.literal_eval(line.value)
+        except (AttributeError, ValueError):
+            text = ast.unparse(line)
+            raise ValueError(f"{notebook}: `{text}` is not of the form name = literal") from None
+    return declared
 
 
 def run(notebook: str | Path, out: str | Path, parameters: Mapping[str, Any]) -> int:

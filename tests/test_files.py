@@ -11,19 +11,6 @@ from hypothesis import strategies as st
 from flamlib import files
 
 
-@pytest.fixture
-def notebook(tmp_path):
-    """Write a notebook whose parameters cell is the given text."""
-
-    def write(*cells, tags=("parameters",)):
-        path = tmp_path / "03_train.ipynb"
-        cells = [{"metadata": {"tags": list(tags)}, "source": [text]} for text in cells]
-        path.write_text(json.dumps({"cells": [{"metadata": {}, "source": ["# Train"]}, *cells]}))
-        return path
-
-    return write
-
-
 @given(content=st.binary() | st.text())
 def test_what_is_written_is_what_is_read(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("write") / "new" / "file"
@@ -115,54 +102,3 @@ def test_a_metric_that_is_no_number_is_named(tmp_path, value):
 
 
 TRAIN = 'seed = 0\ntrain = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": [6.0, 30.0], "init": None}'
-
-
-def test_parameters_of_the_same_shape_pass(notebook):
-    train = {"n_steps": 100_000, "lr_peak": 1, "snr_db": [0, 5.0, 7.5], "init": "flam_global"}
-    files.check_parameters(notebook(TRAIN), seed=1, train=train)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"n_stps": 5}, r"train\.n_stps is unknown; did you mean train\.n_steps\?"),
-        ({"zzz": 5}, r"train\.zzz is unknown; known: \['init', 'lr_peak', 'n_steps', 'snr_db'\]"),
-        ({"lr_peak": "1e-4"}, r"train\.lr_peak = '1e-4' is str, expected float \(in YAML write"),
-        ({"lr_peak": "high"}, r"train\.lr_peak = 'high' is str, expected float$"),
-        ({"n_steps": 20.0}, r"train\.n_steps = 20\.0 is float, expected int"),
-        ({"n_steps": True}, r"train\.n_steps = True is bool, expected int"),
-        ({"snr_db": "6"}, r"train\.snr_db = '6' is str, expected list"),
-        ({"snr_db": [6.0, "x"]}, r"train\.snr_db\[1\] = 'x' is str, expected float"),
-    ],
-)
-def test_a_misfit_is_named_with_its_likely_cause(notebook, change, message):
-    train = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": [6.0, 30.0], "init": None} | change
-    if "n_stps" in change:
-        del train["n_steps"]
-    with pytest.raises(ValueError, match=message):
-        files.check_parameters(notebook(TRAIN), seed=0, train=train)
-
-
-def test_a_missing_key_or_section_is_named(notebook):
-    train = {"n_steps": 20, "lr_peak": 1.0e-4, "init": None}
-    with pytest.raises(ValueError, match=r"seed is missing(.|\n)*train\.snr_db is missing"):
-        files.check_parameters(notebook(TRAIN), train=train)
-
-
-def test_parameters_are_literals(notebook):
-    path = notebook("# Small values.\nn_steps = 4\nn_clips = n_steps * 2")
-    with pytest.raises(ValueError, match=r"`n_clips = n_steps \* 2` is not of the form"):
-        files.declared_parameters(path)
-
-
-def test_there_is_exactly_one_parameters_cell(notebook):
-    with pytest.raises(ValueError, match="2 cells are tagged"):
-        files.declared_parameters(notebook("a = 1", "b = 1"))
-    with pytest.raises(ValueError, match="0 cells are tagged"):
-        files.declared_parameters(notebook("a = 1", tags=()))
-
-
-@pytest.mark.parametrize("form", [[1.0, 2.0], 6.0, {"normal": [18.0, 5.0], "within": [6.0, 30.0]}])
-def test_a_range_may_be_another_distribution(notebook, form):
-    train = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": form, "init": None}
-    files.check_parameters(notebook(TRAIN), seed=0, train=train)

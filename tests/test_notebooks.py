@@ -17,45 +17,40 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from IPython.core.interactiveshell import InteractiveShell
 from test_pipeline import NOTEBOOKS, ROOT, STAGES, code_cells
 
-from flamlib import files
+from flamlib import config, run_notebook
+from flamlib.config import Config
 
-CLIP = {"audio": {"clip_s": 3.84}, "rules": {"max_event_s": 3.0, "n_events": [1, 3]}}
-SMALL_EVALUATION = {"n_clips": 4, "n_thresholds": 9, "n_resamples": 3}
-SMALLER = {
-    "01_corpus": {"source": {"profile": "none", "only": [], "own_sounds": "sounds"}},
-    "02_mix": {
-        **CLIP,
-        "variants": {"n_foreground": 0},
-        "mix": {"n_train": 12, "n_valid": 6, "n_heldout": 6, "n_jobs": 1},
-    },
-    "03_train": {
-        **CLIP,
-        "network": {"dim": 16},
-        "train": {"n_steps": 2, "batch_size": 2, "pair_batch_size": 2, "pair_s": 2.56},
-    },
-    "04_evaluate": {"evaluate": SMALL_EVALUATION},
-    "06_ablate": {
-        **CLIP,
-        "network": {"dim": 16},
-        "train": {"n_steps": 2, "batch_size": 2, "pair_batch_size": 2, "pair_s": 2.56},
-        "evaluate": SMALL_EVALUATION,
-    },
-    "08_dependency": {
-        **CLIP,
-        "network": {"dim": 16},
-        "train": {"n_steps": 2, "batch_size": 2, "pair_batch_size": 2, "pair_s": 2.56},
-        "dependency": {
-            "frequent": "a red tone sounds",
-            "rare": "a blue tone sounds",
-            "n_train": 4,
-            "n_test": 6,
-            "n_thresholds": 9,
-        },
-    },
-    "09_benchmarks": {
-        "evaluate": SMALL_EVALUATION,
-        "testsets": {"n_resamples": 3, "templates": ["name"]},
-    },
+SMALLER = {  # in place of the sizes of a small run: of sounds that this test makes
+    "source.profile": "none",
+    "source.only": [],
+    "source.own_sounds": "sounds",
+    "variants.n_foreground": 0,
+    "mixture.clip_s": 3.84,
+    "mixture.max_event_s": 3.0,
+    "mixture.n_events": [1, 3],
+    "mix.n_train": 12,
+    "mix.n_valid": 6,
+    "mix.n_heldout": 6,
+    "mix.n_jobs": 1,
+    "network.dim": 16,
+    "train.n_steps": 2,
+    "train.batch_size": 2,
+    "train.pair_batch_size": 2,
+    "train.pair_s": 2.56,
+    "train.valid_every": 1,
+    "evaluate.n_clips": 4,
+    "evaluate.n_thresholds": 9,
+    "evaluate.n_resamples": 3,
+    "ablate.budget": {"train.valid_every": 0},
+    "dependency.frequent": "a red tone sounds",
+    "dependency.rare": "a blue tone sounds",
+    "dependency.rare_share": 0.3,
+    "dependency.n_train": 4,
+    "dependency.n_test": 6,
+    "dependency.n_thresholds": 9,
+    "dependency.budget": {"train.valid_every": 0},
+    "testsets.n_resamples": 3,
+    "testsets.templates": ["name"],
 }
 
 
@@ -68,7 +63,7 @@ def root(tmp_path, monkeypatch):
     """A project before its first run."""
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for folder in ("notebooks", "catalogue"):
+    for folder in ("notebooks", "catalogue", "configs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     tiny.write_own_sounds(tmp_path / "sounds")
     tiny.write_weights(tmp_path / "artifacts/weights", tmp_path / "catalogue")
@@ -76,13 +71,20 @@ def root(tmp_path, monkeypatch):
     return tmp_path
 
 
-def parameters(notebook, **chosen):
-    """Its own small values with those of SMALLER, and of the stage, in their place."""
-    declared = files.declared_parameters(notebook)
-    for name, smaller in (SMALLER.get(notebook.stem, {}) | chosen).items():
-        whole = isinstance(smaller, dict)
-        declared[name] = declared[name] | smaller if whole else smaller
-    return declared
+class Watched(Config):
+    """A configuration that keeps which of its sections were used."""
+
+    def __init__(self, config, used):
+        vars(self).update({"_config": config, "_used": used})
+
+    def __getattribute__(self, name):
+        if name in Config.__dataclass_fields__:
+            vars(self)["_used"].add(name)
+            return getattr(vars(self)["_config"], name)
+        return super().__getattribute__(name)
+
+    def override(self, changes):
+        return Watched(vars(self)["_config"].override(changes), vars(self)["_used"])
 
 
 def run(notebook, given):
@@ -108,11 +110,15 @@ def test_the_notebooks_run_in_order_and_leave_what_their_stages_declare(root, mo
     # A shell puts itself in the place of __main__, from which later tests spawn processes.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     assert NOTEBOOKS
+    used = set()
+    load = config.load_config
+    monkeypatch.setattr(config, "load_config", lambda **given: Watched(load(**given), used))
     for stage in STAGES:
         notebook = root / "notebooks" / stage.notebook.name
         if stage.notebook not in NOTEBOOKS or ("arm" in stage.chosen and stage.chosen not in TRIED):
             continue
-        given = parameters(notebook, **stage.chosen)
+        given = run_notebook.declared_parameters(notebook) | stage.chosen
+        given["overrides"] = SMALLER
         report = root / f"reports/{notebook.name}"
         if stage.notebook == NOTEBOOKS[0]:
             report.parent.mkdir()
@@ -120,7 +126,11 @@ def test_the_notebooks_run_in_order_and_leave_what_their_stages_declare(root, mo
             papermill.execute_notebook(str(notebook), str(report), parameters=given, **how)
             shutil.copytree(root / "artifacts/source", root / "data")  # as data.dvc does
         else:
+            used.clear()
             run(notebook, given)
+            sections = {name.split(".")[0] for name in stage.params}
+            assert used <= sections | stage.chosen.keys(), f"{stage.name}: params of dvc.yaml"
+            assert used, stage.name
         made = [out for out in stage.outs if not out.endswith(".ipynb")]
         assert [out for out in made if not (root / out).exists()] == [], stage.name
         numbers = [json.loads((root / out).read_text()) for out in made if out.endswith(".json")]

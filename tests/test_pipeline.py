@@ -16,10 +16,11 @@ from typing import NamedTuple
 import pytest
 import yaml
 from dvc.repo import Repo
-from dvc.utils.serialize import load_yaml
 
-from flamlib import files, provenance
+from flamlib import provenance, run_notebook
+from flamlib.config import load_config
 from flamlib.evaluation import ablation
+from flamlib.parameters import plain
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
@@ -111,12 +112,12 @@ def test_a_command_has_the_one_form(stage):
     assert name == stage.name.split("@")[0]
     choices = [str(value) for value in stage.chosen.values()]
     report = "_".join([stage.notebook.stem, *choices])
-    choice = "".join(f" -p {axis} {value}" for axis, value in stage.chosen.items())
-    given = f"notebooks/{stage.notebook.name} reports/{report}.ipynb -f params.yaml{choice}"
-    if stage.name.split("@")[0] in MAIN:
-        assert stage.cmd == f"python -m flamlib.run_notebook {given}"
-    else:
-        assert stage.cmd == f"papermill {given} -k python3 --no-progress-bar"
+    declared = run_notebook.declared_parameters(stage.notebook)
+    given = {"small": False} if "small" in declared else {}
+    choice = "".join(f" -p {name} {value}" for name, value in (given | stage.chosen).items())
+    paths = f"notebooks/{stage.notebook.name} reports/{report}.ipynb"
+    assert stage.cmd == f"python -m flamlib.run_notebook {paths}{choice}"
+    assert {*given, *stage.chosen} <= declared.keys()
     assert f"reports/{report}.ipynb" in stage.outs, "DVC keeps the executed notebook"
     # The many of a study have a folder of their own.
     numbers = report.replace("_ablate_", "_ablate/")
@@ -164,13 +165,6 @@ def test_a_fresh_clone_can_make_data_itself():
     assert DATA["deps"][0]["path"] in {out for stage in STAGES for out in stage.outs}
 
 
-@each_stage
-def test_params_fit_the_notebook(stage):
-    """The sections a stage declares are the notebook's parameters: names, keys and types."""
-    sections = {section: PARAMS[section] for section in map(section_of, stage.params)}
-    files.check_parameters(stage.notebook, **stage.chosen, **sections)
-
-
 def section_of(name):
     """A stage may depend on a part of a section: on one arm of the study, say."""
     section, *keys = name.split(".")
@@ -188,13 +182,18 @@ def test_the_study_runs_every_arm_and_no_other():
     matrix = STUDY["ablate"]["matrix"]
     assert matrix["arm"] == list(PARAMS["ablate"]["arms"])
     assert len(set(matrix["seed"])) >= 3
-    [stage, *_] = [s for s in STAGES if s.name.startswith("ablate@")]
-    for name, changes in PARAMS["ablate"]["arms"].items():
-        chosen = ablation.changes(name, **PARAMS["ablate"])
-        arm = ablation.changed({"model": "flam", **PARAMS}, chosen)
-        arm = {k: v for k, v in arm.items() if k in files.declared_parameters(stage.notebook)}
-        files.check_parameters(stage.notebook, arm=name, **arm)
-        assert set(changes) <= set(chosen)
+    config = load_config(ROOT / "params.yaml")
+    for arm in matrix["arm"]:
+        changes = ablation.changes(arm, config.ablate)
+        model, changed = ablation.configured(config, changes)
+        assert model in config.objectives
+        for name, value in changes.items():
+            if name != "model":
+                section, *keys = name.split(".")
+                place = plain(getattr(changed, section))
+                for key in keys:
+                    place = place[key]
+                assert place == value, f"{arm}: {name}"
 
 
 def test_the_experiment_does_not_wait_for_the_study():
@@ -204,44 +203,20 @@ def test_the_experiment_does_not_wait_for_the_study():
             assert not studied & set(stage.deps)
 
 
-def test_no_number_is_secretly_text():
-    """PyYAML, which papermill uses, reads 1e-4 as text; DVC reads it as a number."""
-    assert load_yaml(ROOT / "params.yaml") == PARAMS
-
-    def texts(value):
-        children = value.values() if isinstance(value, dict) else value
-        if isinstance(value, dict | list):
-            return list(itertools.chain(*map(texts, children)))
-        return [value] if isinstance(value, str) else []
-
-    for text in texts(PARAMS):
-        assert not re.fullmatch(r"[-+.\d][-+.\deE_]*", text), f"write {text} as YAML 1.1 has it"
-
-
 @each_notebook
-def test_no_name_of_a_section_is_used_otherwise(path):
-    """papermill injects every section, so an undeclared one works there and nowhere else."""
-    declared = files.declared_parameters(path).keys()
-    for node in nodes(path):
-        if isinstance(node, ast.Name):
-            known = node.id not in PARAMS or node.id in declared
-            assert known, f"{node.id} is not in the parameters cell"
-        if isinstance(node, ast.alias):
-            name = node.asname or node.name
-            assert name not in declared, f"importing {name} hides the parameter {name}"
-
-
-@each_notebook
-def test_parameters_are_checked_before_any_work(path):
-    parameters, first = code_cells(path)[:2]
-    assert set(files.declared_parameters(path)) == {
+def test_parameters_are_read_before_any_work(path):
+    """All in one cell, after that of the parameters; no other cell reads them again."""
+    parameters, first, *rest = code_cells(path)
+    declared = run_notebook.declared_parameters(path)
+    assert declared.keys() <= {"model", "arm", "seed", "small", "overrides"}
+    assert declared.get("small", True), "Run All is the quick run"
+    assert set(declared) == {
         target.id for line in ast.parse(parameters).body for target in line.targets
     }, "the cell of parameters is the first"
-    calls = [node for node in ast.walk(ast.parse(first)) if isinstance(node, ast.Call)]
-    [check] = [c for c in calls if ast.unparse(c.func) == "files.check_parameters"]
-    assert f"notebooks/{path.name}" in ast.unparse(check.args[0])
-    checked = {keyword.arg: ast.unparse(keyword.value) for keyword in check.keywords}
-    assert checked == {name: name for name in files.declared_parameters(path)}
+    assert "config = load_config(" in first
+    for name in declared.keys() & {"small", "overrides"}:
+        assert f"{name}={name}" in first
+    assert not [cell for cell in rest if "load_config" in cell]
 
 
 @each_notebook

@@ -37,6 +37,19 @@ def write_notebook(path, *cells):
     return path
 
 
+@pytest.fixture
+def notebook(tmp_path):
+    """Write a notebook whose parameters cell is the given text."""
+
+    def write(*cells, tags=("parameters",)):
+        path = tmp_path / "03_train.ipynb"
+        cells = [{"metadata": {"tags": list(tags)}, "source": [text]} for text in cells]
+        path.write_text(json.dumps({"cells": [{"metadata": {}, "source": ["# Train"]}, *cells]}))
+        return path
+
+    return write
+
+
 def start(tmp_path, *arguments, stage=None, **how):
     """Start `python -m flamlib.run_notebook a.ipynb out.ipynb` in a folder of its own."""
     environment = {k: v for k, v in os.environ.items() if k != "DVC_STAGE"}
@@ -50,8 +63,7 @@ def start(tmp_path, *arguments, stage=None, **how):
 def test_output_is_shown_while_the_notebook_runs(tmp_path):
     write_notebook(tmp_path / "a.ipynb", CELLS)
     (tmp_path / "dvc.yaml").write_text("stages: {mix: {}, train: {matrix: {model: [flam]}}}")
-    (tmp_path / "all.yaml").write_text("sizes: {n: 2}\nother: {m: 3}")
-    run = start(tmp_path, "-f", "all.yaml", "-p", "small", "False", stage="train@flam")
+    run = start(tmp_path, "-p", "sizes", "{'n': 2}", "-p", "small", "False", stage="train@flam")
     begins = run.stdout.readline()
     assert begins == "── train@flam (stage 2 of 2) · a.ipynb · sizes, small = False\n"
     assert run.stdout.readline() == "model='flam' sizes={'n': 2}\n"
@@ -118,14 +130,25 @@ def test_a_name_that_the_notebook_does_not_declare_is_refused_before_anything_ru
     assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_sections_of_a_file_are_passed_where_they_are_declared(tmp_path):
+def test_values_are_read_as_python_or_else_as_text(tmp_path):
     notebook = write_notebook(tmp_path / "a.ipynb")
-    (tmp_path / "p.yaml").write_text("sizes: {n: 5}\ntrain: {n: 6}\nmodel: mga_clap")
-    given = {"model": "flam_global", "small": "False"}
-    chosen = run_notebook.choose(notebook, tmp_path / "p.yaml", given)
-    assert chosen == {"sizes": {"n": 5}, "model": "flam_global", "small": False}
-    assert run_notebook.choose(notebook, None, {"model": "None"}) == {"model": None}
-    assert run_notebook.choose(notebook, None, {"sizes": "{'n': 1e-4}"}) == {"sizes": {"n": 1e-4}}
+    given = {"model": "flam_global", "small": "False", "sizes": "{'n': 1e-4}"}
+    chosen = {"model": "flam_global", "small": False, "sizes": {"n": 1e-4}}
+    assert run_notebook.choose(notebook, given) == chosen
+    assert run_notebook.choose(notebook, {"model": "None"}) == {"model": None}
+
+
+def test_parameters_are_literals(notebook):
+    path = notebook("# Small values.\nn_steps = 4\nn_clips = n_steps * 2")
+    with pytest.raises(ValueError, match=r"`n_clips = n_steps \* 2` is not of the form"):
+        run_notebook.declared_parameters(path)
+
+
+def test_there_is_exactly_one_parameters_cell(notebook):
+    with pytest.raises(ValueError, match="2 cells are tagged"):
+        run_notebook.declared_parameters(notebook("a = 1", "b = 1"))
+    with pytest.raises(ValueError, match="0 cells are tagged"):
+        run_notebook.declared_parameters(notebook("a = 1", tags=()))
 
 
 def test_stages_are_counted_as_dvc_runs_them():

@@ -42,20 +42,18 @@ def _add_mix(commands: argparse._SubParsersAction) -> None:
 
 
 def _mix(args: argparse.Namespace) -> None:
-    """Render mixtures by the `seed`, `audio` and `rules` of params.yaml from artifacts/bank."""
-    import yaml
-
+    """Render mixtures by the `seed` and `mixture` of params.yaml from artifacts/bank."""
+    from flamlib.config import load_config
     from flamlib.data.mixtures import shards
-    from flamlib.data.mixtures.rules import Rules
 
     with usage_errors():
         root = paths.root()
-        params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        config = load_config(root / "params.yaml")
         manifest = shards.write(
             root / "artifacts/bank",
-            Rules(clip_s=params["audio"]["clip_s"], **params["rules"]),
+            config.mixture,
             args.folder,
-            seed=params["seed"],
+            seed=config.seed,
             split=args.split,
             n=args.n,
             shard_size=args.shard_size,

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flamlib.config import MixtureConfig, TrainConfig
 from flamlib.distributions import generator
 from flamlib.data.mixtures import mixing, recipes, strong
 from flamlib.data.mixtures.bank import Bank
@@ -42,13 +43,27 @@ class Batch(NamedTuple):
 class Batches(Dataset):
     """The steps of a training run; item `step` is this process's share of it.
 
-    A step holds `batch_size` clips and `pair_batch_size` single recordings of `split` with their captions,
-    over all processes. The clips are mixtures, and of each set of `sets` about the share that
-    `set_shares` gives: which of them a clip is, is drawn. Everything drawn depends on (seed, step)
-    alone, so a run continues anywhere without replaying what came before, and a step is the same
-    however many processes share it. What the objective does not hear (`hears_mixtures`, which are
-    the clips, and `hears_pairs`) is drawn all the same, so that the rest of the step stays what it
+    A step holds `train.batch_size` clips and `train.pair_batch_size` single recordings with their
+    captions, over all processes. Everything drawn depends on (seed, step) alone, so a run continues
+    anywhere without replaying what came before, and a step is the same however many processes
+    share it. What no loss uses is drawn all the same, so that the rest of the step stays what it
     is, but neither rendered nor labelled.
+
+    Attributes:
+        bank: the recordings.
+        lexicon: what the captions mean for each other.
+        mixtures: recipes of the synthetic clips.
+        sets, set_shares: strongly labelled sets, and the probability that a clip is of each; the
+            remaining probability is that of the mixtures.
+        mixture: the rules of the mixtures; single recordings are put on backgrounds by them too.
+        train: sizes and probabilities of a step, and `n_steps`.
+        split: of the bank, from which single recordings come.
+        seed: of everything drawn.
+        n_frames, frame_s: frames of a clip, and their length in seconds.
+        uses_mixtures, uses_pairs: whether some loss uses the clips, and the single recordings.
+        rank, n_ranks: which of how many processes this is.
+
+    Raises ValueError if a step cannot be shared evenly, or the data do not fit the parameters.
     """
 
     bank: Bank
@@ -56,39 +71,27 @@ class Batches(Dataset):
     mixtures: Sequence[Recipe]
     sets: Sequence[StrongSet]
     set_shares: Sequence[float]
-    rules: mixing.Rules
+    mixture: MixtureConfig
+    train: TrainConfig
     split: str
     seed: int
-    n_steps: int
-    batch_size: int
-    pair_batch_size: int
-    pair_s: float
-    pair_background_prob: float
-    max_captions_per_clip: int | None
-    n_hypernyms: int
-    n_hard_negatives: int
-    wording_prob: float
     n_frames: int
     frame_s: float
-    hears_mixtures: bool
-    hears_pairs: bool
+    uses_mixtures: bool
+    uses_pairs: bool
     rank: int
     n_ranks: int
 
     def __post_init__(self):
-        if self.batch_size % self.n_ranks:
+        if self.train.batch_size % self.n_ranks:
             raise ValueError(
-                f"batch_size {self.batch_size} cannot be shared evenly by {self.n_ranks} "
+                f"batch_size {self.train.batch_size} cannot be shared evenly by {self.n_ranks} "
                 "processes: each counts the same in the gradient"
             )
-        if self.max_captions_per_clip is not None and self.max_captions_per_clip < 1:
-            raise ValueError(f"max_captions_per_clip: expected None or 1 or more, got {self.max_captions_per_clip}")
-        if self.n_hard_negatives < 0:
-            raise ValueError(f"n_hard_negatives: expected 0 or more, got {self.n_hard_negatives}")
-        if self.hears_pairs and self.pair_background_prob > 0:
-            if self.pair_s > self.bank.clip_s:
+        if self.uses_pairs and self.train.pair_background_prob > 0:
+            if self.train.pair_s > self.bank.clip_s:
                 raise ValueError(
-                    f"pair_s {self.pair_s} is longer than clip_s {self.bank.clip_s}, for which "
+                    f"pair_s {self.train.pair_s} is longer than clip_s {self.bank.clip_s}, for which "
                     "backgrounds are long enough: shorten it, or set pair_background_prob to 0"
                 )
             if not self.bank.recordings("background", self.split):
@@ -96,23 +99,23 @@ class Batches(Dataset):
                     f"there are no backgrounds of split {self.split!r} to put recordings on: set "
                     "pair_background_prob to 0"
                 )
-        n_samples = round(self.rules.clip_s * self.bank.sample_rate)
+        n_samples = round(self.mixture.clip_s * self.bank.sample_rate)
         named = {"the mixtures": self.mixtures} | {each.name: each.clips for each in self.sets}
         for name, clips in named.items():
             if any(recipe.n_samples != n_samples for recipe in clips[:1]):
                 raise ValueError(
                     f"{name}: clips of {clips[0].n_samples} samples, where those of "
-                    f"{self.rules.clip_s} s have {n_samples}: make them again with 02_mix"
+                    f"{self.mixture.clip_s} s have {n_samples}: make them again with 02_mix"
                 )
 
     def __len__(self) -> int:
-        return self.n_steps
+        return self.train.n_steps
 
     def __getitem__(self, step: int) -> Batch:
         rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
         slots = self.step_slots(step)
         queries = self._queries(self._slots(step, [self._clip(*slot) for slot in slots]), rng)
-        slots = slots[self.rank :: self.n_ranks] if self.hears_mixtures else []
+        slots = slots[self.rank :: self.n_ranks] if self.uses_mixtures else []
         batch = [self._clip(*slot) for slot in slots]
         banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
         active, known = self._label([number for number, _ in slots], batch, queries)
@@ -120,23 +123,23 @@ class Batches(Dataset):
         texts = self._word(queries, rng)
         pair_captions = [self.bank.get(source, "caption") for source, _ in pairs]
         own = slice(self.rank, None, self.n_ranks)
-        heard = range(len(pairs))[own] if self.hears_pairs else ()
+        heard = range(len(pairs))[own] if self.uses_pairs else ()
         solos = [self._solo(step, place, *pairs[place]) for place in heard]
         return Batch(
-            waveform=self._render(banks, batch, self.rules.clip_s),
+            waveform=self._render(banks, batch, self.mixture.clip_s),
             queries=queries,
             texts=texts,
             own=own,
             active=torch.from_numpy(active),
             known=torch.from_numpy(known),
-            pair_waveform=self._render([self.bank] * len(solos), solos, self.pair_s),
+            pair_waveform=self._render([self.bank] * len(solos), solos, self.train.pair_s),
             pair_captions=self._word(pair_captions, rng)[own],
         )
 
     @property
     def n_pairs_drawn(self) -> int:
         """The recordings of a step, of all processes: no two are of one family."""
-        return min(self.pair_batch_size, len(self._captions_by_family()))
+        return min(self.train.pair_batch_size, len(self._captions_by_family()))
 
     def step_slots(self, step: int) -> list[tuple[int, int]]:
         """The clips of all processes: of which set (0: a mixture, 1: the first of `sets`), which.
@@ -156,15 +159,15 @@ class Batches(Dataset):
 
     def _numbers(self, step: int) -> list[int]:
         if not self.sets:
-            return [0] * self.batch_size
+            return [0] * self.train.batch_size
         bounds = list(accumulate([1 - sum(self.set_shares), *self.set_shares]))
-        drawn = generator(self.seed, "sets", step).random(self.batch_size)
+        drawn = generator(self.seed, "sets", step).random(self.train.batch_size)
         # The last bound is one, but for rounding: nothing is beyond it.
         return np.searchsorted(bounds[:-1], drawn, side="right").tolist()
 
     def _rows(self, step: int, number: int) -> list[int]:
         n = len(self.sets[number - 1].clips if number else self.mixtures)
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        places = range(step * self.train.batch_size, (step + 1) * self.train.batch_size)
         orders = {e: self._order(number, n, e) for e in {place // n for place in places}}
         return [int(orders[place // n][place % n]) for place in places]
 
@@ -199,8 +202,8 @@ class Batches(Dataset):
         rng, captions = generator(self.seed, "slots", step), set()
         for recipe in batch:
             own = sorted({event.caption for event in recipe.labels})
-            if self.max_captions_per_clip is not None and len(own) > self.max_captions_per_clip:
-                own = rng.choice(own, self.max_captions_per_clip, replace=False).tolist()
+            if self.train.max_captions_per_clip is not None and len(own) > self.train.max_captions_per_clip:
+                own = rng.choice(own, self.train.max_captions_per_clip, replace=False).tolist()
             captions |= set(own)
         return sorted(captions)
 
@@ -208,7 +211,7 @@ class Batches(Dataset):
         """The captions of a batch, some of their parents, and the hard negatives."""
         parents = {p for caption in captions for p in self.lexicon.parents[caption]}
         parents = sorted(parents - set(captions))  # a corpus may have one that is a caption too
-        n_hypernyms = min(self.n_hypernyms, len(parents))
+        n_hypernyms = min(self.train.n_hypernyms, len(parents))
         queries = captions + [
             parents[i] for i in rng.choice(len(parents), n_hypernyms, replace=False)
         ]
@@ -219,7 +222,7 @@ class Batches(Dataset):
     ) -> list[str]:
         """Captions that resemble one that sounds, and do not: each is one of the ten most alike."""
         hard: list[str] = []
-        for _ in range(self.n_hard_negatives if captions else 0):
+        for _ in range(self.train.n_hard_negatives if captions else 0):
             alike = self.lexicon.resembling(captions[int(rng.integers(len(captions)))], 10)
             alike = [text for text in alike if text not in queries and text not in hard]
             if alike:
@@ -230,7 +233,7 @@ class Batches(Dataset):
         """The query itself, or as often as `wording_prob` says any of its wordings."""
 
         def word(query: str) -> str:
-            if rng.random() >= self.wording_prob:
+            if rng.random() >= self.train.wording_prob:
                 return query
             texts = self.lexicon.wordings[query]
             return texts[int(rng.integers(len(texts)))]
@@ -249,16 +252,16 @@ class Batches(Dataset):
             recordings = captions[int(rng.integers(len(captions)))]
             variants = recordings[int(rng.integers(len(recordings)))]
             source = variants[int(rng.integers(len(variants)))]
-            pairs.append((source, bool(rng.random() < self.pair_background_prob)))
+            pairs.append((source, bool(rng.random() < self.train.pair_background_prob)))
         return pairs
 
     def _solo(self, step: int, place: int, source: int, background: bool) -> Recipe:
         return mixing.draw_single_event(
             self.bank,
-            replace(self.rules, clip_s=self.pair_s),
+            replace(self.mixture, clip_s=self.train.pair_s),
             seed=self.seed,
             split=self.split,
-            index=step * self.pair_batch_size + place,
+            index=step * self.train.pair_batch_size + place,
             source=source,
             background=background,
         )

@@ -8,18 +8,18 @@ pays. Here a model of each kind is trained on such mixtures of real recordings, 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
+from flamlib.config import Config, DependencyConfig, MixtureConfig
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe, Segment
-from flamlib.data.mixtures.rules import Rules
 from flamlib.distributions import KeyedRandom
 from flamlib.evaluation import ablation, evaluate, splits
 from flamlib.evaluation.splits import Hearing, Part
@@ -43,8 +43,15 @@ class Pair(NamedTuple):
     rare_share: float
     rare_s: float
 
+    @classmethod
+    def of(cls, dependency: DependencyConfig) -> "Pair":
+        """Return the pair of a configuration."""
+        return cls(*(getattr(dependency, name) for name in cls._fields))
 
-def draw(bank: Bank, rules: Rules, pair: Pair, *, seed: int, split: str, index: int) -> Recipe:
+
+def draw(
+    bank: Bank, rules: MixtureConfig, pair: Pair, *, seed: int, split: str, index: int
+) -> Recipe:
     """A clip of a background and, perhaps, the frequent caption from end to end and the rare one.
 
     A recording of the frequent caption is repeated until the clip is full; of a recording of the
@@ -67,7 +74,14 @@ def draw(bank: Bank, rules: Rules, pair: Pair, *, seed: int, split: str, index: 
 
 
 def write_mixtures(
-    folder: Path, bank: Bank, rules: Rules, pair: Pair, *, seed: int, n_train: int, n_test: int
+    folder: Path,
+    bank: Bank,
+    rules: MixtureConfig,
+    pair: Pair,
+    *,
+    seed: int,
+    n_train: int,
+    n_test: int,
 ) -> None:
     """`train.parquet`, `valid.parquet` and, of other recordings, the mixtures to be asked about.
 
@@ -148,20 +162,17 @@ class Answer(NamedTuple):
         return evaluate.defined(found)
 
 
-def compare(
-    root: Path, parameters: Mapping[str, Any], pair: Pair, *, n_train: int, n_test: int
-) -> dict[str, Answer]:
-    """Draw the mixtures, train a model of each of `KINDS` on them, and ask both."""
+def compare(root: Path, config: Config, pair: Pair) -> dict[str, Answer]:
+    """Draw the mixtures, train a model of each of `KINDS` of bias on them, and score both."""
     bank, lexicon = Bank.open(root / "artifacts/bank"), Lexicon.read(root / "data/captions.tsv")
-    rules = Rules(clip_s=parameters["audio"]["clip_s"], **parameters["rules"])
     mixtures = root / "artifacts/dependency/mixtures"
-    sizes = {"n_train": n_train, "n_test": n_test}
-    write_mixtures(mixtures, bank, rules, pair, seed=parameters["seed"], **sizes)
+    sizes = {"n_train": config.dependency.n_train, "n_test": config.dependency.n_test}
+    write_mixtures(mixtures, bank, config.mixture, pair, seed=config.seed, **sizes)
     answers = {}
     for kind in KINDS:
-        changed = ablation.changed(parameters, {"network.bias": kind})
+        changed = config.override({**config.dependency.budget, "network.bias": kind})
         out = root / "artifacts/dependency" / kind
-        with ablation.trained(root, out, mixtures, changed) as model:
+        with ablation.trained(root, out, mixtures, "flam", changed) as model:
             answers[kind] = ask(model, mixtures, bank, lexicon, pair)
     return answers
 

@@ -4,291 +4,290 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
 from flamlib import files, paths
+from flamlib.config import Config, LossWeights, TrainConfig
 from flamlib.data.batches import Batch, Batches
-from flamlib.data.mixtures import mixing, recipes, strong
+from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.models import class_features
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
+from flamlib.parameters import plain
 from flamlib.training import distributed
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from
 from flamlib.training.logbook import Clock, Logbook
-from flamlib.training.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, asks
+from flamlib.training.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, has_loss
 from flamlib.training.resume import Checkpoints, Row, checksum
 
-# Arguments of `fit` that are files or folders which it reads.
-READ = ("bank", "mixtures", "valid", "captions", "weights", "init_from", "sets")
+
+@dataclass(frozen=True, kw_only=True)
+class TrainInputs:
+    """The files and folders that training reads.
+
+    Attributes:
+        bank: all recordings, decoded.
+        mixtures, valid: Parquet tables of recipes, to train on and to validate on.
+        sets: folder of strongly labelled sets; None: mixtures alone.
+        captions: the corpus's table of captions.
+        weights: folder of the pretrained towers' folders.
+        init_from: folder of a saved model to start from; None: new heads.
+    """
+
+    bank: Path
+    mixtures: Path
+    valid: Path
+    sets: Path | None
+    captions: Path
+    weights: Path
+    init_from: Path | None = None
+
+    def checksums(self) -> dict[str, str | None]:
+        """Return a digest of the content of each, None for what is not read."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: path and checksum(path) for name, path in given.items()}
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """A run between two steps.
+
+    Attributes:
+        accelerator: the processes that share the run.
+        net: the model; `wrapped` is the same as Accelerate calls it.
+        average: moving average of its weights, which is validated and saved.
+        optimizer: AdamW, with a group each for the towers and the heads.
+        peak_rates: the peak learning rate of each group.
+        objective: the weighted losses.
+        batches: the steps of training.
+        valid_batches: the steps of validation; None: there is none.
+        checkpoints: where the run's states lie.
+        parameters: all that decides what the run computes; kept with the model.
+    """
+
+    config: TrainConfig
+    seed: int
+    accelerator: Accelerator
+    net: DualEncoder
+    wrapped: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    peak_rates: list[float]
+    objective: Objective
+    batches: Batches
+    valid_batches: Batches | None
+    checkpoints: Checkpoints
+    parameters: dict[str, Any]
 
 
 def fit(
+    config: Config,
+    model: str,
+    inputs: TrainInputs,
     out: str | Path,
     *,
-    bank: str | Path,
-    mixtures: str | Path,
-    valid: str | Path,
-    sets: str | Path,
-    captions: str | Path,
-    weights: str | Path,
     resume: str | Path,
     curves: str | Path,
-    seed: int,
-    clip_s: float,
-    rules: Mapping[str, Any],
-    network: Mapping[str, Any],
-    codebook: Mapping[str, Any] | None,
-    objective: Mapping[str, float],
-    hardness: float,
-    n_steps: int,
-    batch_size: int,
-    pair_batch_size: int,
-    set_weights: Mapping[str, float | int] | None,
-    pair_s: float,
-    pair_background_prob: float,
-    max_captions_per_clip: int | None,
-    n_hypernyms: int,
-    n_hard_negatives: int,
-    wording_prob: float,
-    caption_noise: float,
-    lr_audio: float,
-    lr_caption: float,
-    lr_heads: float,
-    n_warmup: int,
-    weight_decay: float,
-    max_grad_norm: float,
-    ema_decay: float,
-    n_frozen: int,
-    init_from: str | Path | None,
-    micro_batch: int | None,
-    checkpointing: bool,
-    compile: bool,
-    sync_batch_norm: bool,
-    mixed_precision: str,
-    n_processes: int,
-    n_workers: int,
-    save_every: int,
-    keep_last: int,
-    valid_every: int,
-    select: str,
-    log_every: int,
 ) -> None:
-    """Train a model and save it to the folder `out`; returns nothing, as processes may be forked.
+    """Train a model and save it; returns nothing, as processes may be forked.
 
-    `bank`, `mixtures` and `valid` (Parquet tables of recipes), `captions` (a corpus's table),
-    `weights` (folders of the pretrained towers) and those sets in the folder `sets` to which
-    `set_weights` gives one (None: there are mixtures alone, see `strong.select_sets`) are read;
-    `network` are the other arguments of `FLAM`, and with a `codebook` (`n_codes`,
-    `code_temperature`) it is MGA-CLAP that is trained; `init_from` is a saved model to start from
-    instead of new heads. Every `save_every` steps the whole state goes to `resume`, in a folder
-    named after the parameters and the content of what is read, and the last `keep_last` of them
-    stay: the same call continues where it was stopped, another one starts anew. `curves` receives
-    DVCLive's tables.
+        loss = clip * clip_loss + frame * framewise_loss + prior * prior_loss
+             + hard * hard_negative_loss + even * l1_l2_loss
 
-        loss = objective[clip] * clip_loss + objective[frame] * framewise_loss
-             + objective[prior] * prior_loss + objective[hard] * hard_negative_loss
-             + objective[even] * l1_l2_loss
+    with the weights of `config.objectives[model]`. The gradient is that of the whole step, however
+    many processes share it. The learning rates rise linearly and fall to zero by a cosine.
 
-    A loss that `objective` does not name has no weight. `hardness` is that of hard negatives.
-    `batch_size` mixtures and `pair_batch_size` captioned recordings a step, over all processes
-    (those that some loss asks for: no others are rendered, and `clips_per_s` counts the pairs
-    then), of which each holds `micro_batch` in memory at a time (None: its whole share); see `Objective`. The
-    gradient is that of the whole step, however many share it. `checkpointing`, `compile` and
-    `sync_batch_norm` are ways to compute it: see `initialising.adapt`. The learning rates rise
-    linearly for `n_warmup` steps and fall to zero by a cosine; one of zero freezes its part, and
-    `n_frozen` is the number of the audio tower's lowest convolutions left as they are.
+    Args:
+        config: `seed`, `mixture`, `network`, `objectives`, `codebook` and `train` are used.
+        model: a key of `config.objectives`; "mga_clap" is that architecture, all others are FLAM.
+        inputs: what is read.
+        out: folder of the model, whole when training has ended.
+        resume: folder for the run's states, in one named after the parameters and the content of
+            what is read: the same call goes on where it was stopped, another one starts anew.
+        curves: folder for DVCLive's tables.
 
-    What is trained is the moving average of the weights (`ema_decay` a step); every `valid_every`
-    steps (0: never) its loss on the validation mixtures and recordings is logged. What is saved is
-    the one at the end if `select` is "last", the one of the lowest such loss if it is "best".
-
-    Raises FloatingPointError, with the step and its mixtures written beside the run's states, when
-    the loss is not finite in any process, RuntimeError unless `n_processes` take part (one
-    forgotten launcher, and each would train alone), and ValueError for what cannot be done: before
-    anything is read where the settings alone say so, before the first step where the data do.
+    Raises:
+        FloatingPointError: the loss is not finite in some process; the step and its mixtures are
+            written beside the run's states.
+        RuntimeError: other than `train.n_processes` processes take part: a forgotten launcher, and
+            each would train alone.
+        ValueError: for what cannot be done: before anything is read where the parameters alone
+            say so, before the first step where the data do.
     """
-    parameters = {k: v for k, v in locals().items() if k not in ("out", "resume", "curves")}
-    if select not in ("last", "best") or (select == "best" and not valid_every):
-        raise ValueError(
-            f'select is "last", or "best" with valid_every above 0; it is {select!r} with '
-            f"valid_every {valid_every}"
-        )
-    if keep_last < 1 or (micro_batch is not None and micro_batch < 1):
-        raise ValueError(f"keep_last {keep_last} and micro_batch {micro_batch} are 1 at least")
-    if not set_weights:
-        parameters["sets"] = None  # not read
-    out, resume, curves = Path(out), Path(resume), Path(curves)
-    accelerator = distributed.accelerator(mixed_precision, n_processes)
-    # By content: a run must not go on where another corpus, or other mixtures, have left off.
-    read = [path for path in READ if parameters[path] is not None]
-    sums = distributed.once(accelerator, lambda: [checksum(parameters[path]) for path in read])
-    parameters |= dict(zip(read, sums, strict=True))
-    set_seed(seed)
-
-    net = pretrained(Path(weights), codebook=codebook, **network)
-    if init_from is not None:
-        start_from(net, Path(init_from))
-    freeze(net, n_frozen=n_frozen, lr_caption=lr_caption, objective=objective)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(net, audio=lr_audio, caption=lr_caption, heads=lr_heads),
-        weight_decay=weight_decay,
+    state = build(config, model, inputs, Path(resume))
+    accelerator, train, batches = state.accelerator, state.config, state.batches
+    first, history = state.checkpoints.load(
+        state.net, state.optimizer, state.average, accelerator.scaler
     )
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(ema_decay))
-    how = {"checkpointing": checkpointing, "compile": compile, "sync_batch_norm": sync_batch_norm}
-    adapt(net, accelerator.device, **how)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-
-    sources = Bank.open(bank)
-    if sources.sample_rate != net.sample_rate:
-        raise ValueError(
-            f"{bank} holds audio of {sources.sample_rate} Hz, but the audio tower hears "
-            f"{net.sample_rate} Hz: build the bank again at that rate"
-        )
-    strong_sets, set_shares = strong.select_sets(sets, set_weights)
-    others = frozenset().union(*(each.captions for each in strong_sets))
-    lexicon = Lexicon(Lexicon.read(captions).table, others)
-    shared = {
-        "bank": sources,
-        "lexicon": lexicon,
-        "rules": mixing.Rules(clip_s=clip_s, **rules),
-        "seed": seed,
-        "batch_size": batch_size,
-        "pair_batch_size": pair_batch_size,
-        "pair_s": pair_s,
-        "n_frames": net.audio.n_frames(round(clip_s * sources.sample_rate)),
-        "frame_s": net.frame_s,
-        "hears_mixtures": asks(objective, OF_MIXTURES),
-        "hears_pairs": asks(objective, OF_PAIRS),
-        "rank": accelerator.process_index,
-        "n_ranks": accelerator.num_processes,
-    }
-    batches = Batches(
-        mixtures=recipes.read(mixtures),
-        sets=strong_sets,
-        set_shares=set_shares,
-        split="train",
-        n_steps=n_steps,
-        pair_background_prob=pair_background_prob,
-        max_captions_per_clip=max_captions_per_clip,
-        n_hypernyms=n_hypernyms,
-        n_hard_negatives=n_hard_negatives,
-        wording_prob=wording_prob,
-        **shared,
+    logbook = Logbook(
+        Path(curves), history, first=first, n_steps=train.n_steps, shown=accelerator.is_main_process
     )
-    uneven = batches.hears_pairs and batches.n_pairs_drawn % accelerator.num_processes
-    if uneven and sync_batch_norm and micro_batch:
-        raise ValueError(
-            f"{batches.n_pairs_drawn} captioned recordings a step cannot be shared evenly by "
-            f"{accelerator.num_processes} processes. With sync_batch_norm all wait for each other "
-            "in every part of a micro_batch, so they need as many: choose another pair_batch_size"
-        )
-    wrapped, optimizer = accelerator.prepare(net, optimizer)
-    average.to(accelerator.device)
-    checkpoints = Checkpoints(resume, parameters, n_kept=keep_last)
-    first, history = checkpoints.load(net, optimizer, average, accelerator.scaler)
-
-    steps = DataLoader(
-        Subset(batches, range(first, n_steps)), batch_size=None, num_workers=n_workers
+    loader = DataLoader(
+        Subset(batches, range(first, train.n_steps)), batch_size=None, num_workers=train.n_workers
     )
-    features = CaptionFeatures(net, lexicon, accelerator.device, noise=caption_noise)
-    learning = Objective(objective, features, hardness=hardness)
-    if valid_every:
-        held_out = recipes.read(valid)
-        plain = {"pair_background_prob": 0.0, "wording_prob": 0.0}
-        plain |= {"max_captions_per_clip": None, "n_hypernyms": 0, "n_hard_negatives": 0}
-        plain |= {"sets": (), "set_shares": ()}
-        n_valid = max(1, len(held_out) // batch_size) if batch_size else 1
-        exam = Batches(mixtures=held_out, split="valid", n_steps=n_valid, **plain, **shared)
-    lead = accelerator.is_main_process
-    book = Logbook(curves, history, first=first, n_steps=n_steps, shown=lead)
+    counts_mixtures = batches.uses_mixtures and train.batch_size
+    n_clips = train.batch_size if counts_mixtures else train.pair_batch_size
 
-    wrapped.train()
+    state.wrapped.train()
     clock = Clock()
-    n_heard = batch_size if batches.hears_mixtures and batch_size else pair_batch_size
-    for step, batch in enumerate(steps, start=first):
+    for step, batch in enumerate(loader, start=first):
         clock.lap("load")
-        # Dropout depends on the step and not on what came before, so that a run which was stopped
-        # and resumed equals one which was not.
-        torch.manual_seed(_digest(seed, step, accelerator.process_index))
-        if isinstance(net, FLAM):
-            net.use_class_features = _digest(seed, step) >= class_features.DROPOUT * 2**63
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * schedule(step, n_warmup=n_warmup, n_steps=n_steps)
-        here = _to(batch, accelerator.device)
-        terms = learning.backward(accelerator, wrapped, here, micro_batch=micro_batch)
-        terms = distributed.means(accelerator, terms)
-        loss = learning.total(terms)
-        if not math.isfinite(loss):
-            _refuse(accelerator, checkpoints.folder, step, batches, terms)
-        accelerator.clip_grad_norm_(wrapped.parameters(), max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.update_parameters(net)
+        losses = train_step(state, step, batch)
         clock.lap("compute")
 
         done, row = step + 1, {}
-        if done % log_every == 0 or done == n_steps:
-            row = {"loss": loss} | {f"{name}_nats": value for name, value in terms.items()}
-            row |= {"lr": optimizer.param_groups[-1]["lr"], **clock.rates(n_heard)}
-        if valid_every and (done % valid_every == 0 or done == n_steps):
-            row["valid_loss"] = valid_loss(
-                accelerator, average.module, learning, exam, micro_batch=micro_batch
-            )
-            if lead and row["valid_loss"] < checkpoints.best_loss():
-                checkpoints.save_best(done, row["valid_loss"], average.module)
+        if done % train.log_every == 0 or done == train.n_steps:
+            row = {"loss": state.objective.total(losses)}
+            row |= {f"{name}_nats": value for name, value in losses.items()}
+            row |= {"lr": state.optimizer.param_groups[-1]["lr"], **clock.rates(n_clips)}
+        if train.valid_every and (done % train.valid_every == 0 or done == train.n_steps):
+            row["valid_loss"] = validate(state)
+            if accelerator.is_main_process and row["valid_loss"] < state.checkpoints.best_loss():
+                state.checkpoints.save_best(done, row["valid_loss"], state.average.module)
             clock.skip()
-        book.add(done, row)
-        if lead and done % save_every == 0 and done < n_steps:
-            checkpoints.save(done, book.history, net, optimizer, average, accelerator.scaler)
+        logbook.add(done, row)
+        if accelerator.is_main_process and done % train.save_every == 0 and done < train.n_steps:
+            state.checkpoints.save(
+                done,
+                logbook.history,
+                state.net,
+                state.optimizer,
+                state.average,
+                accelerator.scaler,
+            )
 
     accelerator.wait_for_everyone()
-    book.close()
-    if lead:
-        about = {"commit": paths.commit(), "parameters": parameters, "history": book.history}
-        chosen = average.module
-        if select == "best":
-            chosen = checkpoints.load_best(type(net))
-            about = {"saved": chosen.provenance, **about}
-        chosen.save_pretrained(out, provenance=about)
-        checkpoints.remove()
+    logbook.close()
+    if accelerator.is_main_process:
+        save(state, logbook.history, Path(out))
 
 
-def valid_loss(
-    accelerator: Accelerator,
-    net: DualEncoder,
-    learning: Objective,
-    exam: Batches,
-    *,
-    micro_batch: int | None,
-) -> float:
-    """The mean of the objective over the steps of `exam`, without dropout and noise."""
+def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> TrainState:
+    """Read the data, make the model and its optimiser, and check that they fit each other.
+
+    Args: see `fit`. Raises ValueError and RuntimeError as `fit` does.
+    """
+    train, objective = config.train, config.objective(model)
+    accelerator = distributed.accelerator(train.mixed_precision, train.n_processes)
+    if train.set_weights is None:
+        inputs = replace(inputs, sets=None)
+    # By content: a run must not go on where another corpus, or other mixtures, have left off.
+    sums = distributed.once(accelerator, inputs.checksums)
+    codebook = config.codebook if model == "mga_clap" else None
+    parameters = {
+        "seed": config.seed,
+        "mixture": plain(config.mixture),
+        "network": plain(config.network),
+        "objective": plain(objective),
+        "codebook": plain(codebook),
+        **plain(train),
+        **sums,
+    }
+    set_seed(config.seed)
+    net = pretrained(inputs.weights, config.network, codebook)
+    if inputs.init_from is not None:
+        start_from(net, inputs.init_from)
+    freeze(net, train, objective)
+    optimizer = torch.optim.AdamW(parameter_groups(net, train), weight_decay=train.weight_decay)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
+    adapt(net, accelerator.device, train)
+    peak_rates = [group["lr"] for group in optimizer.param_groups]
+    batches, valid_batches = _batches(config, objective, inputs, net, accelerator)
+    wrapped, optimizer = accelerator.prepare(net, optimizer)
+    average.to(accelerator.device)
+    features = CaptionFeatures(net, batches.lexicon, accelerator.device, noise=train.caption_noise)
+    return TrainState(
+        config=train,
+        seed=config.seed,
+        accelerator=accelerator,
+        net=net,
+        wrapped=wrapped,
+        average=average,
+        optimizer=optimizer,
+        peak_rates=peak_rates,
+        objective=Objective(plain(objective), features, hardness=train.hardness),
+        batches=batches,
+        valid_batches=valid_batches,
+        checkpoints=Checkpoints(resume, parameters, n_kept=train.keep_last),
+        parameters=parameters,
+    )
+
+
+def train_step(state: TrainState, step: int, batch: Batch) -> dict[str, float]:
+    """Move the weights once; return the losses by name, in nats, means over all processes.
+
+    Raises FloatingPointError as `fit` does.
+    """
+    accelerator, train = state.accelerator, state.config
+    # Dropout depends on the step and not on what came before, so that a run which was stopped
+    # and resumed equals one which was not.
+    torch.manual_seed(_digest(state.seed, step, accelerator.process_index))
+    if isinstance(state.net, FLAM):
+        state.net.use_class_features = _digest(state.seed, step) >= class_features.DROPOUT * 2**63
+    for group, peak in zip(state.optimizer.param_groups, state.peak_rates, strict=True):
+        group["lr"] = peak * schedule(step, n_warmup=train.n_warmup, n_steps=train.n_steps)
+    losses = state.objective.backward(
+        accelerator,
+        state.wrapped,
+        _to(batch, accelerator.device),
+        micro_batch=train.micro_batch,
+    )
+    losses = distributed.means(accelerator, losses)
+    if not math.isfinite(state.objective.total(losses)):
+        _refuse(state, step, losses)
+    accelerator.clip_grad_norm_(state.wrapped.parameters(), train.max_grad_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.average.update_parameters(state.net)
+    return losses
+
+
+def validate(state: TrainState) -> float:
+    """Return the mean loss of the averaged weights on the validation steps, in nats, without
+    dropout and noise."""
+    net, batches = state.average.module, state.valid_batches
     net.eval()
     total = 0.0
-    for step in range(len(exam)):
-        batch = _to(exam[step], accelerator.device)
-        terms = learning.without_gradients(accelerator, net, batch, micro_batch=micro_batch)
-        total += learning.total(distributed.means(accelerator, terms)) / len(exam)
+    for step in range(len(batches)):
+        batch = _to(batches[step], state.accelerator.device)
+        losses = state.objective.without_gradients(
+            state.accelerator, net, batch, micro_batch=state.config.micro_batch
+        )
+        losses = distributed.means(state.accelerator, losses)
+        total += state.objective.total(losses) / len(batches)
     return total
 
 
+def save(state: TrainState, history: list[Row], out: Path) -> None:
+    """Write the trained model with its history and parameters, and remove the run's states."""
+    about = {"commit": paths.commit(), "parameters": state.parameters, "history": history}
+    chosen = state.average.module
+    if state.config.select == "best":
+        chosen = state.checkpoints.load_best(type(state.net))
+        about = {"saved": chosen.provenance, **about}
+    chosen.save_pretrained(out, provenance=about)
+    state.checkpoints.remove()
+
+
 def read_history(out: str | Path) -> list[Row]:
-    """What `fit` logged while it trained the model in `out`: one row per `log_every` steps."""
+    """Return what `fit` logged while it trained the model in `out`: a row per `log_every` steps."""
     return json.loads((Path(out) / TRAINING).read_text(encoding="utf-8"))["history"]
 
 
 def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine down to zero.
+    """Return the share of the peak learning rate: linear warm-up, then half a cosine to zero.
 
     >>> [round(schedule(s, n_warmup=2, n_steps=6), 3) for s in range(6)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
@@ -296,6 +295,71 @@ def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
     if step < n_warmup:
         return (step + 1) / n_warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1))
+
+
+def _batches(
+    config: Config,
+    objective: LossWeights,
+    inputs: TrainInputs,
+    net: DualEncoder,
+    accelerator: Accelerator,
+) -> tuple[Batches, Batches | None]:
+    """The steps of training and of validation, as this process takes part in them."""
+    train, bank = config.train, Bank.open(inputs.bank)
+    if bank.sample_rate != net.sample_rate:
+        raise ValueError(
+            f"{inputs.bank} holds audio of {bank.sample_rate} Hz, but the audio tower takes "
+            f"{net.sample_rate} Hz: build the bank again at that rate"
+        )
+    sets, set_shares = (), ()
+    if inputs.sets is not None:
+        sets, set_shares = strong.select_sets(inputs.sets, train.set_weights)
+    captions_of_sets = frozenset().union(*(one.captions for one in sets))
+    weights = plain(objective)
+    shared = {
+        "bank": bank,
+        "lexicon": Lexicon(Lexicon.read(inputs.captions).table, captions_of_sets),
+        "mixture": config.mixture,
+        "seed": config.seed,
+        "n_frames": net.audio.n_frames(round(config.mixture.clip_s * bank.sample_rate)),
+        "frame_s": net.frame_s,
+        "uses_mixtures": has_loss(weights, OF_MIXTURES),
+        "uses_pairs": has_loss(weights, OF_PAIRS),
+        "rank": accelerator.process_index,
+        "n_ranks": accelerator.num_processes,
+    }
+    batches = Batches(
+        mixtures=recipes.read(inputs.mixtures),
+        sets=sets,
+        set_shares=set_shares,
+        split="train",
+        train=train,
+        **shared,
+    )
+    uneven = batches.uses_pairs and batches.n_pairs_drawn % accelerator.num_processes
+    if uneven and train.sync_batch_norm and train.micro_batch:
+        raise ValueError(
+            f"{batches.n_pairs_drawn} captioned recordings a step cannot be shared evenly by "
+            f"{accelerator.num_processes} processes. With sync_batch_norm all wait for each other "
+            "in every part of a micro_batch, so they need as many: choose another pair_batch_size"
+        )
+    if not train.valid_every:
+        return batches, None
+    mixtures = recipes.read(inputs.valid)
+    # What is validated is the task itself: no noise, no other words, no added captions.
+    plainly = replace(
+        train,
+        n_steps=max(1, len(mixtures) // train.batch_size) if train.batch_size else 1,
+        pair_background_prob=0.0,
+        wording_prob=0.0,
+        max_captions_per_clip=None,
+        n_hypernyms=0,
+        n_hard_negatives=0,
+    )
+    valid_batches = Batches(
+        mixtures=mixtures, sets=(), set_shares=(), split="valid", train=plainly, **shared
+    )
+    return batches, valid_batches
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
@@ -306,21 +370,15 @@ def _digest(*key: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
 
 
-def _refuse(
-    accelerator: Accelerator,
-    folder: Path,
-    step: int,
-    batches: Batches,
-    terms: Mapping[str, float],
-) -> None:
-    path = folder / "not_finite.json"
+def _refuse(state: TrainState, step: int, losses: Mapping[str, float]) -> None:
+    path = state.checkpoints.folder / "not_finite.json"
     report = {
         "step": step,
-        "mixtures": batches.names(step),
-        "losses": {name: str(value) for name, value in terms.items()},
+        "mixtures": state.batches.names(step),
+        "losses": {name: str(value) for name, value in losses.items()},
     }
-    if accelerator.is_main_process:
+    if state.accelerator.is_main_process:
         files.atomic_write(path, json.dumps(report, indent=2))
     # Or the first process to stop would end the others, and with them the report.
-    accelerator.wait_for_everyone()
+    state.accelerator.wait_for_everyone()
     raise FloatingPointError(f"the loss is not finite at step {step}: see {path} for its mixtures")

@@ -1,36 +1,41 @@
 """What a run begins with: pretrained towers, new heads, what of it learns, and how it computes."""
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.parameters import plain
 
 
-def pretrained(weights: Path, *, codebook: Mapping[str, Any] | None, **network: Any) -> DualEncoder:
-    """A model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
+def pretrained(
+    weights: Path, network: ModelConfig, codebook: CodebookConfig | None = None
+) -> DualEncoder:
+    """Make a model whose towers carry the weights in `weights/<tower>/`, and whose heads are new.
 
     FLAM; with a `codebook` MGA-CLAP, which has no heads and whose caption tower gives words.
     """
-    caption = dict(network["caption"])
-    folder = weights / caption.pop("tower")
+    folder = weights / network.caption.tower
     if codebook is None:
-        net = FLAM(folder, **(network | {"caption": caption}))
+        caption = {"pooling": network.caption.pooling}
+        net = FLAM(folder, **(plain(network) | {"caption": caption}))
     else:
-        shared = {name: network[name] for name in ("audio", "dim", "dropout", "temperature_init")}
-        net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **codebook)
+        settings = plain(network)
+        shared = {name: settings[name] for name in ("audio", "dim", "dropout", "temperature_init")}
+        net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **plain(codebook))
     net.caption.load_weights(folder / "model.safetensors")
-    audio = weights / network["audio"]["tower"]
+    audio = weights / network.audio.tower
     if (audio / "model.safetensors").exists():
         net.audio.load_weights(audio / "model.safetensors")
     else:
-        warnings.warn(f"{audio} has no model.safetensors: random weights hear", stacklevel=2)
+        warnings.warn(
+            f"{audio} has no model.safetensors: the audio tower keeps random weights", stacklevel=2
+        )
     if isinstance(net, FLAM) and net.audio.n_tags:
         net.set_class_names((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
     return net
@@ -69,28 +74,30 @@ def start_from(net: DualEncoder, folder: Path) -> None:
     net.load_state_dict(other.state_dict())
 
 
-def freeze(
-    net: DualEncoder, *, n_frozen: int, lr_caption: float, objective: Mapping[str, float]
-) -> None:
-    """Mark what does not learn: it costs no backward pass and no synchronisation."""
+def freeze(net: DualEncoder, train: TrainConfig, objective: LossWeights) -> None:
+    """Mark what does not learn: it costs no backward pass and no synchronisation.
+
+    These are the `train.n_frozen` lowest convolutions of the audio tower, the caption tower if
+    `train.lr_caption` is 0, and whatever no loss of the objective depends on.
+    """
     convolutions = [m for m in net.audio.modules() if isinstance(m, nn.Conv2d)]
-    still = [*convolutions[:n_frozen]]
-    still += [] if lr_caption else [net.caption]
+    still = [*convolutions[: train.n_frozen]]
+    still += [] if train.lr_caption else [net.caption]
     if isinstance(net, FLAM):
-        still += [] if objective.get("frame") else [net.scale_head]
-        still += [] if objective.get("prior") or objective.get("frame") else [net.bias_head]
+        still += [] if objective.frame else [net.scale_head]
+        still += [] if objective.prior or objective.frame else [net.bias_head]
     for module in still:
         module.requires_grad_(False)
-    if not (objective.get("clip") or objective.get("hard")):
+    if not (objective.clip or objective.hard):
         net.log_temperature.requires_grad_(False)
 
 
-def parameter_groups(net: DualEncoder, *, audio: float, caption: float, heads: float) -> list[dict]:
-    """The learning parameters of each tower and of the heads, with their peak learning rates.
+def parameter_groups(net: DualEncoder, train: TrainConfig) -> list[dict]:
+    """Return the learning parameters of each tower and of the heads, with their peak rates.
 
     What a tower has beside its pretrained weights learns as fast as the heads: it starts anew too.
     """
-    rates = {"audio": audio, "caption": caption}
+    rates = {"audio": train.lr_audio, "caption": train.lr_caption}
     groups: dict[str, list] = {"audio": [], "caption": [], "heads": []}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
@@ -98,20 +105,13 @@ def parameter_groups(net: DualEncoder, *, audio: float, caption: float, heads: f
             old = tower in rates and not name.startswith("audio.local.")
             groups[tower if old else "heads"].append(parameter)
     return [
-        {"params": members, "lr": rates.get(name, heads)}
+        {"params": members, "lr": rates.get(name, train.lr_heads)}
         for name, members in groups.items()
         if members
     ]
 
 
-def adapt(
-    net: DualEncoder,
-    device: torch.device,
-    *,
-    checkpointing: bool,
-    compile: bool,
-    sync_batch_norm: bool,
-) -> None:
+def adapt(net: DualEncoder, device: torch.device, train: TrainConfig) -> None:
     """Compute the same in another way; the names of the weights stay as they are.
 
     `checkpointing`: towers that learn keep the input of each block and compute the rest again in
@@ -122,16 +122,16 @@ def adapt(
     Raises ValueError where that is impossible: torch synchronises on accelerators only, and most
     networks have no layer that normalises by the batch.
     """
-    if sync_batch_norm:
+    if train.sync_batch_norm:
         if device.type == "cpu":
             raise ValueError("sync_batch_norm: torch cannot do so on a CPU; set it to false")
         if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules()):
             raise ValueError("sync_batch_norm: no layer of this network normalises by the batch")
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
     learning = [t for t in (net.audio, net.caption) if any(p.requires_grad for p in t.parameters())]
-    for tower in learning if checkpointing else ():
+    for tower in learning if train.checkpointing else ():
         tower.enable_checkpointing()
-    if compile:
+    if train.compile:
         net.audio.compile(dynamic=False)
         if net.caption in learning:  # one that does not learn is asked only once
             net.caption.encoder.compile()

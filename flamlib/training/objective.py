@@ -19,10 +19,10 @@ from flamlib.models.dual_encoder import DualEncoder
 OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})
 
 
-def asks(weights: Mapping[str, float], of: frozenset[str]) -> bool:
+def has_loss(weights: Mapping[str, float], of: frozenset[str]) -> bool:
     """Whether any of these losses has a weight.
 
-    >>> asks({"clip": 1.0, "frame": 0.0}, OF_MIXTURES)
+    >>> has_loss({"clip": 1.0, "frame": 0.0}, OF_MIXTURES)
     False
     """
     return any(weights.get(name) for name in of)
@@ -56,7 +56,7 @@ class CaptionFeatures:
         return features + self.noise * torch.randn_like(features) if noisy else features
 
 
-class Seen(NamedTuple):
+class StepOutputs(NamedTuple):
     """What the losses need to know of a process's share of a step; None where none asks for it."""
 
     frame_emb: Float[Tensor, "clip frame dim"] | None
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
     log_temperature: Float[Tensor, ""]
 
 
-class Inputs(NamedTuple):
+class StepInputs(NamedTuple):
     """What the model is shown of it: audio, and its captions, each distinct text once."""
 
     waveform: Float[Tensor, "clip sample"] | None
@@ -80,7 +80,7 @@ class Inputs(NamedTuple):
         longest = max(sizes, default=0)
         return -(-longest // (micro_batch or max(longest, 1)))
 
-    def cut(self, n: int) -> list["Inputs"]:
+    def cut(self, n: int) -> list["StepInputs"]:
         """In n parts of almost equal sizes. The first has something of all that there is."""
         if isinstance(self.captions, dict):
             names, columns = self.captions.keys(), self.captions.values()
@@ -92,7 +92,7 @@ class Inputs(NamedTuple):
         else:
             captions = _cut(self.captions, n)
         parts = zip(_cut(self.waveform, n), _cut(self.pair_waveform, n), captions, strict=True)
-        return [Inputs(*part) for part in parts]
+        return [StepInputs(*part) for part in parts]
 
 
 class Objective:
@@ -112,32 +112,33 @@ class Objective:
     ) -> None:
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.features, self.hardness = features, hardness
-        self.sed, self.pairs = asks(weights, OF_MIXTURES), asks(weights, OF_PAIRS)
+        self.sed, self.pairs = has_loss(weights, OF_MIXTURES), has_loss(weights, OF_PAIRS)
 
     def total(self, terms: Mapping[str, Any]) -> Any:
         """The weighted sum of tensors or of numbers."""
         return sum(self.weights[name] * value for name, value in terms.items())
 
-    def inputs(self, batch: Batch, *, noisy: bool = True) -> tuple[Inputs, list[str]]:
+    def inputs(self, batch: Batch, *, noisy: bool = True) -> tuple[StepInputs, list[str]]:
         """What the model is to be shown, and the texts of its captions."""
         texts = batch.texts[batch.own] if self.sed else []
         texts = list(dict.fromkeys([*texts, *(batch.pair_captions if self.pairs else [])]))
         # A process without any caption reads one all the same, for its gradients are waited for.
         texts = texts or batch.texts[:1]
-        return Inputs(
+        return StepInputs(
             batch.waveform if self.sed and len(batch.waveform) else None,
             batch.pair_waveform if self.pairs and len(batch.pair_waveform) else None,
             self.features(texts, noisy=noisy),
         ), texts
 
-    def terms(self, seen: Seen, batch: Batch, texts: list[str]) -> dict[str, Tensor]:
+    def terms(self, outputs: StepOutputs, batch: Batch, texts: list[str]) -> dict[str, Tensor]:
         """The losses that have a weight, by name, in nats: this process's share of each."""
         row = {text: i for i, text in enumerate(texts)}
         terms = {}
         if self.sed:
             rows = [row[text] for text in batch.texts[batch.own]]
             queries = batch.queries[batch.own]
-            emb, scale, bias = (x[rows] for x in seen[2:5])
+            emb = outputs.caption_emb[rows]
+            scale, bias = outputs.logit_scale[rows], outputs.logit_bias[rows]
             labels = Labels(
                 caption_keys(batch.queries, emb.device),
                 batch.active,
@@ -147,18 +148,18 @@ class Objective:
         if "frame" in self.weights:
             shift = bias.detach() if "prior" in self.weights else bias
             terms["frame"] = frame_wise.sharded_labelled_loss(
-                seen.frame_emb, emb, scale, shift, queries, labels
+                outputs.frame_emb, emb, scale, shift, queries, labels
             )
         if "prior" in self.weights:
             terms["prior"] = frame_wise.sharded_prior_loss(bias, queries, labels)
         if self.pairs:
-            emb = seen.caption_emb[[row[text] for text in batch.pair_captions]]
-            pair_emb = emb if seen.pair_emb is None else seen.pair_emb  # none of either
+            emb = outputs.caption_emb[[row[text] for text in batch.pair_captions]]
+            pair_emb = emb if outputs.pair_emb is None else outputs.pair_emb  # none of either
         if "clip" in self.weights:
-            terms["clip"] = frame_wise.sharded_clip_loss(pair_emb, emb, seen.log_temperature)
+            terms["clip"] = frame_wise.sharded_clip_loss(pair_emb, emb, outputs.log_temperature)
         if "hard" in self.weights:
             terms["hard"] = codebook.hard_negative_loss(
-                pair_emb, emb, seen.log_temperature, hardness=self.hardness
+                pair_emb, emb, outputs.log_temperature, hardness=self.hardness
             )
         if "even" in self.weights:
             terms["even"] = codebook.l1_l2_loss(pair_emb) + codebook.l1_l2_loss(emb)
@@ -172,8 +173,8 @@ class Objective:
         inputs, texts = self.inputs(batch, noisy=False)
         n_parts = inputs.n_parts(micro_batch)
         with accelerator.autocast():
-            seen = [see(net, part) for part in inputs.cut(max(1, n_parts))]
-        return self.terms(_joined(seen), batch, texts)
+            outputs = [encode_step(net, part) for part in inputs.cut(max(1, n_parts))]
+        return self.terms(_joined(outputs), batch, texts)
 
     def backward(
         self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
@@ -199,25 +200,26 @@ class Objective:
             )
         if n_parts == 1:
             with accelerator.autocast():
-                seen = see(net, inputs)
-            terms = self.terms(seen, batch, texts)
+                outputs = encode_step(net, inputs)
+            terms = self.terms(outputs, batch, texts)
             accelerator.backward(self.total(terms))
             return terms
 
         parts, seed = inputs.cut(n_parts), int(torch.randint(2**62, ()))
 
-        def embed(i: int) -> Seen:
+        def embed(i: int) -> StepOutputs:
             torch.manual_seed(seed + i)
             with accelerator.autocast():
-                return see(net, parts[i])
+                return encode_step(net, parts[i])
 
         with torch.no_grad(), statistics_kept(net):
             cached = [embed(i) for i in range(n_parts)]
-        seen = _joined(cached)
-        terms = self.terms(seen, batch, texts)
+        outputs = _joined(cached)
+        terms = self.terms(outputs, batch, texts)
         accelerator.backward(self.total(terms))
-        slopes = [_cut(None if x is None else x.grad, n_parts) for x in seen[:-1]]
-        slopes.append([seen.log_temperature.grad, *[None] * (n_parts - 1)])
+        gradients = StepOutputs(*(None if x is None else x.grad for x in outputs))
+        slopes = [_cut(gradient, n_parts) for gradient in gradients._replace(log_temperature=None)]
+        slopes[-1] = [gradients.log_temperature, *[None] * (n_parts - 1)]
         for i in reversed(range(n_parts)):  # the first part, which has everything, comes last
             with accelerator.no_sync(net) if i else nullcontext():
                 moved = [
@@ -229,12 +231,12 @@ class Objective:
         return terms
 
 
-def see(net: Callable, inputs: Inputs) -> Seen:
+def encode_step(net: Callable, inputs: StepInputs) -> StepOutputs:
     """What the model makes of its inputs."""
     audio, captions, pair_audio, log_temperature = net(
         inputs.waveform, inputs.captions, inputs.pair_waveform
     )
-    return Seen(
+    return StepOutputs(
         None if audio is None else audio.frame_emb,
         None if pair_audio is None else pair_audio.clip_emb,
         *((None,) * 3 if captions is None else captions),
@@ -264,9 +266,9 @@ def _cut(x: Tensor | None, n: int) -> list[Tensor | None]:
     return [part if len(part) or i == 0 else None for i, part in enumerate(parts)]
 
 
-def _joined(parts: list[Seen]) -> Seen:
+def _joined(parts: list[StepOutputs]) -> StepOutputs:
     """What was seen of each part, as of one."""
-    return Seen(*(_join(pieces) for pieces in zip(*parts, strict=True)))
+    return StepOutputs(*(_join(pieces) for pieces in zip(*parts, strict=True)))
 
 
 def _join(pieces: tuple[Tensor | None, ...]) -> Tensor | None:

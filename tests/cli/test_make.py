@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from chat_server import Server
-from sounds import RATE, VARIANTS, write_data
+from sounds import RATE, variants_config, write_data
 
 from flamlib import manifest
 from flamlib.cli import main
@@ -16,7 +16,7 @@ def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, caps
     (tmp_path / "dvc.yaml").touch()
     params = Path(__file__).parents[2] / "params.yaml"
     (tmp_path / "params.yaml").write_text(params.read_text())
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(
         write_data(tmp_path / "data"), tmp_path / "artifacts/bank", **settings, n_jobs=1,
         progress=False,

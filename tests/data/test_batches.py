@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import tiny
 import torch
-from sounds import COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, noise, write_data
+from sounds import (COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, mixture_config, noise, variants_config, write_data)
 
 from flamlib import distributions
 from flamlib.events import Event, active_frames
@@ -17,8 +18,9 @@ from flamlib.data.mixtures import bank, mixing, recipes, strong
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 
-RULES = mixing.Rules(
-    clip_s=2.56, max_event_s=2.0, fragment_prob=0.2, repeat_prob=0.2, min_snr_db=None, **COMMON_RULES
+RULES = mixture_config(
+    {},
+    clip_s=2.56, max_event_s=2.0, fragment_prob=0.2, repeat_prob=0.2, min_snr_db=None,
 )
 N_MIXTURES = 10
 PARENTS = {"tone": "something tonal", "siren": "something tonal", "click": "something short"}
@@ -27,7 +29,7 @@ PARENTS = {"tone": "something tonal", "siren": "something tonal", "click": "some
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("batches")
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
     return bank.Bank.open(folder / "bank")
 
@@ -49,32 +51,38 @@ def lexicon(parents=PARENTS):
 @pytest.fixture(scope="module")
 def steps(sounds, mixtures):
     """Build batches of these settings, with changes."""
+    train = {
+        "n_steps": 20,
+        "batch_size": 4,
+        "pair_batch_size": 4,
+        "pair_s": 1.28,
+        "pair_background_prob": 0.5,
+        "n_hypernyms": 1,
+        "wording_prob": 0.5,
+    }
     settings = {
         "bank": sounds,
         "lexicon": lexicon(),
         "mixtures": mixtures,
         "sets": (),
         "set_shares": (),
-        "rules": RULES,
+        "mixture": RULES,
         "split": "train",
         "seed": 7,
-        "n_steps": 20,
-        "batch_size": 4,
-        "pair_batch_size": 4,
-        "pair_s": 1.28,
-        "pair_background_prob": 0.5,
-        "max_captions_per_clip": None,
-        "n_hypernyms": 1,
-        "n_hard_negatives": 0,
-        "wording_prob": 0.5,
         "n_frames": 8,
         "frame_s": 0.32,
-        "hears_mixtures": True,
-        "hears_pairs": True,
+        "uses_mixtures": True,
+        "uses_pairs": True,
         "rank": 0,
         "n_ranks": 1,
     }
-    return lambda **changes: Batches(**settings | changes)
+
+    def make(**changes):
+        own = {name: value for name, value in changes.items() if name not in settings}
+        others = {name: value for name, value in changes.items() if name in settings}
+        return Batches(train=tiny.config(**train | own).train, **settings | others)
+
+    return make
 
 
 def same(one, other):
@@ -151,7 +159,7 @@ def test_recordings_longer_than_the_backgrounds_are_refused(steps, sounds):
     with pytest.raises(ValueError, match=r"pair_s .* is longer than clip_s .*, for which backgr"):
         steps(pair_s=longer)
     steps(pair_s=longer, pair_background_prob=0.0)
-    steps(pair_s=longer, hears_pairs=False)
+    steps(pair_s=longer, uses_pairs=False)
 
 
 def test_backgrounds_that_are_not_there_are_missed_before_the_first_step(steps):
@@ -161,7 +169,7 @@ def test_backgrounds_that_are_not_there_are_missed_before_the_first_step(steps):
 
 def test_mixtures_of_another_length_are_refused(steps):
     with pytest.raises(ValueError, match=r"of 40960 samples, where those of 5.12 s have 81920"):
-        steps(rules=dataclasses.replace(RULES, clip_s=5.12))
+        steps(mixture=dataclasses.replace(RULES, clip_s=5.12))
 
 
 def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
@@ -384,7 +392,7 @@ def test_a_reader_is_told_which_clips_a_step_is_of(mixed):
 
 def test_a_set_for_clips_of_another_length_is_refused(mixed):
     with pytest.raises(ValueError, match=r"clips of 40960 samples.*make them again with 02_mix"):
-        mixed(rules=dataclasses.replace(RULES, clip_s=1.28), mixtures=[])
+        mixed(mixture=dataclasses.replace(RULES, clip_s=1.28), mixtures=[])
 
 
 def test_there_are_as_many_steps_as_asked_for(steps):
@@ -394,7 +402,7 @@ def test_there_are_as_many_steps_as_asked_for(steps):
 @pytest.mark.parametrize("n_ranks", [1, 2])
 @pytest.mark.parametrize("hears", [(True, True), (True, False), (False, True), (False, False)])
 def test_what_is_not_heard_leaves_the_rest_as_it_is(steps, hears, n_ranks):
-    flags = dict(zip(("hears_mixtures", "hears_pairs"), hears, strict=True))
+    flags = dict(zip(("uses_mixtures", "uses_pairs"), hears, strict=True))
     mixtures = {"waveform", "active", "known"} if not hears[0] else set()
     unheard = mixtures | ({"pair_waveform"} if not hears[1] else set())
     here = {"n_ranks": n_ranks, "rank": n_ranks - 1, "n_hard_negatives": 2}
@@ -406,11 +414,6 @@ def test_what_is_not_heard_leaves_the_rest_as_it_is(steps, hears, n_ranks):
                 assert one.shape == (0, *other.shape[1:]), name
             else:
                 assert same([one], [other]), name
-
-
-def test_a_negative_number_of_hard_negatives_is_refused(steps):
-    with pytest.raises(ValueError, match="n_hard_negatives: expected 0 or more, got -1"):
-        steps(n_hard_negatives=-1)
 
 
 def test_hard_negatives_are_asked_and_are_never_true(steps):
@@ -436,14 +439,9 @@ def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, max_ca
         some, every = batches[step], whole[step]
         sounding = {q for j, q in enumerate(every.queries) if every.active[:, j].any()}
         assert set(some.queries) <= sounding
-        assert len(some.queries) <= max_captions_per_clip * batches.batch_size
+        assert len(some.queries) <= max_captions_per_clip * batches.train.batch_size
         assert some.pair_waveform.equal(every.pair_waveform)
         for j, query in enumerate(some.queries):
             assert some.active[:, j].equal(every.active[:, every.queries.index(query)])
         asked |= set(some.queries)
     assert asked
-
-
-def test_no_slot_at_all_is_refused(steps):
-    with pytest.raises(ValueError, match="max_captions_per_clip: expected None or 1 or more, got 0"):
-        steps(max_captions_per_clip=0)

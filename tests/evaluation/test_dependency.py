@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from heldouts import CLIP_S, RULES, read_part, write_artifacts
+from sounds import mixture_config
 
 from flamlib.data.mixtures import recipes
-from flamlib.data.mixtures.rules import Rules
 from flamlib.evaluation import dependency
 from flamlib.evaluation.dependency import Answer, Pair
 from flamlib.evaluation.splits import Hearing, Part
@@ -24,7 +24,7 @@ def bank(folder):
 
 @pytest.fixture(scope="module")
 def rules():
-    return Rules(**RULES)
+    return mixture_config(RULES)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,17 @@ import tiny
 import torch
 import towers
 from safetensors.torch import save_file
-from sounds import RATE, bell, bursts, noise, tone, write_data, write_table
+from sounds import (
+    RATE,
+    bell,
+    bursts,
+    mixture_config,
+    noise,
+    tone,
+    variants_config,
+    write_data,
+    write_table,
+)
 from transformers import AutoConfig, AutoModel
 
 from flamlib.data.mixtures import bank, mixing, recipes
@@ -23,7 +33,7 @@ RULES = tiny.RULES | {
     "fragment_prob": 0.0,
     "short_event_s": 0.0,
 }
-VARIANTS = tiny.AS_RECORDED
+VARIANTS = variants_config(**tiny.AS_RECORDED)
 EVALUATE = {  # the section of this name, small
     "n_clips": 8,
     "batch_size": 3,
@@ -70,7 +80,7 @@ def write_artifacts(folder, n=12):
     out = folder / "artifacts"
     settings = {"seed": 0, "sample_rate": RATE, "clip_s": CLIP_S, "variants": VARIANTS}
     bank.build(folder / "data", out / "bank", **settings, n_jobs=1, progress=False)
-    rules = mixing.Rules(**RULES)
+    rules = mixture_config(RULES)
     for split in parts:
         drawn = mixing.draw_many(Bank.open(out / "bank"), rules, seed=0, split=split, n=n, n_jobs=1)
         recipes.write(out / f"mixtures/{split}.parquet", drawn)

@@ -5,6 +5,9 @@ import csv
 import numpy as np
 import soundfile
 
+from flamlib.config import MixtureConfig, VariantsConfig
+from flamlib.parameters import parse
+
 RATE = 16000
 COLUMNS = ["clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset"]
 
@@ -15,6 +18,11 @@ VARIANTS = {
     "eq_db": 6.0,
     "lowpass_prob": 0.5,
     "reverb_prob": 0.5,
+    "pitch_semitones": [0, 0],
+    "stretch": [1, 1],
+    "rooms": None,
+    "room_prob": 0,
+    "codec_prob": 0,
 }
 COMMON_RULES = {  # of small mixtures; how long, and how much is cut and repeated, a test says
     "n_events": [1, 3],
@@ -30,7 +38,20 @@ COMMON_RULES = {  # of small mixtures; how long, and how much is cut and repeate
     "silence_dbfs": -70,
     "fill_gaps_below_s": 0.2,
     "drop_activity_below_s": 0.04,
+    "event_position": [0, 1],
+    "background_prob": 1,
+    "package_weights": None,
 }
+
+
+def mixture_config(values, **changes):
+    """A section `mixture`: these values, and those of COMMON_RULES where there are none."""
+    return parse(MixtureConfig, {**COMMON_RULES, **values, **changes}, name="mixture")
+
+
+def variants_config(**changes):
+    """A section `variants`: VARIANTS with these values in their place."""
+    return parse(VariantsConfig, {**VARIANTS, **changes}, name="variants")
 
 
 def tone(hz, seconds, level=0.5, rate=RATE):

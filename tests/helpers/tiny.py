@@ -2,21 +2,24 @@
 
 import json
 import string
+from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 from safetensors.torch import save_file
-from sounds import RATE, noise, tone, write_table
+from sounds import RATE, mixture_config, noise, tone, variants_config, write_table
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from flamlib import files
+from flamlib.config import Config, load_config
 from flamlib.data.corpus import packages
 from flamlib.data.mixtures import bank, mixing, recipes
 from flamlib.models import yamnet
 from flamlib.models.importers import weights
+from flamlib.parameters import parse, plain
 
 CLIP_S = 2.56
 RULES = {
@@ -38,7 +41,7 @@ RULES = {
     "fill_gaps_below_s": 0.2,
     "drop_activity_below_s": 0.04,
 }
-AS_RECORDED = {
+AS_RECORDED = {  # no variants, see `sounds.variants_config`
     "n_foreground": 0,
     "n_background": 0,
     "speed": [1.0, 1.0],
@@ -47,26 +50,25 @@ AS_RECORDED = {
     "reverb_prob": 0.0,
 }
 NETWORK = {
-    "audio": {"tower": "tiny_audio"},
+    "audio": {"tower": "yamnet"},  # in whose place tests put `TinyAudioTower`
     "caption": {"tower": "tiny_text", "pooling": "mean"},
     "dim": 8,
     "dropout": 0.2,
     "scale_init": 10.0,
     "bias_init": -2.0,
     "temperature_init": 0.07,
+    "scale": "per_caption",
+    "bias": "per_caption",
 }
-TRAINING = {  # what `training.fit` asks for beside files
-    "seed": 0,
-    "clip_s": CLIP_S,
-    "rules": RULES,
-    "network": NETWORK,
-    "objective": {"clip": 1.0, "frame": 20.0, "prior": 1.0},
-    "codebook": None,
-    "hardness": 0.15,
+OBJECTIVES = {
+    "flam": {"clip": 1.0, "frame": 20.0, "prior": 1.0},
+    "mga_clap": {"hard": 1.0, "even": 1.0},
+}
+TRAIN = {  # the section `train`
     "n_steps": 6,
     "batch_size": 4,
-    "pair_batch_size": 4,
     "set_weights": None,
+    "pair_batch_size": 4,
     "pair_s": 1.28,
     "pair_background_prob": 0.5,
     "max_captions_per_clip": None,
@@ -74,6 +76,7 @@ TRAINING = {  # what `training.fit` asks for beside files
     "n_hard_negatives": 0,
     "wording_prob": 0.5,
     "caption_noise": 0.1,
+    "hardness": 0.15,
     "lr_audio": 1e-3,
     "lr_caption": 1e-3,
     "lr_heads": 1e-3,
@@ -101,6 +104,21 @@ CLIP_COLUMNS = ["clip_id", "path", "role", "caption", "family", "split", "group"
 CAPTION_COLUMNS = ["caption", "family", "split", "wordings", "parents"]
 
 
+def config(*, seed=0, network=None, objective=None, codebook=None, **train):
+    """The experiment's parameters, tiny. Sections are given whole, values of `train` by name."""
+    values = plain(load_config(Path(__file__).parents[2] / "params.yaml"))
+    objectives = OBJECTIVES if objective is None else dict.fromkeys(OBJECTIVES, objective)
+    values |= {
+        "seed": seed,
+        "mixture": plain(mixture_config(RULES, clip_s=CLIP_S)),
+        "network": NETWORK | (network or {}),
+        "objectives": values["objectives"] | objectives,
+        "codebook": values["codebook"] | (codebook or {}),
+        "train": TRAIN | train,
+    }
+    return parse(Config, values)
+
+
 class TinyAudioTower(nn.Module):
     """An audio tower that hears of a frame no more than its mean spectrum."""
 
@@ -117,6 +135,9 @@ class TinyAudioTower(nn.Module):
 
     def enable_checkpointing(self):
         self.keeps_activations = False
+
+    def load_weights(self, path):
+        """Those of the tower in whose place it stands do not fit it."""
 
     def n_frames(self, n_samples):
         return yamnet.n_frames(n_samples)
@@ -172,10 +193,15 @@ def write_corpus(folder):
     rows = [[c, c, "train", f"{c}|{c} sounds", "a tone"] for c in TONES]
     write_table(data / "captions.tsv", CAPTION_COLUMNS, rows)
 
-    about = {"seed": 0, "sample_rate": RATE, "clip_s": CLIP_S, "variants": AS_RECORDED}
+    about = {
+        "seed": 0,
+        "sample_rate": RATE,
+        "clip_s": CLIP_S,
+        "variants": variants_config(**AS_RECORDED),
+    }
     bank.build(data, folder / "bank", **about, n_jobs=1, progress=False)
     sources = bank.Bank.open(folder / "bank")
-    rules = mixing.Rules(clip_s=CLIP_S, **RULES)
+    rules = mixture_config(RULES, clip_s=CLIP_S)
     for name, seed, n in (("train", 0, 24), ("valid", 1, 8)):  # of the same recordings
         drawn = mixing.draw_many(sources, rules, seed=seed, split="train", n=n, n_jobs=1)
         recipes.write(folder / f"{name}.parquet", drawn)

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 from towers import HTSAT
 
+from flamlib.config import LossWeights
 from flamlib.models import dual_encoder, yamnet
 from flamlib.models.flam import FLAM
 from flamlib.training import init
@@ -21,6 +22,7 @@ NETWORK = {
 }
 FLAM_WEIGHTS = {"clip": 1.0, "frame": 20.0, "prior": 1.0}
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
+FROZEN_CAPTIONS = tiny.config(lr_audio=1e-4, lr_caption=0.0, lr_heads=1e-3).train
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +34,22 @@ def weights(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def bare(tmp_path):
+    """Weights of the caption tower alone."""
+    tiny.write_text_tower(tmp_path / "weights/tiny_text")
+    return tmp_path / "weights"
+
+
 def pretrained(weights, **changes):
-    return init.pretrained(weights, codebook=None, **NETWORK | changes)
+    return init.pretrained(weights, tiny.config(network=NETWORK | changes).network)
 
 
 @pytest.fixture
 def small(monkeypatch):
     """The tower of ten lines."""
-    monkeypatch.setattr(dual_encoder, "audio_tower", lambda *, tower: tiny.TinyAudioTower())
-    return {"audio": {"tower": "tiny_audio"}}
+    monkeypatch.setattr(dual_encoder, "audio_tower", lambda **settings: tiny.TinyAudioTower())
+    return {"audio": {"tower": "yamnet"}}
 
 
 def test_towers_carry_their_weights_and_tags_their_names(weights):
@@ -54,45 +63,41 @@ def test_towers_carry_their_weights_and_tags_their_names(weights):
     assert torch.equal(net.tag_names[7], net.caption.embed(["sound 7"])[0])
 
 
-def test_a_tower_without_weights_is_warned_of(weights, small):
-    with pytest.warns(
-        UserWarning, match=r"tiny_audio has no model\.safetensors: random weights hear"
-    ):
-        pretrained(weights, **small)
+def test_a_tower_without_weights_is_warned_of(bare, small):
+    with pytest.warns(UserWarning, match=r"yamnet has no model\.safetensors: .* random weights"):
+        pretrained(bare, **small)
 
 
-@pytest.mark.filterwarnings("ignore:.*random weights hear")
-def test_a_start_of_other_settings_is_refused_by_their_names(weights, small, tmp_path):
-    pretrained(weights, **small).save_pretrained(tmp_path / "saved")
-    wider = pretrained(weights, **small, dim=16)
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_a_start_of_other_settings_is_refused_by_their_names(bare, small, tmp_path):
+    pretrained(bare, **small).save_pretrained(tmp_path / "saved")
+    wider = pretrained(bare, **small, dim=16)
     with pytest.raises(ValueError, match=r"its settings differ in {'dim': \(8, 16\)}"):
         init.start_from(wider, tmp_path / "saved")
 
 
-@pytest.mark.filterwarnings("ignore:.*random weights hear")
-def test_a_start_from_other_initial_numbers_is_refused(weights, small, tmp_path):
-    pretrained(weights, **small).save_pretrained(tmp_path / "saved")
-    rarer = pretrained(weights, **small | {"bias_init": -8.0})
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_a_start_from_other_initial_numbers_is_refused(bare, small, tmp_path):
+    pretrained(bare, **small).save_pretrained(tmp_path / "saved")
+    rarer = pretrained(bare, **small | {"bias_init": -8.0})
     with pytest.raises(ValueError, match=r"would be taken over: {'bias_init': \(.*, -8.0\)}"):
         init.start_from(rarer, tmp_path / "saved")
 
 
-@pytest.mark.filterwarnings("ignore:.*random weights hear")
-def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(weights, small, tmp_path):
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(bare, small, tmp_path):
     """Its width is no setting of the model, and so the settings are the same."""
     tiny.write_text_tower(tmp_path / "tiny_text", width=24)
-    init.pretrained(
-        tmp_path, codebook=None, **NETWORK | small
-    ).save_pretrained(tmp_path / "saved")  # fmt: skip
+    pretrained(tmp_path, **small).save_pretrained(tmp_path / "saved")
     with pytest.raises(
         ValueError, match=r"of the same settings: \d+ differ .* such as {'bias_head.*\[16\]"
     ):
-        init.start_from(pretrained(weights, **small), tmp_path / "saved")
+        init.start_from(pretrained(bare, **small), tmp_path / "saved")
 
 
 def test_what_has_no_rate_or_no_loss_does_not_learn(weights):
     net = pretrained(weights)
-    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=GLOBAL)
+    init.freeze(net, FROZEN_CAPTIONS, LossWeights(**GLOBAL))
     learning = {n.split(".")[0] for n, p in net.named_parameters() if p.requires_grad}
     assert learning == {"audio", "audio_projection", "caption_projection", "log_temperature"}
 
@@ -100,8 +105,8 @@ def test_what_has_no_rate_or_no_loss_does_not_learn(weights):
 def test_every_learning_parameter_is_in_one_group(weights):
     """New branches of a tower learn as fast as the heads."""
     net = pretrained(weights)
-    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)
-    groups = init.parameter_groups(net, audio=1e-4, caption=0.0, heads=1e-3)
+    init.freeze(net, FROZEN_CAPTIONS, LossWeights(**FLAM_WEIGHTS))
+    groups = init.parameter_groups(net, FROZEN_CAPTIONS)
     rate = {id(p): group["lr"] for group in groups for p in group["params"]}
     assert len(rate) == sum(len(group["params"]) for group in groups)
     for name, parameter in net.named_parameters():
@@ -114,27 +119,24 @@ def test_every_learning_parameter_is_in_one_group(weights):
     assert yamnet.SHARED_BLOCKS == 11
 
 
-AS_IT_IS = {"checkpointing": False, "compile": False, "sync_batch_norm": False}
-
-
 def test_only_towers_that_learn_are_computed_twice(weights):
     net = pretrained(weights).train()
-    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)
-    init.adapt(net, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
+    init.freeze(net, FROZEN_CAPTIONS, LossWeights(**FLAM_WEIGHTS))
+    init.adapt(net, torch.device("cpu"), tiny.config(checkpointing=True).train)
     assert not net.audio.keeps_activations
     assert not net.caption.encoder.is_activation_checkpointing
     other = pretrained(weights)
-    init.adapt(other, torch.device("cpu"), **AS_IT_IS | {"checkpointing": True})
+    init.adapt(other, torch.device("cpu"), tiny.config(checkpointing=True).train)
     assert other.caption.encoder.is_activation_checkpointing
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.timeout(600)  # for the compiler: half a minute on a busy machine
-@pytest.mark.filterwarnings("ignore:.*random weights hear")
-def test_a_compiled_tower_computes_the_same(weights, small):
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_a_compiled_tower_computes_the_same(bare, small):
     """Through the compiler that is used in training; test_fit.py holds that both learn the same."""
-    net = pretrained(weights, **small).train()
-    init.freeze(net, n_frozen=0, lr_caption=0.0, objective=FLAM_WEIGHTS)  # one tower is enough
+    net = pretrained(bare, **small).train()
+    init.freeze(net, FROZEN_CAPTIONS, LossWeights(**FLAM_WEIGHTS))  # one tower is enough
     log_mel = torch.randn(2, 128, 64, generator=torch.Generator().manual_seed(0))
 
     def features_and_gradients():
@@ -146,14 +148,14 @@ def test_a_compiled_tower_computes_the_same(weights, small):
     expected = features_and_gradients()
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    init.adapt(net, torch.device("cpu"), **AS_IT_IS | {"compile": True})
+    init.adapt(net, torch.device("cpu"), tiny.config(compile=True).train)
     found = features_and_gradients()
     assert torch._dynamo.utils.counters["inductor"]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*random weights hear")
+@pytest.mark.filterwarnings("ignore:.*random weights")
 def test_normalisation_over_all_processes_has_the_same_weights(weights):
     net = pretrained(weights, audio=HTSAT).train()
     before = {k: v.clone() for k, v in net.state_dict().items()}
@@ -161,7 +163,7 @@ def test_normalisation_over_all_processes_has_the_same_weights(weights):
     expected = net.encode_audio(waveform).clip_emb
     device = torch.device("cuda")  # where it would run; nothing is moved there
     net.load_state_dict(before)
-    init.adapt(net, device, **AS_IT_IS | {"sync_batch_norm": True})
+    init.adapt(net, device, tiny.config(sync_batch_norm=True).train)
     assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in net.modules())
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert net.state_dict().keys() == before.keys()
@@ -172,11 +174,11 @@ def test_normalisation_over_all_processes_has_the_same_weights(weights):
 
 def test_normalisation_that_cannot_be_shared_is_refused(weights):
     net = pretrained(weights)
-    synchronised = AS_IT_IS | {"sync_batch_norm": True}
+    synchronised = tiny.config(sync_batch_norm=True).train
     with pytest.raises(ValueError, match="torch cannot do so on a CPU"):
-        init.adapt(net, torch.device("cpu"), **synchronised)
+        init.adapt(net, torch.device("cpu"), synchronised)
     with pytest.raises(ValueError, match="no layer of this network normalises by the batch"):
-        init.adapt(net, torch.device("cuda"), **synchronised)
+        init.adapt(net, torch.device("cuda"), synchronised)
 
 
 def test_a_model_takes_over_all_weights_of_another(weights, tmp_path):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ import tiny
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from flamlib import files
-from flamlib.data.mixtures import mixing
+from flamlib.config import load_config
 from flamlib.models import htsat
 from flamlib.models.flam import FLAM
-from flamlib.training import fit, launch
+from flamlib.parameters import plain
+from flamlib.training import launch
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params.yaml"
@@ -36,53 +37,17 @@ def write(path, **sections):
     return path
 
 
-def test_an_overlay_replaces_keys_and_leaves_the_others(tmp_path):
-    base = write(tmp_path / "a.yaml", seed=0, train={"lr": 0.1, "n": {"a": 1}}, mix={"n": 3})
-    over = write(tmp_path / "b.yaml", seed=1, train={"n": {"b": 2}})
-    again = write(tmp_path / "c.yaml", train={"lr": 0.3})
-    assert launch.read_parameters(base) == yaml.safe_load(base.read_text())
-    assert launch.read_parameters(base, over, again) == {
-        "seed": 1,
-        "train": {"lr": 0.3, "n": {"b": 2}},
-        "mix": {"n": 3},
-    }
-
-
-@pytest.mark.parametrize(
-    ("overlay", "reason"),
-    [
-        ({"trian": {}}, "b.yaml: trian is no section of"),
-        ({"train": {"lrr": 1}}, r"b.yaml: .* has no train\.lrr"),
-    ],
-)
-def test_an_overlay_that_fits_nowhere_is_refused(tmp_path, overlay, reason):
-    base = write(tmp_path / "a.yaml", train={"lr": 0.1})
-    with pytest.raises(ValueError, match=reason):
-        launch.read_parameters(base, write(tmp_path / "b.yaml", **overlay))
-
-
-def test_a_file_without_sections_is_refused(tmp_path):
-    (tmp_path / "a.yaml").write_text("- 1\n")
-    with pytest.raises(ValueError, match=r"a\.yaml holds no sections"):
-        launch.read_parameters(tmp_path / "a.yaml")
-
-
 @each_stage
 def test_the_papers_recipe_fits_what_trains(model):
-    """Its keys are those of params.yaml, of their types; towers and rules take what it says."""
-    parameters = launch.read_parameters(PARAMS, SHARED, STAGES[model])
-    notebook = files.declared_parameters(ROOT / launch.NOTEBOOK)
-    sections = {name: parameters[name] for name in notebook if name in parameters}
-    towers = {"network": notebook["network"]}
-    files.check_parameters(ROOT / launch.NOTEBOOK, model=model, **sections | towers)
-    network = parameters["network"]
-    assert network.keys() == notebook["network"].keys()
-    assert network.keys() <= inspect.signature(FLAM).parameters.keys()
-    audio = dict(network["audio"])
+    """Its names are those of params.yaml, its values what they may be, towers take what it says."""
+    config = load_config(PARAMS, overlays=[SHARED, STAGES[model]])
+    assert {field.name for field in fields(config.network)} <= (
+        inspect.signature(FLAM).parameters.keys()
+    )
+    audio = plain(config.network.audio)
     assert audio.pop("tower") == "htsat"
     inspect.signature(htsat.HTSAT).bind(**audio)
-    mixing.Rules(clip_s=parameters["audio"]["clip_s"], **parameters["rules"])
-    assert parameters["audio"]["sample_rate"] == htsat.SAMPLE_RATE
+    assert config.audio.sample_rate == htsat.SAMPLE_RATE
 
 
 @each_stage
@@ -93,8 +58,8 @@ def test_the_papers_recipe_is_all_that_trains(model):
     ours = yaml.safe_load(PARAMS.read_text())["train"]
     # The launcher knows how many processes there are, and only MGA-CLAP has hard negatives.
     assert ours.keys() - train.keys() == {"n_processes", "hardness"}
-    rules = yaml.safe_load(PARAMS.read_text())["rules"]
-    assert yaml.safe_load(SHARED.read_text())["rules"].keys() == rules.keys()
+    mixture = yaml.safe_load(PARAMS.read_text())["mixture"]
+    assert yaml.safe_load(SHARED.read_text())["mixture"].keys() == mixture.keys()
 
 
 def test_all_numbers_can_be_written_for_the_notebooks(tmp_path, monkeypatch):
@@ -135,49 +100,47 @@ def tiny_project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "dvc.yaml", root)
     shutil.copy(PARAMS, root)
-    (root / "notebooks").mkdir()
-    shutil.copy(ROOT / launch.NOTEBOOK, root / "notebooks")
     tiny.write_corpus(root)
     (root / "artifacts/mixtures").mkdir(parents=True)
     (root / "bank").rename(root / "artifacts/bank")
     for name in ("train", "valid"):
         (root / f"{name}.parquet").rename(root / f"artifacts/mixtures/{name}.parquet")
     tiny.write_text_tower(root / "artifacts/weights/tiny_text")
-    small = {k: tiny.TRAINING[k] for k in yaml.safe_load(PARAMS.read_text())["train"]}
-    small |= {"n_steps": 2, "lr_caption": 0.0, "valid_every": 2}
-    write(
-        root / "small.yaml",
-        audio={"clip_s": tiny.CLIP_S},
-        rules=tiny.RULES,
-        network={
-            "audio": {"tower": "yamnet", "dropout": 0.0},
-            "caption": {"tower": "tiny_text", "pooling": "mean"},
-            "dim": 8,
-        },
-        train=small,
-    )
+    config = plain(tiny.config(n_steps=2, lr_caption=0.0, valid_every=2))
+    write(root / "small.yaml", **{k: config[k] for k in ("mixture", "network", "train")})
     return root
 
 
 def test_it_trains_what_the_notebook_would(tiny_project, monkeypatch):
-    """Told of the fit alone: files, numbers and the number of processes."""
-    told, wanted = {}, inspect.signature(fit.fit).parameters
-    monkeypatch.setattr(fit, "fit", lambda out, **given: told.update(given, out=out))
+    """Told of the fit alone: parameters, files and the number of processes."""
+    calls = []
+    monkeypatch.setattr(launch, "fit", lambda *given, **folders: calls.append((given, folders)))
     monkeypatch.chdir(tiny_project)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    launch.main(["flam_global", "--with", "small.yaml"])
-    assert told["out"] == tiny_project / "artifacts/checkpoints/flam_global"
-    assert told["n_processes"] == 3
-    assert told["objective"]["frame"] == 0
-    assert told["rules"]["max_polyphony"] == tiny.RULES["max_polyphony"]
-    assert told.keys() == wanted.keys()
+    launch.main(["flam_global", "--with", "small.yaml", "--set", "train.n_steps=7"])
+    [((config, model, inputs, out), folders)] = calls
+    assert model == "flam_global"
+    assert out == tiny_project / "artifacts/checkpoints/flam_global"
+    assert (config.train.n_processes, config.train.n_steps) == (3, 7)
+    assert config.objective(model).frame == 0
+    assert config.mixture.max_polyphony == tiny.RULES["max_polyphony"]
+    assert inputs.mixtures == tiny_project / "artifacts/mixtures/train.parquet"
+    assert folders.keys() == {"resume", "curves"}
 
 
-def test_a_model_without_an_objective_is_refused(tiny_project, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["flan"], "no model 'flan'; known: flam, flam_global"),
+        (["flam", "--set", "train.n_step=7"], "no parameter train.n_step; did you mean"),
+        (["flam", "--with", "absent.yaml"], "absent.yaml"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tiny_project, monkeypatch, capsys, given, why):
     monkeypatch.chdir(tiny_project)
-    with pytest.raises(SystemExit):
-        launch.main(["flan", "--with", "small.yaml"])
-    assert "no model 'flan'; there are flam, flam_global" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        launch.main([*given, "--with", "small.yaml"])
+    assert why in capsys.readouterr().err
 
 
 @pytest.mark.timeout(400)

@@ -10,7 +10,13 @@ from flamlib.data.batches import Batch
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.losses import frame_wise
 from flamlib.models.flam import FLAM
-from flamlib.training.objective import CaptionFeatures, Inputs, Objective, see, statistics_kept
+from flamlib.training.objective import (
+    CaptionFeatures,
+    Objective,
+    StepInputs,
+    encode_step,
+    statistics_kept,
+)
 
 WEIGHTS = {"clip": 1.0, "frame": 20.0, "prior": 0.5}
 TEXTS = ["a low tone", "a high tone sounds", "a tone"]
@@ -30,7 +36,7 @@ def corpus(tmp_path_factory):
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
     monkeypatch.setattr(
-        "flamlib.models.dual_encoder.audio_tower", lambda *, tower: tiny.TinyAudioTower()
+        "flamlib.models.dual_encoder.audio_tower", lambda **settings: tiny.TinyAudioTower()
     )
     for state in (AcceleratorState, PartialState, GradientState):
         state._reset_state()
@@ -74,7 +80,7 @@ def objective(net, lexicon, weights=WEIGHTS, noise=0.0):
 def test_the_terms_are_the_papers_losses(net, lexicon):
     here, learning = batch(), objective(net.eval(), lexicon)
     inputs, texts = learning.inputs(here)
-    found = learning.terms(see(net, inputs), here, texts)
+    found = learning.terms(encode_step(net, inputs), here, texts)
     frame_emb = net.encode_audio(here.waveform).frame_emb
     emb, scale, bias = net.embed_captions(TEXTS)
     logits = frame_wise.frame_logits(frame_emb, emb, scale, bias)
@@ -164,7 +170,8 @@ def test_a_part_meets_the_same_dropout_twice(net, lexicon, monkeypatch):
     """Else the gradient would be of embeddings that no loss has seen."""
     seen = []
     monkeypatch.setattr(
-        "flamlib.training.objective.see", lambda *given: seen.append(see(*given)) or seen[-1]
+        "flamlib.training.objective.encode_step",
+        lambda *given: seen.append(encode_step(*given)) or seen[-1],
     )
     gradients(net, lexicon, micro_batch=2)
     first, again = seen[:3], seen[3:][::-1]
@@ -172,15 +179,15 @@ def test_a_part_meets_the_same_dropout_twice(net, lexicon, monkeypatch):
         assert torch.equal(one.frame_emb, other.frame_emb)
         assert not one.frame_emb.requires_grad
         assert other.frame_emb.requires_grad
-    assert not torch.equal(first[0].frame_emb[0], see(net, Inputs(
+    assert not torch.equal(first[0].frame_emb[0], encode_step(net, StepInputs(
         batch().waveform, None, None)).frame_emb[0])  # fmt: skip
 
 
 def test_less_is_held_in_memory(net, lexicon, monkeypatch):
     most = []
     monkeypatch.setattr(
-        "flamlib.training.objective.see",
-        lambda net, inputs: most.append(len(inputs.waveform)) or see(net, inputs),
+        "flamlib.training.objective.encode_step",
+        lambda net, inputs: most.append(len(inputs.waveform)) or encode_step(net, inputs),
     )
     gradients(net, lexicon, micro_batch=2)
     assert most == [2, 2, 1, 1, 2, 2]

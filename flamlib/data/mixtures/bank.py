@@ -22,6 +22,8 @@ import pyarrow.parquet
 from jaxtyping import Float, Int16, UInt16
 from tqdm import tqdm
 
+from flamlib.config import VariantsConfig
+from flamlib.parameters import plain
 from flamlib import files, parallel
 from flamlib.data.mixtures import augmentation, sources
 from flamlib.data.mixtures.sources import HOP_S, Source
@@ -186,7 +188,7 @@ def build(
     seed: int,
     sample_rate: int,
     clip_s: float | int,
-    variants: Mapping[str, Any],
+    variants: VariantsConfig,
     n_jobs: int,
     progress: bool = True,
 ) -> None:
@@ -198,15 +200,12 @@ def build(
 
     `variants` says what the training recordings also sound like: `n_foreground` and
     `n_background` variants each, played at a random `speed` [lowest, highest], then
-    `augmentation.augment` with its `eq_db`, `lowpass_prob` and `reverb_prob`, and what of
-    `MORE_VARIANTS` is given; `rooms` is then a folder of impulse responses. A source depends on
-    (seed, clip_id, variant) alone, and its labels are measured on what became of it.
+    `augmentation.augment`; `rooms` is a folder of impulse responses. A source depends on (seed,
+    clip_id, variant) alone, and its labels are measured on what became of it.
     """
-    variants = sources.MORE_VARIANTS | dict(variants)
-    sources.check_variants(variants)
     rooms = []
-    if variants["room_prob"]:
-        rooms = augmentation.read_rooms(variants["rooms"], sample_rate)
+    if variants.room_prob:
+        rooms = augmentation.read_rooms(variants.rooms, sample_rate)
     data = Path(data)
     clips = sources.read_clips(data)
     work = partial(
@@ -218,7 +217,7 @@ def build(
         variants=variants,
         rooms=rooms,
     )
-    about = {"sample_rate": sample_rate, "clip_s": clip_s, "seed": seed, "variants": variants}
+    about = {"sample_rate": sample_rate, "clip_s": clip_s, "seed": seed, "variants": plain(variants)}
     with files.atomic_folder(out) as folder:
         write(folder, clips, work, about=about, n_jobs=n_jobs, progress=progress)
 

@@ -14,13 +14,13 @@ from math import log10
 
 import pyarrow
 
+from flamlib.config import MixtureConfig
 from flamlib import audio, parallel
 from flamlib.distributions import KeyedRandom
 from flamlib.events import Event, merge
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment, to_table
-from flamlib.data.mixtures.rules import Rules
 from flamlib.data.mixtures.sources import HOP_S
 
 # Peaks: three events and the background together never leave [-1, 1].
@@ -34,7 +34,7 @@ def background_split(split: str) -> str:
     return split if split in ("train", "valid") else "heldout"
 
 
-def check(bank: Bank, rules: Rules, *, split: str) -> None:
+def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     """Say what stands in the way of drawing mixtures of a split. Raises ValueError."""
     splits = sorted(set(bank.sources["split"]))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
@@ -55,7 +55,7 @@ def check(bank: Bank, rules: Rules, *, split: str) -> None:
         )
 
 
-def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Recipe:
+def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int) -> Recipe:
     """The mixture `index` of a split.
 
     Captions are drawn evenly, whatever the number of their recordings: first a caption, then one
@@ -99,7 +99,7 @@ def draw(bank: Bank, rules: Rules, *, seed: int, split: str, index: int) -> Reci
 
 def draw_single_event(
     bank: Bank,
-    rules: Rules,
+    rules: MixtureConfig,
     *,
     seed: int,
     split: str,
@@ -133,7 +133,7 @@ def draw_single_event(
 
 def add_background(
     bank: Bank,
-    rules: Rules,
+    rules: MixtureConfig,
     placed: Sequence[tuple[int, Sequence[Segment]]],
     *,
     seed: int,
@@ -157,7 +157,7 @@ def add_background(
 
 
 def draw_many(
-    bank: Bank, rules: Rules, *, seed: int, split: str, n: int, n_jobs: int, first: int = 0
+    bank: Bank, rules: MixtureConfig, *, seed: int, split: str, n: int, n_jobs: int, first: int = 0
 ) -> Iterator[pyarrow.Table]:
     """The mixtures `first` to `first + n - 1` of a split, in order, a table of `SCHEMA` at a time.
 

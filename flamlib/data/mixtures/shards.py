@@ -22,11 +22,11 @@ import pyarrow
 import pyarrow.parquet
 import soundfile
 
+from flamlib.config import MixtureConfig
 from flamlib import manifest
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
-from flamlib.data.mixtures.rules import Rules
 
 FORMS = {"parquet": "parquet", "webdataset": "tar"}  # and how their names end
 ROWS = 100  # of a group in Parquet
@@ -35,7 +35,7 @@ COMPRESSION = 0.0  # libsndfile's fastest FLAC
 
 def write(
     bank: str | Path,
-    rules: Rules,
+    rules: MixtureConfig,
     out: str | Path,
     *,
     seed: int,

@@ -16,6 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int16, UInt16
 
 from flamlib import audio, tables
+from flamlib.config import VariantsConfig
+from flamlib.parameters import plain
 from flamlib.distributions import generator
 from flamlib.tables import Row
 from flamlib.data.mixtures import augmentation
@@ -24,13 +26,6 @@ WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
 ACTIVE_RANGE_DB = 40.0  # quieter than the loudest hop by more than this: the sound has not begun
 
-MORE_VARIANTS = {  # of `variants`, and what is so if they are not given
-    "pitch_semitones": [0.0, 0.0],
-    "stretch": [1.0, 1.0],
-    "rooms": None,
-    "room_prob": 0.0,
-    "codec_prob": 0.0,
-}
 CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
 
 
@@ -50,14 +45,14 @@ def of_clip(
     seed: int,
     sample_rate: int,
     clip_s: float | int,
-    variants: Mapping[str, Any],
+    variants: VariantsConfig,
     rooms: Sequence[Float[np.ndarray, "of_room"]],
 ) -> list[Source] | str:
     """All variants of a row of `read_clips`, or why there are none; see `bank.build`."""
     foreground = clip["role"] == "foreground"
-    n_variants = variants["n_foreground" if foreground else "n_background"]
+    n_variants = variants.n_foreground if foreground else variants.n_background
     other = {"n_foreground", "n_background", "speed", "rooms"}
-    sound = {key: value for key, value in variants.items() if key not in other}
+    sound = {key: value for key, value in plain(variants).items() if key not in other}
     sound["rooms"] = rooms
     if not foreground:
         sound["reverb_prob"] = sound["room_prob"] = 0.0  # a place is a room of its own
@@ -72,7 +67,7 @@ def of_clip(
         made = []
         for variant in range(1 + n_variants * (clip["split"] == "train")):
             rng = generator(seed, clip["clip_id"], variant)
-            speed = 1.0 if variant == 0 else rng.uniform(*variants["speed"])
+            speed = 1.0 if variant == 0 else rng.uniform(*variants.speed)
             waveform = audio.resample(original, native_rate * speed, sample_rate)
             if variant:
                 waveform = augmentation.augment(waveform, sample_rate, rng, **sound)
@@ -168,26 +163,3 @@ def _read_clip(row: Row, audible: list[str]) -> dict[str, Any]:
     clip["onset"] = row.number("onset") if row["onset"] else 0.0
     clip["offset"] = row.number("offset") if row["offset"] else None
     return clip
-
-
-def check_variants(variants: Mapping[str, Any]) -> None:
-    """Raises ValueError for a key too many or too few, and for what cannot be meant."""
-    known = {"n_foreground", "n_background", "speed", "eq_db", "lowpass_prob", "reverb_prob"}
-    known |= MORE_VARIANTS.keys()
-    if set(variants) != known:
-        raise ValueError(
-            f"variants: missing {sorted(known - set(variants))}, "
-            f"unused {sorted(set(variants) - known)}: a typo?"
-        )
-    for name in ("speed", "stretch"):
-        slowest, fastest = variants[name]
-        if not 0 < slowest <= fastest:
-            raise ValueError(f"variants.{name}: expected [lowest, highest], got {variants[name]}")
-    low, high = variants["pitch_semitones"]
-    if not -36 <= low <= high <= 36:
-        raise ValueError(f"variants.pitch_semitones: expected [lowest, highest], got {[low, high]}")
-    if variants["room_prob"] and variants["rooms"] is None:
-        raise ValueError("variants.room_prob: there is a share of rooms, but `rooms` is no folder")
-    for name in ("lowpass_prob", "reverb_prob", "room_prob", "codec_prob"):
-        if not 0 <= variants[name] <= 1:
-            raise ValueError(f"variants.{name}: a share is from 0 to 1, got {variants[name]}")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import RATE, VARIANTS, write_data
+from sounds import (RATE, VARIANTS, variants_config, write_data)
 
 from flamlib import audio
 from flamlib.data.mixtures import bank, levels, sources
@@ -15,7 +15,7 @@ HOP = round(sources.HOP_S * RATE)
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pieces")
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
     return bank.Bank.open(folder / "bank")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
-from sounds import BACKGROUNDS, RATE, VARIANTS, bursts, noise, tone, write_data, write_table
+from sounds import (BACKGROUNDS, RATE, VARIANTS, bursts, mixture_config, noise, tone, variants_config, write_data, write_table)
 
 from flamlib import audio
 from flamlib.events import active_frames
@@ -39,13 +39,13 @@ seeds = st.integers(0, 2**40)
 
 
 def rules(**changes):
-    return mixing.Rules(**RULES | changes)
+    return mixture_config(RULES, **changes)
 
 
 def make_bank(folder, foregrounds=None, backgrounds=None, **changes):
     given = {"foregrounds": foregrounds, "backgrounds": backgrounds}
     write_data(folder / "data", **{k: v for k, v in given.items() if v is not None})
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS | changes}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config(**changes)}
     bank.build(folder / "data", folder / "bank", **settings, n_jobs=1, progress=False)
     return bank.Bank.open(folder / "bank")
 
@@ -494,7 +494,7 @@ def test_packages_sound_as_often_as_they_weigh(tmp_path):
     packages = ["package", "effects", "effects", *["general"] * 9]
     rows = [[*row, package] for row, package in zip(rows, packages, strict=True)]
     write_table(tmp_path / "data/clips.tsv", rows[0], rows[1:])
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(tmp_path / "data", tmp_path / "bank", **settings, n_jobs=1, progress=False)
     opened = bank.Bank.open(tmp_path / "bank")
     weighted = rules(n_events=1, package_weights={"effects": 0.8, "general": 0.2})
@@ -534,7 +534,7 @@ def test_the_background_has_the_level_that_was_asked_for(sounds):
 
 def test_labels_do_not_depend_on_the_rate(sounds, tmp_path):
     """At 11025 Hz a hop is 275.625 samples long; ten seconds later it is still in place."""
-    settings = {"seed": 0, "sample_rate": 11025, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": 11025, "clip_s": 10.0, "variants": variants_config()}
     folder = sounds.folder.parent
     bank.build(folder / "data", tmp_path / "bank", **settings, n_jobs=1, progress=False)
     given = {"seed": 0, "split": "train", "index": 0, "background": False}

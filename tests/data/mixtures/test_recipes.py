@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from sounds import RATE, VARIANTS, write_data
+from sounds import (RATE, VARIANTS, variants_config, write_data)
 
 from flamlib.events import Event, read_events
 from flamlib.data.mixtures import bank, recipes
@@ -31,7 +31,7 @@ EMPTY = RECIPE._replace(index=4, background=None, events=(), labels=())
 @pytest.fixture(scope="module")
 def sounds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes")
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
     return bank.Bank.open(folder / "bank")
 

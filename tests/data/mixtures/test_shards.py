@@ -11,20 +11,15 @@ import pytest
 import soundfile
 import webdataset
 from distributed import LocalCluster
-from sounds import BACKGROUNDS, COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, write_data
+from sounds import (BACKGROUNDS, COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, mixture_config, variants_config, write_data)
 
 from flamlib import manifest
 from flamlib.events import Event
 from flamlib.data.mixtures import bank, mixing, recipes, shards
-from flamlib.data.mixtures.rules import Rules
 
-RULES = Rules(
-    clip_s=2.0,
-    max_event_s=1.5,
-    fragment_prob=0.1,
-    repeat_prob=0.1,
-    min_snr_db=-10.0,
-    **COMMON_RULES,
+RULES = mixture_config(
+    {},
+    clip_s=2.0, max_event_s=1.5, fragment_prob=0.1, repeat_prob=0.1, min_snr_db=-10.0,
 )
 GIVEN = {"seed": 5, "split": "train", "shard_size": 4, "n_jobs": 1, "progress": False}
 
@@ -32,7 +27,7 @@ GIVEN = {"seed": 5, "split": "train", "shard_size": 4, "n_jobs": 1, "progress": 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(write_data(folder / "data"), folder / "bank", **settings, n_jobs=1, progress=False)
     return folder / "bank"
 
@@ -169,7 +164,7 @@ def test_a_catalogue_of_one_clip_makes_shards(tmp_path):
         {"tone-a": FOREGROUNDS["tone-a"]},
         {"rain": BACKGROUNDS["rain"]},
     )
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": VARIANTS}
+    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config()}
     bank.build(data, tmp_path / "bank", **settings, n_jobs=1, progress=False)
     write(tmp_path / "bank", tmp_path / "out", n=3)
     assert len(manifest.verify(tmp_path / "out")["shards"]) == 1

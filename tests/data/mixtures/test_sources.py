@@ -38,25 +38,6 @@ def test_silence_is_no_source():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"n": 4}, "unused.*'n'"),
-        ({"speed": [1.2, 0.8]}, "speed"),
-        ({"reverb_prob": 3}, "reverb_prob"),
-        ({"stretch": [0, 1]}, "stretch"),
-        ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
-        ({"room_prob": 0.5}, "room_prob: there is a share of rooms"),
-        ({"codec_prob": -1}, "codec_prob"),
-    ],
-)
-def test_variants_that_cannot_be_meant_are_refused(change, message):
-    known = sources.MORE_VARIANTS | VARIANTS
-    sources.check_variants(known)
-    with pytest.raises(ValueError, match=message):
-        sources.check_variants(known | change)
-
-
-@pytest.mark.parametrize(
     ("columns", "row", "message"),
     [
         (COLUMNS[:-1], ["a"] * 8, "no column.*offset"),

@@ -1,0 +1,153 @@
+import dataclasses
+import pickle
+from pathlib import Path
+
+import pytest
+
+from flamlib import config as configuration
+from flamlib.config import Config, load_config
+from flamlib.parameters import ParameterError, allowed, plain, read_yaml
+
+ROOT = Path(__file__).parents[1]
+# What a small run has less of; everything else is the experiment's.
+SIZES = {
+    "source.only", "variants.n_foreground", "variants.n_background", "mix.n_train", "mix.n_valid",
+    "mix.n_heldout", "codebook.n_codes", "train.n_steps", "train.batch_size",
+    "train.pair_batch_size", "train.n_warmup", "train.ema_decay", "train.n_workers",
+    "train.save_every", "train.keep_last", "train.valid_every", "train.log_every",
+    "evaluate.n_clips", "evaluate.batch_size", "evaluate.n_resamples", "ablate.budget",
+    "dependency.n_train", "dependency.n_test", "dependency.n_thresholds", "dependency.budget",
+    "testsets.templates", "testsets.n_resamples", "testsets.n_examples",
+}  # fmt: skip
+
+
+@pytest.fixture
+def project(monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+
+
+def sections():
+    return [
+        kind
+        for kind in vars(configuration).values()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == configuration.__name__
+    ]
+
+
+def flat(values, prefix=""):
+    found = {}
+    for key, value in values.items():
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        )
+    return found
+
+
+def test_the_experiments_parameters_fit(project):
+    config = load_config()
+    assert plain(config) == read_yaml(ROOT / "params.yaml") | {
+        "objectives": plain(config.objectives)  # where losses of no weight are left out
+    }
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_small_differs_in_sizes_alone(project):
+    """A quick run labels, learns and judges by the experiment's rules."""
+    small, whole = plain(load_config(small=True)), plain(load_config())
+    changed = {
+        f"{section}.{name}"
+        for section in whole
+        if isinstance(whole[section], dict)
+        for name in whole[section]
+        if small[section][name] != whole[section][name]
+    }
+    assert small["seed"] == whole["seed"]
+    assert changed <= SIZES
+    assert "train.n_steps" in changed
+    names = set(whole["ablate"]["budget"]) | set(small["ablate"]["budget"])
+    names |= set(whole["dependency"]["budget"]) | set(small["dependency"]["budget"])
+    assert names <= SIZES | {"train.n_hypernyms"}
+
+
+def test_overrides_go_before_overlays_and_these_before_small(project, tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("train: {n_steps: 7, n_warmup: 1}\n")
+    config = load_config(small=True, overlays=[overlay], overrides="train.n_steps=9 seed=4")
+    assert (config.train.n_steps, config.train.n_warmup, config.seed) == (9, 1, 4)
+    assert config.train.batch_size == load_config(small=True).train.batch_size
+
+
+def test_a_change_is_checked_as_the_file_is(project):
+    config = load_config()
+    assert config.override({"train.n_steps": 3}).train.n_steps == 3
+    with pytest.raises(ParameterError, match=r"train\.select = 'bset'.*did you mean best"):
+        config.override({"train.select": "bset"})
+    with pytest.raises(ParameterError, match=r"train: select: best needs valid_every"):
+        config.override({"train.select": "best", "train.valid_every": 0})
+
+
+def test_a_tower_brings_its_own_settings(project):
+    config = load_config(overlays=[ROOT / "configs/paper.yaml"])
+    assert config.network.audio.depths == [2, 2, 12, 2]
+    with pytest.raises(ParameterError, match=r"no parameter network\.audio\.depths"):
+        load_config().override({"network.audio": {"tower": "yamnet", "depths": [1]}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"snr_db": [30, 6]}, "snr_db"),
+        ({"n_events": [1, 2.5]}, "n_events: expected whole numbers"),
+        ({"pause_s": [-0.1, 0.1]}, "pause_s"),
+        ({"fragment_prob": 0.7, "repeat_prob": 0.7}, "add up to at most 1"),
+        ({"event_position": [0.0, 1.5]}, "event_position"),
+        ({"package_weights": {}}, "package_weights: expected a weight"),
+        ({"package_weights": {"own": -1}}, "package_weights: expected a weight"),
+    ],
+)
+def test_mixtures_that_cannot_be_meant_are_refused(project, changes, why):
+    with pytest.raises(ParameterError, match=why):
+        load_config().override({f"mixture.{name}": value for name, value in changes.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"speed": [1.2, 0.8]}, "speed: expected .lowest, highest."),
+        ({"stretch": [0, 1]}, r"stretch\[0\]"),
+        ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
+        ({"room_prob": 0.5}, "rooms names no folder"),
+    ],
+)
+def test_variants_that_cannot_be_meant_are_refused(project, changes, why):
+    with pytest.raises(ParameterError, match=why):
+        load_config().override({f"variants.{name}": value for name, value in changes.items()})
+
+
+def test_probabilities_that_add_up_to_one_do_so_in_floats(project):
+    changes = {"mixture.fragment_prob": 0.9, "mixture.repeat_prob": 0.1}
+    assert load_config().override(changes).mixture.fragment_prob == 0.9
+
+
+def test_packages_without_a_weight_are_left_out(project):
+    weights = {"own": 3, "scratch": 0, "onsen": 1}
+    mixture = load_config().override({"mixture.package_weights": weights}).mixture
+    assert mixture.packages == ("own", "onsen")
+    assert mixture.cumulative_weights == (3.0, 4.0)
+
+
+def test_an_unknown_model_is_named(project):
+    with pytest.raises(ValueError, match="no model 'flan'; known: flam, flam_global, mga_clap"):
+        load_config().objective("flan")
+
+
+def test_every_parameter_is_documented():
+    assert Config in sections()
+    for kind in sections():
+        assert kind.__doc__
+        for field in dataclasses.fields(kind):
+            assert field.metadata["doc"], f"{kind.__name__}.{field.name}"
+            assert isinstance(allowed(field), str)
+            for suffix, unit in (("_s", "s"), ("_db", "dB"), ("_dbfs", "dBFS")):
+                if field.name.endswith(suffix) and field.name != "background_db":
+                    assert field.metadata["unit"] == unit, f"{kind.__name__}.{field.name}"

@@ -1,0 +1,226 @@
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamlib.distributions import Distribution
+from flamlib.parameters import (
+    ParameterError,
+    overlaid,
+    override,
+    parameter,
+    parse,
+    plain,
+    read_overrides,
+    read_yaml,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    kind: Literal["constant"] = parameter("which")
+    lr: float = parameter("learning rate", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decay:
+    kind: Literal["decay"] = parameter("which")
+    factor: float = parameter("each step", low=0, high=1, default=0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    n_steps: int = parameter("steps", low=1)
+    share: float = parameter("share", low=0, high=1)
+    rate: Rate | Decay = parameter("schedule")
+    precision: Literal["auto", "no"] = parameter("numbers")
+    folder: str | None = parameter("where")
+    spans: Distribution = parameter("how often", whole=True)
+    sizes: tuple[float, float] = parameter("[lowest, highest]", above=0)
+    names: list[str] = parameter("which")
+    weights: dict[str, float] | None = parameter("of each")
+    fast: bool = parameter("or slow")
+
+    def __post_init__(self):
+        if self.n_steps == 13:
+            raise ValueError("n_steps and fate do not go together")
+
+
+VALUES = {
+    "n_steps": 3,
+    "share": 0.5,
+    "rate": {"kind": "constant", "lr": 0.1},
+    "precision": "no",
+    "folder": None,
+    "spans": [1, 3],
+    "sizes": [1, 2.5],
+    "names": ["a"],
+    "weights": {"a": 1},
+    "fast": True,
+}
+
+
+def test_a_section_of_plain_values_comes_back_as_it_was():
+    made = parse(Section, VALUES)
+    assert (made.n_steps, made.rate.lr, made.spans.highest) == (3, 0.1, 3)
+    assert plain(made) == VALUES
+    assert parse(Section, plain(made)) == made
+
+
+def test_what_has_a_default_may_be_left_out():
+    made = parse(Section, VALUES | {"rate": {"kind": "decay"}})
+    assert made.rate == Decay(kind="decay", factor=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"n_step": 3}, "no parameter train.n_step; did you mean train.n_steps?"),
+        ({"zzz": 3}, "no parameter train.zzz; known: n_steps, share"),
+        ({"n_steps": 3.0}, "train.n_steps = 3.0: expected a whole number"),
+        ({"n_steps": True}, "train.n_steps = True: expected a whole number"),
+        ({"n_steps": 0}, "train.n_steps = 0: expected 1 or more"),
+        ({"n_steps": None}, "train.n_steps = None: expected a whole number"),
+        ({"share": 1.5}, "train.share = 1.5: expected 0 to 1"),
+        ({"share": "half"}, "train.share = 'half': expected a number"),
+        ({"share": float("nan")}, "train.share = nan: expected a number"),
+        ({"rate": {"kind": "constant", "lr": 0}}, "train.rate.lr = 0.0: expected more than 0"),
+        ({"rate": {"kind": "cosine"}}, "train.rate.kind = 'cosine': expected one of constant, dec"),
+        ({"rate": {"kind": "decay", "lr": 1}}, "no parameter train.rate.lr; known: kind, factor"),
+        ({"rate": 3}, "train.rate.kind = None: expected one of constant, decay"),
+        ({"precision": "atuo"}, "expected one of auto, no; did you mean auto?"),
+        ({"precision": False}, "train.precision = False: expected one of auto, no"),
+        ({"folder": 3}, "train.folder = 3: expected text"),
+        ({"spans": [0, 3]}, "train.spans = [0, 3]: expected 1 or more"),
+        ({"spans": {"poisson": 3}}, "train.spans: "),
+        ({"sizes": [1]}, "train.sizes = [1]: expected 2 values"),
+        ({"sizes": [0, 1]}, "train.sizes[0] = 0.0: expected more than 0"),
+        ({"names": "a"}, "train.names = 'a': expected a list"),
+        ({"names": [1]}, "train.names[0] = 1: expected text"),
+        ({"weights": {"a": "b"}}, "train.weights.a = 'b': expected a number"),
+        ({"weights": [1]}, "train.weights = [1]: expected names and values"),
+        ({"fast": "yes"}, "train.fast = 'yes': expected true or false"),
+        ({"n_steps": 13}, "train: n_steps and fate do not go together"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_would(changes, why):
+    with pytest.raises(ParameterError) as error:
+        parse(Section, VALUES | changes, name="train")
+    assert why in str(error.value)
+
+
+def test_every_misfit_is_told_at_once():
+    with pytest.raises(ParameterError) as error:
+        parse(Section, {"n_steps": 0, "sharee": 1}, name="train")
+    lines = str(error.value).splitlines()
+    assert lines[0] == "no parameter train.sharee; did you mean train.share?"
+    assert "train.n_steps = 0: expected 1 or more" in lines
+    assert "train.share is missing" in lines
+    assert len(lines) == 1 + len(VALUES)
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path):
+    """PyYAML, by version 1.1, reads 5e-5 as text and `no` as false; DVC writes them so."""
+    path = tmp_path / "params.yaml"
+    path.write_text("train: {lr: 5e-5, precision: no, name: on}\n")
+    assert read_yaml(path) == {"train": {"lr": 5e-5, "precision": "no", "name": "on"}}
+    assert yaml.safe_load(path.read_text())["train"]["precision"] is False
+
+
+def test_a_number_that_yaml_1_1_left_as_text_is_one():
+    """papermill reads what it is given so."""
+    assert parse(Section, VALUES | {"share": "5e-1"}).share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("- 1\n", "holds no sections"), ("a: [1\n", "not YAML"), ("a: 1\na: 2\n", "not YAML")],
+)
+def test_a_file_that_holds_no_sections_is_named(tmp_path, text, why):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=rf"params\.yaml.*{why}"):
+        read_yaml(path)
+
+
+def test_an_overlay_replaces_keys_and_leaves_the_others():
+    base = {"seed": 0, "train": {"lr": 0.1, "n": {"a": 1}}, "mix": {"n": 3}}
+    found = overlaid(base, {"seed": 1, "train": {"n": {"b": 2}}}, name="b.yaml")
+    assert found == {"seed": 1, "train": {"lr": 0.1, "n": {"b": 2}}, "mix": {"n": 3}}
+    assert base["train"]["n"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("overlay", "why"),
+    [
+        ({"trian": {}}, "b.yaml: no parameter trian; did you mean train?"),
+        ({"train": {"lrr": 1}}, "b.yaml: no parameter train.lrr; did you mean train.lr?"),
+    ],
+)
+def test_an_overlay_that_fits_nowhere_is_refused(overlay, why):
+    with pytest.raises(ParameterError) as error:
+        overlaid({"train": {"lr": 0.1}}, overlay, name="b.yaml")
+    assert str(error.value) == why
+
+
+def test_a_change_changes_what_it_names_and_nothing_else():
+    given = {"seed": 0, "train": {"n_steps": 5, "rates": {"heads": 0.1}}}
+    found = override(given, {"train.rates.heads": 0.2, "seed": 1})
+    assert found == {"seed": 1, "train": {"n_steps": 5, "rates": {"heads": 0.2}}}
+    assert given["train"]["rates"] == {"heads": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("train.n_step", "no parameter train.n_step; did you mean train.n_steps?"),
+        ("tarin.n_steps", "did you mean train.n_steps"),
+        ("seed.x", "no parameter seed.x"),
+    ],
+)
+def test_a_misspelt_change_is_refused(name, why):
+    with pytest.raises(ParameterError) as error:
+        override({"seed": 0, "train": {"n_steps": 5}}, {name: 1})
+    assert why in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("", {}),
+        ("train.lr=1e-4 train.name=no", {"train.lr": 1e-4, "train.name": "no"}),
+        ("detect.captions=[a dog barks, rain] seed=3", {
+            "detect.captions": ["a dog barks", "rain"], "seed": 3,
+        }),
+        ("mixture.snr_db={normal: [18, 5], within: [6, 30]}", {
+            "mixture.snr_db": {"normal": [18, 5], "within": [6, 30]},
+        }),
+        ("detect.recording=my street.wav", {"detect.recording": "my street.wav"}),
+    ],
+)  # fmt: skip
+def test_overrides_can_be_written_as_text(text, changes):
+    assert read_overrides(text) == changes
+
+
+@pytest.mark.parametrize("text", ["fast", "a=[1", "=3"])
+def test_text_that_names_no_value_is_refused(text):
+    with pytest.raises(ParameterError):
+        read_overrides(text)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8,
+))  # fmt: skip
+def test_whatever_is_given_is_taken_or_refused_in_words(value):
+    """No value makes anything but a section or a ParameterError."""
+    for name in VALUES:
+        try:
+            parse(Section, VALUES | {name: value})
+        except ParameterError:
+            continue
+    with pytest.raises(ParameterError):
+        parse(Section, {"x": value})
