@@ -461,7 +461,7 @@ def load_config(
         ParameterError: naming every unknown name, wrong type and value out of range.
         FileNotFoundError: for a file that is not there, or outside a project.
     """
-    path = Path(path) if path else paths.root() / "params.yaml"
+    path = Path(path) if path else paths.root() / paths.PARAMS
     values = read_yaml(path)
     for overlay in [*([path.parent / SMALL] if small else []), *overlays]:
         values = overlaid(values, read_yaml(overlay), name=str(overlay))

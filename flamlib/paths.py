@@ -1,4 +1,4 @@
-"""Where the experiment lies: the project's root folder, and git's name for its state.
+"""Where the experiment lies: the root of the project, what is in it, and the commit of its code.
 
 The root is the folder that holds `dvc.yaml`. It is looked for from the working directory and not
 from this file, because an editable install would otherwise drag every copy of the project (a test's
@@ -7,6 +7,21 @@ temporary folder, `dvc exp run --temp`) back to the original.
 
 import subprocess
 from pathlib import Path
+
+# Relative to the root; dvc.yaml and the notebooks name the same.
+PARAMS = "params.yaml"
+CAPTIONS = "data/captions.tsv"
+WEIGHTS = "artifacts/weights"  # a folder for each pretrained tower
+BANK = "artifacts/bank"
+MIXTURES = "artifacts/mixtures"
+STRONG = "artifacts/strong"
+CHECKPOINTS = "artifacts/checkpoints"  # a folder for each model
+RESUME = "artifacts/resume"  # states of training to go on from
+ABLATION = "artifacts/ablation"
+DEPENDENCY = "artifacts/dependency"
+CODE = "artifacts/code"  # digests of the code of each stage
+CACHE = "artifacts/cache"  # of the library `datasets`
+CURVES = "reports/curves"
 
 
 def root() -> Path:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from flamlib import files, paths
 
-FOLDER = Path("artifacts/code")
+FOLDER = Path(paths.CODE)
 PACKAGE = "flamlib"
 # Modules of the drawing package count where this one, which saves figures, is among the imports.
 DRAWING, SAVING = f"{PACKAGE}.plots", f"{PACKAGE}.plots.figures"

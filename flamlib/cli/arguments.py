@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flamlib import paths
 
-CHECKPOINT = "artifacts/checkpoints/flam"  # in a project; a model elsewhere goes by --model
+CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # in a project; a model elsewhere goes by --model
 
 
 class UsageError(Exception):

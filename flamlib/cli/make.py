@@ -48,9 +48,9 @@ def _mix(args: argparse.Namespace) -> None:
 
     with usage_errors():
         root = paths.root()
-        config = load_config(root / "params.yaml")
+        config = load_config(root / paths.PARAMS)
         manifest = shards.write(
-            root / "artifacts/bank",
+            root / paths.BANK,
             config.mixture,
             args.folder,
             seed=config.seed,

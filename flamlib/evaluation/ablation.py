@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from flamlib import paths
 from flamlib.config import AblationConfig, Config
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
@@ -73,11 +74,12 @@ def experiment(root: Path, config: Config) -> str:
     shared = {name: plain(getattr(config, name)) for name in sections}
     shared["train"] = {key: of for key, of in shared["train"].items() if key not in HOW}
     read = [
-        root / "data/captions.tsv",
-        *(root / "artifacts" / name for name in ("bank", "strong")),
-        root / "artifacts/weights" / config.network.audio.tower,
-        root / "artifacts/weights" / config.network.caption.tower,
-        *sorted((root / "artifacts/mixtures").glob("*.parquet")),
+        root / paths.CAPTIONS,
+        root / paths.BANK,
+        root / paths.STRONG,
+        root / paths.WEIGHTS / config.network.audio.tower,
+        root / paths.WEIGHTS / config.network.caption.tower,
+        *sorted((root / paths.MIXTURES).glob("*.parquet")),
     ]
     parts = [json.dumps([shared, config.ablate.budget], sort_keys=True), *map(checksum, read)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
@@ -89,8 +91,8 @@ def run(root: Path, name: str, model: str, config: Config) -> Judged:
     The model is not kept: a study of fifteen arms would be six gigabytes. Training that was
     stopped goes on where it was.
     """
-    out = root / "artifacts/ablation" / name
-    with trained(root, out, root / "artifacts/mixtures", model, config) as folder:
+    out = root / paths.ABLATION / name
+    with trained(root, out, root / paths.MIXTURES, model, config) as folder:
         return judge(root, folder, config)
 
 
@@ -110,11 +112,11 @@ def trained(root: Path, out: Path, mixtures: Path, model: str, config: Config) -
 def judge(root: Path, model: Path, config: Config) -> Judged:
     """Evaluate a saved model on the held-out splits: see `single_model.score`."""
     evaluate = config.evaluate
-    sources, lexicon = Bank.open(root / "artifacts/bank"), Lexicon.read(root / "data/captions.tsv")
+    sources, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
     listener = baselines.load(model)
     parts = {}
     for name in ("valid", *evaluation.PARTS):
-        drawn = recipes.read(root / f"artifacts/mixtures/{name}.parquet")[: evaluate.n_clips]
+        drawn = recipes.read(root / paths.MIXTURES / f"{name}.parquet")[: evaluate.n_clips]
         parts[name] = Part.of(name, drawn, sources, lexicon, frame_s=listener.frame_s)
     found = single_model.score(
         listener,

@@ -15,6 +15,7 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
+from flamlib import paths
 from flamlib.config import Config, DependencyConfig, MixtureConfig
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
@@ -164,14 +165,14 @@ class Answer(NamedTuple):
 
 def compare(root: Path, config: Config, pair: Pair) -> dict[str, Answer]:
     """Draw the mixtures, train a model of each of `KINDS` of bias on them, and score both."""
-    bank, lexicon = Bank.open(root / "artifacts/bank"), Lexicon.read(root / "data/captions.tsv")
-    mixtures = root / "artifacts/dependency/mixtures"
+    bank, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
+    mixtures = root / paths.DEPENDENCY / "mixtures"
     sizes = {"n_train": config.dependency.n_train, "n_test": config.dependency.n_test}
     write_mixtures(mixtures, bank, config.mixture, pair, seed=config.seed, **sizes)
     answers = {}
     for kind in KINDS:
         changed = config.override({**config.dependency.budget, "network.bias": kind})
-        out = root / "artifacts/dependency" / kind
+        out = root / paths.DEPENDENCY / kind
         with ablation.trained(root, out, mixtures, "flam", changed) as model:
             answers[kind] = ask(model, mixtures, bank, lexicon, pair)
     return answers

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = paths.root()
     try:
         config = load_config(
-            root / "params.yaml", overlays=given.overlays, overrides=" ".join(given.overrides)
+            root / paths.PARAMS, overlays=given.overlays, overrides=" ".join(given.overrides)
         )
         config.objective(given.model)
     except (ParameterError, ValueError, OSError) as error:
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root,
         config.override({"train.n_processes": n_processes}),
         given.model,
-        root / "artifacts/checkpoints" / given.model,
-        mixtures=root / "artifacts/mixtures",
-        curves=root / "reports/curves" / given.model,
+        root / paths.CHECKPOINTS / given.model,
+        mixtures=root / paths.MIXTURES,
+        curves=root / paths.CURVES / given.model,
     )
 
 
@@ -87,15 +87,15 @@ def train(
     """
     start = config.train.init_from
     inputs = TrainInputs(
-        bank=root / "artifacts/bank",
+        bank=root / paths.BANK,
         mixtures=mixtures / "train.parquet",
         valid=mixtures / "valid.parquet",
-        sets=root / "artifacts/strong",
-        captions=root / "data/captions.tsv",
-        weights=root / "artifacts/weights",
+        sets=root / paths.STRONG,
+        captions=root / paths.CAPTIONS,
+        weights=root / paths.WEIGHTS,
         init_from=root / start if start else None,
     )
-    fit(config, model, inputs, out, resume=root / "artifacts/resume" / model, curves=curves)
+    fit(config, model, inputs, out, resume=root / paths.RESUME / model, curves=curves)
 
 
 def _as_yaml(config: Config) -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import soundfile
 from jaxtyping import Float, Int16
 
-from flamlib import files, parallel
+from flamlib import files, parallel, paths
 from flamlib.events import Event, write_events
 from flamlib.jams import write_jams
 from flamlib.data.mixtures import levels
@@ -192,7 +192,7 @@ def read(path: str | Path) -> Recipes:
 def _cache(path: Path) -> str | None:
     for folder in path.resolve().parents:
         if (folder / "dvc.yaml").is_file():
-            return str(folder / "artifacts/cache")
+            return str(folder / paths.CACHE)
     return None
 
 
