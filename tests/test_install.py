@@ -1,18 +1,24 @@
 """The package as a stranger installs it: a wheel, in an environment that holds nothing else."""
 
+import ast
 import csv
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from filelock import FileLock
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from sounds import RATE, noise, tone
 from towers import sensitive_model, write_bert
 from uv import find_uv_bin
@@ -104,6 +110,29 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         described = archive.read(metadata).decode()
     assert names == {p.relative_to(ROOT).as_posix() for p in ROOT.glob("flamlib/**/*.py")}
     assert "\nDescription-Content-Type: text/markdown\n" in described
+
+
+def test_what_the_package_imports_is_what_it_asks_for():
+    """`dev` and `docs` are for a checkout; Jupyter and DVC are also run and not imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def asked(*extras):
+        lines = chain.from_iterable(project["optional-dependencies"][extra] for extra in extras)
+        named = {Requirement(line).name for line in [*project["dependencies"], *lines]}
+        return {canonicalize_name(name) for name in named - {"flamlib"}}
+
+    imported = set()
+    for path in ROOT.glob("flamlib/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    imported -= sys.stdlib_module_names | {"flamlib", "compression"}  # the latter is 3.14's
+    providers = packages_distributions()
+    found = {canonicalize_name(name) for module in imported for name in providers[module]}
+    assert asked("train", "evaluate", "serve", "onnx") <= found
+    assert found <= asked("train", "evaluate", "serve", "onnx", "notebooks")
 
 
 def test_the_base_is_small(installed):
