@@ -13,10 +13,14 @@ MkDocs calls the functions whose names begin with `on_`.
 
 import argparse
 import ast
+import dataclasses
 import html
 import re
+import types
+import typing
 from pathlib import Path
 
+import yaml
 from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
@@ -126,7 +130,86 @@ def _cell(text: str) -> str:
 
 
 def parameters_page() -> str:
-    return "# Parameters\n"
+    """Return a table for each section of params.yaml, from the dataclasses."""
+    from flamlib.config import Config, load_config
+
+    lines = [
+        "# Parameters",
+        "",
+        "The values are in `params.yaml`, a section for each table below; names are joined by a "
+        "dot, as in `dvc exp run -S train.n_steps=1000`. *Paper* is the value of "
+        "[Wu et al., 2025](https://arxiv.org/abs/2505.05335), where it is known; "
+        "`configs/paper.yaml` sets them, `configs/small.yaml` the sizes of a quick run. Where the "
+        "type is a distribution, any of [these forms](formats.md#distributions) may be given.",
+        "",
+        *_section("", Config, load_config(ROOT / "params.yaml")),
+    ]
+    return "\n".join(lines)
+
+
+def _section(name: str, section: type, value) -> list[str]:
+    """Document a dataclass: a table of its plain fields, then the dataclasses in it."""
+    rows, inner = [], []
+    hints = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        dotted = f"{name}.{field.name}".lstrip(".")
+        kind = hints[field.name]
+        now = getattr(value, field.name, dataclasses.MISSING)
+        found = [k for k in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(k)]
+        found = [k for k in found if k.__name__ != "Distribution"]
+        for each in found:
+            title = f"{dotted}.MODEL" if isinstance(now, dict) else dotted
+            if len(found) > 1:
+                title += f", {each.__name__.removesuffix('Config')}"
+            inner += _section(title, each, now if isinstance(now, each) else None)
+        if not found:
+            rows.append(_row(field, kind, now if value is not None else dataclasses.MISSING))
+    title = [f"## {name}", "", _plain(section.__doc__), ""] if name else []
+    head = ["| name | meaning | type, unit, range | value | paper |", "|---|---|---|---|---|"]
+    return [*title, *head, *rows, "", *inner]
+
+
+def _row(field: dataclasses.Field, kind, value) -> str:
+    about = field.metadata
+    bounds = [
+        f"{sign}\u00a0{about[bound]}"
+        for bound, sign in (("above", ">"), ("low", "≥"), ("high", "≤"))
+        if about[bound] is not None
+    ]
+    cells = [
+        f"`{field.name}`",
+        about["doc"],
+        ", ".join(filter(None, [_type(kind), about["unit"], *bounds])),
+        "" if value is dataclasses.MISSING else f"`{_value(value)}`",
+        about["paper"],
+    ]
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _type(kind) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(f"`{_value(each)}`" for each in typing.get_args(kind))
+    if isinstance(kind, types.UnionType):
+        return " or ".join(_type(each) for each in typing.get_args(kind))
+    names = {types.NoneType: "null", str: "text", float: "number", int: "whole number"}
+    names |= {bool: "true or false"}
+    origin = typing.get_origin(kind)
+    if origin in (dict, list, tuple):
+        return {dict: "mapping", list: "list", tuple: "two numbers"}[origin]
+    return names.get(kind, kind.__name__.lower())
+
+
+def _value(value) -> str:
+    """A value as YAML writes it, on one line and not too long."""
+    from flamlib.parameters import plain
+
+    text = yaml.safe_dump(plain(value), default_flow_style=True, width=1000).removesuffix("...\n")
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else "see params.yaml"
+
+
+def _plain(docstring: str) -> str:
+    return " ".join(docstring.split())
 
 
 def api_pages() -> dict[str, str]:

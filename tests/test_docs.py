@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flamlib.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "catalogue/README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 FOLDERS = "benchmarks|catalogue|configs|docs|flamlib|notebooks|reports/figures|scripts|tests"
-
-COMING = {"flamlib/config.py", "configs/small.yaml"}
 
 each_page = pytest.mark.parametrize(
     "page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES]
@@ -35,6 +34,10 @@ def flam_commands() -> set[str]:
     return set(commands.choices)
 
 
+def parsed_parameters() -> dict:
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
 def test_there_are_pages_to_check():
     assert len(PAGES) > 50
 
@@ -50,11 +53,22 @@ def test_a_page_names_commands_that_exist(page):
 @each_page
 def test_a_page_names_files_and_modules_that_exist(page):
     text = page.read_text(encoding="utf-8")
-    for path in {*re.findall(rf"(?<![\w/.])(?:{FOLDERS})/[\w./-]+\.\w+", text)} - COMING:
+    for path in re.findall(rf"(?<![\w/.])(?:{FOLDERS})/[\w./-]+\.\w+", text):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
     for module in re.findall(r"\bflamlib(?:\.[a-z_]+)+", text):
         path = ROOT.joinpath(*module.split("."))
         assert path.is_dir() or path.with_suffix(".py").exists(), f"{page.name} names {module}"
+
+
+@each_page
+def test_a_page_names_parameters_that_exist(page):
+    parameters = parsed_parameters()
+    for name in re.findall(r"`([a-z]+(?:\.[a-z_]+)+)[`:=]", page.read_text(encoding="utf-8")):
+        section, *keys = name.removesuffix(".onnx").split(".")
+        value = parameters.get(section)
+        for key in keys if section in parameters else []:
+            assert key in value, f"{page.name} names {name}"
+            value = value[key]
 
 
 def test_the_readme_links_to_what_exists():
