@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import papermill
 import pytest
 import yaml
 from dvc.repo import Repo
@@ -217,6 +218,14 @@ def test_parameters_are_read_before_any_work(path):
     for name in declared.keys() & {"small", "overrides"}:
         assert f"{name}={name}" in first
     assert not [cell for cell in rest if "load_config" in cell]
+
+
+@each_notebook
+def test_papermill_knows_every_parameter(path, caplog):
+    """It reads the cell line by line, and takes none with two `=` for an assignment."""
+    known = papermill.inspect_notebook(str(path))
+    assert known.keys() == run_notebook.declared_parameters(path).keys()
+    assert caplog.text == ""
 
 
 @each_notebook
