@@ -39,7 +39,14 @@ from torchmetrics.functional.retrieval import retrieval_hit_rate
 
 from flamlib.detection import events_from_scores
 from flamlib.events import Event, merge
-from flamlib.metrics import metrics, segments
+from flamlib.metrics import segments
+from flamlib.metrics.bootstrap import bootstrap
+from flamlib.metrics.bootstrap_ranking import clip_auroc
+from flamlib.metrics.calibration import expected_calibration_error
+from flamlib.metrics.f1 import event_f1
+from flamlib.metrics.psds import psds
+from flamlib.metrics.ranking import frame_auroc, partial_auroc
+from flamlib.metrics.retrieval import retrieval
 
 with warnings.catch_warnings():  # on import, they ask for pkg_resources
     warnings.simplefilter("ignore")
@@ -101,7 +108,7 @@ def measure(work: Callable[[], Any], n_times: int = 1) -> tuple[float, float, An
 def measure_psds(n_clips: int, n_captions: int) -> dict[str, Any]:
     data = scores, edges, captions, truth, durations = make_clips(n_clips, n_captions)
     n_scores = n_clips * n_captions * N_FRAMES
-    ours_s, ours_mb, ours = measure(lambda: metrics.psds(*data, **PSDS2), 3)
+    ours_s, ours_mb, ours = measure(lambda: psds(*data, **PSDS2), 3)
     result = {
         "unit": f"frame scores per core-second: PSDS2 of {n_clips} clips, {n_captions} captions",
         "ours": n_scores / ours_s,
@@ -127,7 +134,7 @@ def measure_psds(n_clips: int, n_captions: int) -> dict[str, Any]:
 def measure_psds_eval(n_clips: int, n_captions: int, n_thresholds: int = 50) -> dict[str, float]:
     """At evenly spaced thresholds, as it is used; ours is exact."""
     data = scores, edges, captions, truth, durations = make_clips(n_clips, n_captions)
-    ours_s, _, ours = measure(lambda: metrics.psds(*data, **PSDS2), 3)
+    ours_s, _, ours = measure(lambda: psds(*data, **PSDS2), 3)
     rows = [(clip, *event) for clip, events in truth.items() for event in events]
     columns = ["filename", "onset", "offset", "event_label"]
     frames = pd.DataFrame({"filename": list(durations), "duration": list(durations.values())})
@@ -174,7 +181,7 @@ def measure_auroc(n_clips: int, n_captions: int) -> dict[str, float]:
     active = rng.random((n_clips * N_FRAMES, n_captions)) < 0.02
     scores = (rng.normal(size=active.shape) + active).astype(np.float32)
     clip_of_frame = np.repeat(np.arange(n_clips), N_FRAMES)
-    ours_s, _, ours = measure(lambda: metrics.frame_auroc(scores, active), 3)
+    ours_s, _, ours = measure(lambda: frame_auroc(scores, active), 3)
     # Macro and pooled, as ours.
     peer_s, _, peer = measure(
         lambda: [roc_auc_score(active, scores), roc_auc_score(active.ravel(), scores.ravel())]
@@ -190,8 +197,8 @@ def measure_auroc(n_clips: int, n_captions: int) -> dict[str, float]:
     )
 
     def interval() -> tuple[float, float]:
-        statistic = metrics.clip_auroc(scores, active, clip_of_frame, pooled=False)
-        return metrics.bootstrap(statistic, n_clips, n_resamples=200, seed=0)
+        statistic = clip_auroc(scores, active, clip_of_frame, pooled=False)
+        return bootstrap(statistic, n_clips, n_resamples=200, seed=0)
 
     return {
         "auroc_s": ours_s,
@@ -216,7 +223,7 @@ def measure_segments(n_clips: int, n_captions: int) -> dict[str, float]:
         of = {"n_segments": n, "segment_s": 1.0}
         score = [segments.segment_scores(s, edges, **of) for s in scores.values()]
         active = [segments.active_segments(e, captions, **of) for e in truth.values()]
-        found = metrics.partial_auroc(np.concatenate(score), np.concatenate(active), max_fpr=0.1)
+        found = partial_auroc(np.concatenate(score), np.concatenate(active), max_fpr=0.1)
         return found["macro"]
 
     ours_s, _, ours = measure(ours_of)
@@ -235,7 +242,7 @@ def measure_events(n_clips: int, n_captions: int) -> dict[str, float]:
     scores, edges, captions, truth, _ = make_clips(n_clips, n_captions)
     claims = {clip: claims_of(score, edges, captions, 1.5) for clip, score in scores.items()}
     collars = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 0.2}
-    ours_s, _, ours = measure(lambda: metrics.event_f1(claims, truth, captions, **collars))
+    ours_s, _, ours = measure(lambda: event_f1(claims, truth, captions, **collars))
 
     def as_lists(events: list) -> list[dict]:
         return [
@@ -264,7 +271,7 @@ def measure_calibration(n: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     prob = rng.random(n)
     active = rng.random(n) < prob**2
-    ours_s, _, ours = measure(lambda: metrics.expected_calibration_error(prob, active, 15), 3)
+    ours_s, _, ours = measure(lambda: expected_calibration_error(prob, active, 15), 3)
     given = torch.from_numpy(prob), torch.from_numpy(active).long()
     peer_s, _, peer = measure(lambda: binary_calibration_error(*given, n_bins=15), 3)
     return {
@@ -299,7 +306,7 @@ def measure_retrieval(n_clips: int) -> dict[str, float]:
         hits = [retrieval_hit_rate(s, r, top_k=1) for s, r in zip(similarity, right, strict=True)]
         return float(torch.stack(hits).mean())
 
-    ours_s, _, ours = measure(lambda: metrics.retrieval(clip_emb, caption_emb, clip_of_caption))
+    ours_s, _, ours = measure(lambda: retrieval(clip_emb, caption_emb, clip_of_caption))
     peer_s, _, peer = measure(by_sorting)
     torch_s, _, by_torch = measure(by_torchmetrics)
     return {
@@ -329,8 +336,8 @@ def audioset_sized(n_clips: int, n_captions: int) -> dict[str, float]:
             score[(edges[1:] > onset) & (edges[:-1] < offset), column] += 2
         scores[str(clip)], truth[str(clip)] = score, merge(events)
     data = scores, edges, captions, truth, dict.fromkeys(scores, CLIP_S)
-    psds1_s, _, _ = measure(lambda: metrics.psds(*data, **PSDS1))
-    psds2_s, _, _ = measure(lambda: metrics.psds(*data, **PSDS2))
+    psds1_s, _, _ = measure(lambda: psds(*data, **PSDS1))
+    psds2_s, _, _ = measure(lambda: psds(*data, **PSDS2))
     return {"audioset_psds1_s": psds1_s, "audioset_psds2_s": psds2_s, "audioset_gb": peak_gb()}
 
 
@@ -341,7 +348,7 @@ def search_sized(n: int, dim: int) -> dict[str, float]:
     caption_emb = clip_emb + 6 * rng.standard_normal((n, dim), dtype=np.float32)
     for emb in (clip_emb, caption_emb):
         emb /= np.linalg.norm(emb, axis=1, keepdims=True)
-    seconds, mb, found = measure(lambda: metrics.retrieval(clip_emb, caption_emb, np.arange(n)))
+    seconds, mb, found = measure(lambda: retrieval(clip_emb, caption_emb, np.arange(n)))
     return {
         "search_n": n,
         "search_s": seconds,

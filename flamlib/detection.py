@@ -1,6 +1,6 @@
-"""From scores to events: smooth, compare with a threshold, join, drop; tables of both on disk.
+"""From scores to events: median filter, threshold, joining, minimum duration; tables of both.
 
-Scores are `[frame, caption]`, frame i spans `frame_edges[i]` to `frame_edges[i + 1]` seconds.
+Scores are `[frame, caption]`; frame l spans `frame_edges[l]` to `frame_edges[l + 1]` seconds.
 """
 
 import csv
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy.ndimage import median_filter as scipy_median_filter
 
 from flamlib import files
@@ -21,9 +21,9 @@ GRACE_S = 1e-6
 
 
 class Detection(NamedTuple):
-    """An event that the model claims, in seconds, and the highest score in it.
+    """A detected event, in seconds; `score` is the highest score of its frames.
 
-    At a threshold above its score it would be gone.
+    At a threshold above its score it would not be detected.
     """
 
     onset: float
@@ -32,21 +32,26 @@ class Detection(NamedTuple):
     score: float
 
 
+def frames_first(values: Shaped[np.ndarray, "*clip a b"]) -> Shaped[np.ndarray, "*clip b a"]:
+    """Turn [caption, frame], as models return scores, into [frame, caption], or the reverse."""
+    return np.swapaxes(values, -1, -2)
+
+
 def median_filter(
     scores: Float[np.ndarray, "*batch frame"], n_frames: int
 ) -> Float[np.ndarray, "*batch frame"]:
-    """Each score replaced by the median of the `n_frames` (odd) around it, along the last axis.
+    """Replace each score by the median of the `n_frames` (odd) around it, along the last axis.
 
-    Peaks and gaps shorter than half the window vanish. Beyond its ends a clip is taken to go on as
-    its mirror image, the last frame repeated first (scipy's "reflect").
+    Peaks and gaps shorter than half the window vanish. Beyond its ends a clip is continued by its
+    mirror image, the last frame repeated first (scipy's "reflect").
 
     >>> median_filter(np.array([0.1, 0.9, 0.1, 0.8, 0.9]), 3)
     array([0.1, 0.1, 0.8, 0.8, 0.9])
     """
     if n_frames < 1 or n_frames % 2 == 0:
-        raise ValueError(f"a median filter has an odd number of frames, found {n_frames}")
+        raise ValueError(f"a median filter needs an odd number of frames, found {n_frames}")
     if np.isnan(scores).any():
-        raise ValueError("scores hold NaN, which has no place in an order")
+        raise ValueError("scores contain NaN, of which there is no median")
     size = (1,) * (scores.ndim - 1) + (n_frames,)
     return scipy_median_filter(scores, size=size, mode="reflect")
 
@@ -60,11 +65,22 @@ def events_from_scores(
     min_duration_s: float,
     merge_gap_s: float,
 ) -> list[Detection]:
-    """The runs of frames that score at least `threshold` (one for all captions, or one for each).
+    """Detect events: runs of frames whose score is at least a threshold, in order of onset.
 
-    Runs of a caption with at most `merge_gap_s` between them are joined first; what is then shorter
-    than `min_duration_s` is dropped. In order of onset. FLAM's unbiased score reaches 0.5 exactly
-    where the cosine reaches 0, whatever the caption's prior.
+    FLAM's unbiased score reaches 0.5 exactly where the cosine reaches 0, whatever the caption's
+    prior.
+
+    Args:
+        scores: one row per frame, one column per caption.
+        frame_edges: seconds, one more than there are frames; frame l spans `frame_edges[l]` to
+            `frame_edges[l + 1]`.
+        captions: names of the columns.
+        threshold: one for all captions, or one for each.
+        min_duration_s: shorter events are dropped, after those close together were joined.
+        merge_gap_s: events of one caption with at most this many seconds between them are joined.
+
+    Raises:
+        ValueError: for scores of another shape or that are NaN.
 
     >>> edges = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
     >>> scores = np.array([[0.9], [0.2], [0.7], [0.1]])
@@ -101,12 +117,12 @@ def events_from_scores(
 
 
 def write_detections(path: str | Path, detections: Iterable[Detection]) -> None:
-    """Write the detections of one recording as the table of `to_table`."""
+    """Write the detections of one recording as a table, see `to_table`."""
     files.atomic_write(path, to_table(detections))
 
 
 def to_table(detections: Iterable[Detection]) -> str:
-    """The text of a table, `onset offset event_label score` in tab-separated columns."""
+    """Format detections as a table, `onset offset event_label score` in tab-separated columns."""
     rows = [
         (str(round(d.onset, 6)), str(round(d.offset, 6)), d.caption, f"{d.score:.6g}")
         for d in detections
@@ -115,7 +131,7 @@ def to_table(detections: Iterable[Detection]) -> str:
 
 
 def to_audacity_labels(detections: Iterable[Detection]) -> str:
-    """The text of a label track, for Audacity's File > Import > Labels.
+    """Format detections as a label track, for Audacity's File > Import > Labels.
 
     >>> print(to_audacity_labels([Detection(0.5, 1.25, "a dog barks", 0.83)]), end="")
     0.500000	1.250000	a dog barks (0.83)
@@ -136,7 +152,14 @@ def write_scores(
 
         onset  offset  <caption> …        one row per frame, gapless, every digit kept
 
-    The file is to be called <clip_id>.tsv; a folder holds nothing else.
+    Args:
+        path: <clip id>.tsv; sed_scores_eval takes every file of its folder for a clip.
+        scores: one row per frame, one column per caption.
+        frame_edges: seconds, one more than there are frames.
+        captions: names of the columns.
+
+    Raises:
+        ValueError: for a caption that is given twice, or that the format cannot hold.
     """
     for caption in captions:
         if caption in ("onset", "offset") or "\\" in caption:
@@ -154,7 +177,10 @@ def write_scores(
 def read_scores(
     path: str | Path,
 ) -> tuple[Float[np.ndarray, "frame caption"], Float[np.ndarray, "edge"], list[str]]:
-    """Scores, frame edges and captions from a table of `write_scores` or of sed_scores_eval."""
+    """Read scores, frame edges and captions from a table of `write_scores` or sed_scores_eval.
+
+    Raises ValueError, naming the row, for a table of another form.
+    """
     path = Path(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         header, *rows = list(csv.reader(file, delimiter="\t")) or [[]]
@@ -169,12 +195,12 @@ def read_scores(
         raise ValueError(f"{path}: {error}") from error
     if (table[1:, 0] != table[:-1, 1]).any():
         row = 3 + int(np.flatnonzero(table[1:, 0] != table[:-1, 1])[0])
-        raise ValueError(f"{path}, row {row}: starts when the frame before has not just ended")
+        raise ValueError(f"{path}, row {row}: does not start where the frame before ends")
     return table[:, 2:], np.append(table[:, 0], table[-1, 1]), header[2:]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Tab-separated text; a field with a tab, a quote or a line break in it is quoted."""
+    """Format tab-separated text; a field with a tab, a quote or a line break is quoted."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(header)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from flamlib import files, tables
 
@@ -33,6 +33,20 @@ class Event(NamedTuple):
 def count_frames(duration_s: float, frame_s: float) -> int:
     """The frames that begin before a clip ends, at least one."""
     return max(1, math.ceil(duration_s / frame_s - 1e-6))
+
+
+def frame_edges(duration_s: float, frame_s: float) -> Float[np.ndarray, "edge"]:
+    """Return the edges of a clip's frames in seconds: one more than there are frames.
+
+    Edge l is l * frame_s, but for the last one: the last frame ends with the clip.
+
+    >>> frame_edges(1.1, 0.5)
+    array([0. , 0.5, 1. , 1.1])
+    """
+    edges = np.arange(count_frames(duration_s, frame_s) + 1) * frame_s
+    # A clip without samples still has one frame, of a microsecond: edges always rise.
+    edges[-1] = min(edges[-1], max(duration_s, edges[-2] + 1e-6))
+    return edges
 
 
 def active_frames(

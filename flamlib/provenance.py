@@ -28,8 +28,9 @@ from flamlib import files, paths
 
 FOLDER = Path(paths.CODE)
 PACKAGE = "flamlib"
-# Modules of the drawing package count where this one, which saves figures, is among the imports.
-DRAWING, SAVING = f"{PACKAGE}.plots", f"{PACKAGE}.plots.figures"
+# Modules of the drawing package count where a notebook itself imports one that saves figures.
+DRAWING = f"{PACKAGE}.plots"
+SAVING = {f"{PACKAGE}.plots.style", f"{PACKAGE}.report.document"}
 
 
 def main() -> None:
@@ -49,8 +50,9 @@ def code_files(notebook: str | Path, *, root: str | Path) -> dict[str, str]:
     """
     root, notebook = Path(root), Path(notebook)
     cells = [_read(cell) for cell in code_cells(notebook)]
-    modules = _closure({name for cell in cells for name in cell.imports}, root)
-    if SAVING not in modules:
+    imported = {name for cell in cells for name in cell.imports}
+    modules = _closure(imported, root)
+    if not SAVING & imported:
         modules = {m: path for m, path in modules.items() if not _is_within(m, DRAWING)}
     found = {path: _source(path).digest for path in modules.values()}
     found[notebook] = _hash([cell.digest for cell in cells])

@@ -1,7 +1,7 @@
 """Runs of frames: what is detected at one threshold, and at every threshold at once.
 
-A run is a longest stretch of neighbouring frames that all score at least the threshold. Frames are
-counted from 0; a run spans the frames [start, stop).
+A run is a maximal sequence of consecutive frames whose scores are all at least the threshold.
+Frames are counted from 0; a run spans the frames [start, stop).
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, Num
 
 
 def runs_of(active: Bool[np.ndarray, "frame"]) -> Int[np.ndarray, "run 2"]:
-    """Start and stop of every run of True, in order of time.
+    """Return start and stop of every run of True, in order of time.
 
     >>> runs_of(np.array([True, False, True, True]))
     array([[0, 1],
@@ -22,11 +22,19 @@ def runs_of(active: Bool[np.ndarray, "frame"]) -> Int[np.ndarray, "run 2"]:
 
 
 class Runs(NamedTuple):
-    """The runs of each column of scores, in falling order of the threshold they begin to exist at.
+    """All runs of each column of scores, by the threshold at which they appear, highest first.
 
-    Each run takes in one more frame and the runs that were on its left and on its right, if any.
-    `left` and `right` say which those are, as places in a flattened [rank + 1, column] array whose
-    last row stands for "none".
+    When the threshold falls to the score of a frame, that frame and the runs directly before and
+    after it, if any, become one run. So run number `rank` of a column appears with its frame of
+    the rank-th highest score.
+
+    Attributes:
+        threshold: the highest threshold at which the run exists.
+        start: first frame.
+        stop: last frame + 1.
+        left: index of the run that this one absorbed at its left, in the flattened array
+            [rank + 1, column]; its last row stands for "none".
+        right: the same at its right.
     """
 
     threshold: Float[np.ndarray, "rank column"]
@@ -36,32 +44,32 @@ class Runs(NamedTuple):
     right: Int[np.ndarray, "rank column"]
 
     def change(self, value: Num[np.ndarray, "rank column"]) -> Num[np.ndarray, "rank column"]:
-        """How the sum of `value` over the runs that exist changes as each run begins to:
+        """Return how the sum of `value` over existing runs changes when each run appears:
 
-            change = value of the run - value of its left part - value of its right part
+            change = value of the run - value of the run at its left - value of that at its right
 
         so the sum at a threshold is the sum of the changes of all runs at or above it.
         """
         padded = np.concatenate([value, np.zeros_like(value[:1])]).ravel()
         return value - padded.take(self.left) - padded.take(self.right)
 
-    def of_columns(self, column: Int[np.ndarray, "chosen"]) -> "Runs":
-        """The runs of the given columns; a column may be given more than once."""
+    def of_columns(self, column: Int[np.ndarray, "selected"]) -> "Runs":
+        """Return the runs of some columns; a column may be given more than once."""
         n_columns = self.start.shape[1]
         left, right = (
-            part[:, column] // n_columns * len(column) + np.arange(len(column))
-            for part in (self.left, self.right)
+            index[:, column] // n_columns * len(column) + np.arange(len(column))
+            for index in (self.left, self.right)
         )
         start, stop = self.start[:, column], self.stop[:, column]
         return Runs(self.threshold[:, column], start, stop, left, right)
 
 
 def every_run(score: Float[np.ndarray, "frame column"]) -> Runs:
-    """All runs that exist at any threshold: no more than there are frames.
+    """Return all runs that exist at any threshold, one row for each frame.
 
-    The frames of a column join one at a time, the highest score first. Frames of equal score join
-    one after the other as well; the runs in between exist at no threshold, but what they change
-    cancels, because it is booked at the same threshold.
+    The frames of a column are added one at a time, the highest score first. Frames of equal score
+    are added one after the other as well: the runs in between exist at no threshold, but their
+    changes cancel, as all of them count at the same threshold.
 
     >>> runs = every_run(np.array([[0.5], [0.1], [0.9], [0.7]]))
     >>> runs.threshold.ravel()
@@ -76,10 +84,10 @@ def every_run(score: Float[np.ndarray, "frame column"]) -> Runs:
     column = np.arange(n_columns)
     order = np.argsort(-score, axis=0)
 
-    # These are flattened [edge, column] arrays, and an edge is a place in them. Where a run ends,
-    # `start_of` knows the edge at which it starts; where one starts, `stop_of` knows its end and
-    # `row_of` its row. An edge inside a run keeps what it last knew: nobody will ask it again. An
-    # edge between two silent frames is an empty run.
+    # Flattened [edge, column] arrays; edge l is the start of frame l. At an edge where a run stops,
+    # `start_of` holds the edge where it starts; where one starts, `stop_of` holds the edge where it
+    # stops and `row_of` its row. Edges inside a run hold old values, which are never read again.
+    # An edge between two frames not added yet is an empty run.
     start_of = np.arange((n_frames + 1) * n_columns)
     stop_of = start_of.copy()
     row_of = np.tile(n_frames * n_columns + column, n_frames + 1)

@@ -199,7 +199,7 @@ def test_sed_scores_eval_reads_our_tables_and_we_read_its(tmp_path):
         ("filename\tonset\toffset\n0\t1\t2\n", "expected columns onset, offset"),
         ("onset\toffset\train\n0\t1\n", "row 2: 2 columns, expected 3"),
         ("onset\toffset\train\n0\t1\tloud\n", "loud"),
-        ("onset\toffset\train\n0\t1\t0.5\n1.5\t2\t0.5\n", "row 3: starts when"),
+        ("onset\toffset\train\n0\t1\t0.5\n1.5\t2\t0.5\n", "row 3: does not start where"),
     ],
 )
 def test_a_table_that_is_not_one_of_scores_is_named(tmp_path, text, complaint):

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib.events import Event, active_frames, count_frames, merge, read_events, write_events
+from flamlib.events import (
+    Event,
+    active_frames,
+    count_frames,
+    frame_edges,
+    merge,
+    read_events,
+    write_events,
+)
 
 CAPTIONS = ["a dog barks", "rain", "der Wind heult, „laut“"]
 times = st.floats(0, 10).map(lambda t: round(t, 3))
@@ -125,3 +133,12 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path, caption):
     with pytest.raises(ValueError, match=r"events\.tsv"):
         write_events(tmp_path / "events.tsv", {"a.wav": [Event(0, 1, caption)]})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_frame_ends_with_the_clip():
+    edges = frame_edges(10.0, 0.32)
+    assert len(edges) == count_frames(10.0, 0.32) + 1
+    assert edges[:3].tolist() == [0.0, 0.32, 0.64]
+    assert edges[-2:] == pytest.approx([9.92, 10.0])
+    assert frame_edges(9.6, 0.32)[-1] == pytest.approx(9.6)
+    assert (np.diff(frame_edges(0.0, 0.32)) > 0).all()

@@ -13,7 +13,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +21,10 @@ import pandas as pd
 
 from flamlib import paths
 from flamlib.config import AblationConfig, Config
-from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation import single_model
-from flamlib.evaluation.splits import Part
-from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
 from flamlib.parameters import plain
 from flamlib.training import launch
@@ -110,33 +106,27 @@ def trained(root: Path, out: Path, mixtures: Path, model: str, config: Config) -
 
 
 def judge(root: Path, model: Path, config: Config) -> Judged:
-    """Evaluate a saved model on the held-out splits: see `single_model.score`."""
-    evaluate = config.evaluate
+    """Evaluate a saved model on the held-out splits, see `single_model`."""
     sources, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
-    listener = baselines.load(model)
-    parts = {}
-    for name in ("valid", *evaluation.PARTS):
-        drawn = recipes.read(root / paths.MIXTURES / f"{name}.parquet")[: evaluate.n_clips]
-        parts[name] = Part.of(name, drawn, sources, lexicon, frame_s=listener.frame_s)
-    found = single_model.score(
-        listener,
-        parts,
+    network = baselines.load(model)
+    sizes = {"n_clips": config.evaluate.n_clips, "frame_s": network.frame_s}
+    splits = evaluation.read_splits(root / paths.MIXTURES, sources, lexicon, **sizes)
+    results = single_model.evaluate_model(
+        network,
+        splits,
         sources,
         lexicon,
-        criteria=Criteria(*(getattr(evaluate, field.name) for field in fields(Criteria))),
-        n_thresholds=evaluate.n_thresholds,
-        n_bins=evaluate.n_bins,
-        batch_size=evaluate.batch_size,
+        config=config.evaluate,
         window_s=config.mixture.clip_s,
         templates=["name"],
         progress=True,
     )
     # Of the thresholds those that all runs have in common: the others are quantiles of its scores.
-    grid = np.linspace(0, 1, evaluate.n_thresholds + 2)[1:-1]
+    grid = np.linspace(0, 1, config.evaluate.n_thresholds + 2)[1:-1]
     curves = [
         pd.DataFrame(
             {"part": part, "threshold": grid, "f1": of["f1_macro"][np.isin(of["threshold"], grid)]}
         )
-        for part, of in found.curves.items()
+        for part, of in results.curves.items()
     ]
-    return Judged(evaluation.defined(found.numbers), pd.concat(curves, ignore_index=True))
+    return Judged(evaluation.nan_to_none(results.metrics), pd.concat(curves, ignore_index=True))

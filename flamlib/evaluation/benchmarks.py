@@ -1,21 +1,21 @@
-"""Every model on every test set: what it hears of the clips, and the numbers of the set's task.
+"""Models on test sets, public ones or of one's own, for the three tasks a set can have.
 
-    sed             frames of every clip, asked for every class of the set; see `localisation`.
-                    The threshold of F1 is the best on the set itself, which flatters. Of a FLAM
-                    also ece and brier: it alone says how probable a class is, and a set without
-                    mixtures for validation has nothing to calibrate the others on
-    retrieval       search of clips by caption and of captions by clip; see `metrics.retrieval`
-    classification  the class whose prompts are nearest; see `metrics.accuracy`, for each template
+    sed             scores of every frame of every clip for every class of the set, see
+                    `metrics.sed`. The threshold of F1 is the best one on the set itself, which is
+                    too optimistic. For a FLAM also ece and brier: it alone predicts probabilities,
+                    and a set without mixtures for validation cannot calibrate the others
+    retrieval       of clips by caption and of captions by clip, see `metrics.retrieval`
+    classification  zero-shot, for each template of prompts, see `metrics.classification`
 
-*Long clips.* A recording is heard in windows of `window_s`, one after the other, each alone: as
-many whole frames of the model as reach that far. Its frames are those of the windows; its embedding
-is the middle of theirs.
+*Long clips.* A recording is processed in windows of `window_s`, one after the other and each on its
+own: as many whole frames of the model as begin within that time. Its frames are those of all
+windows; its embedding is the mean of theirs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,14 +23,23 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from flamlib import audio
+from flamlib.config import EvaluationConfig, TestsetsConfig
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.detection import frames_first
+from flamlib.evaluation import split_metrics
 from flamlib.events import active_frames, count_frames
 from flamlib.losses import frame_wise
-from flamlib.metrics import calibration, classification, metrics, sed
-from flamlib.metrics.clip_scores import Located
-from flamlib.metrics.outcomes import Outcome, classified, searched
+from flamlib.metrics import calibration, classification, sed
+from flamlib.metrics.bootstrap import clip_sum
+from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.outcomes import (
+    Outcome,
+    Resampling,
+    classification_outcome,
+    retrieval_outcome,
+)
 from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
 from flamlib.models.flam import FLAM
@@ -39,10 +48,18 @@ from flamlib.models.interface import AudioTextModel
 Waveform = Float[np.ndarray, "sample"]
 
 
-class Settings(NamedTuple):
-    """How sets are asked: the window in seconds, the templates of prompts (of
-    `classification.TEMPLATES`), what detections are judged by, how many thresholds F1 is tried at
-    and how many bins a reliability diagram has."""
+class BenchmarkSettings(NamedTuple):
+    """How models are evaluated on test sets.
+
+    Attributes:
+        window_s: seconds of a recording that are processed at a time.
+        templates: prompts of classes, keys of `classification.TEMPLATES`; for zero-shot
+            classification.
+        sed_template: the one for sound event detection.
+        criteria: settings of the metrics of sound event detection.
+        n_thresholds: how many thresholds F1 is computed at, see `sed.candidate_thresholds`.
+        n_bins: bins of a reliability diagram.
+    """
 
     window_s: float
     templates: Sequence[str]
@@ -52,98 +69,136 @@ class Settings(NamedTuple):
     n_bins: int
 
 
-def settings(evaluate: Mapping[str, Any], testsets: Mapping[str, Any]) -> Settings:
-    """From the sections of the parameters that have these names."""
-    return Settings(
-        testsets["window_s"],
-        testsets["templates"],
-        testsets["sed_template"],
-        Criteria(
-            evaluate["segment_s"],
-            evaluate["max_fpr"],
-            evaluate["collar_s"],
-            evaluate["collar_rate"],
-            evaluate["median_frames"],
-        ),
-        evaluate["n_thresholds"],
-        evaluate["n_bins"],
+def settings(config: EvaluationConfig, testsets: TestsetsConfig) -> BenchmarkSettings:
+    """Return the settings that two sections of the parameters give."""
+    return BenchmarkSettings(
+        window_s=testsets.window_s,
+        templates=testsets.templates,
+        sed_template=testsets.sed_template,
+        criteria=split_metrics.criteria(config),
+        n_thresholds=config.n_thresholds,
+        n_bins=config.n_bins,
     )
 
 
-def supplied(
+def load_external_models(
     models: Sequence[Mapping[str, str]], *, taken: Iterable[str], base: str | Path = ""
 ) -> dict[str, AudioTextModel]:
-    """Models from checkpoints that a user has, each `{name: …, folder: …}` as `flam` saves them,
-    the folder as from the folder `base`, or in full.
+    """Load models of the user's own, by name, from folders that `save_pretrained` wrote.
 
-    Raises ValueError for other keys and for a name that is taken, and what `baselines.load` does.
+    Args:
+        models: each {"name": …, "folder": …}.
+        taken: names that are not free.
+        base: folder that relative folders start from.
+
+    Raises:
+        ValueError: for other keys and for a name that is taken; and what `baselines.load` raises.
     """
-    found: dict[str, AudioTextModel] = {}
+    loaded: dict[str, AudioTextModel] = {}
     for entry in models:
         if set(entry) != {"name", "folder"}:
-            raise ValueError(f"a model of one's own has a name and a folder, found {dict(entry)}")
-        if entry["name"] in (*taken, *found, "difference"):
-            raise ValueError(f"there is a model {entry['name']!r} already")
-        found[entry["name"]] = baselines.load(Path(base, Path(entry["folder"]).expanduser()))
-    return found
+            raise ValueError(
+                f"testsets.models: each entry needs a name and a folder, got {dict(entry)}"
+            )
+        if entry["name"] in (*taken, *loaded, "difference"):
+            raise ValueError(
+                f"testsets.models: the name {entry['name']!r} is taken already, choose another"
+            )
+        loaded[entry["name"]] = baselines.load(Path(base, Path(entry["folder"]).expanduser()))
+    return loaded
 
 
-def judge(
-    model: AudioTextModel, found: AnnotatedSet, settings: Settings, *, progress: bool = False
+def evaluate_set(
+    model: AudioTextModel,
+    dataset: AnnotatedSet,
+    settings: BenchmarkSettings,
+    *,
+    progress: bool = False,
 ) -> Outcome:
-    """A model's numbers on the clips of a set whose audio is there."""
-    clips = found.present
-    if found.task == "sed":
-        return _located(*hear(model, found, settings, progress=progress), settings)
-    clip_emb = embed(model, map(_read, clips), settings.window_s, len(clips), progress=progress)
-    if found.task == "retrieval":
+    """Evaluate a model on the clips of a test set whose audio was found.
+
+    Args:
+        model: any that embeds audio and captions.
+        dataset: clips and annotations; its task decides on the metrics.
+        settings: how models are evaluated.
+        progress: show a progress bar.
+    """
+    clips = dataset.present
+    if dataset.task == "sed":
+        return _sed_outcome(*score_clips(model, dataset, settings, progress=progress), settings)
+    clip_emb = embed_recordings(
+        model, map(_read, clips), settings.window_s, len(clips), progress=progress
+    )
+    if dataset.task == "retrieval":
         captions = [text for clip in clips for text in clip.captions]
         clip_of_caption = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
-        return searched(clip_emb, _captions(model, captions), clip_of_caption)
-    column = {label: i for i, label in enumerate(found.captions)}
-    truth = np.array([column[clip.label] for clip in clips])
+        return retrieval_outcome(clip_emb, _embed_texts(model, captions), clip_of_caption)
+    column = {label: i for i, label in enumerate(dataset.captions)}
+    class_of_clip = np.array([column[clip.label] for clip in clips])
     folds = np.array([clip.fold for clip in clips])
-    class_emb = _class_emb(model, found.captions, settings.templates)
-    return classified(clip_emb, class_emb, truth, folds)
+    class_emb = _class_emb(model, dataset.captions, settings.templates)
+    return classification_outcome(clip_emb, class_emb, class_of_clip, folds)
 
 
-def held_out_classes(
-    model: AudioTextModel, bank: Bank, lexicon: Lexicon, split: str, settings: Settings
+def classify_held_out(
+    model: AudioTextModel, bank: Bank, lexicon: Lexicon, split: str, settings: BenchmarkSettings
 ) -> tuple[Outcome, int]:
-    """Zero-shot classification of a split's recordings, and how many are left out.
+    """Classify the recordings of a split zero-shot.
 
-    The classes are its captions, but for those that are true of recordings of another one too ("a
-    door opens" where a car door does): those recordings are left out.
+    The classes are its captions, without those that others imply ("a door opens" is true where a
+    car door opens, too); the recordings of these are left out.
+
+    Args:
+        model: any that embeds audio and captions.
+        bank: the recordings.
+        lexicon: which captions imply others.
+        split: "seen_captions" or "unseen_captions".
+        settings: how models are evaluated.
+
+    Returns:
+        The outcome, and how many recordings are left out.
     """
-    own = bank.recordings("foreground", split)
-    wider = {parent for caption in own for parent in lexicon.parents[caption]}
-    classes = sorted(set(own) - wider)
-    rows, truth = [], []
+    recordings = bank.recordings("foreground", split)
+    implied = {parent for caption in recordings for parent in lexicon.parents[caption]}
+    classes = sorted(set(recordings) - implied)
+    rows, class_of_clip = [], []
     for i, caption in enumerate(classes):
-        rows += [variants[0] for variants in own[caption]]
-        truth += [i] * len(own[caption])
-    heard = ((bank[row], bank.sample_rate) for row in rows)
-    clip_emb = embed(model, heard, settings.window_s, len(rows))
+        rows += [variants[0] for variants in recordings[caption]]
+        class_of_clip += [i] * len(recordings[caption])
+    waveforms = ((bank[row], bank.sample_rate) for row in rows)
+    clip_emb = embed_recordings(model, waveforms, settings.window_s, len(rows))
     folds = np.ones(len(rows), dtype=int)
     class_emb = _class_emb(model, classes, settings.templates)
-    outcome = classified(clip_emb, class_emb, np.array(truth), folds)
-    return outcome, sum(len(recordings) for recordings in own.values()) - len(rows)
+    outcome = classification_outcome(clip_emb, class_emb, np.array(class_of_clip), folds)
+    return outcome, sum(len(of_caption) for of_caption in recordings.values()) - len(rows)
 
 
-def hear(
-    model: AudioTextModel, found: AnnotatedSet, settings: Settings, *, progress: bool = False
-) -> tuple[Located, Float[np.ndarray, "clip 4 bin"] | None]:
-    """The scores of every frame of every clip that can be heard, for every class of the set; and,
-    of a FLAM, what it claims with its probabilities, see `calibration.claims`.
+def score_clips(
+    model: AudioTextModel,
+    dataset: AnnotatedSet,
+    settings: BenchmarkSettings,
+    *,
+    progress: bool = False,
+) -> tuple[ClipScores, Float[np.ndarray, "clip 4 bin"] | None]:
+    """Compute unbiased scores of all clips whose audio was found, for every class of the set.
 
-    Scores are unbiased, in single precision: a set of 17 000 clips and 400 classes is 0.9 GB.
+    Scores are in single precision: a set of 17 000 clips and 400 classes takes 0.9 GB.
+
+    Args:
+        model: any that embeds audio and captions.
+        dataset: clips with events.
+        settings: how models are evaluated.
+        progress: show a progress bar.
+
+    Returns:
+        The scores; and, of a FLAM, the sums of `calibration.bin_sums` of its probabilities.
     """
-    asked = [
-        classification.prompts(caption, settings.sed_template)[0] for caption in found.captions
+    prompts = [
+        classification.prompts(caption, settings.sed_template)[0] for caption in dataset.captions
     ]
-    captions = model.embed_captions(asked)
-    clips, scores, durations, claims = found.present, [], [], []
-    for clip in tqdm(clips, found.name, unit="clip", disable=not progress):
+    captions = model.embed_captions(prompts)
+    clips, scores, durations, sums = dataset.present, [], [], []
+    for clip in tqdm(clips, dataset.name, unit="clip", disable=not progress):
         waveform, rate = _read(clip)
         duration_s = len(waveform) / rate
         logits = [
@@ -153,27 +208,27 @@ def hear(
         n = count_frames(duration_s, model.frame_s)
         logit = torch.cat(logits, dim=1).double().cpu()[:, :n]
         score = frame_wise.unbiased_score(logit[None], captions.logit_bias.double().cpu())[0]
-        scores.append(score.numpy().T.astype(np.float32))
+        scores.append(frames_first(score.numpy()).astype(np.float32))
         durations.append(duration_s)
         if isinstance(model, FLAM):
             active = active_frames(
-                clip.events, list(found.captions), n_frames=n, frame_s=model.frame_s
+                clip.events, list(dataset.captions), n_frames=n, frame_s=model.frame_s
             )
             one, sizes = np.zeros(active.shape, int), {"n_clips": 1, "n_bins": settings.n_bins}
-            claims.append(calibration.claims(logit.sigmoid().numpy(), active, one, **sizes))
-    located = Located(
-        [clip.name for clip in clips],
-        found.captions,
-        model.frame_s,
-        durations,
-        [clip.events for clip in clips],
-        scores,
-        np.ones((len(clips), len(found.captions)), dtype=bool),
+            sums.append(calibration.bin_sums(logit.sigmoid().numpy(), active, one, **sizes))
+    clip_scores = ClipScores(
+        clips=[clip.name for clip in clips],
+        captions=dataset.captions,
+        frame_s=model.frame_s,
+        durations=durations,
+        scores=scores,
+        ground_truth=[clip.events for clip in clips],
+        known=np.ones((len(clips), len(dataset.captions)), dtype=bool),
     )
-    return located, np.concatenate(claims) if claims else None
+    return clip_scores, np.concatenate(sums) if sums else None
 
 
-def embed(
+def embed_recordings(
     model: AudioTextModel,
     recordings: Iterable[tuple[Waveform, int]],
     window_s: float,
@@ -181,7 +236,15 @@ def embed(
     *,
     progress: bool = False,
 ) -> Float[np.ndarray, "clip dim"]:
-    """One vector for each recording: the middle of its windows' vectors."""
+    """Embed recordings, each as the mean of its windows' embeddings.
+
+    Args:
+        model: any that embeds audio.
+        recordings: mono samples and their rate in Hz.
+        window_s: seconds of a window.
+        n: how many recordings there are, for the progress bar.
+        progress: show it.
+    """
     rows = []
     for waveform, rate in tqdm(recordings, "embed", total=n, unit="clip", disable=not progress):
         windows = [
@@ -195,56 +258,59 @@ def embed(
 def _windows(
     waveform: Waveform, rate: int, model: AudioTextModel, window_s: float
 ) -> Iterable[tuple[torch.Tensor, int]]:
-    """Each window, [1, sample], and how many frames it has; the last may be short, but never
-    shorter than a frame: silence is put behind it."""
-    of_window = count_frames(window_s, model.frame_s)
-    n_samples = round(of_window * model.frame_s * rate)
+    """Yield each window, [1, sample], and how many frames it has.
+
+    The last one may be short, but is padded to a whole frame.
+    """
+    n_frames = count_frames(window_s, model.frame_s)
+    n_samples = round(n_frames * model.frame_s * rate)
     at_least = int(np.ceil(model.frame_s * rate))
     for start in range(0, max(len(waveform), 1), n_samples):
         window = waveform[start : start + n_samples]
-        reached = count_frames(len(window) / rate, model.frame_s)
+        n_begun = count_frames(len(window) / rate, model.frame_s)
         window = np.pad(window, (0, max(0, at_least - len(window))))
-        yield torch.from_numpy(np.ascontiguousarray(window)[None]), min(of_window, reached)
+        yield torch.from_numpy(np.ascontiguousarray(window)[None]), min(n_frames, n_begun)
 
 
 def _read(clip: Clip) -> tuple[Waveform, int]:
     return audio.read(clip.path)
 
 
-def _captions(model: AudioTextModel, texts: Sequence[str]) -> Float[np.ndarray, "caption dim"]:
-    """Embeddings of captions, a few hundred at a time."""
-    parts = [
+def _embed_texts(model: AudioTextModel, texts: Sequence[str]) -> Float[np.ndarray, "text dim"]:
+    """Embed texts, a few hundred at a time."""
+    batches = [
         model.embed_captions(list(texts[i : i + 256])).caption_emb
         for i in range(0, len(texts), 256)
     ]
-    return torch.cat(parts).numpy(force=True)
+    return torch.cat(batches).numpy(force=True)
 
 
-def _located(
-    located: Located, claims: Float[np.ndarray, "clip 4 bin"] | None, settings: Settings
+def _sed_outcome(
+    clip_scores: ClipScores,
+    sums: Float[np.ndarray, "clip 4 bin"] | None,
+    settings: BenchmarkSettings,
 ) -> Outcome:
-    threshold, _ = sed.best_threshold(located, n_thresholds=settings.n_thresholds)
-    given = located, settings.criteria
-    numbers = sed.numbers(*given, threshold=threshold)
-    makers = sed.statistics(*given, threshold=threshold)
-    if claims is None:
-        return Outcome(numbers, [(len(located.clips), makers)])
-    whole = claims.sum(axis=0)
-    for name, of in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
-        numbers[name] = of(whole)
-        makers[name] = partial(metrics.clip_sum, claims, of)
-    drawn = [(len(located.clips), makers)]
-    return Outcome(numbers, drawn, calibration.reliability_of(whole))
+    threshold, _ = sed.best_threshold(clip_scores, n_thresholds=settings.n_thresholds)
+    metrics = sed.compute(clip_scores, settings.criteria, threshold=threshold)
+    statistics = sed.statistics(clip_scores, settings.criteria, threshold=threshold)
+    resampling = Resampling(len(clip_scores.clips), statistics)
+    if sums is None:
+        return Outcome(metrics, [resampling])
+    total = sums.sum(axis=0)
+    for name, metric in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
+        metrics[name] = metric(total)
+        statistics[name] = partial(clip_sum, sums, metric)
+    return Outcome(metrics, [resampling], calibration.reliability_of(total))
 
 
 def _class_emb(
     model: AudioTextModel, classes: Sequence[str], templates: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "class dim"]]:
-    """The embeddings of classes, as each template puts them."""
-    found = {}
+    """Return embeddings of the classes, by template."""
+    class_emb = {}
     for template in templates:
         texts = [classification.prompts(name, template) for name in classes]
-        flat = _captions(model, [text for of_class in texts for text in of_class])
+        flat = _embed_texts(model, [text for of_class in texts for text in of_class])
         of_prompts = flat.reshape(len(classes), len(texts[0]), -1)
-        found[template] = classification.class_emb(of_prompts)
-    return found
+        class_emb[template] = classification.class_emb(of_prompts)
+    return class_emb

@@ -23,8 +23,10 @@ from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe, Segment
 from flamlib.distributions import KeyedRandom
 from flamlib.evaluation import ablation, evaluate, splits
-from flamlib.evaluation.splits import Hearing, Part
-from flamlib.metrics import metrics, sed
+from flamlib.evaluation.splits import EvalSplit, SplitLogits
+from flamlib.metrics import sed
+from flamlib.metrics.f1 import f1_over_thresholds
+from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.flam import FLAM
 from flamlib.plots.style import BLUE, GREY, ORANGE, PAGE, styled
 
@@ -106,23 +108,27 @@ def ask(model: Path, mixtures: Path, bank: Bank, lexicon: Lexicon, pair: Pair) -
     """What a saved model says of both captions on mixtures of recordings that are new to it."""
     listener = FLAM.from_pretrained(model)
     drawn = recipes.read(mixtures / f"{TEST}.parquet")[:]
-    part = Part.of(TEST, drawn, bank, lexicon, frame_s=listener.frame_s)
-    return Answer(part, splits.hear(listener, part, bank, batch_size=16, progress=False))
+    split = EvalSplit.from_mixtures(TEST, drawn, bank, lexicon, frame_s=listener.frame_s)
+    return Answer(splits.predict_logits(listener, split, bank, batch_size=16, progress=False))
 
 
 class Answer(NamedTuple):
-    """The test mixtures, and what a model hears in them."""
+    """The test mixtures, and a model's logits of them."""
 
-    part: Part
-    hearing: Hearing
+    logits: SplitLogits
+
+    @property
+    def split(self) -> EvalSplit:
+        """The test mixtures."""
+        return self.logits.split
 
     def frames(self, pair: Pair) -> pd.DataFrame:
         """A row per frame and caption, where it is known: `caption holds score`, score unbiased."""
-        score, part = self.part.by_frame(self.hearing.score), self.part
-        active, known = part.active_by_frame, part.known_by_frame
+        table, captions = self.logits.score_table(), self.split.captions
+        score, active, known = table.scores, table.active, table.known
         rows = []
         for caption, other in ((pair.frequent, pair.rare), (pair.rare, pair.frequent)):
-            at, beside = part.captions.index(caption), part.captions.index(other)
+            at, beside = captions.index(caption), captions.index(other)
             holds = np.where(active[:, at], 0, np.where(active[:, beside], 1, 2))
             table = {"caption": caption, "holds": np.array(HOLDS)[holds], "score": score[:, at]}
             rows.append(pd.DataFrame(table)[known[:, at]])
@@ -138,29 +144,29 @@ class Answer(NamedTuple):
 
         None where a number is not defined: the log-odds of what sounds all the time, say.
         """
-        part, score = self.part, self.part.by_frame(self.hearing.score)
-        active, known = part.active_by_frame, part.known_by_frame
+        split, table = self.split, self.logits.score_table()
+        score, active, known = table.scores, table.active, table.known
         thresholds = sed.candidate_thresholds(score[known], n_thresholds)
-        both = metrics.f1_over_thresholds(score, active, thresholds, known)["f1_macro"]
-        auroc = metrics.frame_auroc(score, active, known)["per_caption"]
+        both = f1_over_thresholds(score, active, thresholds, known)["f1_macro"]
+        auroc = frame_auroc(score, active, known)["per_caption"]
         means = self.frames(pair).groupby(["caption", "holds"])["score"].mean()
         found = {}
         for name, caption in (("frequent", pair.frequent), ("rare", pair.rare)):
-            at = part.captions.index(caption)
-            share = part.active_share[at]
+            at = split.captions.index(caption)
+            share = split.active_share()[at]
             of = (x[:, [at]] for x in (score, active))
-            f1 = metrics.f1_over_thresholds(*of, thresholds, known[:, [at]])["f1_macro"]
+            f1 = f1_over_thresholds(*of, thresholds, known[:, [at]])["f1_macro"]
             found[name] = {
                 "active_share": share,
                 "log_odds": np.log(share / (1 - share)) if 0 < share < 1 else np.nan,
-                "logit_bias": self.hearing.logit_bias[at],
+                "logit_bias": self.logits.logit_bias[at],
                 "auroc": auroc[at],
                 "f1_own": f1.max(),
                 "f1_common": f1[np.argmax(both)],
                 "score_active": means.get((caption, HOLDS[0])),
                 "score_other": means.get((caption, HOLDS[1])),
             }
-        return evaluate.defined(found)
+        return evaluate.nan_to_none(found)
 
 
 def compare(root: Path, config: Config, pair: Pair) -> dict[str, Answer]:

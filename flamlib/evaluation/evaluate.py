@@ -1,8 +1,8 @@
-"""FLAM and what it is compared with, on held-out mixtures and recordings: the numbers.
+"""FLAM and the models it is compared with, on held-out mixtures and recordings.
 
-The parts are `seen_captions` (recordings of packages that training never saw, of families it did)
-and `unseen_captions` (families it never saw, in any wording); see `heldout` for what is asked and
-what score and probability are.
+The test splits are `seen_captions` (recordings from packages that are not in the training data, of
+caption families that are) and `unseen_captions` (of families that are not, in any wording). See
+`splits` for queries, scores and probabilities.
 """
 
 from collections.abc import Mapping
@@ -13,28 +13,41 @@ import numpy as np
 import pandas as pd
 import torch
 
+from flamlib.config import EvaluationConfig
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
-from flamlib.evaluation import split_metrics, splits
-from flamlib.evaluation.split_metrics import Heard
-from flamlib.evaluation.splits import Hearing, Part
-from flamlib.metrics import metrics, outcomes
+from flamlib.evaluation import split_metrics
+from flamlib.evaluation.splits import (
+    EvalSplit,
+    SplitLogits,
+    platt_scale,
+    predict_logits,
+    write_scores,
+)
+from flamlib.metrics import outcomes
 from flamlib.metrics.outcomes import Outcome
-from flamlib.metrics.sed import Criteria
+from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel
 from flamlib.models.mga_clap import MGACLAP
 
-PARTS = ("seen_captions", "unseen_captions")
+TEST_SPLITS = ("seen_captions", "unseen_captions")
 
 
 class Evaluation(NamedTuple):
-    """All that was heard, by part and model; `captions` is one row per part and caption."""
+    """The result of `evaluate`.
 
-    parts: dict[str, Part]
-    hearings: dict[str, dict[str, Hearing]]
+    Attributes:
+        splits: the test splits, by name.
+        logits: of each split, by model.
+        captions: see `caption_table`, of all splits.
+        metrics: see `compare`, with None for what is not defined.
+    """
+
+    splits: dict[str, EvalSplit]
+    logits: dict[str, dict[str, SplitLogits]]
     captions: pd.DataFrame
     metrics: dict
 
@@ -50,153 +63,164 @@ def evaluate(
     mga_clap: str | Path,
     scores: str | Path,
     seed: int,
-    n_clips: int,
-    batch_size: int,
-    median_frames: int,
-    n_thresholds: int,
-    n_bins: int,
-    segment_s: float,
-    max_fpr: float,
-    collar_s: float,
-    collar_rate: float,
-    n_resamples: int,
+    config: EvaluationConfig,
     progress: bool = True,
 ) -> Evaluation:
-    """Everything: the first `n_clips` mixtures of each part, all held-out recordings.
+    """Evaluate FLAM and its baselines on the test splits and the held-out recordings.
 
-    Reads a bank, the folder of mixtures with one Parquet table per part, a corpus's table of
-    captions, the pretrained towers and three checkpoints; writes the folder `scores`.
+    Args:
+        bank: folder of the recordings.
+        mixtures: folder with a table of mixtures for each split.
+        captions: the corpus's table of captions.
+        weights: folder of the pretrained towers.
+        flam: folder of the trained model, as the next two.
+        flam_global: the same trained on whole clips.
+        mga_clap: the baseline of that name.
+        scores: folder to write, see `splits.write_scores`.
+        seed: of the bootstrap.
+        config: how models are evaluated.
+        progress: show progress bars.
     """
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
-    models = listeners(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
+    models = load_models(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
     frame_s = models["flam"].frame_s
-    parts = read_parts(mixtures, bank, lexicon, n_clips=n_clips, frame_s=frame_s)
-    hearings = listen(models, parts, bank, batch_size=batch_size, progress=progress)
-    splits.write_scores(scores, parts, hearings)
-
-    numbers = compare(
-        models,
-        {model: {name: (parts[name], hearings[name][model]) for name in parts} for model in models},
-        bank,
-        lexicon,
-        criteria=Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames),
-        n_thresholds=n_thresholds,
-        n_bins=n_bins,
-        n_resamples=n_resamples,
-        seed=seed,
-    )
-    del parts["valid"], hearings["valid"]
+    splits = read_splits(mixtures, bank, lexicon, n_clips=config.n_clips, frame_s=frame_s)
+    logits = {
+        model: predict(network, splits, bank, batch_size=config.batch_size, progress=progress)
+        for model, network in models.items()
+    }
+    by_split = {
+        name: {model: of_model[name] for model, of_model in logits.items()} for name in splits
+    }
+    write_scores(scores, splits, by_split)
+    metrics = compare(models, logits, bank, lexicon, config=config, seed=seed)
+    del splits["valid"], by_split["valid"]
     table = pd.concat(
-        [caption_table(part, hearings[name], lexicon) for name, part in parts.items()],
+        [caption_table(split, by_split[name], lexicon) for name, split in splits.items()],
         ignore_index=True,
     )
-    return Evaluation(parts, hearings, table, defined(numbers))
+    return Evaluation(splits, by_split, table, nan_to_none(metrics))
 
 
-def join(
-    supplied: Mapping[str, AudioTextModel],
+def evaluate_external(
+    external: Mapping[str, AudioTextModel],
     flam: FLAM,
     bank: Bank,
     lexicon: Lexicon,
     mixtures: str | Path,
     *,
     seed: int,
-    n_clips: int,
-    batch_size: int,
-    median_frames: int,
-    n_thresholds: int,
-    n_bins: int,
-    segment_s: float,
-    max_fpr: float,
-    collar_s: float,
-    collar_rate: float,
-    n_resamples: int,
+    config: EvaluationConfig,
     progress: bool = False,
 ) -> dict[str, dict]:
-    """`evaluate` for more models, in its form: what they hear of the same mixtures and recordings,
-    beside FLAM, which they are tested against.
+    """Evaluate models of the user's own like `evaluate`, and test FLAM against them.
 
-    Each is heard in frames of its own length, and judged in those: numbers of frames (AUROC, mAP,
-    F1) ask a somewhat other question where frames are shorter or longer; those in seconds (PSDS,
-    segments, events) do not. Empty if no model is supplied.
+    Each model has frames of its own length and is evaluated in those. So metrics of frames (AUROC,
+    mAP, F1) are not quite comparable between models of longer and shorter frames; metrics in
+    seconds (PSDS, segments, events) are.
+
+    Args:
+        external: models by name.
+        flam: evaluated as well.
+        bank: the recordings.
+        lexicon: which captions imply or exclude each other.
+        mixtures: folder with a table of mixtures for each split.
+        seed: of the bootstrap.
+        config: how models are evaluated.
+        progress: show progress bars.
+
+    Returns:
+        See `compare`; empty if there are no models.
     """
-    if not supplied:
+    if not external:
         return {}
-    models = {"flam": flam, **supplied}
-    heard = {}
+    models = {"flam": flam, **external}
+    logits = {}
     for name, model in models.items():
-        parts = read_parts(mixtures, bank, lexicon, n_clips=n_clips, frame_s=model.frame_s)
-        of = hear(model, parts, bank, batch_size=batch_size, progress=progress)
-        heard[name] = {part: (parts[part], of[part]) for part in parts}
-    numbers = compare(
-        models,
-        heard,
-        bank,
-        lexicon,
-        criteria=Criteria(segment_s, max_fpr, collar_s, collar_rate, median_frames),
-        n_thresholds=n_thresholds,
-        n_bins=n_bins,
-        n_resamples=n_resamples,
-        seed=seed,
-    )
-    return defined(numbers)
+        splits = read_splits(mixtures, bank, lexicon, n_clips=config.n_clips, frame_s=model.frame_s)
+        logits[name] = predict(model, splits, bank, batch_size=config.batch_size, progress=progress)
+    return nan_to_none(compare(models, logits, bank, lexicon, config=config, seed=seed))
 
 
-def read_parts(
+def read_splits(
     mixtures: str | Path, bank: Bank, lexicon: Lexicon, *, n_clips: int, frame_s: float
-) -> dict[str, Part]:
-    """The first `n_clips` mixtures for validation and of each of `PARTS`, labelled by the frame."""
-    parts = {}
-    for name in ("valid", *PARTS):
-        drawn = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
-        parts[name] = Part.of(name, drawn, bank, lexicon, frame_s=frame_s)
-    return parts
+) -> dict[str, EvalSplit]:
+    """Read the first mixtures of "valid" and of each of `TEST_SPLITS`, labelled by the frame.
+
+    Args:
+        mixtures: folder with a table of mixtures for each split.
+        bank: the recordings.
+        lexicon: which captions imply or exclude each other.
+        n_clips: how many of each split, at most.
+        frame_s: seconds of a frame of the model to be evaluated.
+    """
+    splits = {}
+    for name in ("valid", *TEST_SPLITS):
+        selected = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
+        splits[name] = EvalSplit.from_mixtures(name, selected, bank, lexicon, frame_s=frame_s)
+    return splits
 
 
 def compare(
     models: Mapping[str, AudioTextModel],
-    heard: Mapping[str, Mapping[str, tuple[Part, Hearing]]],
+    logits: Mapping[str, Mapping[str, SplitLogits]],
     bank: Bank,
     lexicon: Lexicon,
     *,
-    criteria: Criteria,
-    n_thresholds: int,
-    n_bins: int,
-    n_resamples: int,
+    config: EvaluationConfig,
     seed: int,
 ) -> dict[str, dict]:
-    """What was heard, `heard[model][part]`, in numbers with intervals: by model, then by part and
-    "retrieval"; and under "difference" the paired tests of "flam" against each other model.
+    """Compute all metrics of all models, with intervals and paired tests.
 
-    The part "valid" is not judged: it chooses each model's threshold.
+    The split "valid" is not evaluated: on it, the threshold of each model's F1 is chosen.
+
+    Args:
+        models: by name, "flam" among them.
+        logits: `logits[model][split]`.
+        bank: the recordings.
+        lexicon: which captions imply or exclude each other.
+        config: how models are evaluated.
+        seed: of the bootstrap.
+
+    Returns:
+        Metrics by model, then by split and "retrieval"; and under "difference" the paired tests of
+        "flam" against each other model.
     """
-    threshold = {
-        model: split_metrics.f1(*of["valid"], n_thresholds=n_thresholds)["best_macro"]
-        for model, of in heard.items()
+    thresholds = {
+        model: split_metrics.f1_curve(of["valid"], n_thresholds=config.n_thresholds)["best_macro"]
+        for model, of in logits.items()
     }
-    basis = {"criteria": criteria, "n_thresholds": n_thresholds, "n_bins": n_bins}
-    draws = {"n_resamples": n_resamples, "seed": seed}
-    numbers: dict[str, dict] = {name: {} for name in (*heard, "difference")}
-    for name in PARTS:
-        of_part = {model: Heard(*of[name], threshold[model]) for model, of in heard.items()}
-        bounds = split_metrics.bounded(of_part, **basis, **draws)
-        for model in numbers:
-            numbers[model][name] = bounds[model]
-        for model, of in of_part.items():
-            numbers[model][name] |= split_metrics.judge(
-                of.part, of.hearing, threshold=of.threshold, **basis
+    metrics: dict[str, dict] = {name: {} for name in (*logits, "difference")}
+    for name in TEST_SPLITS:
+        of_split = {model: of[name] for model, of in logits.items()}
+        bounds = split_metrics.confidence_intervals(of_split, thresholds, config=config, seed=seed)
+        for model in metrics:
+            metrics[model][name] = bounds[model]
+        for model, of_model in of_split.items():
+            metrics[model][name] |= split_metrics.compute(
+                of_model, threshold=thresholds[model], config=config
             )
-    clip_s = next(iter(heard.values()))[PARTS[0]][0].clip_s
-    found = {name: retrieval(model, bank, lexicon, clip_s=clip_s) for name, model in models.items()}
-    for model, of_model in outcomes.compare(found, against="flam", **draws).items():
-        numbers[model]["retrieval"] = of_model
-    return numbers
+    clip_s = next(iter(logits.values()))[TEST_SPLITS[0]].split.clip_s
+    retrieved = {
+        name: retrieval(model, bank, lexicon, clip_s=clip_s) for name, model in models.items()
+    }
+    draws = {"n_resamples": config.n_resamples, "seed": seed}
+    for model, of_model in outcomes.compare(retrieved, against="flam", **draws).items():
+        metrics[model]["retrieval"] = of_model
+    return metrics
 
 
-def listeners(
+def load_models(
     *, flam: str | Path, flam_global: str | Path, mga_clap: str | Path, weights: str | Path
 ) -> dict[str, AudioTextModel]:
-    """Every model that is evaluated, by name, from its checkpoint or from the pretrained towers."""
+    """Load all models that are evaluated, by name.
+
+    Args:
+        flam: folder of the trained model, as the next two.
+        flam_global: the same trained on whole clips.
+        mga_clap: the baseline of that name.
+        weights: folder of the pretrained towers, for `label_matching`.
+    """
     return {
         "flam": FLAM.from_pretrained(flam),
         "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
@@ -205,47 +229,42 @@ def listeners(
     }
 
 
-def listen(
-    models: Mapping[str, AudioTextModel],
-    parts: Mapping[str, Part],
+def predict(
+    model: AudioTextModel,
+    splits: Mapping[str, EvalSplit],
     bank: Bank,
     *,
     batch_size: int,
     progress: bool,
-) -> dict[str, dict[str, Hearing]]:
-    """Every part heard by every model, see `hear`."""
-    hearings: dict[str, dict[str, Hearing]] = {name: {} for name in parts}
-    for model, listener in models.items():
-        heard = hear(listener, parts, bank, batch_size=batch_size, progress=progress)
-        for name in parts:
-            hearings[name][model] = heard[name]
-    return hearings
+) -> dict[str, SplitLogits]:
+    """Compute a model's logits of all splits; if it is no FLAM, calibrate them on "valid".
 
-
-def hear(
-    model: AudioTextModel, parts: Mapping[str, Part], bank: Bank, *, batch_size: int, progress: bool
-) -> dict[str, Hearing]:
-    """Every part heard by one model; one that is no FLAM is calibrated on the part "valid"."""
-    heard = {
-        name: splits.hear(model, part, bank, batch_size=batch_size, progress=progress)
-        for name, part in parts.items()
+    Args:
+        model: the model.
+        splits: by name, "valid" among them.
+        bank: the recordings.
+        batch_size: clips rendered and embedded at once.
+        progress: show a progress bar for each split.
+    """
+    logits = {
+        name: predict_logits(model, split, bank, batch_size=batch_size, progress=progress)
+        for name, split in splits.items()
     }
     if isinstance(model, FLAM):
-        return heard
-    reference, valid = heard["valid"], parts["valid"]
-    return {name: splits.calibrated(of, reference, valid) for name, of in heard.items()}
+        return logits
+    return {name: platt_scale(of_split, logits["valid"]) for name, of_split in logits.items()}
 
 
 def retrieval(model: AudioTextModel, bank: Bank, lexicon: Lexicon, *, clip_s: float) -> Outcome:
-    """Search among the held-out recordings of both parts by caption, and of captions by recording.
+    """Retrieve held-out recordings of both test splits by caption, and captions by recording.
 
-    A caption is right for a recording that it is true of, itself or as a parent; every other one is
-    wrong, also one of the same family. Recordings are heard as they are, their first `clip_s`
-    seconds. See `metrics.retrieval` for the numbers.
+    A caption is right for a recording if it is its own or implied by it; every other one is wrong,
+    also one of the same family. Recordings are embedded as they are, their first `clip_s` seconds.
+    See `metrics.retrieval`.
     """
     rows, own = [], []
-    for part in PARTS:
-        for caption, recordings in bank.recordings("foreground", part).items():
+    for split in TEST_SPLITS:
+        for caption, recordings in bank.recordings("foreground", split).items():
             rows += [variants[0] for variants in recordings]
             own += [caption] * len(recordings)
     captions = sorted(set(own))
@@ -257,44 +276,46 @@ def retrieval(model: AudioTextModel, bank: Bank, lexicon: Lexicon, *, clip_s: fl
         model.embed_audio(torch.from_numpy(bank[row][None, :n_samples]), bank.sample_rate).clip_emb
         for row in rows
     ]
-    return outcomes.searched(
+    return outcomes.retrieval_outcome(
         torch.cat(clip_emb).numpy(force=True),
         model.embed_captions(captions).caption_emb.numpy(force=True),
         relevant=relevant,
     )
 
 
-def caption_table(part: Part, hearings: Mapping[str, Hearing], lexicon: Lexicon) -> pd.DataFrame:
-    """One row per caption of a part.
+def caption_table(
+    split: EvalSplit, logits: Mapping[str, SplitLogits], lexicon: Lexicon
+) -> pd.DataFrame:
+    """Return a table with one row per caption of a split; `logits` are by model.
 
-    part caption family   "|" between families, where a caption is true of several
-    n_clips               in which it sounds and is known to
+    part caption family   part is the split; "|" between families, where a caption has several
+    n_clips               in which it is active and known
     active_share          of its known frames
     log_odds              of that share: what `logit_bias` should be on mixtures like these
     logit_bias            the prior log-odds that FLAM predicts from the text
     auroc_<model>         nan where all known frames are active, or none
     """
-    share = part.active_share
+    share = split.active_share()
     with np.errstate(divide="ignore"):
         log_odds = np.log(share) - np.log1p(-share)
     columns = {
-        "part": part.name,
-        "caption": part.captions,
-        "family": ["|".join(sorted(lexicon.families(caption))) for caption in part.captions],
-        "n_clips": (part.active.any(axis=2) & part.known).sum(axis=0),
+        "part": split.name,
+        "caption": split.captions,
+        "family": ["|".join(sorted(lexicon.families(caption))) for caption in split.captions],
+        "n_clips": (split.active.any(axis=2) & split.known).sum(axis=0),
         "active_share": share,
         "log_odds": log_odds,
-        "logit_bias": hearings["flam"].logit_bias,
+        "logit_bias": logits["flam"].logit_bias,
     }
-    for name, heard in hearings.items():
-        score = part.by_frame(heard.score)
-        auroc = metrics.frame_auroc(score, part.active_by_frame, part.known_by_frame)
+    for name, of_model in logits.items():
+        frames = of_model.score_table()
+        auroc = frame_auroc(frames.scores, frames.active, frames.known)
         columns[f"auroc_{name}"] = auroc["per_caption"]
     return pd.DataFrame(columns)
 
 
-def defined(numbers: Any) -> Any:
-    """The same, with None for nan: what is not defined here, in JSON."""
-    if isinstance(numbers, dict):
-        return {key: defined(value) for key, value in numbers.items()}
-    return None if isinstance(numbers, float) and np.isnan(numbers) else numbers
+def nan_to_none(metrics: Any) -> Any:
+    """Return the same with None, which JSON has, for nan: what is not defined."""
+    if isinstance(metrics, dict):
+        return {key: nan_to_none(value) for key, value in metrics.items()}
+    return None if isinstance(metrics, float) and np.isnan(metrics) else metrics

@@ -1,83 +1,98 @@
-"""One model on the embedded corpus, in all its numbers and without an interval: for many models in
-a row, such as those of an ablation."""
+"""All metrics of one model on the embedded corpus, without intervals: for many models in a row,
+such as those of an ablation."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, get_args
 
 import numpy as np
 
+from flamlib.config import EvaluationConfig
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import benchmarks, evaluate, split_metrics
-from flamlib.evaluation.benchmarks import Settings
-from flamlib.evaluation.splits import Part
-from flamlib.metrics.sed import Criteria
+from flamlib.evaluation.benchmarks import BenchmarkSettings
+from flamlib.evaluation.splits import EvalSplit
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, Method
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
 
 
-class Scored(NamedTuple):
-    """What a model is worth, see `score`."""
+class ModelResults(NamedTuple):
+    """The results of one model, see `evaluate_model`."""
 
-    numbers: dict[str, dict[str, float | int]]
+    metrics: dict[str, dict[str, float | int]]
     curves: dict[str, dict[str, np.ndarray]]
 
 
-def score(
+def evaluate_model(
     model: AudioTextModel,
-    parts: Mapping[str, Part],
+    splits: Mapping[str, EvalSplit],
     bank: Bank,
     lexicon: Lexicon,
     *,
-    criteria: Criteria,
-    n_thresholds: int,
-    n_bins: int,
-    batch_size: int,
+    config: EvaluationConfig,
     window_s: float,
     templates: Sequence[str],
     progress: bool = False,
-) -> Scored:
-    """A model's numbers on parts that were built once for all models.
+) -> ModelResults:
+    """Evaluate a model on splits that were labelled once for all models.
 
-        numbers[part]            of `judging.judge`: auroc_macro, psds1_mean, f1_best, ece, …
-        numbers["retrieval"]     of `evaluation.retrieval`, of the parts' first seconds
-        numbers["heldout_seen"]  and "heldout_unseen": zero-shot, see `benchmarking`; the first of
-                                 the templates gives top1
-        curves[part]             frame F1 over thresholds, of `metrics.f1_over_thresholds`
+    As in `evaluate.evaluate`, "valid" is not evaluated: on it, the threshold of f1, segment_f1 and
+    event_f1 is chosen, and a model that is no FLAM is calibrated. A FLAM has also metrics and
+    curves of its scores by the other methods, `biased_<split>` and `approximate_<split>`: they
+    differ where one threshold has to do for all captions.
 
-    As in `evaluation.evaluate`, the part "valid" is not judged: it chooses the threshold of f1,
-    segment_f1 and event_f1, and calibrates a model that is no FLAM. Raises ValueError without it.
-    A FLAM has also numbers and curves of its scores made in the other ways, `biased_<part>` and
-    `approximate_<part>`: they differ where one threshold has to do for all captions.
+    Args:
+        model: the model.
+        splits: by name, "valid" among them.
+        bank: the recordings.
+        lexicon: which captions imply or exclude each other.
+        config: how models are evaluated.
+        window_s: seconds of a recording that are embedded at a time for zero-shot classification.
+        templates: prompts of classes; the first of them gives top1.
+        progress: show progress bars.
+
+    Returns:
+        metrics[split]            of `split_metrics.compute`: auroc_macro, psds1_mean, f1_best …
+        metrics["retrieval"]      of `evaluate.retrieval`, of the first seconds of recordings
+        metrics["heldout_seen"]   and "heldout_unseen": zero-shot, see `benchmarks`
+        curves[split]             frame-wise F1 over thresholds, of `f1.f1_over_thresholds`
+
+    Raises:
+        ValueError: if there is no split "valid".
     """
-    if "valid" not in parts:
-        raise ValueError(f"the part 'valid' chooses the threshold; found only {[*parts]}")
-    heard = evaluate.hear(model, parts, bank, batch_size=batch_size, progress=progress)
-    numbers, curves = {}, {}
+    if "valid" not in splits:
+        raise ValueError(f"the split 'valid', which chooses the threshold, is not in {[*splits]}")
+    unbiased = evaluate.predict(
+        model, splits, bank, batch_size=config.batch_size, progress=progress
+    )
+    metrics, curves = {}, {}
     for method in get_args(Method) if isinstance(model, FLAM) else ("unbiased",):
         prefix = "" if method == "unbiased" else f"{method}_"
-        of = {name: hearing._replace(method=method) for name, hearing in heard.items()}
+        logits = {name: replace(of_split, method=method) for name, of_split in unbiased.items()}
         f1 = {
-            name: split_metrics.f1(parts[name], of[name], n_thresholds=n_thresholds)
-            for name in parts
+            name: split_metrics.f1_curve(of_split, n_thresholds=config.n_thresholds)
+            for name, of_split in logits.items()
         }
         threshold = f1.pop("valid")["best_macro"]
         for name in f1:
             curves[prefix + name] = f1[name]
-            numbers[prefix + name] = split_metrics.judge(
-                parts[name],
-                of[name],
-                threshold=threshold,
-                criteria=criteria,
-                n_thresholds=n_thresholds,
-                n_bins=n_bins,
+            metrics[prefix + name] = split_metrics.compute(
+                logits[name], threshold=threshold, config=config
             )
-    clip_s = next(iter(parts.values())).clip_s
-    numbers["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).numbers
-    asked = Settings(window_s, templates, templates[0], criteria, n_thresholds, n_bins)
+    clip_s = next(iter(splits.values())).clip_s
+    metrics["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).metrics
+    settings = BenchmarkSettings(
+        window_s=window_s,
+        templates=templates,
+        sed_template=templates[0],
+        criteria=split_metrics.criteria(config),
+        n_thresholds=config.n_thresholds,
+        n_bins=config.n_bins,
+    )
     for split, name in ZERO_SHOT.items():
-        outcome, _ = benchmarks.held_out_classes(model, bank, lexicon, split, asked)
-        numbers[name] = {k: v for k, v in outcome.numbers.items() if not isinstance(v, dict)}
-    return Scored(numbers, curves)
+        outcome, _ = benchmarks.classify_held_out(model, bank, lexicon, split, settings)
+        metrics[name] = {k: v for k, v in outcome.metrics.items() if not isinstance(v, dict)}
+    return ModelResults(metrics, curves)

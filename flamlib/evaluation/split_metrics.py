@@ -1,134 +1,133 @@
-"""What a model's hearing of a part is worth, in numbers: those of `localisation`, and
+"""All metrics of a model on one split: those of `metrics.sed`, and
 
-    f1                          at f1_threshold, the best on the mixtures for validation
-    f1_best, f1_best_threshold  the same at the best threshold on these clips, which flatters
-    ece, brier                  of the probability
+    f1                          at f1_threshold, chosen on the mixtures for validation
+    f1_best, f1_best_threshold  at the best threshold on these clips, which is too optimistic
+    ece, brier                  calibration of the probabilities, see `metrics.calibration`
 
-`_low` and `_high` bound 95 % of what other draws of as many clips would give.
+`<name>_low` and `<name>_high` are the ends of a metric's 95 % bootstrap interval over clips.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
-from flamlib.evaluation.splits import Hearing, Part
-from flamlib.metrics import calibration, metrics, sed
-from flamlib.metrics.bootstrap import ClipStatistic
-from flamlib.metrics.clip_scores import Located
+from flamlib.config import EvaluationConfig
+from flamlib.evaluation.splits import SplitLogits
+from flamlib.metrics import calibration, sed
+from flamlib.metrics.bootstrap import ClipStatistic, clip_sum
+from flamlib.metrics.bootstrap_ranking import clip_best_f1
+from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.sed import Criteria
 
 
-def judge(
-    part: Part,
-    hearing: Hearing,
-    *,
-    threshold: float,
-    criteria: Criteria,
-    n_thresholds: int,
-    n_bins: int,
-) -> dict[str, float | int]:
-    """All numbers but the intervals, see the module's docstring. `threshold` is that of f1."""
-    prob, known = part.by_frame(hearing.prob), part.known_by_frame
-    curve = f1(part, hearing, n_thresholds=n_thresholds)
-    found = sed.numbers(located(part, hearing), criteria, threshold=threshold)
-    del found["threshold"]
-    return found | {
-        "f1_threshold": threshold,
-        "f1_best": float(curve["f1_macro"].max()),
-        "f1_best_threshold": curve["best_macro"],
-        "ece": metrics.expected_calibration_error(prob[known], part.active_by_frame[known], n_bins),
-        "brier": metrics.brier(prob[known], part.active_by_frame[known]),
-    }
-
-
-def located(part: Part, hearing: Hearing) -> Located:
-    """The scores of a part as `localisation` judges them."""
-    return Located(
-        part.clips,
-        part.captions,
-        part.frame_s,
-        [part.clip_s] * len(part.clips),
-        part.events,
-        list(hearing.score.transpose(0, 2, 1)),
-        part.known,
+def criteria(config: EvaluationConfig) -> Criteria:
+    """Return the settings of `metrics.sed`."""
+    return Criteria(
+        segment_s=config.segment_s,
+        max_fpr=config.max_fpr,
+        collar_s=config.collar_s,
+        collar_rate=config.collar_rate,
+        median_frames=config.median_frames,
     )
 
 
-def f1(part: Part, hearing: Hearing, *, n_thresholds: int) -> dict:
-    """`metrics.f1_over_thresholds` of the score, see `localisation.best_threshold`."""
-    score, known = part.by_frame(hearing.score), part.known_by_frame
-    thresholds = sed.candidate_thresholds(score[known], n_thresholds)
-    return metrics.f1_over_thresholds(score, part.active_by_frame, thresholds, known)
+def compute(
+    logits: SplitLogits, *, threshold: float, config: EvaluationConfig
+) -> dict[str, float | int]:
+    """Return all metrics without intervals; `threshold` is that of f1, segment_f1 and event_f1."""
+    probs, curve = logits.prob_table(), f1_curve(logits, n_thresholds=config.n_thresholds)
+    prob, active = probs.scores[probs.known], probs.active[probs.known]
+    metrics = sed.compute(logits.clip_scores(), criteria(config), threshold=threshold)
+    del metrics["threshold"]
+    return metrics | {
+        "f1_threshold": threshold,
+        "f1_best": float(curve["f1_macro"].max()),
+        "f1_best_threshold": curve["best_macro"],
+        "ece": calibration.expected_calibration_error(prob, active, config.n_bins),
+        "brier": calibration.brier(prob, active),
+    }
 
 
-def reliability(part: Part, hearing: Hearing, *, n_bins: int) -> dict[str, np.ndarray]:
-    """`metrics.reliability` of the probability, over all known frames."""
-    prob, known = part.by_frame(hearing.prob), part.known_by_frame
-    return metrics.reliability(prob[known], part.active_by_frame[known], n_bins)
+def f1_curve(logits: SplitLogits, *, n_thresholds: int) -> dict:
+    """Return `f1.f1_over_thresholds` of the scores at `sed.candidate_thresholds`."""
+    frames = logits.score_table()
+    thresholds = sed.candidate_thresholds(frames.scores[frames.known], n_thresholds)
+    return f1_over_thresholds(frames.scores, frames.active, thresholds, frames.known)
 
 
-class Heard(NamedTuple):
-    """What a model hears of a part, in frames of its own length, and the threshold of its f1."""
-
-    part: Part
-    hearing: Hearing
-    threshold: float
+def reliability(logits: SplitLogits, *, n_bins: int) -> dict[str, np.ndarray]:
+    """Return `calibration.reliability` of the probabilities of all known frames."""
+    frames = logits.prob_table()
+    return calibration.reliability(frames.scores[frames.known], frames.active[frames.known], n_bins)
 
 
-def bounded(
-    heard: Mapping[str, Heard],
+def confidence_intervals(
+    logits: Mapping[str, SplitLogits],
+    thresholds: Mapping[str, float],
     *,
-    criteria: Criteria,
-    n_thresholds: int,
-    n_bins: int,
-    n_resamples: int,
+    config: EvaluationConfig,
     seed: int,
 ) -> dict[str, dict]:
-    """The intervals of each model's numbers; and "difference", flam - each other, by number with
-    its `_low`, `_high` and `_p`, see `localisation.intervals`.
+    """Return the intervals of all models' metrics on one split, and tests against "flam".
 
-    All models are judged on the same draws of clips. Raises ValueError if they heard others.
+    All models are evaluated on the same draws of clips.
+
+    Args:
+        logits: of each model; its frames may have a length of their own.
+        thresholds: of each model, that of f1, segment_f1 and event_f1.
+        config: how models are evaluated.
+        seed: of the draws.
+
+    Returns:
+        Of each model `<metric>_low` and `<metric>_high`; under "difference", for each other model,
+        the paired test of flam - model, see `sed.confidence_intervals`.
+
+    Raises:
+        ValueError: if the models were evaluated on different clips.
     """
-    clips = {model: of.part.clips for model, of in heard.items()}
-    first = next(iter(heard))
-    for model in heard:
+    clips = {model: of.split.clips for model, of in logits.items()}
+    first = next(iter(logits))
+    for model in logits:
         if clips[model] != clips[first]:
-            raise ValueError(f"{model} heard other clips than {first}: no draw is of both")
-    makers = {
-        model: sed.statistics(located(of.part, of.hearing), criteria, threshold=of.threshold)
+            raise ValueError(
+                f"{model} was evaluated on other clips than {first}: they cannot be compared by "
+                "draws of the same clips"
+            )
+    statistics = {
+        model: sed.statistics(of.clip_scores(), criteria(config), threshold=thresholds[model])
         | {
-            "f1_best": partial(_drawn_best_f1, of.part, of.hearing, n_thresholds),
-            "ece": partial(_drawn, of.part, of.hearing, n_bins, calibration.ece_of),
-            "brier": partial(_drawn, of.part, of.hearing, n_bins, calibration.brier_of),
+            "f1_best": partial(_best_f1_statistic, of, config.n_thresholds),
+            "ece": partial(_bin_statistic, of, config.n_bins, calibration.ece_of),
+            "brier": partial(_bin_statistic, of, config.n_bins, calibration.brier_of),
         }
-        for model, of in heard.items()
+        for model, of in logits.items()
     }
-    others = [model for model in heard if model != "flam"]
-    bounds, tests = sed.intervals(
-        makers,
+    others = [model for model in logits if model != "flam"]
+    bounds, tests = sed.confidence_intervals(
+        statistics,
         len(clips[first]),
         against=[("flam", other) for other in others],
-        n_resamples=n_resamples,
+        n_resamples=config.n_resamples,
         seed=seed,
     )
     return bounds | {"difference": {other: tests[f"flam - {other}"] for other in others}}
 
 
-def _drawn_best_f1(part: Part, hearing: Hearing, n_thresholds: int) -> ClipStatistic:
-    """The F1 at the best threshold of each draw, of the thresholds that `f1` tries."""
-    score, known = part.by_frame(hearing.score), part.known_by_frame
-    thresholds = sed.candidate_thresholds(score[known], n_thresholds)
-    return metrics.clip_best_f1(score, part.active_by_frame, part.clip_by_frame, thresholds, known)
+def _best_f1_statistic(logits: SplitLogits, n_thresholds: int) -> ClipStatistic:
+    """The F1 at the best threshold of each draw, of the thresholds that `f1_curve` has."""
+    frames = logits.score_table()
+    thresholds = sed.candidate_thresholds(frames.scores[frames.known], n_thresholds)
+    return clip_best_f1(frames.scores, frames.active, frames.clip, thresholds, frames.known)
 
 
-def _drawn(
-    part: Part, hearing: Hearing, n_bins: int, of: Callable[[np.ndarray], float]
+def _bin_statistic(
+    logits: SplitLogits, n_bins: int, metric: Callable[[np.ndarray], float]
 ) -> ClipStatistic:
-    """A number `of` the sums of `calibration.claims`, as a statistic over draws of clips."""
-    prob, known = part.by_frame(hearing.prob), part.known_by_frame
-    clip = np.broadcast_to(part.clip_by_frame[:, None], prob.shape)[known]
-    sizes = {"n_clips": len(part.mixtures), "n_bins": n_bins}
-    claims = calibration.claims(prob[known], part.active_by_frame[known], clip, **sizes)
-    return metrics.clip_sum(claims, of)
+    """A metric of the sums of `calibration.bin_sums`, as a statistic over draws of clips."""
+    frames = logits.prob_table()
+    known = frames.known
+    clip = np.broadcast_to(frames.clip[:, None], known.shape)[known]
+    sizes = {"n_clips": len(logits.split.mixtures), "n_bins": n_bins}
+    sums = calibration.bin_sums(frames.scores[known], frames.active[known], clip, **sizes)
+    return clip_sum(sums, metric)

@@ -1,16 +1,17 @@
-"""Held-out mixtures, what is asked of them, and what a model hears in them.
+"""Held-out mixtures with their ground truth, and a model's scores of them.
 
-*The question.* Every clip of a part is asked for every caption that sounds anywhere in the part, so
-most captions are absent from most clips. A pair of clip and caption of which one cannot say whether
-it is true (`Lexicon.label`) is unknown, and leaves every count.
+*Queries.* Every clip of a split is scored for every caption that occurs anywhere in the split, so
+most captions are absent from most clips. Where one cannot say whether a caption is true of a clip
+(`Lexicon.label`), the pair of both is unknown, and leaves every count.
 
-*Score and probability.* A model's logit says how much a frame speaks for a caption. FLAM's becomes
+*Probability and score.* A model returns logits [clip, caption, frame]. For FLAM
 
-    prob  = sigmoid(logit), the probability that the caption sounds
-    score = prob / (prob + prior), see `losses.unbiased_score`; no probability, its prior is out
+    prob  = sigmoid(logit), the probability that the caption is active
+    score = prob / (prob + prior), see `losses.unbiased_score`; not a probability: the caption's
+            prior is divided out
 
-A baseline has neither a multiplier nor a prior of its own. It gets one of each, the same for all
-captions, fitted to other mixtures (`calibrated`); then both formulas hold for it as well.
+A baseline has neither a multiplier nor a prior. It gets one of each, the same for all captions,
+fitted to other mixtures (`platt_scale`); then both formulas hold for it as well.
 """
 
 import math
@@ -18,12 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import logsigmoid
 from tqdm import tqdm
@@ -33,16 +34,25 @@ from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
-from flamlib.events import Event, count_frames, merge, write_events
+from flamlib.detection import frames_first
+from flamlib.events import Event, count_frames, frame_edges, merge, write_events
 from flamlib.losses import frame_wise
+from flamlib.metrics.clip_scores import ClipScores, FrameTable
 from flamlib.models.interface import AudioTextModel, Method
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Mixtures, the captions that each is asked for, and the truth: `events` by those captions.
+class EvalSplit:
+    """Mixtures of one split, the captions that each is scored for, and the ground truth.
 
-    `by_frame(x)` lays the frames of all clips below one another, as `metrics` wants them.
+    Attributes:
+        name: of the split, such as "seen_captions".
+        mixtures: recipes of the clips.
+        captions: all captions that occur in the split, in order.
+        events: of each clip, those of `captions` that are true, parents included.
+        active: the same, by frame.
+        known: False where the ground truth of a caption in a clip is unknown.
+        frame_s: seconds of a frame.
     """
 
     name: str
@@ -54,13 +64,24 @@ class Part:
     frame_s: float
 
     @classmethod
-    def of(
+    def from_mixtures(
         cls, name: str, mixtures: Sequence[Recipe], bank: Bank, lexicon: Lexicon, *, frame_s: float
-    ) -> "Part":
-        """Raises ValueError if nothing sounds in any of the mixtures."""
+    ) -> "EvalSplit":
+        """Label mixtures by the frame.
+
+        Args:
+            name: of the split.
+            mixtures: its recipes.
+            bank: where their recordings are.
+            lexicon: which captions imply or exclude each other.
+            frame_s: seconds of a frame, that of the model to be evaluated.
+
+        Raises:
+            ValueError: if there is no event in any of the mixtures.
+        """
         captions = sorted({event.caption for recipe in mixtures for event in recipe.labels})
         if not captions:
-            raise ValueError(f"{name}: {len(mixtures)} mixtures, and nothing sounds in any of them")
+            raise ValueError(f"{name}: none of the {len(mixtures)} mixtures has an event")
         active, known = lexicon.label(
             [recipe.labels for recipe in mixtures],
             [recipes.audible_families(bank, recipe) for recipe in mixtures],
@@ -68,12 +89,12 @@ class Part:
             n_frames=count_frames(_clip_s(mixtures), frame_s),
             frame_s=frame_s,
         )
-        asked = set(captions)
+        listed = set(captions)
         events = [
             merge(
                 event._replace(caption=true)
                 for event in recipe.labels
-                for true in {event.caption, *lexicon.parents[event.caption]} & asked
+                for true in {event.caption, *lexicon.parents[event.caption]} & listed
             )
             for recipe in mixtures
         ]
@@ -86,186 +107,232 @@ class Part:
 
     @property
     def clip_s(self) -> float:
+        """Seconds of a clip, the same for all."""
         return _clip_s(self.mixtures)
 
     @property
     def frame_edges(self) -> Float[np.ndarray, "edge"]:
-        """Seconds; the last frame ends with the clip."""
-        return np.minimum(np.arange(self.active.shape[2] + 1) * self.frame_s, self.clip_s)
+        """See `events.frame_edges`; the same for all clips."""
+        return frame_edges(self.clip_s, self.frame_s)
 
-    def by_frame(
-        self, values: Float[np.ndarray, "clip caption frame"] | Bool[np.ndarray, "..."]
-    ) -> Float[np.ndarray, "row caption"] | Bool[np.ndarray, "row caption"]:
-        return values.transpose(0, 2, 1).reshape(-1, len(self.captions))
+    def frame_table(self, scores: Float[np.ndarray, "clip caption frame"]) -> FrameTable:
+        """Return scores and ground truth of the frames of all clips, one below the other."""
+        n_clips, n_captions, n_frames = self.active.shape
+        return FrameTable(
+            frames_first(scores).reshape(-1, n_captions),
+            self._active_by_frame,
+            np.repeat(np.arange(n_clips), n_frames),
+            np.repeat(self.known, n_frames, axis=0),
+        )
 
-    @cached_property
-    def active_by_frame(self) -> Bool[np.ndarray, "row caption"]:
-        return self.by_frame(self.active)
-
-    @cached_property
-    def known_by_frame(self) -> Bool[np.ndarray, "row caption"]:
-        return np.repeat(self.known, self.active.shape[2], axis=0)
-
-    @property
-    def clip_by_frame(self) -> Int[np.ndarray, "row"]:
-        return np.repeat(np.arange(len(self.mixtures)), self.active.shape[2])
-
-    @property
     def active_share(self) -> Float[np.ndarray, "caption"]:
-        """Share of a caption's known frames in which it sounds; nan where none is known."""
-        n_known = self.known_by_frame.sum(axis=0)
-        n_active = (self.active_by_frame & self.known_by_frame).sum(axis=0)
+        """Return the share of each caption's known frames that are active; nan without any."""
+        known = np.repeat(self.known, self.active.shape[2], axis=0)
+        n_known = known.sum(axis=0)
+        n_active = (self._active_by_frame & known).sum(axis=0)
         return np.where(n_known > 0, n_active / np.maximum(n_known, 1), np.nan)
 
+    @cached_property
+    def _active_by_frame(self) -> Bool[np.ndarray, "row caption"]:
+        return frames_first(self.active).reshape(-1, len(self.captions))
 
-class Hearing(NamedTuple):
-    """What a model says of a part: its logits, and each caption's prior log-odds.
 
-    `method` is how the two make a score, see `FLAM.score`.
+@dataclass(frozen=True, eq=False)
+class SplitLogits:
+    """A model's logits of a split.
+
+    Attributes:
+        split: what they are of.
+        logits: as the model returns them.
+        logit_bias: prior log-odds of each caption.
+        method: how both make a score, see `FLAM.score`.
     """
 
+    split: EvalSplit
     logits: Float[np.ndarray, "clip caption frame"]
     logit_bias: Float[np.ndarray, "caption"]
     method: Method = "unbiased"
 
-    @property
-    def score(self) -> Float[np.ndarray, "clip caption frame"]:
-        """In [0, 1]; unbiased, one half where nothing is said. In double precision: near its ends
-        a sigmoid in single would make equal what the logits tell apart."""
-        logits, bias = (torch.from_numpy(x.astype(np.float64)) for x in self[:2])
+    def scores(self) -> Float[np.ndarray, "clip caption frame"]:
+        """Compute the scores, in [0, 1]; with "unbiased", 0.5 is no evidence for or against.
+
+        In double precision: near 0 and 1 a sigmoid in single would make equal what differs in the
+        logits.
+        """
+        logits, bias = (
+            torch.from_numpy(x.astype(np.float64)) for x in (self.logits, self.logit_bias)
+        )
         if self.method == "unbiased":
             return frame_wise.unbiased_score(logits, bias).numpy()
         return (logits if self.method == "biased" else logits - bias[:, None]).sigmoid().numpy()
 
-    @property
-    def prob(self) -> Float[np.ndarray, "clip caption frame"]:
-        """The probability that the caption sounds, its prior included."""
+    def probs(self) -> Float[np.ndarray, "clip caption frame"]:
+        """Compute the probabilities that captions are active, their priors included."""
         return logsigmoid(torch.from_numpy(self.logits.astype(np.float64))).exp().numpy()
 
+    def score_table(self) -> FrameTable:
+        """Return scores and ground truth by the frame."""
+        return self.split.frame_table(self.scores())
 
-def hear(
-    model: AudioTextModel, part: Part, bank: Bank, *, batch_size: int, progress: bool
-) -> Hearing:
-    """Ask a model for every caption in every frame of every clip.
+    def prob_table(self) -> FrameTable:
+        """Return probabilities, in place of scores, and ground truth by the frame."""
+        return self.split.frame_table(self.probs())
 
-    Raises ValueError if its frames are not those that the part has labels for.
-    """
-    if not math.isclose(model.frame_s, part.frame_s):
-        raise ValueError(
-            f"{part.name} has labels for frames of {part.frame_s} s, but this model hears frames "
-            f"of {model.frame_s} s: models of one frame are compared"
+    def clip_scores(self) -> ClipScores:
+        """Return scores and ground truth by the clip, as `sed` takes them."""
+        split = self.split
+        return ClipScores(
+            split.clips,
+            split.captions,
+            split.frame_s,
+            [split.clip_s] * len(split.clips),
+            list(frames_first(self.scores())),
+            split.events,
+            split.known,
         )
-    captions = model.embed_captions(part.captions)
-    logits = np.empty(part.active.shape, np.float32)
-    starts = range(0, len(part.mixtures), batch_size)
-    for start in tqdm(starts, desc=part.name, unit="batch", disable=not progress):
+
+
+def predict_logits(
+    model: AudioTextModel, split: EvalSplit, bank: Bank, *, batch_size: int, progress: bool
+) -> SplitLogits:
+    """Compute a model's logits for every caption in every frame of every clip.
+
+    Args:
+        model: any that embeds audio and captions.
+        split: the clips and captions.
+        bank: where the recordings of the mixtures are.
+        batch_size: clips rendered and embedded at once.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: if the model's frames are not as long as those that the split is labelled for.
+    """
+    if not math.isclose(model.frame_s, split.frame_s):
+        raise ValueError(
+            f"{split.name} is labelled for frames of {split.frame_s} s, but the model has frames "
+            f"of {model.frame_s} s: label the split for this model"
+        )
+    captions = model.embed_captions(split.captions)
+    logits = np.empty(split.active.shape, np.float32)
+    starts = range(0, len(split.mixtures), batch_size)
+    for start in tqdm(starts, desc=split.name, unit="batch", disable=not progress):
         clips = slice(start, start + batch_size)
-        waveform = np.stack([recipes.render(bank, recipe) for recipe in part.mixtures[clips]])
+        waveform = np.stack([recipes.render(bank, recipe) for recipe in split.mixtures[clips]])
         frame_emb = model.embed_audio(torch.from_numpy(waveform), bank.sample_rate).frame_emb
         logits[clips] = frame_wise.frame_logits(frame_emb, *captions).numpy(force=True)
-    return Hearing(logits, captions.logit_bias.numpy(force=True))
+    return SplitLogits(split, logits, captions.logit_bias.numpy(force=True))
 
 
-def calibrated(hearing: Hearing, reference: Hearing, part: Part) -> Hearing:
-    """One multiplier and one shift for all captions, under which `reference` is most probable.
+def platt_scale(logits: SplitLogits, reference: SplitLogits) -> SplitLogits:
+    """Calibrate logits by Platt scaling: one multiplier and one shift for all captions.
 
         logit = scale * logit + shift,  logit_bias = log-odds of the share of active frames
 
-    Both are fitted to the known frames of `part`, which `reference` is of: Platt's scaling. It
-    changes no order, not even where the evidence is worth nothing and the logits become tiny.
+    Both are fitted to the known frames of `reference`, the same model's logits of another split.
+    The order of the logits never changes, not even where they are uninformative and become tiny.
     """
-    known = part.known_by_frame
-    evidence = part.by_frame(reference.logits)[known].astype(np.float64)
-    active = part.active_by_frame[known]
+    table = reference.split.frame_table(reference.logits)
+    known = table.known
+    evidence = table.scores[known].astype(np.float64)
+    active = table.active[known]
     spread = evidence.std() or 1.0
     # C is weak, but keeps the multiplier finite where evidence and truth agree everywhere.
     fit = LogisticRegression(C=1.0).fit((evidence / spread)[:, None], active)
-    # A negative multiplier would turn the order round. A tiny one keeps it and says nothing.
+    # A negative multiplier would reverse the order. A tiny one keeps it and says nothing.
     scale = max(float(fit.coef_[0, 0]) / spread, 1e-6)
     shift = float(fit.intercept_[0])
     rate = active.mean()
-    return Hearing(
-        scale * hearing.logits.astype(np.float64) + shift,
-        np.full(len(hearing.logit_bias), math.log(rate / (1 - rate))),
+    return SplitLogits(
+        logits.split,
+        scale * logits.logits.astype(np.float64) + shift,
+        np.full(len(logits.logit_bias), math.log(rate / (1 - rate))),
     )
 
 
-def scene(
-    part: Part, scores: Float[np.ndarray, "clip caption frame"], clip: int, *, n_absent: int
+def plot_inputs(
+    split: EvalSplit, scores: Float[np.ndarray, "clip caption frame"], clip: int, *, n_absent: int
 ) -> dict[str, Any]:
-    """One clip as `scenes.detection_map` takes it: scores, frame_edges, captions, truth.
+    """Return one clip as `spectrograms.detection_map` takes it.
 
-    Of the captions those that sound in it, in order of onset, and of the absent ones the
-    `n_absent` that the model comes closest to hearing.
+    Args:
+        split: what the scores are of.
+        scores: of all of its clips.
+        clip: number of the clip.
+        n_absent: how many absent captions to show, those of the highest scores.
+
+    Returns:
+        "scores", "frame_edges", "captions" (those that are active, in order of onset, then the
+        absent ones) and "ground_truth".
     """
-    sounding = list(dict.fromkeys(event.caption for event in part.events[clip]))
+    active = list(dict.fromkeys(event.caption for event in split.events[clip]))
     score = scores[clip]
     order = np.argsort(-score.max(axis=1))
     absent = [
-        part.captions[j] for j in order if part.known[clip, j] and not part.active[clip, j].any()
+        split.captions[j] for j in order if split.known[clip, j] and not split.active[clip, j].any()
     ]
-    captions = [*sounding, *absent[:n_absent]]
-    rows = [part.captions.index(caption) for caption in captions]
+    captions = [*active, *absent[:n_absent]]
+    rows = [split.captions.index(caption) for caption in captions]
     return {
-        "scores": score[rows].T,
-        "frame_edges": part.frame_edges,
+        "scores": frames_first(score[rows]),
+        "frame_edges": split.frame_edges,
         "captions": captions,
-        "truth": part.events[clip],
+        "ground_truth": split.events[clip],
     }
 
 
 def write_scores(
     folder: str | Path,
-    parts: Mapping[str, Part],
-    hearings: Mapping[str, Mapping[str, Hearing]],
+    splits: Mapping[str, EvalSplit],
+    logits: Mapping[str, Mapping[str, SplitLogits]],
 ) -> None:
-    """What others need to judge the scores with tools of their own.
+    """Write scores and ground truth for other evaluation tools; `logits` are by split and model.
 
-    <model>/<part>.parquet              filename onset offset <caption> …, one row per frame
-    ground_truth/<part>/events.tsv      filename onset offset event_label
-    ground_truth/<part>/durations.tsv   filename duration
-    ground_truth/<part>/unknown.tsv     filename event_label, pairs to be left out
+    <model>/<split>.parquet             filename onset offset <caption> …, one row per frame
+    ground_truth/<split>/events.tsv     filename onset offset event_label
+    ground_truth/<split>/durations.tsv  filename duration
+    ground_truth/<split>/unknown.tsv    filename event_label, pairs to be left out
     """
     with files.atomic_folder(folder) as out:
-        for name, part in parts.items():
+        for name, split in splits.items():
             truth = out / "ground_truth" / name
-            write_events(truth / "events.tsv", dict(zip(part.clips, part.events, strict=True)))
-            durations = pd.DataFrame({"filename": part.clips, "duration": part.clip_s})
+            write_events(truth / "events.tsv", dict(zip(split.clips, split.events, strict=True)))
+            durations = pd.DataFrame({"filename": split.clips, "duration": split.clip_s})
             durations.to_csv(truth / "durations.tsv", sep="\t", index=False)
             unknown = [
-                (part.clips[i], part.captions[j]) for i, j in np.argwhere(~part.known).tolist()
+                (split.clips[i], split.captions[j]) for i, j in np.argwhere(~split.known).tolist()
             ]
             unknown = pd.DataFrame(unknown, columns=["filename", "event_label"])
             unknown.to_csv(truth / "unknown.tsv", sep="\t", index=False)
 
-            frames = {
-                "filename": np.array(part.clips)[part.clip_by_frame],
-                "onset": np.tile(part.frame_edges[:-1], len(part.clips)),
-                "offset": np.tile(part.frame_edges[1:], len(part.clips)),
-            }
-            for model, heard in hearings[name].items():
-                scores = part.by_frame(heard.score).astype(np.float32)
-                table = pd.DataFrame(frames | dict(zip(part.captions, scores.T, strict=True)))
+            for model, of_model in logits[name].items():
+                table = of_model.score_table()
+                frames = {
+                    "filename": np.array(split.clips)[table.clip],
+                    "onset": np.tile(split.frame_edges[:-1], len(split.clips)),
+                    "offset": np.tile(split.frame_edges[1:], len(split.clips)),
+                }
+                scores = table.scores.astype(np.float32)
+                written = pd.DataFrame(frames | dict(zip(split.captions, scores.T, strict=True)))
                 (out / model).mkdir(exist_ok=True)
-                table.to_parquet(out / model / f"{name}.parquet", compression="zstd", index=False)
+                written.to_parquet(out / model / f"{name}.parquet", compression="zstd", index=False)
 
 
 def read_scores(
-    folder: str | Path, model: str, part: Part
+    folder: str | Path, model: str, split: EvalSplit
 ) -> Float[np.ndarray, "clip caption frame"]:
-    """A model's scores of a part, as `write_scores` wrote them.
+    """Read a model's scores of a split, as `write_scores` wrote them.
 
-    Raises ValueError for scores of other clips, captions or frames than the part's.
+    Raises ValueError for scores of other clips, captions or frames than the split's.
     """
-    path = Path(folder) / model / f"{part.name}.parquet"
+    path = Path(folder) / model / f"{split.name}.parquet"
     table = pd.read_parquet(path)
-    expected = np.array(part.clips)[part.clip_by_frame]
-    if list(table) != ["filename", "onset", "offset", *part.captions] or (
+    expected = np.repeat(split.clips, split.active.shape[2])
+    if list(table) != ["filename", "onset", "offset", *split.captions] or (
         table["filename"].tolist() != expected.tolist()
     ):
         raise ValueError(f"{path} holds scores of other clips or captions: evaluate again")
-    scores = table[part.captions].to_numpy().reshape(len(part.clips), -1, len(part.captions))
-    return scores.transpose(0, 2, 1)
+    scores = table[split.captions].to_numpy()
+    return frames_first(scores.reshape(len(split.clips), -1, len(split.captions)))
 
 
 def _clip_s(mixtures: Sequence[Recipe]) -> float:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from flamlib import audio, detection
 from flamlib.detection import Detection
-from flamlib.events import Event, count_frames, read_events
+from flamlib.events import Event, count_frames, frame_edges, read_events
 from flamlib.models.interface import AudioTextModel, Method
 
 PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
@@ -110,8 +110,8 @@ def score(
         [said] = model.score(waveform, sample_rate, captions, method).numpy(force=True)
         pieces.append(said[:, first - begin :][:, :PIECE_FRAMES])
     by_caption = np.concatenate(pieces, axis=1)[:, :n_frames]
-    edges = np.minimum(np.arange(by_caption.shape[1] + 1) * model.frame_s, duration_s)
-    return Scores(detection.median_filter(by_caption, median_frames).T, edges, captions)
+    scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
+    return Scores(scores, frame_edges(duration_s, model.frame_s), captions)
 
 
 def events(

@@ -1,11 +1,11 @@
-"""Frames under other draws of clips: ranked by score, or claimed at the best threshold.
+"""Bootstrap of ranking metrics (AUROC, partial AUROC, average precision) and of the best F1.
 
-AUROC, its part and average precision change only where an active frame is passed, so all that a
-draw needs is how many frames stand above each active one, by clip:
+These metrics depend on the scores only through how many frames are ranked at or above each active
+frame. That is a sum over clips, so a draw of clips only has to weight it:
 
     n_above(active frame) = sum over clips of times_drawn * frames of the clip at or above it
 
-which for all draws is one product of a sparse matrix and the draws.
+which for all draws together is one product of a sparse matrix and the draws.
 """
 
 from collections.abc import Callable
@@ -27,15 +27,25 @@ def clip_auroc(
     *,
     pooled: bool,
 ) -> ClipStatistic:
-    """`frame_auroc`, macro or pooled, as a statistic for `bootstrap`."""
+    """Make a statistic of `ranking.frame_auroc`.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        clip_of_frame: number of each frame's clip, from 0.
+        known: False for frames to leave out; None: there are none.
+        pooled: the pooled AUROC instead of the mean over captions.
+    """
 
     def auroc(passed: _Passed) -> Float[np.ndarray, "draw"]:
-        beaten_or_equal = passed.n_silent - passed.silent_above
-        beaten = passed.n_silent - passed.silent
-        won_twice = (np.diff(passed.active, axis=0) * (beaten + beaten_or_equal)).sum(axis=0)
-        return ratio(won_twice, 2 * passed.n_active * passed.n_silent)
+        below_or_equal = passed.n_inactive - passed.inactive_above
+        below = passed.n_inactive - passed.inactive
+        won_twice = (np.diff(passed.active, axis=0) * (below + below_or_equal)).sum(axis=0)
+        return ratio(won_twice, 2 * passed.n_active * passed.n_inactive)
 
-    return _of_rankings(_rankings(scores, active, clip_of_frame, known, pooled=pooled), auroc)
+    return _mean_over_rankings(
+        _rankings(scores, active, clip_of_frame, known, pooled=pooled), auroc
+    )
 
 
 def clip_average_precision(
@@ -44,15 +54,22 @@ def clip_average_precision(
     clip_of_frame: Int[np.ndarray, "frame"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> ClipStatistic:
-    """The macro `average_precision` as a statistic for `bootstrap`."""
+    """Make a statistic of the "macro" of `ranking.average_precision`.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        clip_of_frame: number of each frame's clip, from 0.
+        known: False for frames to leave out; None: there are none.
+    """
 
     def precision(passed: _Passed) -> Float[np.ndarray, "draw"]:
-        right = passed.active[1:]
-        at_threshold = right / np.maximum(right + passed.silent, 1)
-        found = ratio((np.diff(passed.active, axis=0) * at_threshold).sum(axis=0), passed.n_active)
-        return np.where(passed.n_silent > 0, found, np.nan)
+        tp = passed.active[1:]
+        at_threshold = tp / np.maximum(tp + passed.inactive, 1)
+        value = ratio((np.diff(passed.active, axis=0) * at_threshold).sum(axis=0), passed.n_active)
+        return np.where(passed.n_inactive > 0, value, np.nan)
 
-    return _of_rankings(_rankings(scores, active, clip_of_frame, known), precision)
+    return _mean_over_rankings(_rankings(scores, active, clip_of_frame, known), precision)
 
 
 def clip_partial_auroc(
@@ -63,23 +80,31 @@ def clip_partial_auroc(
     *,
     max_fpr: float,
 ) -> ClipStatistic:
-    """The "macro" of `partial_auroc` as a statistic for `bootstrap`."""
+    """Make a statistic of the "macro" of `ranking.partial_auroc`.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        clip_of_frame: number of each frame's clip, from 0.
+        known: False for frames to leave out; None: there are none.
+        max_fpr: in (0, 1].
+    """
 
     def area(passed: _Passed) -> Float[np.ndarray, "draw"]:
-        silent = np.maximum(passed.n_silent, 1)
+        inactive = np.maximum(passed.n_inactive, 1)
         tpr = passed.active / np.maximum(passed.n_active, 1)
-        # The curve runs level to `before` each threshold, and straight on to `behind` it.
-        before, behind = passed.silent_above / silent, passed.silent / silent
-        level_from = np.concatenate([np.zeros((1, len(silent))), behind])
-        level_to = np.concatenate([before, np.ones((1, len(silent)))])
+        # The curve is level up to the FPR `before` each threshold, then linear to that `behind` it.
+        before, behind = passed.inactive_above / inactive, passed.inactive / inactive
+        level_from = np.concatenate([np.zeros((1, len(inactive))), behind])
+        level_to = np.concatenate([before, np.ones((1, len(inactive)))])
         level = np.minimum(level_to, max_fpr) - np.minimum(level_from, max_fpr)
         width = np.minimum(behind, max_fpr) - np.minimum(before, max_fpr)
         rise = np.diff(tpr, axis=0) * width / np.where(behind > before, behind - before, 1.0)
-        found = (tpr * level).sum(axis=0) + ((tpr[:-1] + rise / 2) * width).sum(axis=0)
-        both = (passed.n_active > 0) & (passed.n_silent > 0)
-        return np.where(both, found / max_fpr, np.nan)
+        value = (tpr * level).sum(axis=0) + ((tpr[:-1] + rise / 2) * width).sum(axis=0)
+        both = (passed.n_active > 0) & (passed.n_inactive > 0)
+        return np.where(both, value / max_fpr, np.nan)
 
-    return _of_rankings(_rankings(scores, active, clip_of_frame, known), area)
+    return _mean_over_rankings(_rankings(scores, active, clip_of_frame, known), area)
 
 
 def clip_best_f1(
@@ -89,55 +114,79 @@ def clip_best_f1(
     thresholds: Float[np.ndarray, "threshold"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> ClipStatistic:
-    """The highest "f1_macro" of `decisions.f1_over_thresholds` as a statistic for `bootstrap`: the
-    threshold is the best one of each draw."""
+    """Make a statistic of the highest "f1_macro" of `f1.f1_over_thresholds`.
+
+    The threshold is the best one of each draw.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        clip_of_frame: number of each frame's clip, from 0.
+        thresholds: in rising order.
+        known: False for frames to leave out; None: there are none.
+    """
     known = known_mask(scores, active, known)
     n_clips, n = int(clip_of_frame.max(initial=-1)) + 1, len(thresholds) + 1
     passed = np.searchsorted(thresholds.astype(scores.dtype), scores, side="right")
 
-    def by_clip(caption: int, which: Bool[np.ndarray, "frame"]) -> Float[np.ndarray, "clip n"]:
-        """How many frames reach no threshold or more, one or more, …"""
-        at = clip_of_frame[which] * n + passed[which, caption]
-        counts = np.bincount(at, minlength=n_clips * n).reshape(n_clips, n)
+    def by_clip(caption: int, selected: Bool[np.ndarray, "frame"]) -> Float[np.ndarray, "clip n"]:
+        """Count the frames that reach at least 0, 1, … of the thresholds."""
+        cell = clip_of_frame[selected] * n + passed[selected, caption]
+        counts = np.bincount(cell, minlength=n_clips * n).reshape(n_clips, n)
         return counts[:, ::-1].cumsum(axis=1)[:, ::-1].astype(float)
 
     def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         times = np.atleast_2d(times_drawn).astype(float)
-        total, n_heard = np.zeros((len(times), len(thresholds))), np.zeros(len(times))
+        total, n_captions = np.zeros((len(times), len(thresholds))), np.zeros(len(times))
         for caption, (is_active, is_known) in enumerate(zip(active.T, known.T, strict=True)):
-            right = times @ by_clip(caption, is_known & is_active)
-            claimed = times @ by_clip(caption, is_known)
-            n_active = right[:, 0]
-            heard = n_active > 0
-            either = np.where(heard, n_active, 1.0)[:, None] + claimed[:, 1:]
-            total += np.where(heard[:, None], 2 * right[:, 1:] / either, 0.0)
-            n_heard += heard
-        return ratio(total.max(axis=1), n_heard).reshape(times_drawn.shape[:-1])
+            tp = times @ by_clip(caption, is_known & is_active)
+            detected = times @ by_clip(caption, is_known)
+            n_active = tp[:, 0]
+            has_events = n_active > 0
+            either = np.where(has_events, n_active, 1.0)[:, None] + detected[:, 1:]
+            total += np.where(has_events[:, None], 2 * tp[:, 1:] / either, 0.0)
+            n_captions += has_events
+        return ratio(total.max(axis=1), n_captions).reshape(times_drawn.shape[:-1])
 
     return statistic
 
 
 class _Ranking(NamedTuple):
-    """The frames of a column by the distinct scores of its active ones, falling: how many of each
-    clip are active with that score; are silent and reach it, but not the one before; are silent
-    with just that score."""
+    """Frames of one caption, counted by threshold and clip.
 
-    active: csr_array  # [threshold, clip], as the next two
-    silent: csr_array
+    Thresholds are the distinct scores of its active frames, in descending order.
+
+    Attributes:
+        active: active frames of exactly the threshold, [threshold, clip] as the next two.
+        inactive: inactive frames that reach the threshold, but not the next higher one.
+        equal: inactive frames of exactly the threshold (ties).
+        n_active: all active frames.
+        n_inactive: all inactive frames.
+    """
+
+    active: csr_array
+    inactive: csr_array
     equal: csr_array
     n_active: Int[np.ndarray, "clip"]
-    n_silent: Int[np.ndarray, "clip"]
+    n_inactive: Int[np.ndarray, "clip"]
 
 
 class _Passed(NamedTuple):
-    """How many frames of a draw's clips reach each threshold, falling; `active` begins with none.
-    `silent_above` are those that exceed it."""
+    """Frames of the clips of each draw that reach each threshold, in descending order.
+
+    Attributes:
+        active: active frames; the first row is 0, above all thresholds.
+        inactive: inactive frames that reach it.
+        inactive_above: inactive frames that exceed it.
+        n_active: all active frames.
+        n_inactive: all inactive frames.
+    """
 
     active: Float[np.ndarray, "threshold+1 draw"]
-    silent: Float[np.ndarray, "threshold draw"]
-    silent_above: Float[np.ndarray, "threshold draw"]
+    inactive: Float[np.ndarray, "threshold draw"]
+    inactive_above: Float[np.ndarray, "threshold draw"]
     n_active: Float[np.ndarray, "draw"]
-    n_silent: Float[np.ndarray, "draw"]
+    n_inactive: Float[np.ndarray, "draw"]
 
 
 def _rankings(
@@ -148,7 +197,7 @@ def _rankings(
     *,
     pooled: bool = False,
 ) -> list[_Ranking]:
-    """One for each caption, or one for all of them together."""
+    """Return a ranking for each caption, or one for all of them together."""
     known = known_mask(scores, active, known)
     n_clips = int(clip_of_frame.max(initial=-1)) + 1
     if pooled:
@@ -168,50 +217,50 @@ def _ranking(
 ) -> _Ranking:
     thresholds = np.unique(score[active])  # rising
     # The highest threshold that a frame reaches, counted from the top.
-    place = len(thresholds) - np.searchsorted(thresholds, score, side="right")
-    reaches = place < len(thresholds)
+    rank = len(thresholds) - np.searchsorted(thresholds, score, side="right")
+    reaches = rank < len(thresholds)
     equals = reaches.copy()
-    equals[reaches] = score[reaches] == thresholds[::-1][place[reaches]]
+    equals[reaches] = score[reaches] == thresholds[::-1][rank[reaches]]
 
-    def counted(which: Bool[np.ndarray, "frame"]) -> csr_array:
-        at = place[which], clip[which]
-        return csr_array((np.ones(len(at[0])), at), shape=(len(thresholds), n_clips))
+    def count(selected: Bool[np.ndarray, "frame"]) -> csr_array:
+        cells = rank[selected], clip[selected]
+        return csr_array((np.ones(len(cells[0])), cells), shape=(len(thresholds), n_clips))
 
     return _Ranking(
-        counted(active),
-        counted(~active & reaches),
-        counted(~active & equals),
+        count(active),
+        count(~active & reaches),
+        count(~active & equals),
         np.bincount(clip[active], minlength=n_clips),
         np.bincount(clip[~active], minlength=n_clips),
     )
 
 
 def _passed(ranking: _Ranking, times: Float[np.ndarray, "clip draw"]) -> _Passed:
-    silent = np.cumsum(ranking.silent @ times, axis=0)
+    inactive = np.cumsum(ranking.inactive @ times, axis=0)
     active = np.cumsum(ranking.active @ times, axis=0)
     return _Passed(
         np.concatenate([np.zeros((1, times.shape[1])), active]),
-        silent,
-        silent - ranking.equal @ times,
+        inactive,
+        inactive - ranking.equal @ times,
         ranking.n_active @ times,
-        ranking.n_silent @ times,
+        ranking.n_inactive @ times,
     )
 
 
-def _of_rankings(
-    rankings: list[_Ranking], of: Callable[[_Passed], Float[np.ndarray, "draw"]]
+def _mean_over_rankings(
+    rankings: list[_Ranking], metric: Callable[[_Passed], Float[np.ndarray, "draw"]]
 ) -> ClipStatistic:
-    """The mean over columns of what `of` makes of them, but for those where it is nan."""
+    """Make a statistic of the mean of a metric over rankings, without those where it is nan."""
 
     def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         times = np.atleast_2d(times_drawn).T.astype(float)
         total, n = np.zeros((2, times.shape[1]))
         for ranking in rankings:
-            for at in blocks(times.shape[1], ranking.active.shape[0]):
-                value = of(_passed(ranking, np.ascontiguousarray(times[:, at])))
+            for block in blocks(times.shape[1], ranking.active.shape[0]):
+                value = metric(_passed(ranking, np.ascontiguousarray(times[:, block])))
                 is_number = ~np.isnan(value)
-                total[at] += np.where(is_number, value, 0.0)
-                n[at] += is_number
+                total[block] += np.where(is_number, value, 0.0)
+                n[block] += is_number
         return ratio(total, n).reshape(times_drawn.shape[:-1])
 
     return statistic

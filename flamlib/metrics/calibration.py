@@ -1,4 +1,8 @@
-"""Is what is claimed with probability p true a fraction p of the time?"""
+"""Calibration: whether events predicted with probability p occur a fraction p of the time.
+
+A reliability diagram shows it by bins of the probability; the expected calibration error (ECE) and
+the Brier score are one number each.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -7,18 +11,21 @@ from jaxtyping import Bool, Float, Int
 def reliability(
     prob: Float[np.ndarray, "*shape"], active: Bool[np.ndarray, "*shape"], n_bins: int = 15
 ) -> dict[str, np.ndarray]:
-    """Is what is claimed with probability p true a fraction p of the time?
+    """Return the bins of a reliability diagram.
 
-    Bin k holds the probabilities in [k, k + 1) / n_bins, the last one 1 as well. For each: its
-    "centre", the "mean_prob" claimed, the "frequency" with which it was true, and the "count" of
-    frames; nan where there are none. Select the known frames first: `prob[known], active[known]`.
+    Bin k holds the probabilities in [k, k + 1) / n_bins, the last one 1 as well. Select the known
+    frames first: `prob[known], active[known]`.
+
+    Returns:
+        Of each bin its "centre", the "mean_prob" of its frames, the "frequency" with which these
+        are active, and their "count"; nan where there are none.
     """
     prob, active = _probabilities(prob, active)
     one = np.zeros(len(prob), dtype=int)
-    return reliability_of(claims(prob, active, one, n_clips=1, n_bins=n_bins)[0])
+    return reliability_of(bin_sums(prob, active, one, n_clips=1, n_bins=n_bins)[0])
 
 
-def claims(
+def bin_sums(
     prob: Float[np.ndarray, "*shape"],
     active: Bool[np.ndarray, "*shape"],
     clip: Int[np.ndarray, "*shape"],
@@ -26,9 +33,20 @@ def claims(
     n_clips: int,
     n_bins: int,
 ) -> Float[np.ndarray, "clip 4 bin"]:
-    """What was claimed in each clip, by bin of the probability, in sums that clips can be added by:
-    how many frames, the sum of their probabilities, how many are true, the sum of
-    (prob - active)^2. `reliability_of`, `ece_of` and `brier_of` take such sums."""
+    """Return sums over the frames of each clip and bin of probability, which add up over clips.
+
+    Args:
+        prob: predicted probabilities, in [0, 1].
+        active: ground truth.
+        clip: number of the clip of each frame.
+        n_clips: how many clips there are.
+        n_bins: as in `reliability`.
+
+    Returns:
+        Of each clip and bin the number of frames, the sum of their probabilities, how many are
+        active, and the sum of (prob - active)^2; `reliability_of`, `ece_of` and `brier_of` take
+        these, summed over clips.
+    """
     prob, active = _probabilities(prob, active)
     row = clip.ravel() * n_bins + np.minimum((prob * n_bins).astype(int), n_bins - 1)
     sums = [
@@ -39,37 +57,37 @@ def claims(
 
 
 def reliability_of(sums: Float[np.ndarray, "4 bin"]) -> dict[str, np.ndarray]:
-    """`reliability` of what `claims` summed up."""
-    count, claimed, true, _ = sums
+    """Return `reliability` from the sums of `bin_sums`."""
+    count, prob, n_active, _ = sums
     at_least_one = np.where(count > 0, count, np.nan)
     return {
         "centre": (np.arange(len(count)) + 0.5) / len(count),
-        "mean_prob": claimed / at_least_one,
-        "frequency": true / at_least_one,
+        "mean_prob": prob / at_least_one,
+        "frequency": n_active / at_least_one,
         "count": count.astype(int),
     }
 
 
 def ece_of(sums: Float[np.ndarray, "4 bin"]) -> float:
-    """`expected_calibration_error` of what `claims` summed up; nan of nothing."""
-    count, claimed, true, _ = sums
-    return float(np.abs(claimed - true).sum() / count.sum()) if count.any() else np.nan
+    """Return `expected_calibration_error` from the sums of `bin_sums`; nan without frames."""
+    count, prob, n_active, _ = sums
+    return float(np.abs(prob - n_active).sum() / count.sum()) if count.any() else np.nan
 
 
 def brier_of(sums: Float[np.ndarray, "4 bin"]) -> float:
-    """`brier` of what `claims` summed up; nan of nothing."""
-    count, *_, error = sums
-    return float(error.sum() / count.sum()) if count.any() else np.nan
+    """Return `brier` from the sums of `bin_sums`; nan without frames."""
+    count, _, _, squared_error = sums
+    return float(squared_error.sum() / count.sum()) if count.any() else np.nan
 
 
 def expected_calibration_error(
     prob: Float[np.ndarray, "*shape"], active: Bool[np.ndarray, "*shape"], n_bins: int = 15
 ) -> float:
-    """Mean over frames of how far their bin's claim is from the truth; 0 is perfect.
+    """Return the expected calibration error (Guo et al. 2017, arXiv:1706.04599); 0 is perfect.
 
         ECE = sum over bins of count / total * |frequency - mean_prob|
 
-    A model that always claims the base rate scores 0 as well: read it beside AUROC.
+    A model that always predicts the base rate has an ECE of 0 as well: read it beside AUROC.
     """
     bins = reliability(prob, active, n_bins)
     gap = np.abs(bins["frequency"] - bins["mean_prob"])
@@ -77,7 +95,10 @@ def expected_calibration_error(
 
 
 def brier(prob: Float[np.ndarray, "*shape"], active: Bool[np.ndarray, "*shape"]) -> float:
-    """Mean of (prob - active)^2: calibration and discrimination in one; 0 is perfect."""
+    """Return the Brier score, the mean of (prob - active)^2; 0 is perfect.
+
+    It measures calibration and discrimination in one number.
+    """
     prob, active = _probabilities(prob, active)
     return float(np.mean((prob - active) ** 2))
 
@@ -85,10 +106,10 @@ def brier(prob: Float[np.ndarray, "*shape"], active: Bool[np.ndarray, "*shape"])
 def _probabilities(
     prob: Float[np.ndarray, "*shape"], active: Bool[np.ndarray, "*shape"]
 ) -> tuple[Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-    """Both in one row, in double precision: sums of 20 million floats go wrong in single."""
+    """Return both flattened, in double precision: sums of 20 million floats go wrong in single."""
     prob, active = prob.astype(np.float64).ravel(), active.ravel()
     if not len(prob) or len(prob) != len(active):
-        raise ValueError(f"{len(prob)} probabilities for {len(active)} truths")
+        raise ValueError(f"{len(prob)} probabilities for {len(active)} labels, expected one each")
     if not ((prob >= 0) & (prob <= 1)).all():
         raise ValueError("probabilities must be in [0, 1]: are these logits or cosines?")
     return prob, active

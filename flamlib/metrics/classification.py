@@ -1,7 +1,7 @@
-"""Zero-shot classification: a clip is of the class whose caption is nearest to it.
+"""Zero-shot classification: a clip is of the class whose text embedding is nearest to its own.
 
-*Prompts.* A class name is no sentence, so it is set into one or several templates. The embedding of
-a class is the middle of its prompts': a prompt ensemble.
+*Prompts.* A class name is no sentence, so it is put into one or several templates. The embedding of
+a class is the mean of its prompts' embeddings: a prompt ensemble (Radford et al. 2021, CLIP).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ TEMPLATES: Mapping[str, Sequence[str]] = {
 
 
 def prompts(name: str, template: str) -> list[str]:
-    """The sentences for a class, `_` read as a space.
+    """Return the prompts of a class; `_` in its name becomes a space.
 
     >>> prompts("dog_bark", "sound_of")
     ['the sound of dog bark']
@@ -37,13 +37,13 @@ def prompts(name: str, template: str) -> list[str]:
 
 
 def class_emb(prompt_emb: Float[np.ndarray, "class prompt dim"]) -> Float[np.ndarray, "class dim"]:
-    """The direction in the middle of each class's prompts, as long as they are on average.
+    """Return the mean direction of each class's prompts, scaled to their mean length.
 
     So unit vectors give unit vectors, and one prompt gives itself.
     """
     length = np.linalg.norm(prompt_emb, axis=2, keepdims=True)
-    middle = (prompt_emb / length).mean(axis=1)
-    return middle / np.linalg.norm(middle, axis=1, keepdims=True) * length.mean(axis=1)
+    mean = (prompt_emb / length).mean(axis=1)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True) * length.mean(axis=1)
 
 
 def accuracy(
@@ -52,19 +52,29 @@ def accuracy(
     class_of_clip: Int[np.ndarray, "clip"],
     fold_of_clip: Int[np.ndarray, "clip"] | None = None,
 ) -> dict[str, float | dict[int, float] | np.ndarray]:
-    """How often the nearest class, by dot product, is the right one.
+    """Return the accuracy of choosing the class of the highest dot product.
 
+    Ties count as errors: a wrong class with the same dot product ranks before the right one.
+
+    Args:
+        clip_emb: embeddings of the clips.
+        class_emb: embeddings of the classes, see `class_emb`.
+        class_of_clip: number of the right class of each clip.
+        fold_of_clip: fold of each clip; None: all are one.
+
+    Returns:
         top1 top5     fraction of clips whose class is among the nearest 1, 5
         per_fold      top1 of each fold, and fold_mean, their mean (with one fold: top1)
-        macro         mean over classes of the fraction of their clips that are right
+        macro         mean over classes of their top1 (balanced accuracy)
         rank          of the right class, for each clip, from 1
 
-    A tie is lost: a wrong class that is just as near is placed before the right one.
+    Raises:
+        ValueError: for no clips, numbers of classes out of range, embeddings that are not finite.
     """
     if not len(clip_emb) or len(clip_emb) != len(class_of_clip):
         raise ValueError(f"{len(clip_emb)} clips for {len(class_of_clip)} classes of clips")
     if ((class_of_clip < 0) | (class_of_clip >= len(class_emb))).any():
-        raise ValueError(f"a clip is of a class beyond the {len(class_emb)} there are")
+        raise ValueError(f"class_of_clip is out of range: there are {len(class_emb)} classes")
     for name, emb in (("clip_emb", clip_emb), ("class_emb", class_emb)):
         if not np.isfinite(emb).all():
             raise ValueError(f"{name} is not finite in row {np.argwhere(~np.isfinite(emb))[0][0]}")

@@ -1,11 +1,16 @@
-"""Detections at a threshold: are they right, and is nothing missed? F1 of frames, segments, events.
+"""F1 of detections at a threshold: frame-wise, of segments, and of events by collars.
 
-    F1 = 2 * TP / (2 * TP + FP + FN)
+    precision = TP / (TP + FP),  recall = TP / (TP + FN)
+    F1        = 2 * TP / (2 * TP + FP + FN), their harmonic mean
 
-*Detected* means a score of at least the threshold. A caption that never sounds has no F1 and leaves
-the macro mean ("n_skipped"), but what is claimed of it counts as false in the pooled figure. A
-caption that sounds and is never detected has an F1 of 0. (sed_eval leaves it out of its class-wise
-mean of events unless asked for `zero_score`.)
+*Detected* means a score of at least the threshold. "macro" is the mean of the captions' F1,
+"pooled" the F1 of the summed counts (micro average). A caption without events has no F1 and leaves
+the macro mean ("n_skipped"), but its detections count as false positives in the pooled F1. A
+caption that has events and is never detected has an F1 of 0. (sed_eval leaves it out of its
+class-wise mean of events, unless told `empty_system_output_handling="zero_score"`.)
+
+Segment-based and collar-based (event-based) F1 are those of Mesaros et al., "Metrics for polyphonic
+sound event detection", Applied Sciences 2016, as sed_eval computes them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +23,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from flamlib.metrics.ranking import known_mask, mean_of_known
 from flamlib.metrics.segments import PER_S, active_segments, count
 
-Clips = Mapping[str, Sequence[tuple]]
+EventsByClip = Mapping[str, Sequence[tuple]]
 
 
 def f1_over_thresholds(
@@ -27,138 +32,180 @@ def f1_over_thresholds(
     thresholds: Float[np.ndarray, "threshold"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> dict[str, float | int | np.ndarray]:
-    """Frame-wise F1 when one threshold serves all captions, for each of several in rising order.
+    """Return frame-wise F1 at several thresholds, each of them used for all captions.
 
-    "f1_macro" and "f1_pooled" go with "threshold"; "best_macro" and "best_pooled" are the (lowest)
-    thresholds at which they are highest. Chosen on the clips it is then reported for, a best
-    threshold flatters.
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        thresholds: in rising order.
+        known: False for frames to leave out; None: there are none.
+
+    Returns:
+        "threshold", with "f1_macro" and "f1_pooled" at each; "best_macro" and "best_pooled", the
+        (lowest) thresholds at which these are highest; "n_skipped". Chosen on the clips it is then
+        reported for, the best threshold gives an F1 that is too optimistic.
+
+    Raises:
+        ValueError: for thresholds in another order, or scores of another shape or that are NaN.
     """
     known = known_mask(scores, active, known)
     if not len(thresholds) or (np.diff(thresholds) <= 0).any():
-        raise ValueError("thresholds must be given in rising order, at least one")
+        raise ValueError("thresholds must be in rising order, at least one")
     # In the scores' own precision, as `scores >= threshold` would compare them.
     n_passed = np.searchsorted(thresholds.astype(scores.dtype), scores, side="right")
 
-    def detected(chosen: Bool[np.ndarray, "frame caption"]) -> Int[np.ndarray, "caption threshold"]:
+    def n_detected(
+        among: Bool[np.ndarray, "frame caption"],
+    ) -> Int[np.ndarray, "caption threshold"]:
         counts = [
-            np.bincount(passed[which], minlength=len(thresholds) + 1)
-            for passed, which in zip(n_passed.T, chosen.T, strict=True)
+            np.bincount(passed[selected], minlength=len(thresholds) + 1)
+            for passed, selected in zip(n_passed.T, among.T, strict=True)
         ]
         return np.cumsum(np.array(counts)[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
-    tp, fp = detected(known & active), detected(known & ~active)
+    tp, fp = n_detected(known & active), n_detected(known & ~active)
     n_active = (known & active).sum(axis=0)
-    heard = n_active > 0
-    f1 = 2 * tp[heard] / (tp[heard] + fp[heard] + n_active[heard, None])
-    n_claimed_or_active = (tp + fp).sum(axis=0) + n_active.sum()
+    has_events = n_active > 0
+    f1 = 2 * tp[has_events] / (tp[has_events] + fp[has_events] + n_active[has_events, None])
+    n_detected_or_active = (tp + fp).sum(axis=0) + n_active.sum()
     nan = np.full(len(thresholds), np.nan)
-    macro = f1.mean(axis=0) if heard.any() else nan
-    pooled = 2 * tp.sum(axis=0) / n_claimed_or_active if heard.any() else nan
+    macro = f1.mean(axis=0) if has_events.any() else nan
+    pooled = 2 * tp.sum(axis=0) / n_detected_or_active if has_events.any() else nan
     return {
         "threshold": thresholds,
         "f1_macro": macro,
         "f1_pooled": pooled,
         "best_macro": float(thresholds[np.argmax(macro)]),
         "best_pooled": float(thresholds[np.argmax(pooled)]),
-        "n_skipped": int((~heard).sum()),
+        "n_skipped": int((~has_events).sum()),
     }
 
 
 def segment_f1(
-    claims: Clips,
-    truth: Clips,
+    detections: EventsByClip,
+    ground_truth: EventsByClip,
     captions: Sequence[str],
     durations: Mapping[str, float],
     *,
     segment_s: float,
 ) -> dict[str, float | int | np.ndarray]:
-    """F1 of segments: whether each caption sounds anywhere in them, see `segments`.
+    """Return segment-based F1: whether a caption is active anywhere in a segment, see `segments`.
 
-    `claims[clip]` and `truth[clip]` are events (onset, offset, caption, …) in seconds, possibly
-    none; both hold the clips of `durations`. See `f1_of` for what is returned.
+    Args:
+        detections: of each clip events (onset, offset, caption, …) in seconds, possibly none.
+        ground_truth: the same; both hold the clips of `durations`.
+        captions: those to be counted.
+        durations: seconds of each clip.
+        segment_s: seconds of a segment.
+
+    Returns:
+        See `f1_of_counts`.
+
+    Raises:
+        ValueError: if the clips are not the same everywhere.
     """
     counts = []
-    for clip in _clips(claims, truth, durations):
+    for clip in _clips(detections, ground_truth, durations):
         n_segments = count(durations[clip], segment_s)
-        claimed, active = (
+        detected, active = (
             active_segments(events, captions, n_segments=n_segments, segment_s=segment_s)
-            for events in (claims[clip], truth[clip])
+            for events in (detections[clip], ground_truth[clip])
         )
-        counts.append([(claimed & active).sum(axis=0), claimed.sum(axis=0), active.sum(axis=0)])
-    return f1_of(np.array(counts).transpose(0, 2, 1))
+        counts.append([(detected & active).sum(axis=0), detected.sum(axis=0), active.sum(axis=0)])
+    return f1_of_counts(np.array(counts).transpose(0, 2, 1))
 
 
 def event_f1(
-    claims: Clips,
-    truth: Clips,
+    detections: EventsByClip,
+    ground_truth: EventsByClip,
     captions: Sequence[str],
     *,
     onset_collar_s: float,
     offset_collar_s: float,
     offset_collar_rate: float,
 ) -> dict[str, float | int | np.ndarray]:
-    """F1 of whole events: a claim is right if it meets an event of its caption at both ends,
+    """Return collar-based F1: a detection matches an event of its caption if
 
-        |onset of claim - onset of event|   <= onset_collar_s
-        |offset of claim - offset of event| <= max(offset_collar_s,
-                                                   offset_collar_rate * duration of event)
+        |onset of detection - onset of event|   <= onset_collar_s
+        |offset of detection - offset of event| <= max(offset_collar_s,
+                                                       offset_collar_rate * duration of event)
 
-    to the microsecond. An event meets at most one claim and the reverse, as many as can be.
-    Arguments and result are those of `segment_f1`; a claim of a caption not in `captions` raises
-    ValueError, as does an event of one.
+    to the microsecond. Each event matches at most one detection and the reverse; of all such
+    matchings the largest counts.
+
+    Args:
+        detections: of each clip events (onset, offset, caption, …) in seconds, possibly none.
+        ground_truth: the same, of the same clips.
+        captions: all that occur in either.
+        onset_collar_s: seconds.
+        offset_collar_s: seconds.
+        offset_collar_rate: share of the event's duration.
+
+    Returns:
+        See `f1_of_counts`.
+
+    Raises:
+        ValueError: for other clips, or a caption that is not in `captions`.
     """
-    clips = _clips(claims, truth)
+    clips = _clips(detections, ground_truth)
     column = {caption: i for i, caption in enumerate(captions)}
     counts = np.zeros((len(clips), len(captions), 3), dtype=int)
     for i, clip in enumerate(clips):
-        claimed, actual = (_by_column(clip, of[clip], column) for of in (claims, truth))
+        detected, actual = (
+            _by_column(clip, events[clip], column) for events in (detections, ground_truth)
+        )
         for j, events in actual.items():
             counts[i, j, 2] = len(events)
-            if j in claimed:
-                near = _meet(
-                    claimed[j], events, onset_collar_s, offset_collar_s, offset_collar_rate
+            if j in detected:
+                near = _within_collars(
+                    detected[j], events, onset_collar_s, offset_collar_s, offset_collar_rate
                 )
                 matched = maximum_bipartite_matching(csr_array(near), perm_type="column")
                 counts[i, j, 0] = (matched >= 0).sum()
-        for j, events in claimed.items():
+        for j, events in detected.items():
             counts[i, j, 1] = len(events)
-    return f1_of(counts)
+    return f1_of_counts(counts)
 
 
-def f1_of(counts: Int[np.ndarray, "clip caption 3"]) -> dict[str, float | int | np.ndarray]:
-    """F1 from how many are right, claimed and actual, of each caption in each clip.
+def f1_of_counts(counts: Int[np.ndarray, "clip caption 3"]) -> dict[str, float | int | np.ndarray]:
+    """Return F1 from the counts of true positives, of all detected and of all actual items.
 
-    "f1_macro" is the mean over captions of "per_caption" (nan for one that never sounds), with
-    "precision_pooled" and "recall_pooled" beside "f1_pooled"; "counts" is what was given, for
-    intervals.
+    Returns:
+        "f1_macro", the mean over captions of "per_caption" (nan for one without events);
+        "f1_pooled", "precision_pooled" and "recall_pooled"; "n_skipped"; "counts", as given, for
+        bootstrap intervals.
     """
-    right, claimed, actual = counts.sum(axis=0).T
-    heard = actual > 0
+    tp, detected, actual = counts.sum(axis=0).T
+    has_events = actual > 0
     per_caption = np.full(len(actual), np.nan)
-    per_caption[heard] = 2 * right[heard] / (claimed[heard] + actual[heard])
-    n_right, n_claimed, n_actual = (int(n.sum()) for n in (right, claimed, actual))
+    per_caption[has_events] = 2 * tp[has_events] / (detected[has_events] + actual[has_events])
+    n_tp, n_detected, n_actual = (int(n.sum()) for n in (tp, detected, actual))
     return {
         "f1_macro": mean_of_known(per_caption),
-        "f1_pooled": 2 * n_right / (n_claimed + n_actual) if n_actual else np.nan,
-        "precision_pooled": n_right / n_claimed if n_claimed else np.nan,
-        "recall_pooled": n_right / n_actual if n_actual else np.nan,
+        "f1_pooled": 2 * n_tp / (n_detected + n_actual) if n_actual else np.nan,
+        "precision_pooled": n_tp / n_detected if n_detected else np.nan,
+        "recall_pooled": n_tp / n_actual if n_actual else np.nan,
         "per_caption": per_caption,
-        "n_skipped": int((~heard).sum()),
+        "n_skipped": int((~has_events).sum()),
         "counts": counts,
     }
 
 
-def _clips(claims: Clips, truth: Clips, *others: Mapping[str, float]) -> list[str]:
-    """The clips, which must be the same everywhere and at least one."""
-    if not truth or any(set(given) != set(truth) for given in (claims, *others)):
-        raise ValueError("claims, truth and durations must be of the same clips, at least one")
-    return list(truth)
+def _clips(
+    detections: EventsByClip, ground_truth: EventsByClip, *others: Mapping[str, float]
+) -> list[str]:
+    """Return the clips, which must be the same everywhere and at least one."""
+    if not ground_truth or any(set(given) != set(ground_truth) for given in (detections, *others)):
+        raise ValueError(
+            "detections, ground_truth and durations must be of the same clips, at least one"
+        )
+    return list(ground_truth)
 
 
 def _by_column(
     clip: str, events: Iterable[tuple], column: Mapping[str, int]
 ) -> dict[int, Float[np.ndarray, "event 2"]]:
-    """Onsets and offsets by caption."""
+    """Return onsets and offsets by caption."""
     rows: dict[int, list] = {}
     for onset, offset, caption, *_ in events:
         if caption not in column:
@@ -167,15 +214,15 @@ def _by_column(
     return {j: np.array(times, dtype=float) for j, times in rows.items()}
 
 
-def _meet(
-    claimed: Float[np.ndarray, "claim 2"],
+def _within_collars(
+    detected: Float[np.ndarray, "detection 2"],
     events: Float[np.ndarray, "event 2"],
     onset_collar_s: float,
     offset_collar_s: float,
     offset_collar_rate: float,
-) -> Bool[np.ndarray, "event claim"]:
-    """Which claims meet which events at both ends."""
-    apart = np.rint(np.abs(events[:, None] - claimed[None]) * PER_S)
+) -> Bool[np.ndarray, "event detection"]:
+    """Return which detections match which events at both ends."""
+    apart = np.rint(np.abs(events[:, None] - detected[None]) * PER_S)
     allowed = np.maximum(offset_collar_s, offset_collar_rate * (events[:, 1] - events[:, 0]))
     at_onset = apart[:, :, 0] <= np.rint(onset_collar_s * PER_S)
     return at_onset & (apart[:, :, 1] <= np.rint(allowed * PER_S)[:, None])

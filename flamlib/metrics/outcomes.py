@@ -1,122 +1,158 @@
-"""What a model was worth on a test set: numbers, and what their intervals are drawn from.
+"""Results of models on a test set: metrics, and the statistics that their intervals come from.
 
-Clips are drawn with all that was asked of them. Where a caption is true of several clips it is no
-part of any: searches by caption are then drawn as captions, searches by clip as clips.
+A clip is drawn with all queries about it. A caption that is true of several clips belongs to none
+of them: then text-to-audio retrieval is bootstrapped over captions, audio-to-text over clips.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flamlib.metrics import metrics, sed
-from flamlib.metrics.bootstrap import ClipStatistic
+from flamlib.metrics.bootstrap import clip_mean, group_mean, query_mean, query_median
+from flamlib.metrics.classification import accuracy
 from flamlib.metrics.retrieval import Ranks, ranks, summary
+from flamlib.metrics.sed import Statistics, confidence_intervals
 
-# What a draw draws from: how many there are, and the statistics over them.
-Drawn = tuple[int, dict[str, Callable[[], ClipStatistic]]]
+
+class Resampling(NamedTuple):
+    """What is drawn, `n_units` clips or captions, and the statistics over these draws."""
+
+    n_units: int
+    statistics: Statistics
 
 
 class Outcome(NamedTuple):
-    """A model's numbers on a set, and what their intervals are drawn from; `reliability` are the
-    bins of `calibration.reliability`, of a model that says how probable a caption is."""
+    """The result of one model on one test set.
 
-    numbers: dict[str, float | int | dict]
-    drawn: list[Drawn]
+    Attributes:
+        metrics: values by name.
+        resamplings: for their confidence intervals.
+        reliability: bins of `calibration.reliability`, of a model that predicts probabilities.
+    """
+
+    metrics: dict[str, float | int | dict]
+    resamplings: list[Resampling]
     reliability: dict[str, np.ndarray] | None = None
 
 
 def compare(
     outcomes: Mapping[str, Outcome], *, against: str, n_resamples: int, seed: int
 ) -> dict[str, dict]:
-    """Each model's numbers with `<name>_low` and `<name>_high`, and under "difference", for each
-    model but `against`, the paired tests of `against` - model; see `localisation.intervals`."""
-    found = {model: dict(outcome.numbers) for model, outcome in outcomes.items()}
+    """Return the metrics of all models on a test set, with intervals and paired tests.
+
+    Args:
+        outcomes: by model.
+        against: the model that all others are tested against.
+        n_resamples: number of bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        Of each model its metrics with `<name>_low` and `<name>_high`; and under "difference", for
+        each model but `against`, the paired tests of `against` - model, see
+        `sed.confidence_intervals`.
+    """
+    results = {model: dict(outcome.metrics) for model, outcome in outcomes.items()}
     pairs = [(against, other) for other in outcomes if other != against and against in outcomes]
     tested: dict[str, dict] = {other: {} for _, other in pairs}
-    for at, (n_units, _) in enumerate(next(iter(outcomes.values())).drawn):
-        makers = {model: outcome.drawn[at][1] for model, outcome in outcomes.items()}
-        bounds, tests = sed.intervals(
-            makers, n_units, against=pairs, n_resamples=n_resamples, seed=seed
+    for i, resampling in enumerate(next(iter(outcomes.values())).resamplings):
+        statistics = {model: of.resamplings[i].statistics for model, of in outcomes.items()}
+        bounds, tests = confidence_intervals(
+            statistics, resampling.n_units, against=pairs, n_resamples=n_resamples, seed=seed
         )
         for model, of_model in bounds.items():
-            found[model] |= of_model
+            results[model] |= of_model
         for one, other in pairs:
             tested[other] |= tests[f"{one} - {other}"]
-    return found | {"difference": tested}
+    return results | {"difference": tested}
 
 
-def searched(
+def retrieval_outcome(
     clip_emb: Float[np.ndarray, "clip dim"],
     caption_emb: Float[np.ndarray, "caption dim"],
     clip_of_caption: Int[np.ndarray, "caption"] | None = None,
     *,
     relevant: Bool[np.ndarray, "caption clip"] | None = None,
 ) -> Outcome:
-    """The numbers of `metrics.retrieval`, which has the same arguments."""
+    """Return the metrics of `retrieval.retrieval` as an outcome.
+
+    Args:
+        clip_emb: see `retrieval.retrieval`, as all others.
+        caption_emb: embeddings of the captions.
+        clip_of_caption: the one clip that each caption describes.
+        relevant: instead of it, which captions are true of which clips.
+    """
     n_captions, n_clips = len(caption_emb), len(clip_emb)
     by_caption, by_clip = ranks(clip_emb, caption_emb, clip_of_caption, relevant=relevant)
-    numbers = {
+    metrics = {
         **{f"t2a_{name}": value for name, value in summary(by_caption).items()},
         **{f"a2t_{name}": value for name, value in summary(by_clip).items()},
     }
-    sizes = {"n_clips": n_clips, "n_captions": n_captions}
-    of_clips = _of_ranks("a2t", by_clip, by_clip.query, n_clips)
+    metrics |= {"n_clips": n_clips, "n_captions": n_captions}
+    of_clips = _rank_statistics("a2t", by_clip, by_clip.query, n_clips)
     if clip_of_caption is None:
-        of_captions = _of_ranks("t2a", by_caption, by_caption.query, n_captions)
-        return Outcome(numbers | sizes, [(n_captions, of_captions), (n_clips, of_clips)])
+        of_captions = _rank_statistics("t2a", by_caption, by_caption.query, n_captions)
+        return Outcome(
+            metrics, [Resampling(n_captions, of_captions), Resampling(n_clips, of_clips)]
+        )
     unit = clip_of_caption[by_caption.query]
-    of_captions = _of_ranks("t2a", by_caption, unit, n_clips)
-    return Outcome(numbers | sizes, [(n_clips, of_captions | of_clips)])
+    of_captions = _rank_statistics("t2a", by_caption, unit, n_clips)
+    return Outcome(metrics, [Resampling(n_clips, of_captions | of_clips)])
 
 
-def classified(
+def classification_outcome(
     clip_emb: Float[np.ndarray, "clip dim"],
     class_emb: Mapping[str, Float[np.ndarray, "class dim"]],
     class_of_clip: Int[np.ndarray, "clip"],
     folds: Int[np.ndarray, "clip"],
 ) -> Outcome:
-    """The numbers of `metrics.accuracy` for the classes as each template puts them: those of the
-    first one, where there are several folds also `fold_<fold>`, and `top1_<template>` of each."""
-    numbers: dict[str, float | int | dict] = {}
-    makers: dict[str, Callable[[], ClipStatistic]] = {}
+    """Return the metrics of `classification.accuracy` as an outcome.
+
+    Args:
+        clip_emb: embeddings of the clips.
+        class_emb: embeddings of the classes, by the template of their prompts; all metrics are of
+            the first one, `top1_<template>` of each.
+        class_of_clip: number of the right class of each clip.
+        folds: fold of each clip; with several, `fold_<i>` is the top1 of each.
+    """
+    metrics: dict[str, float | int | dict] = {}
+    statistics: Statistics = {}
     for i, (template, emb) in enumerate(class_emb.items()):
-        found = metrics.accuracy(clip_emb, emb, class_of_clip, folds)
-        rank = found.pop("rank")
+        result = accuracy(clip_emb, emb, class_of_clip, folds)
+        rank = result.pop("rank")
         right, near = (rank == 1).astype(float), (rank <= 5).astype(float)
         if i == 0:
-            found["per_fold"] = {str(fold): value for fold, value in found["per_fold"].items()}
-            numbers |= found
-            makers |= {
-                "top1": partial(metrics.clip_mean, right),
-                "top5": partial(metrics.clip_mean, near),
-                "macro": partial(metrics.clip_group_mean, right, class_of_clip),
-                "fold_mean": partial(metrics.clip_group_mean, right, folds),
+            result["per_fold"] = {str(fold): value for fold, value in result["per_fold"].items()}
+            metrics |= result
+            statistics |= {
+                "top1": partial(clip_mean, right),
+                "top5": partial(clip_mean, near),
+                "macro": partial(group_mean, right, class_of_clip),
+                "fold_mean": partial(group_mean, right, folds),
             }
-            if len(found["per_fold"]) > 1:
-                for fold, value in found["per_fold"].items():
+            if len(result["per_fold"]) > 1:
+                for fold, value in result["per_fold"].items():
                     [inside] = np.nonzero(folds == int(fold))
-                    numbers[f"fold_{fold}"] = value
-                    makers[f"fold_{fold}"] = partial(
-                        metrics.clip_share, right[inside], inside, len(right)
+                    metrics[f"fold_{fold}"] = value
+                    statistics[f"fold_{fold}"] = partial(
+                        query_mean, right[inside], inside, len(right)
                     )
-        numbers[f"top1_{template}"] = found["top1"]
-        makers[f"top1_{template}"] = partial(metrics.clip_mean, right)
-    sizes = {"n_clips": len(clip_emb), "n_captions": len(next(iter(class_emb.values())))}
-    return Outcome(numbers | sizes, [(len(clip_emb), makers)])
+        metrics[f"top1_{template}"] = result["top1"]
+        statistics[f"top1_{template}"] = partial(clip_mean, right)
+    metrics |= {"n_clips": len(clip_emb), "n_captions": len(next(iter(class_emb.values())))}
+    return Outcome(metrics, [Resampling(len(clip_emb), statistics)])
 
 
-def _of_ranks(
-    name: str, found: Ranks, unit: Int[np.ndarray, "query"], n_units: int
-) -> dict[str, Callable[[], ClipStatistic]]:
-    """One direction of a search; `unit` is what each query is drawn with."""
-    shares = {f"r{k}": (found.first_rank <= k).astype(float) for k in (1, 5, 10)}
-    shares["map10"] = found.precision10
-    made = {
-        f"{name}_{key}": partial(metrics.clip_share, value, unit, n_units)
-        for key, value in shares.items()
+def _rank_statistics(
+    name: str, ranks: Ranks, unit: Int[np.ndarray, "query"], n_units: int
+) -> Statistics:
+    """Return the statistics of one direction; `unit` is what each query is drawn with."""
+    values = {f"r{k}": (ranks.first_rank <= k).astype(float) for k in (1, 5, 10)}
+    values["map10"] = ranks.precision10
+    statistics = {
+        f"{name}_{key}": partial(query_mean, value, unit, n_units) for key, value in values.items()
     }
-    median = partial(metrics.clip_median, found.first_rank, unit, n_units)
-    return made | {f"{name}_median_rank": median}
+    median = partial(query_median, ranks.first_rank, unit, n_units)
+    return statistics | {f"{name}_median_rank": median}

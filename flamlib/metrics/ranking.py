@@ -1,12 +1,12 @@
-"""Are active frames ranked above silent ones? AUROC, whole and in part, and average precision.
+"""Ranking of active above inactive frames: AUROC, partial AUROC and average precision.
 
-*Macro and pooled.* A macro mean gives every caption the same weight and does not mind if one
-caption's scores are higher than another's. A pooled figure throws the frames of all captions
-together, so it also asks that scores mean the same for all of them.
+*Macro and pooled.* A macro mean gives every caption the same weight and does not depend on whether
+one caption's scores are higher than another's. A pooled metric ranks the frames of all captions
+together (micro average), so it also asks that scores mean the same for all of them.
 
-*What is left out.* A frame that is not `known` leaves the count altogether. A caption whose known
-frames are all active or all silent has no ranking to judge: it is nan, takes no part in the macro
-mean, and is counted in `n_skipped`. torchmetrics counts it as 0, which lowers the mean.
+*What is left out.* A frame that is not `known` leaves every count. A caption whose known frames are
+all active or all inactive has no ranking: its value is nan, which leaves the macro mean and is
+counted in `n_skipped`. torchmetrics counts it as 0, which lowers the mean.
 """
 
 import itertools
@@ -21,14 +21,21 @@ def frame_auroc(
     active: Bool[np.ndarray, "frame caption"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> dict[str, float | int | np.ndarray]:
-    """How often an active frame scores higher than a silent one; a tie counts half.
+    """Return the area under the ROC: how often an active frame scores above an inactive one.
 
-        AUROC = (pairs with active > silent + 1/2 * pairs with active = silent)
-                / (active frames * silent frames)
+        AUROC = (pairs with active > inactive + 1/2 * pairs with active = inactive)
+                / (active frames * inactive frames)
 
-    over all pairs of an active and a silent frame, of one caption ("per_caption", nan where there
-    is no pair; "macro" is their mean, "n_skipped" says how many are left out) or of any captions
-    ("pooled"). The frames of all clips stand below one another. Exact: nothing is binned.
+    over all pairs of an active and an inactive frame (the Mann-Whitney statistic). Exact: no bins.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        known: False for frames to leave out; None: there are none.
+
+    Returns:
+        "per_caption", nan where there is no pair; "macro", their mean; "n_skipped", how many
+        captions that leaves out; "pooled", over pairs of any two captions.
     """
     known = known_mask(scores, active, known)
     per_caption = np.array(
@@ -51,11 +58,20 @@ def auroc_by_clip(
     clip_of_frame: Int[np.ndarray, "frame"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> dict[str, float | int | np.ndarray]:
-    """AUROC within each clip, all of its frames and captions thrown together.
+    """Return the AUROC within each clip, over pairs of any of its frames and captions.
 
-    Asks what `frame_auroc` cannot tell: whether in one recording what sounds, and when, ranks above
-    what does not. "macro" is the mean over clips, "per_clip" has one number for each clip from 0 to
-    the highest of `clip_of_frame`, nan where nothing sounds or nothing is silent ("n_skipped").
+    It measures what `frame_auroc` does not: whether within one recording active captions and frames
+    rank above inactive ones.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        clip_of_frame: number of each frame's clip, from 0.
+        known: False for frames to leave out; None: there are none.
+
+    Returns:
+        "per_clip", nan for a clip where all is active or all inactive; "macro", their mean;
+        "n_skipped", how many clips that leaves out.
     """
     known = known_mask(scores, active, known)
     order = np.argsort(clip_of_frame, kind="stable")
@@ -79,19 +95,29 @@ def partial_auroc(
     *,
     max_fpr: float,
 ) -> dict[str, float | int | np.ndarray]:
-    """Area under the ROC up to a false positive rate of `max_fpr`, in both usual normalisations.
+    """Return the area under the ROC up to a false positive rate, in both usual normalisations.
 
-        area    = integral of TPR over FPR from 0 to max_fpr, straight between thresholds
+        area    = integral of TPR over FPR from 0 to max_fpr, linear between thresholds
         macro   = area / max_fpr                      chance: max_fpr / 2 (sed_scores_eval, DCASE)
         mcclish = 1/2 * (1 + (area - max_fpr^2 / 2) / (max_fpr - max_fpr^2 / 2))
                                                       chance: 1/2 (scikit-learn)
 
-    Each is the mean over captions; "per_caption" is normalised as "macro". With segments of one
-    second for frames and a `max_fpr` of 0.1, "macro" is the MPAUC of DCASE 2024's MAESTRO.
+    With segments of one second for frames and a `max_fpr` of 0.1, "macro" is the MPAUC of DCASE
+    2024 task 4 on MAESTRO. McClish's correction: "Analyzing a portion of the ROC curve", 1989.
+
+    Args:
+        scores: the frames of all clips, one below the other.
+        active: ground truth.
+        known: False for frames to leave out; None: there are none.
+        max_fpr: in (0, 1].
+
+    Returns:
+        "macro" and "mcclish", means over captions; "per_caption", normalised as "macro"; and
+        "n_skipped".
     """
     known = known_mask(scores, active, known)
     if not 0 < max_fpr <= 1:
-        raise ValueError(f"max_fpr must be in (0, 1], found {max_fpr}")
+        raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr}")
     area = np.array(
         [
             _area_to(score[is_known], is_active[is_known], max_fpr)
@@ -112,10 +138,15 @@ def average_precision(
     active: Bool[np.ndarray, "frame caption"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> dict[str, float | int | np.ndarray]:
-    """Precision averaged over recall, sum over thresholds of (recall gained) * precision.
+    """Return average precision, the area under the precision-recall curve:
 
-    "macro" is the mean over captions, often called mAP. Unlike AUROC it depends on how rare a
-    caption is: a model that knows nothing scores the fraction of active frames.
+        AP = sum over thresholds, falling, of (recall - recall at the threshold before) * precision
+
+    as scikit-learn computes it. Unlike AUROC it depends on how rare a caption is: random scores
+    give the fraction of active frames.
+
+    Returns:
+        "per_caption"; "macro", their mean, often called mAP; and "n_skipped".
     """
     known = known_mask(scores, active, known)
     per_caption = np.full(scores.shape[1], np.nan)
@@ -130,8 +161,8 @@ def average_precision(
     }
 
 
-def _auroc(above: Float[np.ndarray, "active"], below: Float[np.ndarray, "silent"]) -> float:
-    """How often a value of `above` is higher than one of `below`, a tie counting half."""
+def _auroc(above: Float[np.ndarray, "active"], below: Float[np.ndarray, "inactive"]) -> float:
+    """Return how often a value of `above` is higher than one of `below`; a tie counts half."""
     if not len(above) or not len(below):
         return np.nan
     # Sorted needles as well: the search then walks through memory instead of jumping.
@@ -144,10 +175,10 @@ def _auroc(above: Float[np.ndarray, "active"], below: Float[np.ndarray, "silent"
 def _area_to(
     score: Float[np.ndarray, "frame"], active: Bool[np.ndarray, "frame"], max_fpr: float
 ) -> float:
-    """Area under one caption's ROC from 0 to `max_fpr`; nan where there is none."""
+    """Return the area under one caption's ROC from 0 to `max_fpr`; nan where there is none."""
     order = np.argsort(-score, kind="stable")
     score, active = score[order], active[order]
-    # A point of the curve stands where all of equal scores have been passed.
+    # The curve has a point where all of several equal scores have been passed.
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else order
     n_true = np.cumsum(active)[last]
     return roc_area(n_true, last + 1 - n_true, max_fpr)
@@ -156,8 +187,11 @@ def _area_to(
 def roc_area(
     n_true: Int[np.ndarray, "threshold"], n_false: Int[np.ndarray, "threshold"], max_fpr: float
 ) -> float:
-    """Area under a ROC from 0 to `max_fpr`, straight between thresholds, which are given by how
-    many active and silent frames pass each of them, falling; nan where there are none of either."""
+    """Return the area under a ROC from 0 to `max_fpr`, linear between thresholds.
+
+    `n_true` and `n_false` count the active and the inactive frames that reach each threshold, from
+    the highest down. nan where there are no frames of either kind.
+    """
     if not len(n_true) or not n_true[-1] or not n_false[-1]:
         return np.nan
     tpr, fpr = np.append(0.0, n_true / n_true[-1]), np.append(0.0, n_false / n_false[-1])
@@ -171,7 +205,10 @@ def known_mask(
     active: Bool[np.ndarray, "frame caption"],
     known: Bool[np.ndarray, "frame caption"] | None,
 ) -> Bool[np.ndarray, "frame caption"]:
-    """The mask to use, after a look at the scores under it."""
+    """Return `known`, or a mask that is True everywhere for None, once the arguments are checked.
+
+    Raises ValueError for arrays of different shapes and for NaN among the known scores.
+    """
     known = np.ones(scores.shape, dtype=bool) if known is None else known
     if not scores.shape == active.shape == known.shape:
         raise ValueError(
@@ -185,6 +222,6 @@ def known_mask(
 
 
 def mean_of_known(values: np.ndarray) -> float:
-    """The mean of what is not nan; nan, without a warning, if that is nothing."""
+    """Return the mean of the values that are not nan; nan, without a warning, if there are none."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else np.nan

@@ -1,20 +1,23 @@
-"""Frames of clips of any length, judged in every way: ranked, detected, at all thresholds at once.
+"""Metrics of sound event detection: frames ranked, events detected, PSDS over all thresholds.
 
-Each number is a fraction in [0, 1]:
+Each metric is a fraction in [0, 1]:
 
-    auroc_macro, auroc_pooled   frames ranked by score, see `metrics.frame_auroc`
-    auroc_clip                  the same within each clip, mean over clips, see `auroc_by_clip`
-    map                         average precision of the frames, mean over captions
+    auroc_macro, auroc_pooled   of frames, see `ranking.frame_auroc`
+    auroc_clip                  of frames within each clip, see `ranking.auroc_by_clip`
+    map                         average precision of frames, mean over captions
     f1                          frame-wise F1, mean over captions, at one threshold for all of them
-    segment_f1, event_f1        F1 of segments and of events by collars at the same threshold, of
-                                smoothed scores
-    mpauc, mpauc_mcclish        partial AUROC of segments, see `metrics.partial_auroc`
+    segment_f1, event_f1        F1 of segments and collar-based F1 of events at the same threshold,
+                                of smoothed scores
+    mpauc, mpauc_mcclish        partial AUROC of segments of smoothed scores, see
+                                `ranking.partial_auroc`
     psds1, psds2                with DCASE's settings, exact, of smoothed scores
-    psds1_mean, psds2_mean      the same but for alpha_st 0: what differs between captions is not
-                                punished, and a few that are never found do not make it zero
-    psds1_raw, psds2_raw        as psds1 and psds2, of scores as they are
+    psds1_mean, psds2_mean      the same with alpha_st 0: the mean over captions, from which their
+                                spread is not subtracted; a few captions that are never detected do
+                                not make it zero
+    psds1_raw, psds2_raw        as psds1 and psds2, of scores that are not smoothed
 
-What is judged, and what counts where nothing is known, is said in `clip_scores`.
+*Smoothed* means through a median filter. How unknown pairs and ends of clips count is said in
+`clip_scores`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,21 +27,40 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float, Int
 
-from flamlib.metrics import f1, metrics
-from flamlib.metrics.bootstrap import ClipStatistic, each_draw
-from flamlib.metrics.clip_scores import Claims, Located
-from flamlib.metrics.psds import Rule, area, clip_rocs, psd_rocs
+from flamlib.detection import Detection
+from flamlib.metrics.bootstrap import (
+    ClipStatistic,
+    bootstrap,
+    clip_mean,
+    clip_sum,
+    each_draw,
+    paired_test,
+)
+from flamlib.metrics.bootstrap_ranking import clip_auroc, clip_average_precision, clip_partial_auroc
+from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.f1 import event_f1, f1_of_counts, f1_over_thresholds, segment_f1
+from flamlib.metrics.psds import PsdsSettings, area, clip_rocs, psd_rocs
+from flamlib.metrics.ranking import auroc_by_clip, average_precision, frame_auroc, partial_auroc
 
 PSDS = {
-    "psds1": Rule(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
-    "psds2": Rule(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
+    "psds1": PsdsSettings(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
+    "psds2": PsdsSettings(dtc_threshold=0.1, gtc_threshold=0.1, cttc_threshold=0.3, alpha_ct=0.5),
 }
+
+Statistics = dict[str, Callable[[], ClipStatistic]]  # by metric; built when called
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """How detections are judged: seconds of a segment, the highest false positive rate of a partial
-    AUROC, how far off the ends of an event may be, over how many frames scores are smoothed."""
+    """Settings of the metrics.
+
+    Attributes:
+        segment_s: seconds of a segment.
+        max_fpr: false positive rate up to which the partial AUROC goes, in (0, 1].
+        collar_s: by how many seconds the onset or offset of a detection may be off.
+        collar_rate: or its offset, by this share of the event's duration if that is more.
+        median_frames: width of the median filter, in frames, odd; 1: none.
+    """
 
     segment_s: float
     max_fpr: float
@@ -48,6 +70,7 @@ class Criteria:
 
     @property
     def collars(self) -> dict[str, float]:
+        """The keyword arguments of `f1.event_f1`."""
         return {
             "onset_collar_s": self.collar_s,
             "offset_collar_s": self.collar_s,
@@ -55,138 +78,165 @@ class Criteria:
         }
 
 
-def numbers(located: Located, criteria: Criteria, *, threshold: float) -> dict[str, float | int]:
-    """All numbers, see the module's docstring; `threshold` is that of the three F1."""
-    rows, smooth = located.by_frame, located.smoothed(criteria.median_frames)
-    frames = (rows.score, rows.active, rows.known)
-    auroc = metrics.frame_auroc(*frames)
-    claims = smooth.claims(threshold)
+def compute(
+    clip_scores: ClipScores, criteria: Criteria, *, threshold: float
+) -> dict[str, float | int]:
+    """Return all metrics, see the module's docstring; `threshold` is that of the three F1.
+
+    Beside them: "threshold", and how many clips, captions, captions without a ranking
+    ("n_skipped") and unknown pairs there are.
+    """
+    frames, smooth = clip_scores.by_frame, clip_scores.smoothed(criteria.median_frames)
+    ranked = (frames.scores, frames.active, frames.known)
+    auroc = frame_auroc(*ranked)
+    within_clips = auroc_by_clip(frames.scores, frames.active, frames.clip, frames.known)
+    detections = smooth.detections(threshold)
     in_segments = smooth.by_segment(criteria.segment_s)
-    part = metrics.partial_auroc(
-        in_segments.score, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
+    partial = partial_auroc(
+        in_segments.scores, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
     )
     return {
         "auroc_macro": auroc["macro"],
         "auroc_pooled": auroc["pooled"],
-        "auroc_clip": metrics.auroc_by_clip(rows.score, rows.active, rows.clip, rows.known)[
-            "macro"
-        ],
-        "map": metrics.average_precision(*frames)["macro"],
-        "f1": f1.f1_of(rows.counts_at(threshold))["f1_macro"],
-        "segment_f1": _segment_f1(smooth, criteria, claims)["f1_macro"],
-        "event_f1": _event_f1(smooth, criteria, claims)["f1_macro"],
+        "auroc_clip": within_clips["macro"],
+        "map": average_precision(*ranked)["macro"],
+        "f1": f1_of_counts(frames.counts_at(threshold))["f1_macro"],
+        "segment_f1": _segment_f1(smooth, criteria, detections)["f1_macro"],
+        "event_f1": _event_f1(smooth, criteria, detections)["f1_macro"],
         "threshold": threshold,
-        "mpauc": part["macro"],
-        "mpauc_mcclish": part["mcclish"],
-        **polyphonic(smooth),
-        **{f"{name}_raw": value for name, value in polyphonic(located).items() if name in PSDS},
-        "n_clips": len(located.clips),
-        "n_captions": len(located.captions),
+        "mpauc": partial["macro"],
+        "mpauc_mcclish": partial["mcclish"],
+        **psds_metrics(smooth),
+        **{
+            f"{name}_raw": value
+            for name, value in psds_metrics(clip_scores).items()
+            if name in PSDS
+        },
+        "n_clips": len(clip_scores.clips),
+        "n_captions": len(clip_scores.captions),
         "n_skipped": auroc["n_skipped"],
-        "n_unknown": int((~located.known).sum()),
+        "n_unknown": int((~clip_scores.known).sum()),
     }
 
 
-def polyphonic(located: Located) -> dict[str, float]:
-    """psds1, psds2 and their means over captions, of the scores as they are."""
-    found, given = {}, located.as_psds
-    for name, rule in PSDS.items():
-        rocs = psd_rocs(given, rule)
-        found[name] = area(rocs, alpha_st=1.0, max_efpr=rule.max_efpr)
-        found[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=rule.max_efpr)
-    return found
+def psds_metrics(clip_scores: ClipScores) -> dict[str, float]:
+    """Return psds1 and psds2 and, with alpha_st 0, their means over captions."""
+    inputs, metrics = clip_scores.psds_inputs(), {}
+    for name, settings in PSDS.items():
+        rocs = psd_rocs(inputs, settings)
+        metrics[name] = area(rocs, alpha_st=1.0, max_efpr=settings.max_efpr)
+        metrics[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=settings.max_efpr)
+    return metrics
 
 
-def statistics(
-    located: Located, criteria: Criteria, *, threshold: float
-) -> dict[str, Callable[[], ClipStatistic]]:
-    """What makes each number a statistic over draws of the clips, for intervals and tests: one
-    after the other, as each keeps all scores in order."""
-    rows, smooth = located.by_frame, located.smoothed(criteria.median_frames)
-    frames = (rows.score, rows.active, rows.clip, rows.known)
+def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float) -> Statistics:
+    """Return, for each metric, a function that builds its bootstrap statistic.
 
-    def drawn_f1(counts: Int[np.ndarray, "clip caption 3"]) -> ClipStatistic:
-        return metrics.clip_sum(counts, lambda n: f1.f1_of(n[None])["f1_macro"])
+    They are built one at a time, when called: each holds a sorted copy of all scores in memory.
+    """
+    frames, smooth = clip_scores.by_frame, clip_scores.smoothed(criteria.median_frames)
+    ranked = (frames.scores, frames.active, frames.clip, frames.known)
+
+    def f1_statistic(counts: Int[np.ndarray, "clip caption 3"]) -> ClipStatistic:
+        return clip_sum(counts, lambda n: f1_of_counts(n[None])["f1_macro"])
 
     def partial() -> ClipStatistic:
-        of = smooth.by_segment(criteria.segment_s)
-        return metrics.clip_partial_auroc(
-            of.score, of.active, of.clip, of.known, max_fpr=criteria.max_fpr
+        table = smooth.by_segment(criteria.segment_s)
+        return clip_partial_auroc(
+            table.scores, table.active, table.clip, table.known, max_fpr=criteria.max_fpr
         )
 
-    def standardised() -> ClipStatistic:
-        """McClish's, which grows with the other as a straight line."""
+    def partial_mcclish() -> ClipStatistic:
+        """McClish's correction is a linear function of the other normalisation."""
         macro, chance = partial(), criteria.max_fpr**2 / 2
         return lambda times: np.asarray(
             0.5 * (1 + (macro(times) * criteria.max_fpr - chance) / (criteria.max_fpr - chance))
         )
 
-    def claimed(count: Callable[[Located, Criteria, Claims], dict]) -> ClipStatistic:
-        return drawn_f1(count(smooth, criteria, smooth.claims(threshold))["counts"])
+    def detected_f1(f1: Callable[[ClipScores, Criteria, dict], dict]) -> ClipStatistic:
+        return f1_statistic(f1(smooth, criteria, smooth.detections(threshold))["counts"])
 
     return {
-        "auroc_macro": lambda: metrics.clip_auroc(*frames, pooled=False),
-        "auroc_pooled": lambda: metrics.clip_auroc(*frames, pooled=True),
-        "auroc_clip": lambda: metrics.clip_mean(metrics.auroc_by_clip(*frames)["per_clip"]),
-        "map": lambda: metrics.clip_average_precision(*frames),
-        "f1": lambda: drawn_f1(rows.counts_at(threshold)),
-        "segment_f1": lambda: claimed(_segment_f1),
-        "event_f1": lambda: claimed(_event_f1),
+        "auroc_macro": lambda: clip_auroc(*ranked, pooled=False),
+        "auroc_pooled": lambda: clip_auroc(*ranked, pooled=True),
+        "auroc_clip": lambda: clip_mean(auroc_by_clip(*ranked)["per_clip"]),
+        "map": lambda: clip_average_precision(*ranked),
+        "f1": lambda: f1_statistic(frames.counts_at(threshold)),
+        "segment_f1": lambda: detected_f1(_segment_f1),
+        "event_f1": lambda: detected_f1(_event_f1),
         "mpauc": partial,
-        "mpauc_mcclish": standardised,
-        **{k: of for name in PSDS for k, of in _drawn_psds(smooth, name).items()},
-        **{f"{name}_raw": _drawn_psds(located, name)[name] for name in PSDS},
+        "mpauc_mcclish": partial_mcclish,
+        **{k: build for name in PSDS for k, build in _psds_statistics(smooth, name).items()},
+        **{f"{name}_raw": _psds_statistics(clip_scores, name)[name] for name in PSDS},
     }
 
 
-def best_threshold(located: Located, *, n_thresholds: int) -> tuple[float, float]:
-    """The common threshold of the highest frame F1 on these clips, and that F1, which flatters.
+def best_threshold(clip_scores: ClipScores, *, n_thresholds: int) -> tuple[float, float]:
+    """Return the threshold of the highest frame-wise F1 on these clips, and that F1.
 
-    The thresholds are `n_thresholds` evenly between 0 and 1, and as many that a share of 1e-4 to 1
-    of the frames exceeds: so that a model whose scores hardly differ is judged at its best, too.
+    One threshold serves all captions. An F1 at a threshold chosen on the same clips is too
+    optimistic. See `candidate_thresholds` for those that are tried.
     """
-    rows = located.by_frame
-    thresholds = candidate_thresholds(rows.score[rows.known], n_thresholds)
-    found = metrics.f1_over_thresholds(rows.score, rows.active, thresholds, rows.known)
-    return found["best_macro"], float(np.max(found["f1_macro"]))
+    frames = clip_scores.by_frame
+    thresholds = candidate_thresholds(frames.scores[frames.known], n_thresholds)
+    curve = f1_over_thresholds(frames.scores, frames.active, thresholds, frames.known)
+    return curve["best_macro"], float(np.max(curve["f1_macro"]))
 
 
 def candidate_thresholds(
     scores: Float[np.ndarray, "frame"], n_thresholds: int
 ) -> Float[np.ndarray, "threshold"]:
-    """See `best_threshold`."""
+    """Return `n_thresholds` evenly spaced between 0 and 1, and as many quantiles of the scores.
+
+    The quantiles are those exceeded by a share of 1e-4 to 1 of the frames, so that a model whose
+    scores hardly differ is given its best threshold, too.
+    """
     even = np.linspace(0, 1, n_thresholds + 2)[1:-1]
     exceeded = np.quantile(scores, 1 - np.geomspace(1e-4, 1, n_thresholds))
     return np.unique(np.concatenate([even, exceeded]))
 
 
-def intervals(
-    of: Mapping[str, Mapping[str, Callable[[], ClipStatistic]]],
+def confidence_intervals(
+    statistics: Mapping[str, Statistics],
     n_clips: int,
     *,
     against: Sequence[tuple[str, str]],
     n_resamples: int,
     seed: int,
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """The intervals of each model's numbers, `<name>_low` and `<name>_high`; and for each pair of
-    models in `against`, as "one - other", the paired test of each number: the difference by the
-    number's name, beside it its `_low`, `_high` and `_p`, the p-value of `metrics.paired_test`.
+    """Return bootstrap intervals of each model's metrics, and paired tests between models.
 
-    `of[model]` is what `statistics` returns, perhaps with more: a number that only some models have
-    is theirs alone. All models are judged on the same draws of clips.
+    All models are evaluated on the same draws of clips.
+
+    Args:
+        statistics: of each model what `statistics` returns, possibly with more; a metric that only
+            some models have is theirs alone.
+        n_clips: how many clips the statistics are of.
+        against: pairs of models to be tested.
+        n_resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        Of each model `<metric>_low` and `<metric>_high`, the ends of the 95 % interval; and of each
+        pair, as "one - other", the difference by the metric's name and its `_low`, `_high` and
+        `_p`, see `bootstrap.paired_test`.
     """
-    bounds: dict[str, dict[str, float]] = {model: {} for model in of}
+    bounds: dict[str, dict[str, float]] = {model: {} for model in statistics}
     tests: dict[str, dict[str, float]] = {f"{a} - {b}": {} for a, b in against}
     draws = {"n_resamples": n_resamples, "seed": seed}
-    for name in dict.fromkeys(name for makers in of.values() for name in makers):
-        made = {model: _remembering(of[model][name]()) for model in of if name in of[model]}
-        for model, statistic in made.items():
-            low, high = metrics.bootstrap(statistic, n_clips, **draws)
+    for name in dict.fromkeys(name for of_model in statistics.values() for name in of_model):
+        built = {
+            model: _cached(of_model[name]())
+            for model, of_model in statistics.items()
+            if name in of_model
+        }
+        for model, statistic in built.items():
+            low, high = bootstrap(statistic, n_clips, **draws)
             bounds[model] |= {f"{name}_low": low, f"{name}_high": high}
         for one, other in against:
-            if one not in made or other not in made:
+            if one not in built or other not in built:
                 continue
-            test = metrics.paired_test(made[one], made[other], n_clips, **draws)
+            test = paired_test(built[one], built[other], n_clips, **draws)
             tests[f"{one} - {other}"] |= {
                 name: test["difference"],
                 f"{name}_low": test["low"],
@@ -196,48 +246,55 @@ def intervals(
     return bounds, tests
 
 
-def _segment_f1(smooth: Located, criteria: Criteria, claims: Claims) -> dict:
+def _segment_f1(
+    smooth: ClipScores, criteria: Criteria, detections: dict[str, list[Detection]]
+) -> dict:
     durations = dict(zip(smooth.clips, smooth.durations, strict=True))
-    return f1.segment_f1(
-        claims, smooth.known_truth, smooth.captions, durations, segment_s=criteria.segment_s
+    return segment_f1(
+        detections, smooth.known_events(), smooth.captions, durations, segment_s=criteria.segment_s
     )
 
 
-def _event_f1(smooth: Located, criteria: Criteria, claims: Claims) -> dict:
-    return f1.event_f1(claims, smooth.known_truth, smooth.captions, **criteria.collars)
+def _event_f1(
+    smooth: ClipScores, criteria: Criteria, detections: dict[str, list[Detection]]
+) -> dict:
+    return event_f1(detections, smooth.known_events(), smooth.captions, **criteria.collars)
 
 
-def _drawn_psds(located: Located, name: str) -> dict[str, Callable[[], ClipStatistic]]:
-    """PSDS and its mean over captions. Both need the same staircases of a draw: whichever is asked
-    of it first works out the two, and only numbers are kept for the other."""
+def _psds_statistics(clip_scores: ClipScores, name: str) -> Statistics:
+    """Return the builders of PSDS and of its mean over captions.
+
+    Both need the same curves of a draw: whichever is asked for it first computes both areas, and
+    only these are kept for the other.
+    """
     areas: dict[bytes, tuple[float, float]] = {}
 
-    def maker(which: int) -> ClipStatistic:
-        rocs = cache(lambda: clip_rocs(located.as_psds, PSDS[name]))
+    def build(which: int) -> ClipStatistic:
+        rocs = cache(lambda: clip_rocs(clip_scores.psds_inputs(), PSDS[name]))
 
         def of_draw(times_drawn: Int[np.ndarray, "clip"]) -> float:
             key = times_drawn.tobytes()
             if key not in areas:
-                found = rocs()(times_drawn)
+                of_captions = rocs()(times_drawn)
                 areas[key] = tuple(
-                    area(found, alpha_st=alpha_st, max_efpr=PSDS[name].max_efpr)
+                    area(of_captions, alpha_st=alpha_st, max_efpr=PSDS[name].max_efpr)
                     for alpha_st in (0.0, 1.0)
                 )
             return areas[key][which]
 
         return each_draw(of_draw)
 
-    return {f"{name}_mean": lambda: maker(0), name: lambda: maker(1)}
+    return {f"{name}_mean": lambda: build(0), name: lambda: build(1)}
 
 
-def _remembering(statistic: ClipStatistic) -> ClipStatistic:
-    """The same statistic, at no cost for draws of clips that it has seen."""
+def _cached(statistic: ClipStatistic) -> ClipStatistic:
+    """Return the same statistic, which remembers its value of each array of draws."""
     values: dict[bytes, np.ndarray] = {}
 
-    def remembered(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
+    def cached(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         key = times_drawn.tobytes()
         if key not in values:
             values[key] = statistic(times_drawn)
         return values[key]
 
-    return remembered
+    return cached

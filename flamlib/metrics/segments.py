@@ -1,8 +1,8 @@
-"""Time in segments, of a second as a rule: coarser than frames, and the same for every model.
+"""Segments, usually of a second: coarser than frames, and the same for every model.
 
-Segment i of a clip spans [i, i + 1) * segment_s. It is active when an event of the caption reaches
-into it at all, and its score is the highest of the frames that reach into it. Both are compared in
-whole microseconds, so an event that ends at a segment's edge does not reach into the next one.
+Segment i of a clip spans [i, i + 1) * segment_s. It is active when an event of the caption overlaps
+it at all, and its score is the highest of the frames that overlap it. Times are compared in whole
+microseconds, so an event that ends at a segment's edge does not overlap the next one.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ PER_S = 1e6
 
 
 def count(duration_s: float, segment_s: float) -> int:
-    """How many segments a clip has; the last one may reach past its end.
+    """Return the number of segments of a clip; the last one may reach past its end.
 
     >>> count(10.0, 1.0), count(10.2, 1.0), count(0.3 / 0.1, 0.1)
     (10, 11, 30)
@@ -25,8 +25,13 @@ def count(duration_s: float, segment_s: float) -> int:
 def active_segments(
     events: Sequence[tuple], captions: Sequence[str], *, n_segments: int, segment_s: float
 ) -> Bool[np.ndarray, "segment caption"]:
-    """Which captions sound in which segments; events are (onset, offset, caption, …), and those of
-    captions that were not asked for are ignored.
+    """Return which captions are active in which segments.
+
+    Args:
+        events: (onset, offset, caption, …) in seconds; those of other captions are ignored.
+        captions: names of the columns.
+        n_segments: see `count`.
+        segment_s: seconds of a segment.
 
     >>> active_segments([(0.9, 2.0, "rain")], ["rain", "wind"], n_segments=3, segment_s=1.0)
     array([[ True, False],
@@ -38,8 +43,8 @@ def active_segments(
     edges = _ticks(np.arange(n_segments + 1) * segment_s)
     for onset, offset, caption, *_ in events:
         if caption in column:
-            reached = (edges[:-1] < _ticks(offset)) & (edges[1:] > _ticks(onset))
-            active[reached, column[caption]] = True
+            overlaps = (edges[:-1] < _ticks(offset)) & (edges[1:] > _ticks(onset))
+            active[overlaps, column[caption]] = True
     return active
 
 
@@ -50,9 +55,16 @@ def segment_scores(
     n_segments: int,
     segment_s: float,
 ) -> Float[np.ndarray, "segment caption"]:
-    """The highest score of the frames that reach into each segment.
+    """Return for each segment the highest score of the frames that overlap it.
 
-    Raises ValueError for a segment into which no frame reaches.
+    Args:
+        scores: of one clip.
+        frame_edges: seconds, one more than there are frames.
+        n_segments: see `count`.
+        segment_s: seconds of a segment.
+
+    Raises:
+        ValueError: for a segment that no frame overlaps.
     """
     edges, frames = _ticks(np.arange(n_segments + 1) * segment_s), _ticks(frame_edges)
     first = np.maximum(np.searchsorted(frames, edges[:-1], side="right") - 1, 0)

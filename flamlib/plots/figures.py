@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from flamlib.plots.overview import corpus_overview
-from flamlib.plots.spectrograms import detection_map, mixture
 from flamlib.plots.style import (
     BLUE,
     COLUMN,
@@ -23,20 +21,8 @@ from flamlib.plots.style import (
     PAGE,
     RED,
     legend_above,
-    save,
     styled,
 )
-
-__all__ = [
-    "bias_against_prior",
-    "corpus_overview",
-    "detection_map",
-    "f1_curves",
-    "mixture",
-    "per_caption",
-    "reliability",
-    "save",
-]
 
 # Name in tables: name to read, colour, line, marker.
 MODELS = {

@@ -41,7 +41,7 @@ def detection_map(
     frame_edges: Float[np.ndarray, "edge"],
     captions: Sequence[str],
     *,
-    truth: Sequence[Event] | None = None,
+    ground_truth: Sequence[Event] | None = None,
     detections: Sequence[Detection] = (),
     threshold: float | None = None,
 ) -> Figure:
@@ -59,16 +59,18 @@ def detection_map(
         if threshold is not None:
             level = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * threshold
             below.axhline(level, color=INK, lw=0.5, ls=(0, (1, 3)))
-        _bars(below, row, 0.72, 0.82, [e for e in truth or () if e.caption == caption], ORANGE)
+        _bars(
+            below, row, 0.72, 0.82, [e for e in ground_truth or () if e.caption == caption], ORANGE
+        )
         _bars(below, row, 0.84, 0.94, [d for d in detections if d.caption == caption], INK)
 
-    sounding = None if truth is None else {event.caption for event in truth}
+    sounding = None if ground_truth is None else {event.caption for event in ground_truth}
     absent = [sounding is not None and caption not in sounding for caption in captions]
     _name_rows(below, captions, absent)
     handles = [Patch(facecolor=SCORE, edgecolor=BLUE, linewidth=0.8, label="score")]
     if threshold is not None:
         handles.append(Line2D([], [], color=INK, lw=0.5, ls=(0, (1, 3)), label="threshold"))
-    if truth is not None:
+    if ground_truth is not None:
         handles.append(Line2D([], [], color=ORANGE, linewidth=3, label="sounds"))
     if detections:
         handles.append(Line2D([], [], color=INK, linewidth=3, label="detected"))
@@ -111,7 +113,7 @@ def heat_map(
     frame_edges: Float[np.ndarray, "edge"],
     captions: Sequence[str],
     *,
-    truth: Sequence[Event],
+    ground_truth: Sequence[Event],
 ) -> Figure:
     """What there is to hear, and every caption's score over time as colour, from 0 to 1.
 
@@ -133,10 +135,10 @@ def heat_map(
     )  # fmt: skip
     below.set(ylim=(n_rows, 0), xlim=(0, duration_s), xlabel="time (s)")
     for row, caption in enumerate(captions):
-        spans = [(e.onset, e.offset - e.onset) for e in truth if e.caption == caption]
+        spans = [(e.onset, e.offset - e.onset) for e in ground_truth if e.caption == caption]
         below.broken_barh(spans, (row + 0.06, 0.88), facecolor="none", edgecolor="white", lw=1.4)
     below.hlines(range(1, n_rows), 0, duration_s, color="white", linewidth=0.5)
-    sounding = {event.caption for event in truth}
+    sounding = {event.caption for event in ground_truth}
     _name_rows(below, captions, [caption not in sounding for caption in captions])
     below.spines[:].set_visible(False)
     box = below.get_position()

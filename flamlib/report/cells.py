@@ -1,7 +1,7 @@
 """Cells and rows of the report's tables, as `page` shows them.
 
-Numbers are fractions and shown in percent, but for ranks. Below a number stands where 95 % of other
-draws of clips would put it, and the p-value of its test against FLAM.
+Metrics are fractions and shown in percent, but for ranks. Below a value stand its 95 % confidence
+interval and the p-value of the test against FLAM.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ RANKS = {"t2a_median_rank", "a2t_median_rank"}
 
 
 def row(cells: list[dict], kind: str = "") -> dict[str, Any]:
-    """`kind` is how it looks: "published", "first" or as any other."""
+    """Return a row; `kind` is its style: "published", "first" or "" for any other."""
     return {"group": None, "kind": kind, "cells": cells}
 
 
@@ -31,7 +31,15 @@ def cell(
     why: str = "",
     share: float | None = None,
 ) -> dict[str, Any]:
-    """`why` says why there is no text, `share` draws a bar of so many percent."""
+    """Return a cell.
+
+    Args:
+        text: what it says; None: a dash.
+        kind: its style.
+        small: a second line in small print.
+        why: why there is no text, shown as a tooltip.
+        share: draw a bar of this many percent.
+    """
     if text is None:
         return {"text": "–", "kind": "none", "small": "", "why": why, "share": None}
     return {"text": text, "kind": kind, "small": small, "why": why, "share": share}
@@ -40,35 +48,42 @@ def cell(
 def number(
     numbers: Numbers, key: str, *, is_best: bool, why: str, test: Numbers | None = None
 ) -> dict[str, Any]:
-    """The cell of a model's number; a dash that says `why` where there is none. `test` is the
-    model's entry under "difference"."""
+    """Return the cell of one metric of one model.
+
+    Args:
+        numbers: the model's metrics.
+        key: name of the metric.
+        is_best: print it as the best of its column.
+        why: why there is no value, if so.
+        test: the model's entry under "difference".
+    """
     value = numbers.get(key)
     if value is None or np.isnan(value):
         return cell(None, why=why)
     low, high = (numbers.get(f"{key}_{end}") for end in ("low", "high"))
     small = ""
     if low is not None and high is not None and not np.isnan(low + high):
-        small = f"[{_shown(low, key)}, {_shown(high, key)}]"
+        small = f"[{_format(low, key)}, {_format(high, key)}]"
     p = (test or {}).get(f"{key}_p")
     if p is not None and not np.isnan(p):
         small += f" p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}".replace(" 0.", " .")
-    return cell(_shown(value, key), kind="best" if is_best else "", small=small.strip())
+    return cell(_format(value, key), kind="best" if is_best else "", small=small.strip())
 
 
 def sizes(of_set: Mapping[str, Numbers]) -> Numbers:
-    """The numbers of one of a test set's models: how many clips and captions there are is the same
-    for all of them."""
+    """Return the metrics of any model of a test set: all have the same numbers of clips and
+    captions."""
     return next(numbers for model, numbers in of_set.items() if model != "difference")
 
 
 def best(of_set: Mapping[str, Numbers], key: str, models: Sequence[str]) -> set[str]:
-    """Which of several models have the best number of a test set; none if all have the same.
+    """Return which models have the best value of a metric; none if all have the same.
 
-    Numbers that read the same are the same: some come from a file and were rounded there.
+    Values that are printed alike are the same: some come from a file and were rounded there.
     """
     values = {model: of_set.get(model, {}).get(key) for model in models}
     values = {
-        model: float(_shown(value, key))
+        model: float(_format(value, key))
         for model, value in values.items()
         if value is not None and not np.isnan(value)
     }
@@ -79,14 +94,14 @@ def best(of_set: Mapping[str, Numbers], key: str, models: Sequence[str]) -> set[
 
 
 def percent(value: float) -> str:
-    """With as many decimals as were published, at least one."""
+    """Format a published value with as many decimals as it has, at least one."""
     return f"{value:.1f}" if round(value, 1) == value else f"{value:g}"
 
 
 def title(model: str) -> str:
-    """What a model is called: those that were supplied go by the name they were given."""
+    """Return the name of a model in tables; external models keep the name they were given."""
     return MODELS[model][0] if model in MODELS else model
 
 
-def _shown(value: float, key: str) -> str:
+def _format(value: float, key: str) -> str:
     return f"{value if key in RANKS else 100 * value:.1f}"

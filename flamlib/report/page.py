@@ -1,6 +1,6 @@
-"""The one page that shows an evaluation: how it looks, and nothing of what it says.
+"""The HTML template of the report: its layout and style, without content.
 
-Everything is in the file itself: styles, figures, sounds. It asks no other machine for anything.
+The page is one file with its styles, figures and audio; it loads nothing from anywhere else.
 """
 
 from jinja2 import Environment, StrictUndefined
@@ -164,9 +164,9 @@ TEMPLATE = """<!doctype html>
 
 
 def render(**content) -> str:
-    """The page. Text is escaped; only figures are taken as they are.
+    """Render the page; text is escaped, only figures are inserted as they are.
 
-    Raises jinja2.UndefinedError for content that the page shows and that was not given.
+    Raises jinja2.UndefinedError for content that the template needs and that was not given.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     page = environment.from_string(TEMPLATE)

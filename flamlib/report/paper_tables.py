@@ -16,8 +16,15 @@ def paper_table(
     skipped: Mapping[str, str],
     coverage: Mapping[str, str],
 ) -> dict[str, Any]:
-    """One of `TABLES`. A set that was `skipped` says why; `coverage` says of a public set how many
-    of its listed clips were found."""
+    """Return one of `TABLES`, published rows above ours.
+
+    Args:
+        name: key of `TABLES`.
+        results: metrics by test set and model.
+        models: in the order of their rows.
+        skipped: test sets that were not evaluated, and why.
+        coverage: of each public set how many of its listed clips were found.
+    """
     columns, published = TABLES[name], PUBLISHED[name]
     rows: list[dict] = [{"group": "Published, in percent; not measured here"}]
     for model, values in published.items():
@@ -28,13 +35,13 @@ def paper_table(
         rows.append(row([cell(model), *cells], "published"))
     rows.append({"group": "Ours, in percent; this run"})
     clips = [cell(_clips(results.get(c.testset), coverage.get(c.testset))) for c in columns]
-    rows.append(row([cell("clips heard"), *clips], "published"))
+    rows.append(row([cell("clips evaluated"), *clips], "published"))
     for model in models:
         cells = [_ours(results, column, model, models, skipped) for column in columns]
         rows.append(row([cell(title(model)), *cells], "first" if model == "flam" else ""))
     notes = [
-        "Ours learned from some hundred recordings out of packages, the published models from a "
-        "million: the columns of public sets can be compared, the reasons for a difference cannot."
+        "Our models are trained on some hundred recordings from packages, the published ones on a "
+        "million: results on public sets are comparable, the reasons for a difference are not."
     ]
     if name == "sed":
         notes.append(

@@ -1,16 +1,16 @@
-"""What the paper and the reports of others publish, in percent, for our tables' upper rows.
+"""Published results in percent, for the upper rows of our tables. None was measured here.
 
-FLAM: Wu et al., ICML 2025 (arXiv:2505.05335), tables 1 to 3; its models learned from recordings
-that cannot be shared. `*` is its authors' retraining of another method on those. OpenFLAM is
-the public checkpoint of the same authors, by its logs. "as reported" is what a method's own paper
-states, as later work quotes it. None of these was measured here.
+FLAM: Wu et al., ICML 2025 (arXiv:2505.05335), tables 1 to 3; its models are trained on recordings
+that cannot be shared. `*` marks another method that its authors retrained on those. OpenFLAM is the
+public checkpoint of the same authors, by its logs. "as reported" is what a method's own paper
+states, as later work quotes it.
 """
 
 from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """A column of a table: the test set, the number of `benchmarking` in it, what it is called."""
+    """A column of a table: the test set, the name of the metric, and the heading."""
 
     testset: str
     key: str
@@ -46,7 +46,7 @@ ZERO_SHOT = (
     Column("vggsound", "top1", "VGGSound"),
 )
 
-# model: {(test set, key): percent}; what is not known is not there.
+# model: {(test set, metric): percent}; results that are not published are not there.
 _SED_ROWS = {
     "FLAM-Global": (67.76, 65.14, None, 85.52, 51.13, 1.11, 82.54, 0.82, None, 67.39),
     "FLAM": (91.00, 81.23, 9.4, 91.66, 56.97, 11.16, 94.76, 29.52, None, 93.62),

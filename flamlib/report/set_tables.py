@@ -1,4 +1,4 @@
-"""Every number of a test set, a row each, with its interval and its test against FLAM."""
+"""Tables of all metrics of a test set, with confidence intervals and tests against FLAM."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from flamlib.data.datasets.annotations import Task
 from flamlib.report.cells import Numbers, Results, best, cell, number, row, sizes, title
 
-LOCATED = (
+SED_METRICS = (
     ("auroc_macro", "AUROC of frames, mean over captions"),
     ("auroc_pooled", "AUROC of frames, all captions together"),
     ("auroc_clip", "AUROC of frames within a clip, mean over clips"),
@@ -23,37 +23,41 @@ LOCATED = (
     ("psds2_raw", "PSDS2 without median filter"),
     ("mpauc", "partial AUROC of segments, area / max FPR (chance 5)"),
     ("mpauc_mcclish", "partial AUROC of segments, McClish (chance 50)"),
-    ("ece", "calibration error (ECE), lower is better"),
+    ("ece", "expected calibration error (ECE), lower is better"),
     ("brier", "Brier score, lower is better"),
 )
-FOUND = (
-    ("t2a_r1", "caption → clip, R@1"),
-    ("t2a_r5", "caption → clip, R@5"),
-    ("t2a_r10", "caption → clip, R@10"),
-    ("t2a_map10", "caption → clip, mAP@10"),
-    ("t2a_median_rank", "caption → clip, median rank, lower is better"),
-    ("a2t_r1", "clip → caption, R@1"),
-    ("a2t_r5", "clip → caption, R@5"),
-    ("a2t_r10", "clip → caption, R@10"),
-    ("a2t_map10", "clip → caption, mAP@10"),
-    ("a2t_median_rank", "clip → caption, median rank, lower is better"),
+RETRIEVAL_METRICS = (
+    ("t2a_r1", "text to audio, R@1"),
+    ("t2a_r5", "text to audio, R@5"),
+    ("t2a_r10", "text to audio, R@10"),
+    ("t2a_map10", "text to audio, mAP@10"),
+    ("t2a_median_rank", "text to audio, median rank, lower is better"),
+    ("a2t_r1", "audio to text, R@1"),
+    ("a2t_r5", "audio to text, R@5"),
+    ("a2t_r10", "audio to text, R@10"),
+    ("a2t_map10", "audio to text, mAP@10"),
+    ("a2t_median_rank", "audio to text, median rank, lower is better"),
 )
-# Of a set without mixtures for validation.
+# On a set without mixtures for validation.
 ON_ITSELF = {"f1": "frame F1 at the best threshold on these clips"}
 HELD_OUT: Sequence[tuple[str, str, Task]] = (
     ("seen_captions", "Seen captions", "sed"),
     ("unseen_captions", "Unseen captions", "sed"),
-    ("held_out_recordings", "Search among the held-out recordings", "retrieval"),
+    ("held_out_recordings", "Retrieval of held-out recordings", "retrieval"),
     ("heldout_seen", "Zero-shot, seen classes", "classification"),
     ("heldout_unseen", "Zero-shot, unseen classes", "classification"),
 )
 
 
-def by_testset(evaluated: Mapping[str, Mapping], joined: Mapping[str, Mapping]) -> dict[str, dict]:
-    """The numbers of `evaluation.evaluate` and of `evaluation.join`, which are by model, by test
-    set instead. Of a model that is in both, those of `evaluate` are taken."""
+def by_testset(
+    evaluated: Mapping[str, Mapping], external: Mapping[str, Mapping]
+) -> dict[str, dict]:
+    """Regroup the metrics of `evaluate` and of `evaluate_external` by test set, then by model.
+
+    Of a model that is in both, those of `evaluate` are taken.
+    """
     results: dict[str, dict] = {}
-    for numbers in (evaluated, joined):
+    for numbers in (evaluated, external):
         for model, of_model in numbers.items():
             for part, of_part in of_model.items():
                 name = "held_out_recordings" if part == "retrieval" else part
@@ -66,7 +70,7 @@ def by_testset(evaluated: Mapping[str, Mapping], joined: Mapping[str, Mapping]) 
 
 
 def held_out_tables(results: Results, models: Sequence[str]) -> list[dict[str, Any]]:
-    """The embedded corpus."""
+    """Return the tables of the embedded corpus."""
     return [
         set_table(name, task, results[testset], models)
         for testset, name, task in HELD_OUT
@@ -81,10 +85,17 @@ def set_table(
     models: Sequence[str],
     coverage: str | None = None,
 ) -> dict[str, Any]:
-    """The table of a set that is called `name`; what no model has is no row of it. `coverage` says
-    how many of the listed clips were found."""
+    """Return the table of a test set; a metric that no model has is not in it.
+
+    Args:
+        name: title of the set.
+        task: its task.
+        of_set: metrics by model.
+        models: in the order of the columns.
+        coverage: how many of the listed clips were found.
+    """
     rows = []
-    for key, words in measures(task, of_set):
+    for key, words in metric_titles(task, of_set):
         if all(of_set.get(model, {}).get(key) is None for model in models):
             continue
         first = best(of_set, key, models)
@@ -109,14 +120,14 @@ def set_table(
     }
 
 
-def measures(task: Task, of_set: Mapping[str, Numbers]) -> list[tuple[str, str]]:
-    """The numbers of a task and what they are called."""
+def metric_titles(task: Task, of_set: Mapping[str, Numbers]) -> list[tuple[str, str]]:
+    """Return the metrics of a task and their titles."""
     numbers = sizes(of_set)
     if task == "retrieval":
-        return list(FOUND)
+        return list(RETRIEVAL_METRICS)
     if task == "sed":
         on_itself = ON_ITSELF if "f1_best" not in numbers else {}
-        return [(key, on_itself.get(key, words)) for key, words in LOCATED]
+        return [(key, on_itself.get(key, words)) for key, words in SED_METRICS]
     named = [
         (key, f"accuracy, template “{key[5:].replace('_', ' ')}”")
         for key in numbers
@@ -130,6 +141,6 @@ def measures(task: Task, of_set: Mapping[str, Numbers]) -> list[tuple[str, str]]
     return [
         *named,
         *by_fold,
-        ("top5", "among the nearest five"),
+        ("top5", "top-5 accuracy"),
         ("macro", "accuracy, mean over classes"),
     ]

@@ -70,7 +70,7 @@ def test_any_model_is_judged_and_flam_in_three_ways(folder, tmp_path, name):
     ways = ["flam", "biased", "approximate"] if name == "flam" else ["flam"]
     assert list(runs) == ways
     for arm in ways:
-        assert set(evaluate.PARTS) <= runs[arm]["0"].keys()
+        assert set(evaluate.TEST_SPLITS) <= runs[arm]["0"].keys()
         assert len(curves[curves["arm"] == arm]) == 2 * EVALUATE["n_thresholds"]
     # Within a caption the three scores have one order.
     macro = {runs[arm]["0"]["seen_captions"]["auroc_macro"] for arm in ways}

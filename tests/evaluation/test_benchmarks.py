@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import set_files
 import torch
-from heldouts import read_part, write_artifacts
+from heldouts import read_split, write_artifacts
 
 from flamlib import audio
 from flamlib.data.datasets import testsets
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.evaluation import benchmarks
-from flamlib.evaluation.benchmarks import Settings
+from flamlib.evaluation.benchmarks import BenchmarkSettings
 from flamlib.events import Event, active_frames
 from flamlib.metrics import calibration, outcomes
 from flamlib.metrics.sed import Criteria
@@ -16,7 +16,7 @@ from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
 
 CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
-SETTINGS = Settings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)
+SETTINGS = BenchmarkSettings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)
 
 
 class Metronome:
@@ -73,14 +73,14 @@ def dogs_and_cats(tmp_path):
 
 def test_a_model_that_hears_all_finds_all_events_also_beyond_its_window(tmp_path):
     found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
-    numbers = benchmarks.judge(Metronome(), found, SETTINGS).numbers
+    numbers = benchmarks.evaluate_set(Metronome(), found, SETTINGS).metrics
     for name in ("auroc_macro", "auroc_pooled", "map", "f1", "psds1", "event_f1", "segment_f1"):
         assert numbers[name] == pytest.approx(1.0), name
     assert numbers["n_clips"] == 2  # what cannot be heard is not scored
     assert "ece" not in numbers  # it goes by cosine, and nothing says how probable that is
-    located, claims = benchmarks.hear(Metronome(), found, SETTINGS)
-    assert [len(score) for score in located.scores] == [8, 27]
-    assert claims is None
+    clip_scores, sums = benchmarks.score_clips(Metronome(), found, SETTINGS)
+    assert [len(score) for score in clip_scores.scores] == [8, 27]
+    assert sums is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_recording_that_is_damaged_is_not_scored_and_listed_as_missing(tmp_pat
     set_files.write_text(tmp_path / "t.tsv", header, *rows, late)
     found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path)
     assert found.missing == [name for name, is_heard in names.items() if not is_heard]
-    numbers = benchmarks.judge(Deaf(), found, SETTINGS).numbers
+    numbers = benchmarks.evaluate_set(Deaf(), found, SETTINGS).metrics
     assert numbers["n_clips"] == len(found.present) == sum(names.values())
 
 
@@ -108,13 +108,15 @@ def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
         Clip("b", write_clip(tmp_path / "b.wav", 2), 0.5, captions=["cat"]),
         Clip("c", write_clip(tmp_path / "c.wav", 3), 0.5, captions=["dog", "rain", "some rain"]),
     ]
-    outcome = benchmarks.judge(Metronome(), AnnotatedSet("mine", "retrieval", clips), SETTINGS)
-    numbers = outcome.numbers
+    outcome = benchmarks.evaluate_set(
+        Metronome(), AnnotatedSet("mine", "retrieval", clips), SETTINGS
+    )
+    numbers = outcome.metrics
     assert (numbers["n_clips"], numbers["n_captions"]) == (3, 6)
     assert numbers["t2a_r1"] == pytest.approx(5 / 6)  # the dog of c is that of a
     # Three captions are equally near to a, and one of them is wrong.
     assert numbers["a2t_r1"] == pytest.approx(2 / 3)
-    [(n_clips, makers)] = outcome.drawn
+    [(n_clips, makers)] = outcome.resamplings
     once = np.ones(n_clips, dtype=int)
     for name, make in makers.items():
         assert make()(once) == pytest.approx(numbers[name]), name
@@ -127,7 +129,7 @@ def test_classification_is_by_fold_and_template(tmp_path):
         Clip("c", write_clip(tmp_path / "c.wav", 3), 0.5, label="rain", fold=2),
     ]
     found = AnnotatedSet("mine", "classification", clips, ["cat", "dog", "rain"])
-    numbers = benchmarks.judge(Metronome(), found, SETTINGS).numbers
+    numbers = benchmarks.evaluate_set(Metronome(), found, SETTINGS).metrics
     assert numbers["per_fold"] == {"1": 1.0, "2": 0.5}
     assert numbers["fold_mean"] == 0.75
     assert numbers["top1"] == numbers["top1_name"] == numbers["top1_ensemble"] == 2 / 3
@@ -136,8 +138,8 @@ def test_classification_is_by_fold_and_template(tmp_path):
 def test_models_are_compared_on_the_same_clips(tmp_path):
     found = AnnotatedSet("mine", "sed", dogs_and_cats(tmp_path), ["cat", "dog", "rain"])
     judged = {
-        "flam": benchmarks.judge(Metronome(), found, SETTINGS),
-        "deaf": benchmarks.judge(Deaf(), found, SETTINGS),
+        "flam": benchmarks.evaluate_set(Metronome(), found, SETTINGS),
+        "deaf": benchmarks.evaluate_set(Deaf(), found, SETTINGS),
     }
     table = outcomes.compare(judged, against="flam", n_resamples=19, seed=0)
     assert table["flam"]["auroc_macro_low"] == table["flam"]["auroc_macro_high"] == 1.0
@@ -150,7 +152,7 @@ def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
     """Frame by frame of every clip, those of all windows; the deaf are not asked."""
     found = testsets.read("urbansed", set_files.urban_sed(tmp_path))
     model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
-    outcome = benchmarks.judge(model, found, SETTINGS._replace(window_s=3.2))
+    outcome = benchmarks.evaluate_set(model, found, SETTINGS._replace(window_s=3.2))
     [clip] = found.present
     waveform = torch.from_numpy(audio.read(clip.path)[0][None])
     probs = []
@@ -160,8 +162,8 @@ def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
     active = active_frames(clip.events, list(found.captions), n_frames=32, frame_s=0.32)
     prob = np.concatenate(probs, axis=1)
     ece = calibration.expected_calibration_error(prob, active, 10)
-    assert outcome.numbers["ece"] == pytest.approx(ece, abs=1e-6)
-    assert outcome.numbers["brier"] == pytest.approx(calibration.brier(prob, active), abs=1e-6)
+    assert outcome.metrics["ece"] == pytest.approx(ece, abs=1e-6)
+    assert outcome.metrics["brier"] == pytest.approx(calibration.brier(prob, active), abs=1e-6)
     assert outcome.reliability["count"].sum() == active.size
     table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
     assert table["flam"]["ece_low"] == pytest.approx(ece, abs=1e-6)
@@ -176,7 +178,7 @@ def folder(tmp_path_factory):
 def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
     found = testsets.read(name, set_files.WRITERS[name](tmp_path))
     model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
-    outcome = benchmarks.judge(model, found, SETTINGS)
+    outcome = benchmarks.evaluate_set(model, found, SETTINGS)
     table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
     numbers = table["flam"]
     assert numbers["n_clips"] == len(found.present)
@@ -191,24 +193,24 @@ def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
 
 def test_one_s_own_models_join_by_name(folder):
     saved = str(folder / "artifacts/checkpoints/flam")
-    [(name, model)] = benchmarks.supplied(
+    [(name, model)] = benchmarks.load_external_models(
         [{"name": "theirs", "folder": saved}], taken=["flam"]
     ).items()
     assert (name, type(model)) == ("theirs", FLAM)
     entry = {"name": "theirs", "folder": "artifacts/checkpoints/flam"}
-    assert list(benchmarks.supplied([entry], taken=["flam"], base=folder)) == ["theirs"]
-    with pytest.raises(ValueError, match="already"):
-        benchmarks.supplied([{"name": "flam", "folder": saved}], taken=["flam"])
+    assert list(benchmarks.load_external_models([entry], taken=["flam"], base=folder)) == ["theirs"]
+    with pytest.raises(ValueError, match="'flam' is taken already"):
+        benchmarks.load_external_models([{"name": "flam", "folder": saved}], taken=["flam"])
     with pytest.raises(ValueError, match="a name and a folder"):
-        benchmarks.supplied([{"name": "flam"}], taken=[])
+        benchmarks.load_external_models([{"name": "flam"}], taken=[])
 
 
 def test_the_held_out_classes_are_the_most_specific_captions(folder):
-    _, bank, lexicon = read_part(folder)
+    _, bank, lexicon = read_split(folder)
     model = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam")
-    outcome, n_left_out = benchmarks.held_out_classes(
+    outcome, n_left_out = benchmarks.classify_held_out(
         model, bank, lexicon, "seen_captions", SETTINGS
     )
     # Whenever a bell rings, a tone is heard, so a tone is no class beside it.
-    assert (outcome.numbers["n_captions"], outcome.numbers["n_clips"], n_left_out) == (3, 3, 1)
-    assert 0 <= outcome.numbers["top1"] <= outcome.numbers["top5"] == 1
+    assert (outcome.metrics["n_captions"], outcome.metrics["n_clips"], n_left_out) == (3, 3, 1)
+    assert 0 <= outcome.metrics["top1"] <= outcome.metrics["top5"] == 1

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from heldouts import CLIP_S, RULES, read_part, write_artifacts
+from heldouts import CLIP_S, RULES, read_split, write_artifacts
 from sounds import mixture_config
 
 from flamlib.data.mixtures import recipes
 from flamlib.evaluation import dependency
 from flamlib.evaluation.dependency import Answer, Pair
-from flamlib.evaluation.splits import Hearing, Part
+from flamlib.evaluation.splits import EvalSplit, SplitLogits
 
 PAIR = Pair("a hiss", "a tone", frequent_share=0.8, rare_share=0.5, rare_s=0.4)
 N = 60
@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bank(folder):
-    return read_part(folder)[1]
+    return read_split(folder)[1]
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +75,16 @@ def test_a_caption_that_sounds_in_no_test_mixture_is_named_before_training(bank,
 
 
 @pytest.fixture(scope="module")
-def part(drawn, folder):
-    _, bank, lexicon = read_part(folder)
-    return Part.of("seen_captions", drawn, bank, lexicon, frame_s=0.32)
+def split(drawn, folder):
+    _, bank, lexicon = read_split(folder)
+    return EvalSplit.from_mixtures("seen_captions", drawn, bank, lexicon, frame_s=0.32)
 
 
-def test_a_model_that_knows_the_priors_and_the_truth_is_told_so(part):
-    share = part.active_share
+def test_a_model_that_knows_the_priors_and_the_truth_is_told_so(split):
+    share = split.active_share()
     log_odds = np.log(share / (1 - share))
-    evidence = np.where(part.active, 6.0, -6.0)
-    answer = Answer(part, Hearing(evidence + log_odds[:, None], log_odds))
+    evidence = np.where(split.active, 6.0, -6.0)
+    answer = Answer(SplitLogits(split, evidence + log_odds[:, None], log_odds))
     found = answer.numbers(PAIR, n_thresholds=19)
     for of in found.values():
         assert of["logit_bias"] == pytest.approx(of["log_odds"])
@@ -94,21 +94,20 @@ def test_a_model_that_knows_the_priors_and_the_truth_is_told_so(part):
     assert found["frequent"]["score_other"] is None, "it never has to: the rare one is never alone"
 
 
-def test_frames_are_counted_by_what_they_hold(part):
-    hearing = Hearing(np.zeros(part.active.shape), np.zeros(len(part.captions)))
-    frames = Answer(part, hearing).frames(PAIR)
-    assert len(frames) == part.known_by_frame.sum()
+def test_frames_are_counted_by_what_they_hold(split):
+    logits = SplitLogits(split, np.zeros(split.active.shape), np.zeros(len(split.captions)))
+    frames, table = Answer(logits).frames(PAIR), logits.score_table()
+    assert len(frames) == table.known.sum()
     counted = frames.groupby(["caption", "holds"]).size()
-    at = part.captions.index(PAIR.rare)
-    known = part.known_by_frame[:, at]
-    assert counted[PAIR.rare, "it sounds"] == part.active_by_frame[known, at].sum()
+    at = split.captions.index(PAIR.rare)
+    known = table.known[:, at]
+    assert counted[PAIR.rare, "it sounds"] == table.active[known, at].sum()
     assert (PAIR.frequent, "the other alone") not in counted.index
 
 
-def test_the_figure_has_a_panel_for_each_model_and_caption(part):
-    answer = Answer(
-        part, Hearing(np.random.default_rng(0).normal(size=part.active.shape), np.zeros(2))
-    )
+def test_the_figure_has_a_panel_for_each_model_and_caption(split):
+    noise = np.random.default_rng(0).normal(size=split.active.shape)
+    answer = Answer(SplitLogits(split, noise, np.zeros(2)))
     figure = dependency.score_densities({"per_caption": answer, "shared": answer}, PAIR)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0] == "a hiss (frequent); bias: per caption"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from heldouts import EVALUATE, read_part, write_artifacts
+from heldouts import EVALUATE, read_split, write_artifacts
 from originals_layout import laion_state
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
@@ -9,14 +9,15 @@ from towers import write_roberta
 from transformers import AutoTokenizer
 
 from flamlib import files
+from flamlib.config import EvaluationConfig
 from flamlib.evaluation import evaluate as evaluation
-from flamlib.evaluation.splits import Hearing
+from flamlib.evaluation.splits import SplitLogits
 from flamlib.models.flam import FLAM
 from flamlib.models.importers import originals
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, cosine_score
 from flamlib.models.mga_clap import MGACLAP
 
-SETTINGS = {"seed": 0, **EVALUATE}
+CONFIG = EvaluationConfig(**EVALUATE)
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +26,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def part(folder):
-    return read_part(folder)[0]
+def split(folder):
+    return read_split(folder)[0]
 
 
-def hearing(logits, bias=-3.0):
-    return Hearing(logits.astype(np.float32), np.full(logits.shape[1], bias, np.float32))
+def noisy(split, seed=0, skill=2.0):
+    noise = np.random.default_rng(seed).normal(0, 1, split.active.shape)
+    logits = (skill * split.active + noise - 3).astype(np.float32)
+    return SplitLogits(split, logits, np.full(logits.shape[1], -3.0, np.float32))
 
 
-def noise_hearing(part, seed=0, skill=2.0):
-    noise = np.random.default_rng(seed).normal(0, 1, part.active.shape)
-    return hearing(skill * part.active + noise - 3)
-
-
-def evaluate(folder, **changes):
+def evaluate(folder):
     made = folder / "artifacts"
     return evaluation.evaluate(
         bank=made / "bank",
@@ -49,8 +47,9 @@ def evaluate(folder, **changes):
         flam_global=made / "checkpoints/flam_global",
         mga_clap=made / "checkpoints/mga_clap",
         scores=made / "scores",
+        seed=0,
+        config=CONFIG,
         progress=False,
-        **SETTINGS | changes,
     )
 
 
@@ -60,7 +59,7 @@ class KnowsItAll:
     sample_rate, frame_s, context_frames = 16000, 0.32, 0
 
     def __init__(self, bank, lexicon):
-        rows = bank.sources.index[bank.sources["split"].isin(evaluation.PARTS)]
+        rows = bank.sources.index[bank.sources["split"].isin(evaluation.TEST_SPLITS)]
         rows = [row for row in rows if bank.get(row, "role") == "foreground"]
         self.captions = [bank.get(row, "caption") for row in rows]
         self.sounds = [bank[row].tobytes() for row in rows]
@@ -85,28 +84,28 @@ class KnowsItAll:
 
 
 def test_who_knows_every_recording_finds_it(folder):
-    _, bank, lexicon = read_part(folder)
+    _, bank, lexicon = read_split(folder)
     outcome = evaluation.retrieval(KnowsItAll(bank, lexicon), bank, lexicon, clip_s=10.0)
-    found = outcome.numbers
-    assert [n for n, _ in outcome.drawn] == [6, 6]  # captions, recordings
+    found = outcome.metrics
+    assert [of.n_units for of in outcome.resamplings] == [6, 6]  # captions, recordings
     for way in ("t2a", "a2t"):
         assert found[f"{way}_r1"] == found[f"{way}_map10"] == found[f"{way}_median_rank"] == 1
     assert found["n_clips"] == found["n_captions"] == 6
 
 
-def test_every_caption_has_its_row(folder, part):
-    lexicon = read_part(folder)[2]
-    models = {"flam": noise_hearing(part), "flam_global": noise_hearing(part, seed=1)}
-    table = evaluation.caption_table(part, models, lexicon).set_index("caption")
-    assert list(table.index) == part.captions
+def test_every_caption_has_its_row(folder, split):
+    lexicon = read_split(folder)[2]
+    models = {"flam": noisy(split), "flam_global": noisy(split, seed=1)}
+    table = evaluation.caption_table(split, models, lexicon).set_index("caption")
+    assert list(table.index) == split.captions
     for j, (caption, row) in enumerate(table.iterrows()):
-        known = part.known[:, j]
-        truth = part.active[known, j]
+        known = split.known[:, j]
+        truth = split.active[known, j]
         assert row["n_clips"] == truth.any(axis=1).sum()
         assert expit(row["log_odds"]) == pytest.approx(truth.mean())
         assert row["logit_bias"] == -3
-        for name, heard in models.items():
-            score = heard.logits[known, j].ravel()
+        for name, logits in models.items():
+            score = logits.logits[known, j].ravel()
             assert row[f"auroc_{name}"] == pytest.approx(roc_auc_score(truth.ravel(), score))
         assert caption in ("a tone", *lexicon.captions)
     # A tone is heard when a bell rings, so the caption belongs to both families.
@@ -119,13 +118,13 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     assert set(found.metrics) == models | {"difference"}
     for name in models:
         assert set(found.metrics[name]) == {"seen_captions", "unseen_captions", "retrieval"}
-    for part in evaluation.PARTS:
-        assert found.parts[part].name == part
-        assert set(found.hearings[part]) == models
-        assert found.metrics["flam"][part]["n_clips"] == SETTINGS["n_clips"]
-        difference = found.metrics["flam"][part]["auroc_macro"]
-        difference -= found.metrics["flam_global"][part]["auroc_macro"]
-        compared = found.metrics["difference"][part]
+    for split in evaluation.TEST_SPLITS:
+        assert found.splits[split].name == split
+        assert set(found.logits[split]) == models
+        assert found.metrics["flam"][split]["n_clips"] == CONFIG.n_clips
+        difference = found.metrics["flam"][split]["auroc_macro"]
+        difference -= found.metrics["flam_global"][split]["auroc_macro"]
+        compared = found.metrics["difference"][split]
         assert set(compared) == models - {"flam"}
         assert compared["flam_global"]["auroc_macro"] == pytest.approx(difference)
     searched = found.metrics["flam"]["retrieval"]
@@ -134,7 +133,7 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     tested = found.metrics["difference"]["retrieval"]["label_matching"]
     theirs = found.metrics["label_matching"]["retrieval"]
     assert tested["t2a_r10"] == pytest.approx(searched["t2a_r10"] - theirs["t2a_r10"])
-    assert set(found.captions["part"]) == set(evaluation.PARTS)
+    assert set(found.captions["part"]) == set(evaluation.TEST_SPLITS)
     assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
 
     files.write_metrics(tmp_path / "report.json", found.metrics)
@@ -142,30 +141,34 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     assert (tmp_path / "report.json").read_text() == (tmp_path / "again.json").read_text()
 
 
-def test_a_model_that_is_supplied_is_judged_on_the_same_mixtures_in_its_own_frames(
-    folder, tmp_path
-):
-    """A CLAP of 48 kHz with other frames than FLAM's; beside it a model that 04 has judged too."""
-    _, bank, lexicon = read_part(folder)
+def test_an_external_model_is_evaluated_on_the_same_mixtures_in_its_own_frames(folder, tmp_path):
+    """A CLAP of 48 kHz with other frames than FLAM's; and a model that 04 has evaluated too."""
+    _, bank, lexicon = read_split(folder)
     made = folder / "artifacts"
     n_words = len(AutoTokenizer.from_pretrained(write_roberta(tmp_path / "roberta")))
     torch.save({"state_dict": laion_state(n_words)}, tmp_path / "clap.pt")
-    supplied = {
+    external = {
         "clap": originals.read(tmp_path / "clap.pt", tmp_path / "roberta"),
         "again": MGACLAP.from_pretrained(made / "checkpoints/mga_clap"),
     }
     flam = FLAM.from_pretrained(made / "checkpoints/flam")
-    assert supplied["clap"].frame_s != flam.frame_s
-    joined = evaluation.join(supplied, flam, bank, lexicon, made / "mixtures", **SETTINGS)
-    assert set(joined) == {"flam", "clap", "again", "difference"}
+    assert external["clap"].frame_s != flam.frame_s
+    inputs = flam, bank, lexicon, made / "mixtures"
+    results = evaluation.evaluate_external(external, *inputs, seed=0, config=CONFIG)
+    assert set(results) == {"flam", "clap", "again", "difference"}
     whole = evaluate(folder).metrics
-    for part in (*evaluation.PARTS, "retrieval"):
-        assert joined["flam"][part] == pytest.approx(whole["flam"][part], nan_ok=True)
-        assert joined["again"][part] == pytest.approx(whole["mga_clap"][part], nan_ok=True)
-        tested = joined["difference"][part]
-        assert tested["again"] == pytest.approx(whole["difference"][part]["mga_clap"])
-        assert set(joined["clap"][part]) == set(whole["flam"][part])
-        name = "t2a_r10" if part == "retrieval" else "auroc_macro"
-        assert 0 <= joined["clap"][part][f"{name}_low"] <= joined["clap"][part][f"{name}_high"] <= 1
+    for split in (*evaluation.TEST_SPLITS, "retrieval"):
+        assert results["flam"][split] == pytest.approx(whole["flam"][split], nan_ok=True)
+        assert results["again"][split] == pytest.approx(whole["mga_clap"][split], nan_ok=True)
+        tested = results["difference"][split]
+        assert tested["again"] == pytest.approx(whole["difference"][split]["mga_clap"])
+        assert set(results["clap"][split]) == set(whole["flam"][split])
+        name = "t2a_r10" if split == "retrieval" else "auroc_macro"
+        assert (
+            0
+            <= results["clap"][split][f"{name}_low"]
+            <= results["clap"][split][f"{name}_high"]
+            <= 1
+        )
         assert 0 < tested["clap"][f"{name}_p"] <= 1
-    assert evaluation.join({}, flam, bank, lexicon, made / "mixtures", **SETTINGS) == {}
+    assert evaluation.evaluate_external({}, *inputs, seed=0, config=CONFIG) == {}

@@ -1,19 +1,19 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from heldouts import read_part, write_artifacts
+from heldouts import EVALUATE, read_split, write_artifacts
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from flamlib.config import EvaluationConfig
 from flamlib.evaluation import split_metrics
-from flamlib.evaluation.splits import Hearing
+from flamlib.evaluation.splits import SplitLogits
 from flamlib.metrics import calibration
-from flamlib.metrics.sed import Criteria
 
-CRITERIA = Criteria(1.0, 0.1, 0.2, 0.2, 1)
-JUDGE = {"threshold": 0.5, "criteria": CRITERIA, "n_thresholds": 19, "n_bins": 10}
-BOUND = {"criteria": CRITERIA, "n_thresholds": 19, "n_bins": 10, "n_resamples": 200, "seed": 0}
+CONFIG = EvaluationConfig(**EVALUATE | {"n_resamples": 200})
+THRESHOLD = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -22,91 +22,97 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def part(folder):
-    return read_part(folder)[0]
+def split(folder):
+    return read_split(folder)[0]
 
 
-def hearing(logits, bias=-3.0):
-    return Hearing(logits.astype(np.float32), np.full(logits.shape[1], bias, np.float32))
+def of_split(split, logits, bias=-3.0):
+    prior = np.full(logits.shape[1], bias, np.float32)
+    return SplitLogits(split, logits.astype(np.float32), prior)
 
 
-def all_heard(part, models):
-    return {name: split_metrics.Heard(part, of, JUDGE["threshold"]) for name, of in models.items()}
+def noisy(split, seed=0, skill=2.0):
+    noise = np.random.default_rng(seed).normal(0, 1, split.active.shape)
+    return of_split(split, skill * split.active + noise - 3)
 
 
-def noise_hearing(part, seed=0, skill=2.0):
-    noise = np.random.default_rng(seed).normal(0, 1, part.active.shape)
-    return hearing(skill * part.active + noise - 3)
+def compute(logits):
+    return split_metrics.compute(logits, threshold=THRESHOLD, config=CONFIG)
 
 
-def test_a_model_that_knows_the_truth(part):
-    judged = split_metrics.judge(part, hearing(20.0 * part.active - 10), **JUDGE)
+def intervals(logits, n_resamples=200):
+    thresholds, config = dict.fromkeys(logits, THRESHOLD), replace(CONFIG, n_resamples=n_resamples)
+    return split_metrics.confidence_intervals(logits, thresholds, config=config, seed=0)
+
+
+def test_a_model_that_knows_the_truth(split):
+    judged = compute(of_split(split, 20.0 * split.active - 10))
     for name in ("auroc_macro", "auroc_pooled", "map", "f1", "f1_best"):
         assert judged[name] == 1
     assert judged["brier"] < 1e-6
     assert judged["ece"] < 1e-4
     assert judged["psds2"] > 0.9
     assert judged["psds2_mean"] >= judged["psds2"]
-    assert judged["n_clips"] == len(part.mixtures)
-    assert judged["n_unknown"] == (~part.known).sum() > 0
+    assert judged["n_clips"] == len(split.mixtures)
+    assert judged["n_unknown"] == (~split.known).sum() > 0
 
 
-def test_a_model_that_says_nothing(part):
+def test_a_model_that_says_nothing(split):
     """It ranks nothing, and its precision and its Brier score are those of the share it claims."""
-    share = part.active_by_frame[part.known_by_frame].mean()
+    table = split.frame_table(split.active.astype(float))
+    share = table.active[table.known].mean()
     bias = math.log(share / (1 - share))
-    judged = split_metrics.judge(part, hearing(np.full(part.active.shape, bias), bias), **JUDGE)
+    judged = compute(of_split(split, np.full(split.active.shape, bias), bias))
     assert judged["auroc_macro"] == judged["auroc_pooled"] == 0.5
-    assert judged["map"] == pytest.approx(np.nanmean(part.active_share))
+    assert judged["map"] == pytest.approx(np.nanmean(split.active_share()))
     assert judged["ece"] == pytest.approx(0, abs=1e-6)
     assert judged["brier"] == pytest.approx(share * (1 - share), abs=1e-6)
 
 
-def test_the_numbers_are_those_of_scikit_learn(part):
-    heard = noise_hearing(part)
-    judged = split_metrics.judge(part, heard, **JUDGE)
+def test_the_numbers_are_those_of_scikit_learn(split):
+    logits = noisy(split)
+    judged = compute(logits)
     aurocs, precisions, f1s = [], [], []
-    for j in range(len(part.captions)):
-        known = part.known[:, j]
-        truth, score = part.active[known, j].ravel(), heard.logits[known, j].ravel()
+    for j in range(len(split.captions)):
+        known = split.known[:, j]
+        truth, score = split.active[known, j].ravel(), logits.logits[known, j].ravel()
         aurocs.append(roc_auc_score(truth, score))
         precisions.append(average_precision_score(truth, score))
-        f1s.append(f1_score(truth, heard.score[known, j].ravel() >= JUDGE["threshold"]))
+        f1s.append(f1_score(truth, logits.scores()[known, j].ravel() >= THRESHOLD))
     assert judged["auroc_macro"] == pytest.approx(np.mean(aurocs))
     assert judged["map"] == pytest.approx(np.mean(precisions))
     assert judged["f1"] == pytest.approx(np.mean(f1s))
-    known = np.broadcast_to(part.known[:, :, None], part.active.shape)
-    prob = expit(heard.logits.astype(np.float64))
-    assert judged["brier"] == pytest.approx(np.mean((prob - part.active)[known] ** 2))
+    known = np.broadcast_to(split.known[:, :, None], split.active.shape)
+    prob = expit(logits.logits.astype(np.float64))
+    assert judged["brier"] == pytest.approx(np.mean((prob - split.active)[known] ** 2))
 
 
-def test_the_curves_belong_to_the_numbers(part):
-    heard = noise_hearing(part)
-    judged = split_metrics.judge(part, heard, **JUDGE)
-    curve = split_metrics.f1(part, heard, n_thresholds=JUDGE["n_thresholds"])
+def test_the_curves_belong_to_the_numbers(split):
+    logits = noisy(split)
+    judged = compute(logits)
+    curve = split_metrics.f1_curve(logits, n_thresholds=CONFIG.n_thresholds)
     best = curve["threshold"].tolist().index(judged["f1_best_threshold"])
     assert curve["f1_macro"][best] == judged["f1_best"] == curve["f1_macro"].max()
     assert judged["f1"] <= judged["f1_best"]
-    bins = split_metrics.reliability(part, heard, n_bins=JUDGE["n_bins"])
+    bins = split_metrics.reliability(logits, n_bins=CONFIG.n_bins)
     gap = np.abs(bins["mean_prob"] - bins["frequency"])
-    assert bins["count"].sum() == part.known_by_frame.sum()
+    assert bins["count"].sum() == logits.score_table().known.sum()
     assert judged["ece"] == pytest.approx(np.nansum(gap * bins["count"]) / bins["count"].sum())
 
 
-def test_what_is_said_of_an_unknown_pair_changes_nothing(part):
-    heard = noise_hearing(part)
-    poisoned = heard._replace(logits=np.where(part.known[:, :, None], heard.logits, 30))
-    expected = split_metrics.judge(part, heard, **JUDGE)
-    assert split_metrics.judge(part, poisoned, **JUDGE) == expected
+def test_what_is_said_of_an_unknown_pair_changes_nothing(split):
+    logits = noisy(split)
+    poisoned = np.where(split.known[:, :, None], logits.logits, 30)
+    assert compute(replace(logits, logits=poisoned)) == compute(logits)
 
 
-def test_the_intervals_hold_what_they_are_of(part):
+def test_the_intervals_hold_what_they_are_of(split):
     models = {
-        "flam": noise_hearing(part),
-        "flam_global": noise_hearing(part, seed=1, skill=0.2),
+        "flam": noisy(split),
+        "flam_global": noisy(split, seed=1, skill=0.2),
     }
-    bounds = split_metrics.bounded(all_heard(part, models), **BOUND)
-    values = {name: split_metrics.judge(part, heard, **JUDGE) for name, heard in models.items()}
+    bounds = intervals(models)
+    values = {name: compute(logits) for name, logits in models.items()}
     bounded = {key.removesuffix("_low") for key in bounds["flam"] if key.endswith("_low")}
     assert {
         "auroc_macro",
@@ -132,34 +138,33 @@ def test_the_intervals_hold_what_they_are_of(part):
         assert difference[f"{key}_p"] == pytest.approx(2 / 201)
 
 
-def test_a_model_does_not_differ_from_itself(part):
-    models = dict.fromkeys(["flam", "flam_global"], noise_hearing(part))
-    bounds = split_metrics.bounded(all_heard(part, models), **BOUND | {"n_resamples": 9})
+def test_a_model_does_not_differ_from_itself(split):
+    models = dict.fromkeys(["flam", "flam_global"], noisy(split))
+    bounds = intervals(models, n_resamples=9)
     differences = bounds["difference"]["flam_global"]
     assert {v for key, v in differences.items() if not key.endswith("_p")} == {0.0}
     assert {v for key, v in differences.items() if key.endswith("_p")} == {1.0}
 
 
-def test_every_clip_once_is_the_number_of_all(part):
-    heard = noise_hearing(part)
-    judged = split_metrics.judge(part, heard, **JUDGE)
-    once = np.ones(len(part.mixtures), dtype=int)
-    assert split_metrics._drawn_best_f1(part, heard, 19)(once) == pytest.approx(judged["f1_best"])
-    for name, of in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
-        assert split_metrics._drawn(part, heard, 10, of)(once) == pytest.approx(judged[name])
+def test_every_clip_once_is_the_number_of_all(split):
+    logits = noisy(split)
+    judged = compute(logits)
+    once = np.ones(len(split.mixtures), dtype=int)
+    best_f1 = split_metrics._best_f1_statistic(logits, 19)
+    assert best_f1(once) == pytest.approx(judged["f1_best"])
+    for name, metric in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
+        statistic = split_metrics._bin_statistic(logits, 10, metric)
+        assert statistic(once) == pytest.approx(judged[name])
 
 
-def test_models_of_other_frames_are_compared_on_the_same_clips(folder, part):
-    """Who hears finer frames is judged in those, and drawn clip by clip with the other."""
-    fine = read_part(folder, frame_s=0.08)[0]
-    heard = {
-        "flam": split_metrics.Heard(part, noise_hearing(part), 0.5),
-        "fine": split_metrics.Heard(fine, noise_hearing(fine, skill=0.1), 0.5),
-    }
-    bounds = split_metrics.bounded(heard, **BOUND | {"n_resamples": 19})
-    expected = [split_metrics.judge(of.part, of.hearing, **JUDGE)["map"] for of in heard.values()]
+def test_models_of_other_frames_are_compared_on_the_same_clips(folder, split):
+    """A model of shorter frames is evaluated in those, and drawn clip by clip with the other."""
+    fine = read_split(folder, frame_s=0.08)[0]
+    logits = {"flam": noisy(split), "fine": noisy(fine, skill=0.1)}
+    bounds = intervals(logits, n_resamples=19)
+    expected = [compute(of_model)["map"] for of_model in logits.values()]
     assert bounds["difference"]["fine"]["map"] == pytest.approx(expected[0] - expected[1])
-    fewer = read_part(folder, frame_s=0.08, n=3)[0]
-    heard["fine"] = split_metrics.Heard(fewer, noise_hearing(fewer), 0.5)
-    with pytest.raises(ValueError, match="fine heard other clips than flam"):
-        split_metrics.bounded(heard, **BOUND)
+    fewer = read_split(folder, frame_s=0.08, n=3)[0]
+    logits["fine"] = noisy(fewer)
+    with pytest.raises(ValueError, match="fine was evaluated on other clips than flam"):
+        intervals(logits)

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel
 from flamlib.data.mixtures import bank, mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
-from flamlib.evaluation.splits import Part
+from flamlib.evaluation.splits import EvalSplit
 from flamlib.models import yamnet
 from flamlib.models.flam import FLAM
 from flamlib.models.importers import weights
@@ -91,12 +91,12 @@ def write_artifacts(folder, n=12):
     return folder
 
 
-def read_part(folder, name="seen_captions", *, frame_s=FRAME_S, n=None):
-    """A part of `write_artifacts`, its first n mixtures or all, with its bank and lexicon."""
+def read_split(folder, name="seen_captions", *, frame_s=FRAME_S, n=None):
+    """A split of `write_artifacts`, its first n mixtures or all, with its bank and lexicon."""
     sources = Bank.open(folder / "artifacts/bank")
     lexicon = Lexicon.read(folder / "data/captions.tsv")
     drawn = recipes.read(folder / f"artifacts/mixtures/{name}.parquet")[:n]
-    return Part.of(name, drawn, sources, lexicon, frame_s=frame_s), sources, lexicon
+    return EvalSplit.from_mixtures(name, drawn, sources, lexicon, frame_s=frame_s), sources, lexicon
 
 
 def write_model(folder, seed=0):

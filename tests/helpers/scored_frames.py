@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from oracles import random_clips
 
-from flamlib.metrics.clip_scores import Located
+from flamlib.metrics.clip_scores import ClipScores
 
 levels = st.sampled_from([2, 5, 10_000])  # from many ties to hardly any
 seeds = st.integers(0, 2**32 - 1)
@@ -18,7 +18,7 @@ def frames(seed, n_levels, n_frames=60, n_captions=4):
     return scores, active, rng.random(active.shape) < 0.8
 
 
-def located(seed=0, n_clips=6, **changes):
+def clip_scores(seed=0, n_clips=6, **changes):
     """Clips of 10 s in 32 frames, but for one of 6.1 s in 20."""
     scores, _, captions, truth, durations = random_clips(seed, n_clips=n_clips)
     durations["1"], scores["1"] = 6.1, scores["1"][:20]
@@ -28,8 +28,8 @@ def located(seed=0, n_clips=6, **changes):
         captions=captions,
         frame_s=10 / 32,
         durations=list(durations.values()),
-        truth=list(truth.values()),
+        ground_truth=list(truth.values()),
         scores=list(scores.values()),
         known=np.ones((n_clips, len(captions)), dtype=bool),
     )
-    return Located(**of | changes)
+    return ClipScores(**of | changes)

@@ -28,8 +28,8 @@ def test_the_same_seed_draws_the_same_clips():
 def test_a_constant_advantage_is_certain_however_hard_the_clips():
     values = np.random.default_rng(0).normal(size=30)
     better, worse = bootstrap.clip_mean(values + 0.1), bootstrap.clip_mean(values)
-    interval = bootstrap.paired_bootstrap(better, worse, 30, n_resamples=100, seed=0)
-    assert interval == pytest.approx((0.1, 0.1))
+    tested = bootstrap.paired_test(better, worse, 30, n_resamples=100, seed=0)
+    assert (tested["low"], tested["high"]) == pytest.approx((0.1, 0.1))
 
 
 def test_draws_with_nothing_to_judge_are_left_out():
@@ -112,9 +112,9 @@ def test_many_draws_at_once_are_those_draws_one_by_one(seed, n_asked):
     for statistic in (
         bootstrap.clip_mean(np.where(draws[0] > 0, np.arange(6.0), np.nan)),
         bootstrap.clip_sum(np.ones((6, 2)), lambda n: n[0]),
-        bootstrap.clip_share(values, unit, 6),
-        bootstrap.clip_median(values, unit, 6),
-        bootstrap.clip_group_mean(np.arange(6.0), rng.integers(0, 3, 6)),
+        bootstrap.query_mean(values, unit, 6),
+        bootstrap.query_median(values, unit, 6),
+        bootstrap.group_mean(np.arange(6.0), rng.integers(0, 3, 6)),
     ):
         one_by_one = [float(statistic(times)) for times in draws]
         assert statistic(draws) == pytest.approx(one_by_one, abs=1e-12, nan_ok=True)
@@ -127,7 +127,7 @@ def test_what_is_asked_of_a_clip_is_drawn_as_often_as_the_clip(seed, n_asked):
     times = rng.multinomial(6, np.full(6, 1 / 6))
     drawn = np.repeat(rank, times[unit])
     expected = (drawn.mean(), np.median(drawn)) if len(drawn) else (np.nan, np.nan)
-    found = [of(rank, unit, 6)(times) for of in (bootstrap.clip_share, bootstrap.clip_median)]
+    found = [of(rank, unit, 6)(times) for of in (bootstrap.query_mean, bootstrap.query_median)]
     assert found == pytest.approx(expected, nan_ok=True)
 
 
@@ -138,12 +138,12 @@ def test_a_mean_over_groups_is_of_the_groups_that_were_drawn(seed):
     times = rng.multinomial(8, np.full(8, 1 / 8))
     means = [np.average(right[fold == i], weights=times[fold == i])
              for i in np.unique(fold) if times[fold == i].sum()]  # fmt: skip
-    assert bootstrap.clip_group_mean(right, fold)(times) == pytest.approx(np.mean(means))
+    assert bootstrap.group_mean(right, fold)(times) == pytest.approx(np.mean(means))
 
 
 def test_the_median_of_many_draws_is_made_in_blocks(monkeypatch):
     rng = np.random.default_rng(0)
-    statistic = bootstrap.clip_median(rng.permutation(30), rng.integers(0, 9, 30), 9)
+    statistic = bootstrap.query_median(rng.permutation(30), rng.integers(0, 9, 30), 9)
     draws = rng.multinomial(9, np.full(9, 1 / 9), size=7)
     at_once = statistic(draws)
     monkeypatch.setattr(bootstrap, "SUMS", 60)

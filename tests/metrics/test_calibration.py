@@ -50,11 +50,11 @@ def test_a_logit_is_not_a_probability(claim):
 
 
 @given(seeds)
-def test_claims_of_clips_add_up_to_those_of_all(seed):
+def test_sums_of_clips_add_up_to_those_of_all(seed):
     rng = np.random.default_rng(seed)
     prob, clip = rng.random((30, 4)), rng.integers(0, 5, (30, 4))
     active = rng.random(prob.shape) < prob
-    sums = calibration.claims(prob, active, clip, n_clips=5, n_bins=8)
+    sums = calibration.bin_sums(prob, active, clip, n_clips=5, n_bins=8)
     whole = calibration.reliability(prob, active, 8)
     for name, values in calibration.reliability_of(sums.sum(axis=0)).items():
         assert values == pytest.approx(whole[name], nan_ok=True), name

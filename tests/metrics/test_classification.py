@@ -62,7 +62,7 @@ def test_one_prompt_is_itself_and_several_meet_in_the_middle():
 
 
 def test_what_accuracy_cannot_mean_is_refused():
-    with pytest.raises(ValueError, match="beyond the 2"):
+    with pytest.raises(ValueError, match="out of range: there are 2"):
         classification.accuracy(np.eye(2), np.eye(2), np.array([0, 2]))
     with pytest.raises(ValueError, match="clip_emb is not finite in row 1"):
         classification.accuracy(np.array([[0.0], [np.nan]]), np.ones((1, 1)), np.array([0, 0]))

@@ -148,3 +148,15 @@ def test_clips_that_differ_and_unknown_captions_are_refused():
         f1.event_f1({}, {"clip": []}, ["rain"], **COLLARS)
     with pytest.raises(ValueError, match="clip 'c': 'wind' is not among"):
         f1.event_f1({"c": [(0, 1, "wind")]}, {"c": []}, ["rain"], **COLLARS)
+
+
+def test_a_caption_without_events_is_skipped_and_its_detections_are_false():
+    ground_truth = {"clip": [(0.0, 3.0, "rain")]}
+    detections = {"clip": [(0.0, 3.0, "rain"), (0.0, 3.0, "wind")]}
+    captions = ["rain", "wind"]
+    for metric in (
+        f1.segment_f1(detections, ground_truth, captions, {"clip": 6.0}, segment_s=1.0),
+        f1.event_f1(detections, ground_truth, captions, **COLLARS),
+    ):
+        assert (metric["n_skipped"], metric["f1_macro"]) == (1, 1.0)
+        assert metric["f1_pooled"] == pytest.approx(2 / 3)

@@ -10,7 +10,7 @@ from flamlib.runs import runs_of
 CAPTIONS = ["dog", "rain", "bell"]
 N_FRAMES = 6
 EDGES = np.arange(N_FRAMES + 1) * 0.25
-PRICE = np.array([100.0, 10_000.0, 1_000_000.0])  # tells the cross-triggers of a sum apart
+COST = np.array([100.0, 10_000.0, 1_000_000.0])  # tells the cross-triggers of a sum apart
 
 times = st.integers(0, 12).map(lambda i: i / 8)
 some_events = st.lists(
@@ -34,7 +34,7 @@ def overlap(a, b):
 
 
 def slow_counts(score, events, caption, threshold, dtc, gtc, cttc):
-    """The definition, at one threshold: false alarms, with cross-triggers at their price, and
+    """The definition, at one threshold: false alarms, with cross-triggers at their cost, and
     events found. All durations are eighths, so that nothing is rounded."""
     of = {c: [(e[0], e[1]) for e in events if e[2] == c] for c in range(len(CAPTIONS))}
     active = (score[:, caption] >= threshold) & (score[:, caption] > -np.inf)
@@ -48,7 +48,7 @@ def slow_counts(score, events, caption, threshold, dtc, gtc, cttc):
         alarms += 1
         for other in set(of) - {caption}:
             seconds = sum(overlap(d, e) for e in of[other])
-            alarms += PRICE[other] * (seconds > 0 and seconds >= cttc * length)
+            alarms += COST[other] * (seconds > 0 and seconds >= cttc * length)
     found = sum(sum(overlap(d, e) for d in relevant) >= gtc * (e[1] - e[0]) for e in of[caption])
     return alarms, found
 
@@ -69,7 +69,7 @@ def test_at_every_threshold_the_changes_add_up_to_the_counts(clips):
         dtc_threshold=dtc,
         gtc_threshold=gtc,
         cttc_threshold=cttc,
-        price=PRICE,
+        cross_trigger_cost=COST,
     )
     rows = list(zip(events.onset, events.offset, events.caption, events.clip, strict=True))
     for row, caption in enumerate(asked):

@@ -8,7 +8,7 @@ def once(outcome):
     """Every statistic of an outcome, with each clip drawn once."""
     return {
         name: float(make()(np.ones(n, dtype=int)))
-        for n, makers in outcome.drawn
+        for n, makers in outcome.resamplings
         for name, make in makers.items()
     }
 
@@ -22,9 +22,9 @@ def embedded(n_clips=12, n_captions=30, seed=0):
 
 def test_every_number_of_a_search_has_its_statistic():
     given = embedded()
-    outcome = outcomes.searched(*given)
+    outcome = outcomes.retrieval_outcome(*given)
     expected = retrieval.retrieval(*given)
-    assert outcome.numbers == expected | {"n_clips": 12, "n_captions": 30}
+    assert outcome.metrics == expected | {"n_clips": 12, "n_captions": 30}
     drawn = once(outcome)
     assert set(drawn) == {name for name in expected if not name.endswith("_n")}
     for name, value in drawn.items():
@@ -33,7 +33,9 @@ def test_every_number_of_a_search_has_its_statistic():
 
 def test_a_clip_is_drawn_with_its_captions():
     clip_emb, caption_emb, clip_of_caption = embedded()
-    [(n_units, makers)] = outcomes.searched(clip_emb, caption_emb, clip_of_caption).drawn
+    [(n_units, makers)] = outcomes.retrieval_outcome(
+        clip_emb, caption_emb, clip_of_caption
+    ).resamplings
     assert n_units == 12
     times = np.random.default_rng(1).multinomial(12, np.full(12, 1 / 12))
     found, _ = retrieval.ranks(clip_emb, caption_emb, clip_of_caption)
@@ -45,11 +47,11 @@ def test_a_clip_is_drawn_with_its_captions():
 def test_a_caption_of_many_clips_is_drawn_as_itself():
     clip_emb, caption_emb, _ = embedded()
     relevant = np.random.default_rng(2).random((30, 12)) < 0.2
-    outcome = outcomes.searched(clip_emb, caption_emb, relevant=relevant)
-    assert [n for n, _ in outcome.drawn] == [30, 12]
+    outcome = outcomes.retrieval_outcome(clip_emb, caption_emb, relevant=relevant)
+    assert [n for n, _ in outcome.resamplings] == [30, 12]
     for name, value in once(outcome).items():
-        assert value == pytest.approx(outcome.numbers[name]), name
-    assert outcome.numbers["t2a_n"] == relevant.any(axis=1).sum()
+        assert value == pytest.approx(outcome.metrics[name]), name
+    assert outcome.metrics["t2a_n"] == relevant.any(axis=1).sum()
 
 
 def test_every_accuracy_has_its_statistic():
@@ -58,24 +60,24 @@ def test_every_accuracy_has_its_statistic():
     class_emb = rng.normal(size=(8, 5))
     clip_emb = class_emb[truth] + rng.normal(size=(40, 5))
     by_template = {"name": class_emb, "sound_of": rng.normal(size=(8, 5))}
-    outcome = outcomes.classified(clip_emb, by_template, truth, folds)
+    outcome = outcomes.classification_outcome(clip_emb, by_template, truth, folds)
     drawn = once(outcome)
     by_fold = {f"fold_{fold}" for fold in np.unique(folds)}
     named = {"top1", "top5", "macro", "fold_mean", "top1_name", "top1_sound_of"}
     assert set(drawn) == named | by_fold
-    alone = outcomes.classified(clip_emb, by_template, truth, 0 * folds)
+    alone = outcomes.classification_outcome(clip_emb, by_template, truth, 0 * folds)
     assert set(once(alone)) == named  # one fold is no other number than all
     for name, value in drawn.items():
-        assert value == pytest.approx(outcome.numbers[name]), name
-    assert outcome.numbers["top1"] == outcome.numbers["top1_name"]
-    assert (outcome.numbers["n_clips"], outcome.numbers["n_captions"]) == (40, 8)
-    assert set(outcome.numbers["per_fold"]) == {str(fold) for fold in np.unique(folds)}
+        assert value == pytest.approx(outcome.metrics[name]), name
+    assert outcome.metrics["top1"] == outcome.metrics["top1_name"]
+    assert (outcome.metrics["n_clips"], outcome.metrics["n_captions"]) == (40, 8)
+    assert set(outcome.metrics["per_fold"]) == {str(fold) for fold in np.unique(folds)}
 
 
 def test_models_are_tested_against_one_on_the_same_draws():
     good, bad = embedded(), embedded(seed=1)
-    judged = {"flam": outcomes.searched(*good), "same": outcomes.searched(*good)}
-    judged["other"] = outcomes.searched(good[0], bad[1], good[2])
+    judged = {"flam": outcomes.retrieval_outcome(*good), "same": outcomes.retrieval_outcome(*good)}
+    judged["other"] = outcomes.retrieval_outcome(good[0], bad[1], good[2])
     table = outcomes.compare(judged, against="flam", n_resamples=49, seed=0)
     for name in ("t2a_r5", "a2t_median_rank"):
         low, value, high = (table["flam"][f"{name}{end}"] for end in ("_low", "", "_high"))

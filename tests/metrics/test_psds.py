@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracles import random_clips
 
 from flamlib.events import Event, merge
-from flamlib.metrics.psds import Detected, Rule, area, clip_psds, psd_rocs, psds
+from flamlib.metrics.psds import PsdsInputs, PsdsSettings, area, clip_rocs, psd_rocs, psds
 
 with warnings.catch_warnings():  # on import, it asks for pkg_resources
     warnings.simplefilter("ignore")
@@ -113,7 +113,7 @@ def test_a_false_alarm_on_another_caption_costs_more():
 def test_every_caption_has_its_own_score():
     edges, truth = np.arange(4.0), {"clip": [(0.0, 1.0, "a"), (1.0, 2.0, "b")]}
     scores = {"clip": np.array([[0.5, 0.0], [0.0, 1.0], [0.9, 0.0]])}
-    detected = Detected(scores, edges, ["a", "b"], truth, {"clip": 60.0})
+    detected = PsdsInputs(scores, edges, ["a", "b"], truth, {"clip": 60.0})
     rocs = psd_rocs(detected, rule(HALVES_ALONE))
     assert [steps.tolist() for steps in rocs["a"]] == [[0.0, 60.0], [0.0, 1.0]]
     own = {c: area({c: roc}, alpha_st=1.0, max_efpr=100.0) for c, roc in rocs.items()}
@@ -122,7 +122,9 @@ def test_every_caption_has_its_own_score():
 
 def rule(settings, **more):
     """The settings that say when a detection counts."""
-    return Rule(**{name: value for name, value in settings.items() if name != "alpha_st"}, **more)
+    return PsdsSettings(
+        **{name: value for name, value in settings.items() if name != "alpha_st"}, **more
+    )
 
 
 @st.composite
@@ -256,7 +258,7 @@ def test_only_the_order_of_a_captions_scores_matters(data):
 
 @given(evaluations())
 def test_every_step_of_a_staircase_goes_right_and_up(data):
-    for efpr, tpr in psd_rocs(Detected(*data), rule(LOOSE, max_efpr=5000.0)).values():
+    for efpr, tpr in psd_rocs(PsdsInputs(*data), rule(LOOSE, max_efpr=5000.0)).values():
         assert efpr[0] == 0
         assert efpr[-1] <= 5000
         assert (np.diff(efpr) > 0).all()
@@ -357,11 +359,17 @@ def drawn(scores, truth, durations, times_drawn):
     )
 
 
+def psds_of_draws(inputs, settings):
+    """PSDS as a function of how often each clip was drawn."""
+    rocs, alpha_st = clip_rocs(inputs, rule(settings)), settings["alpha_st"]
+    return lambda times_drawn: area(rocs(times_drawn), alpha_st=alpha_st, max_efpr=100.0)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_draw_of_clips_is_the_psds_of_those_clips(seed):
     scores, edges, captions, truth, durations = random_clips(seed, n_clips=6)
-    detected = Detected(scores, edges, captions, truth, durations)
-    statistic = clip_psds(detected, rule(PSDS1), alpha_st=1.0)
+    detected = PsdsInputs(scores, edges, captions, truth, durations)
+    statistic = psds_of_draws(detected, PSDS1)
     times_drawn = np.random.default_rng(seed).multinomial(6, np.full(6, 1 / 6))
     drawn_scores, drawn_truth, drawn_durations = drawn(scores, truth, durations, times_drawn)
     expected = psds(drawn_scores, edges, captions, drawn_truth, drawn_durations, **PSDS1)
@@ -372,13 +380,13 @@ def test_a_draw_of_clips_is_the_psds_of_those_clips(seed):
 def test_every_clip_once_is_the_psds(settings):
     clips = random_clips(0, n_clips=6)
     once = np.ones(6, dtype=int)
-    statistic = clip_psds(Detected(*clips), rule(settings), alpha_st=settings["alpha_st"])
+    statistic = psds_of_draws(PsdsInputs(*clips), settings)
     assert statistic(once) == pytest.approx(psds(*clips, **settings), abs=1e-12)
 
 
 def test_a_draw_without_any_event_has_no_psds():
     scores = {"a": np.zeros((2, 1)), "b": np.zeros((2, 1))}
     truth = {"a": [(0.0, 1.0, "rain")], "b": []}
-    detected = Detected(scores, np.arange(3.0), ["rain"], truth, dict.fromkeys(truth, 2.0))
-    statistic = clip_psds(detected, rule(PSDS1), alpha_st=1.0)
+    detected = PsdsInputs(scores, np.arange(3.0), ["rain"], truth, dict.fromkeys(truth, 2.0))
+    statistic = psds_of_draws(detected, PSDS1)
     assert np.isnan(statistic(np.array([0, 2])))

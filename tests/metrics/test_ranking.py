@@ -136,3 +136,15 @@ def test_scores_that_say_nothing_are_at_chance_in_both_normalisations():
     assert (found["macro"], found["mcclish"]) == pytest.approx((0.05, 0.5))
     with pytest.raises(ValueError, match="max_fpr"):
         ranking.partial_auroc(np.zeros((40, 1)), active, max_fpr=10.0)
+
+
+def test_a_caption_without_events_is_skipped():
+    scores, active = np.random.default_rng(0).random((6, 2)), np.zeros((6, 2), dtype=bool)
+    active[:3, 0] = True
+    for metric in (
+        ranking.frame_auroc(scores, active),
+        ranking.partial_auroc(scores, active, max_fpr=0.1),
+        ranking.average_precision(scores, active),
+    ):
+        assert metric["n_skipped"] == 1
+        assert np.isnan(metric["per_caption"]).tolist() == [False, True]

@@ -81,7 +81,7 @@ def test_what_retrieval_cannot_mean_is_refused():
     emb = np.eye(2)
     with pytest.raises(ValueError, match="either"):
         retrieval.retrieval(emb, emb)
-    with pytest.raises(ValueError, match="beyond the 2 clips"):
+    with pytest.raises(ValueError, match="out of range: there are 2 clips"):
         retrieval.retrieval(emb, emb, np.array([0, 2]))
     with pytest.raises(ValueError, match="caption_emb is not finite in row 1"):
         retrieval.retrieval(emb, np.array([[1.0, 0.0], [np.nan, 0.0]]), np.array([0, 1]))

@@ -1,22 +1,22 @@
 import numpy as np
 import pytest
-from scored_frames import located
+from scored_frames import clip_scores
 from sklearn.metrics import roc_auc_score
 
 from flamlib.events import Event
-from flamlib.metrics import bootstrap, metrics, sed
+from flamlib.metrics import bootstrap, f1, sed
 from flamlib.metrics.sed import Criteria
 
 CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=3)
 
 
 def test_the_numbers_are_those_of_the_frames():
-    of = located()
-    rows, found = of.by_frame, sed.numbers(of, CRITERIA, threshold=0.8)
-    expected = [roc_auc_score(a, s) for a, s in zip(rows.active.T, rows.score.T, strict=True)]
+    of = clip_scores()
+    rows, found = of.by_frame, sed.compute(of, CRITERIA, threshold=0.8)
+    expected = [roc_auc_score(a, s) for a, s in zip(rows.active.T, rows.scores.T, strict=True)]
     assert found["auroc_macro"] == pytest.approx(np.mean(expected))
     counts = rows.counts_at(0.8).sum(axis=0)
-    claimed = rows.score >= 0.8
+    claimed = rows.scores >= 0.8
     assert counts[:, 0].tolist() == (claimed & rows.active).sum(axis=0).tolist()
     assert counts[:, 1].tolist() == claimed.sum(axis=0).tolist()
     assert (found["n_clips"], found["n_captions"], found["n_unknown"]) == (6, 3, 0)
@@ -24,7 +24,7 @@ def test_the_numbers_are_those_of_the_frames():
 
 def test_smoothing_is_for_detections_and_not_for_ranking():
     plain, smooth = (
-        sed.numbers(located(), Criteria(1.0, 0.1, 0.2, 0.2, median_frames=n), threshold=0.8)
+        sed.compute(clip_scores(), Criteria(1.0, 0.1, 0.2, 0.2, median_frames=n), threshold=0.8)
         for n in (1, 3)
     )
     assert plain["psds1"] == plain["psds1_raw"] == smooth["psds1_raw"]
@@ -34,17 +34,17 @@ def test_smoothing_is_for_detections_and_not_for_ranking():
 
 def test_what_is_unknown_might_as_well_be_anything():
     known = np.random.default_rng(0).random((6, 3)) < 0.7
-    one = located(known=known)
+    one = clip_scores(known=known)
     poisoned = [np.where(k, s, 9.0) for s, k in zip(one.scores, known, strict=True)]
-    other = located(known=known, scores=poisoned)
-    first, second = (sed.numbers(of, CRITERIA, threshold=0.8) for of in (one, other))
+    other = clip_scores(known=known, scores=poisoned)
+    first, second = (sed.compute(of, CRITERIA, threshold=0.8) for of in (one, other))
     assert first == pytest.approx(second, nan_ok=True)
     assert first["n_unknown"] == (~known).sum() > 0
 
 
 def test_every_clip_once_is_the_number_itself():
-    of = located()
-    found = sed.numbers(of, CRITERIA, threshold=0.8)
+    of = clip_scores()
+    found = sed.compute(of, CRITERIA, threshold=0.8)
     once = np.ones(6, dtype=int)
     made = sed.statistics(of, CRITERIA, threshold=0.8)
     assert set(made) <= set(found)
@@ -53,14 +53,16 @@ def test_every_clip_once_is_the_number_itself():
 
 
 def test_a_better_model_is_told_from_a_worse_one():
-    good = located(n_clips=30)
+    good = clip_scores(n_clips=30)
     noise = np.random.default_rng(0)
-    bad = located(n_clips=30, scores=[s + noise.normal(0, 3, s.shape) for s in good.scores])
+    bad = clip_scores(n_clips=30, scores=[s + noise.normal(0, 3, s.shape) for s in good.scores])
     makers = {
         name: sed.statistics(of, CRITERIA, threshold=0.8)
         for name, of in (("good", good), ("bad", bad))
     }
-    bounds, tests = sed.intervals(makers, 30, against=[("good", "bad")], n_resamples=99, seed=0)
+    bounds, tests = sed.confidence_intervals(
+        makers, 30, against=[("good", "bad")], n_resamples=99, seed=0
+    )
     assert bounds["bad"]["auroc_macro_high"] < bounds["good"]["auroc_macro_low"]
     compared = tests["good - bad"]
     assert compared["auroc_macro_p"] == 2 / 100
@@ -71,7 +73,7 @@ def test_a_better_model_is_told_from_a_worse_one():
 def test_a_number_that_one_model_lacks_is_bounded_for_the_other_alone():
     makers = {"both": lambda: bootstrap.clip_mean(np.arange(4.0))}
     more = makers | {"one": lambda: bootstrap.clip_mean(np.arange(4.0) + 7)}
-    bounds, tests = sed.intervals(
+    bounds, tests = sed.confidence_intervals(
         {"a": makers, "b": more}, 4, against=[("a", "b")], n_resamples=9, seed=0
     )
     assert set(bounds["a"]) == {"both_low", "both_high"}
@@ -80,20 +82,20 @@ def test_a_number_that_one_model_lacks_is_bounded_for_the_other_alone():
 
 
 def test_the_best_threshold_is_the_best():
-    of = located()
-    threshold, f1 = sed.best_threshold(of, n_thresholds=19)
-    assert f1 == pytest.approx(sed.numbers(of, CRITERIA, threshold=threshold)["f1"])
+    of = clip_scores()
+    threshold, best = sed.best_threshold(of, n_thresholds=19)
+    assert best == pytest.approx(sed.compute(of, CRITERIA, threshold=threshold)["f1"])
     rows = of.by_frame
     for other in np.linspace(0.05, 0.95, 19):
-        found = metrics.f1_of(rows.counts_at(other))["f1_macro"]
-        assert found <= f1 + 1e-12
+        found = f1.f1_of_counts(rows.counts_at(other))["f1_macro"]
+        assert found <= best + 1e-12
 
 
 def test_a_caption_and_clips_without_events_crash_nothing():
-    quiet = located(truth=[[Event(1.0, 2.0, "caption 0")], *[[]] * 5])
-    found = sed.numbers(quiet, CRITERIA, threshold=0.8)
+    quiet = clip_scores(ground_truth=[[Event(1.0, 2.0, "caption 0")], *[[]] * 5])
+    found = sed.compute(quiet, CRITERIA, threshold=0.8)
     assert found["n_skipped"] == 2
     assert 0 <= found["psds1_mean"] <= 1
-    nothing = located(truth=[[]] * 6)
-    found = sed.numbers(nothing, CRITERIA, threshold=0.8)
+    nothing = clip_scores(ground_truth=[[]] * 6)
+    found = sed.compute(nothing, CRITERIA, threshold=0.8)
     assert np.isnan([found["auroc_macro"], found["psds1"], found["event_f1"]]).all()

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flamlib.metrics import metrics
+from flamlib.metrics import calibration
 from flamlib.plots import figures, style
 
 THRESHOLDS = np.linspace(0.1, 0.9, 9)
@@ -68,7 +68,7 @@ def test_a_prior_that_is_right_lies_on_the_diagonal():
 def test_a_calibrated_model_lies_on_the_diagonal():
     prob = np.repeat(np.linspace(0.05, 0.95, 10), 100)
     active = np.arange(1000) % 100 < 100 * prob - 0.5
-    figure = figures.reliability({"flam": metrics.reliability(prob, active, 10)})
+    figure = figures.reliability({"flam": calibration.reliability(prob, active, 10)})
     [_, line] = figure.axes[0].lines
     assert np.allclose(line.get_xdata(), line.get_ydata())
     counts = figure.axes[1].patches[0].get_data().values

@@ -47,7 +47,7 @@ def test_what_does_not_sound_is_marked_absent():
         SCORES,
         EDGES,
         CAPTIONS,
-        truth=[Event(1.0, 2.0, "a tone")],
+        ground_truth=[Event(1.0, 2.0, "a tone")],
         detections=[Detection(1.0, 2.0, "a tone", 0.9)],
         threshold=0.5,
     )
@@ -108,7 +108,7 @@ def test_a_heat_map_shows_every_score_and_marks_what_is_absent():
     scores = np.array([[0.1, 0.2], [0.9, 0.3], [0.8, 0.4], [0.0, 1.0]])
     truth = [Event(0.5, 1.5, "a dog barks")]
     waveform = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
-    figure = spectrograms.heat_map(waveform, 16000, scores, edges, captions, truth=truth)
+    figure = spectrograms.heat_map(waveform, 16000, scores, edges, captions, ground_truth=truth)
     _, below, _ = figure.axes
     [mesh] = [c for c in below.collections if c.get_array() is not None and c.get_array().size == 8]
     assert np.asarray(mesh.get_array()).reshape(2, 4) == pytest.approx(scores.T)

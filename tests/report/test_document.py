@@ -11,12 +11,12 @@ import urllib.request
 import numpy as np
 import pytest
 import set_files
-from heldouts import read_part, write_artifacts
+from heldouts import read_split, write_artifacts
 
 from flamlib.data.datasets import testsets
 from flamlib.metrics import calibration
 from flamlib.metrics.outcomes import Outcome
-from flamlib.plots import figures
+from flamlib.plots import figures, style
 from flamlib.report import document, gallery, set_tables
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -24,7 +24,7 @@ DRIVER = shutil.which("chromedriver")
 
 
 def numbers(value, **more):
-    keys = [key for key, _ in set_tables.LOCATED]
+    keys = [key for key, _ in set_tables.SED_METRICS]
     bounds = {f"auroc_macro_{end}": value + by for end, by in (("low", -0.02), ("high", 0.02))}
     return dict.fromkeys(keys, value) | bounds | {"n_clips": 6, "n_captions": 3} | more
 
@@ -48,7 +48,7 @@ JUDGED = {"flam": Outcome({}, [], BINS), "theirs": Outcome({}, [], BINS), "deaf"
 def made(tmp_path_factory):
     """A report of real sounds, random scores and a public set of which a clip is missing."""
     folder = tmp_path_factory.mktemp("report")
-    part, bank, _ = read_part(write_artifacts(folder))
+    part, bank, _ = read_split(write_artifacts(folder))
     score = np.random.default_rng(0).random(part.active.shape)
     picked = gallery.pick(part, score, 2)
     read, skipped = testsets.read_all(
@@ -56,14 +56,15 @@ def made(tmp_path_factory):
         [],
     )
     bins = {"mean_prob": np.array([0.2]), "frequency": np.array([0.3]), "count": np.array([5])}
-    figures.save(figures.reliability({"flam": bins}), folder / "drawn/reliability_seen.svg")
+    style.save(figures.reliability({"flam": bins}), folder / "drawn/reliability_seen.svg")
     document.write(
         folder / "evaluation.html",
         results=RESULTS,
         read=read,
         skipped=skipped,
-        figures=document.drawn(folder / "drawn") + document.reliability("urbansed", JUDGED),
-        clips=[gallery.shown(e, part, score, bank, n_absent=1) for e in picked],
+        figures=document.load_figures(folder / "drawn")
+        + document.reliability_figure("urbansed", JUDGED),
+        clips=[gallery.example_content(e, part, score, bank, n_absent=1) for e in picked],
         settings={"median_frames": 3},
     )
     return folder / "evaluation.html"
@@ -82,8 +83,8 @@ def test_a_public_set_has_all_its_numbers_its_coverage_and_how_probable_it_was(m
     html = made.read_text(encoding="utf-8")
     assert "URBAN-SED, test: 1 of 1 clips, 3 captions" in html
     assert html.count("1 of 1") == 3 + 2  # three columns; in full, in the coverage
-    assert "URBAN-SED, test: reliability, as it comes." in html
-    assert document.reliability("urbansed", {"deaf": JUDGED["deaf"]}) == []
+    assert "URBAN-SED, test: reliability diagram, uncalibrated." in html
+    assert document.reliability_figure("urbansed", {"deaf": JUDGED["deaf"]}) == []
 
 
 def test_what_is_missing_and_what_was_skipped_is_told(made):
@@ -95,7 +96,7 @@ def test_what_is_missing_and_what_was_skipped_is_told(made):
 
 
 def test_the_table_has_a_row_for_every_number():
-    table = document.table(RESULTS)
+    table = document.metrics_table(RESULTS)
     row = table[(table["model"] == "flam") & (table["metric"] == "auroc_macro")].iloc[0]
     assert row["testset"] == "seen_captions"
     assert (row["value"], row["low"], row["high"]) == (0.872, 0.852, 0.892)

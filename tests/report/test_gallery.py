@@ -5,46 +5,46 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from heldouts import read_part, write_artifacts
+from heldouts import read_split, write_artifacts
 from matplotlib.figure import Figure
 
-from flamlib.metrics import metrics
+from flamlib.metrics.ranking import auroc_by_clip
 from flamlib.report import gallery
 
 
 @pytest.fixture(scope="module")
 def heldouts(tmp_path_factory):
-    part, bank, _ = read_part(write_artifacts(tmp_path_factory.mktemp("gallery")))
-    score = np.random.default_rng(0).random(part.active.shape) + 0.3 * part.active
-    return part, bank, score
+    split, bank, _ = read_split(write_artifacts(tmp_path_factory.mktemp("gallery")))
+    score = np.random.default_rng(0).random(split.active.shape) + 0.3 * split.active
+    return split, bank, score
 
 
 def test_the_best_come_first_and_the_worst_come_first(heldouts):
-    part, _, score = heldouts
-    picked = gallery.pick(part, score, 3)
+    split, _, score = heldouts
+    picked = gallery.pick(split, score, 3)
     assert [example.kind for example in picked] == ["best"] * 3 + ["worst"] * 3
     best, worst = ([e.auroc for e in picked if e.kind == kind] for kind in ("best", "worst"))
     assert best == sorted(best, reverse=True)
     assert worst == sorted(worst)
-    frames = part.by_frame(score), part.active_by_frame, part.clip_by_frame, part.known_by_frame
-    per_clip = metrics.auroc_by_clip(*frames)["per_clip"]
+    table = split.frame_table(score)
+    per_clip = auroc_by_clip(table.scores, table.active, table.clip, table.known)["per_clip"]
     assert (best[0], worst[0]) == (np.nanmax(per_clip), np.nanmin(per_clip))
-    clips = [example.clip for example in gallery.pick(part, score, 100)]
+    clips = [example.clip for example in gallery.pick(split, score, 100)]
     assert len(set(clips)) == len(clips) == (~np.isnan(per_clip)).sum()
 
 
 def test_an_example_can_be_heard_as_it_is(heldouts):
-    part, bank, score = heldouts
-    [example] = gallery.pick(part, score, 1)[:1]
-    shown = gallery.shown(example, part, score, bank, n_absent=1)
+    split, bank, score = heldouts
+    [example] = gallery.pick(split, score, 1)[:1]
+    shown = gallery.example_content(example, split, score, bank, n_absent=1)
     kind, content = shown["audio"].split(";base64,")
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(content)), dtype="float32")
     assert kind == "data:audio/flac"
     assert rate == bank.sample_rate
-    expected = gallery.recipes.render(bank, part.mixtures[example.clip])
+    expected = gallery.recipes.render(bank, split.mixtures[example.clip])
     assert samples == pytest.approx(expected, abs=1e-4)
     assert 0 < float(shown["left"]) < float(shown["right"]) < 1
-    for event in part.events[example.clip]:
+    for event in split.events[example.clip]:
         assert event.caption in shown["caption"]
 
 

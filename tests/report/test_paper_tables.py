@@ -37,11 +37,11 @@ def test_a_number_stands_in_its_column_with_its_coverage_above_it():
     _, named = rows("retrieval")
     column = "Clotho T→A R@1"
     assert named["MGA-CLAP*"][column]["text"] == "13.4"
-    assert named["clips heard"][column]["text"] == "1000 of 1045"
-    assert named["clips heard"]["ASFX T→A R@1"]["text"] == "–"
+    assert named["clips evaluated"][column]["text"] == "1000 of 1045"
+    assert named["clips evaluated"]["ASFX T→A R@1"]["text"] == "–"
     assert (named["theirs"][column]["text"], named["theirs"][column]["kind"]) == ("30.0", "best")
     _, named = rows("sed")
-    assert named["clips heard"]["Held-out, seen AUROC"]["text"] == "6"
+    assert named["clips evaluated"]["Held-out, seen AUROC"]["text"] == "6"
 
 
 def test_a_set_that_was_skipped_says_why():

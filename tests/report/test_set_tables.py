@@ -19,13 +19,13 @@ def test_the_numbers_of_04_are_turned_to_sets():
     }
 
 
-def test_models_that_were_supplied_join_those_of_04():
-    joined = {
+def test_external_models_join_those_of_04():
+    external = {
         "flam": {"seen_captions": {"map": 1.001}},
         "theirs": {"seen_captions": {"map": 4}, "retrieval": {"t2a_r1": 5}},
         "difference": {"seen_captions": {"theirs": {"map": -3}}},
     }
-    of_set = set_tables.by_testset(EVALUATED, joined)["seen_captions"]
+    of_set = set_tables.by_testset(EVALUATED, external)["seen_captions"]
     assert [*of_set] == ["flam", "other", "difference", "theirs"]
     assert (of_set["flam"], of_set["theirs"]) == ({"map": 1}, {"map": 4})
     assert of_set["difference"] == {"other": {"map": -2}, "theirs": {"map": -3}}
@@ -52,7 +52,9 @@ def test_a_row_is_a_number_of_every_model_and_what_no_model_has_is_none():
     assert [cell["text"] for cell in first] == ["90.0", "80.0", "–"]
     assert [cell["small"] for cell in first] == ["", "p = .020", ""]
     assert [cell["why"] for cell in first] == ["", "", "not evaluated"]
-    assert found["calibration error (ECE), lower is better"][1]["why"] == "not defined here"
+    assert (
+        found["expected calibration error (ECE), lower is better"][1]["why"] == "not defined here"
+    )
     # Without mixtures for validation there is one threshold.
     assert "frame F1 at the best threshold on these clips" in found
 
@@ -67,7 +69,7 @@ def test_a_classification_has_its_templates_and_folds():
         "accuracy, mean over 2 folds",
         "accuracy, fold 1",
         "accuracy, fold 2",
-        "among the nearest five",
+        "top-5 accuracy",
         "accuracy, mean over classes",
     ]
 
@@ -77,7 +79,7 @@ def test_held_out_tables_are_those_there_are():
     [table] = set_tables.held_out_tables(
         {"held_out_recordings": of_set, "clotho": of_set}, ["flam"]
     )
-    assert table["title"] == "Search among the held-out recordings: 4 clips, 2 captions"
+    assert table["title"] == "Retrieval of held-out recordings: 4 clips, 2 captions"
 
 
 def test_a_set_of_one_s_own_is_called_otherwise_than_the_embedded_corpus_s():
