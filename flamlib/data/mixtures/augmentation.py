@@ -1,6 +1,6 @@
-"""What else a recording could have sounded like: another microphone, another room, and for longer.
+"""Augmentation of recordings: equaliser, low-pass, reverberation, pitch and tempo, codecs, loops.
 
-A few recordings of a caption, each mastered in its own way, would teach a model the mastering.
+Few recordings of a caption, each mastered in its own way, would teach a model the mastering.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from flamlib import audio
 
-CROSSFADE_S = 0.5  # where the end of a looped background meets its beginning
+CROSSFADE_S = 0.5  # between the end and the beginning of a looped background
 
 
 def augment(
@@ -30,16 +30,22 @@ def augment(
     room_prob: float | int = 0.0,
     codec_prob: float | int = 0.0,
 ) -> Float[np.ndarray, "longer"]:
-    """The sound through another microphone, and perhaps in another room.
+    """Return a random variation of a recording, as through another microphone in another room.
 
-    A random equaliser with bands of up to `eq_db`; in a share of cases a low-pass between 2 and
-    7 kHz, because the recordings of old packages are dull (11 kHz) and dullness must not give
-    their captions away; in a share of cases the reverberation of a room.
-
-    Beyond that, and off by default: `stretch` [lowest, highest], how many times as long it lasts at
-    the same pitch, and `pitch_semitones`, at the same length (Rubber Band, by pedalboard); in a
-    `room_prob` of cases one of the `rooms`, impulse responses as `read_rooms` gives them; in a
-    `codec_prob` what MP3 at a low rate, or a GSM telephone, leaves of it.
+    Args:
+        waveform: the recording.
+        sample_rate: in Hz.
+        rng: decides everything that is random.
+        eq_db: largest gain or attenuation of the two or three bands of a random equaliser, dB.
+        lowpass_prob: probability of a low-pass between 2 and 7 kHz. The recordings of old packages
+            are dull (11 kHz), which must not give their captions away.
+        reverb_prob: probability of synthetic reverberation, T60 from 0.1 to 0.6 s.
+        pitch_semitones: [lowest, highest] pitch shift at the same length; default none.
+        stretch: [lowest, highest] factor of the length at the same pitch; default 1. Both by Rubber
+            Band, through pedalboard.
+        rooms: impulse responses, see `read_rooms`.
+        room_prob: probability of a convolution with one of them; default 0.
+        codec_prob: probability of MP3 at a low rate, or GSM full rate, and back; default 0.
     """
     waveform = _transpose(waveform, sample_rate, rng, pitch_semitones, stretch)
     waveform = _equalise(waveform, sample_rate, rng, eq_db)
@@ -58,10 +64,10 @@ def augment(
 
 
 def read_rooms(folder: str | Path, sample_rate: int) -> list[Float[np.ndarray, "of_room"]]:
-    """The impulse responses in a folder: from their direct sound on, of energy one.
+    """Read the impulse responses in a folder, cut to begin with their direct sound, of energy 1.
 
-    So that a room neither delays a sound nor, by much, makes it louder. Raises ValueError for a
-    folder without a recording, or with one that cannot be read or is silent.
+    So a room neither delays a sound nor changes its level much. Raises ValueError for a folder
+    without a recording, and for a recording that cannot be read or is silent.
     """
     rooms = []
     for path in sorted(Path(folder).glob("*")):
@@ -88,13 +94,13 @@ def _transpose(waveform, sample_rate, rng, pitch_semitones, stretch):
         factor = rng.uniform(*stretch)
     if semitones is None and factor is None:
         return waveform
-    made = pedalboard.time_stretch(
+    transposed = pedalboard.time_stretch(
         waveform[None].astype(np.float32),
         sample_rate,
         stretch_factor=1 / (factor or 1.0),  # pedalboard's is a speed
         pitch_shift_in_semitones=semitones or 0.0,
     )
-    return made[0]
+    return transposed[0]
 
 
 def _encode(waveform, sample_rate, rng):
@@ -138,19 +144,19 @@ def _reverberate(waveform, sample_rate, rng):
     return wet
 
 
-def looped(
+def loop(
     waveform: Float[np.ndarray, "sample"], sample_rate: int, clip_s: float
 ) -> Float[np.ndarray, "longer"]:
-    """A background at least a clip long: a shorter one goes round until it lasts for two.
+    """Return a background at least as long as a clip: a shorter one is looped to twice that length.
 
-    The end is faded into the beginning at equal power, sin^2 + cos^2 = 1, since two moments of a
-    background are unrelated: at equal amplitude, rain would dip by 3 dB in every round.
+    The end is faded into the beginning at equal power, sin^2 + cos^2 = 1, because two moments of a
+    background are uncorrelated: at equal amplitude, rain would dip by 3 dB in every period.
     """
     if len(waveform) >= clip_s * sample_rate:
         return waveform
     n_fade = min(round(CROSSFADE_S * sample_rate), len(waveform) // 2)
     angle = np.pi / 2 * (np.arange(n_fade) + 0.5) / max(n_fade, 1)
     seam = waveform[:n_fade] * np.sin(angle) + waveform[len(waveform) - n_fade :] * np.cos(angle)
-    round_ = np.concatenate([seam, waveform[n_fade : len(waveform) - n_fade]])
+    period = np.concatenate([seam, waveform[n_fade : len(waveform) - n_fade]])
     n_samples = int(np.ceil(2 * clip_s * sample_rate))
-    return np.resize(round_, n_samples).astype(np.float32)
+    return np.resize(period, n_samples).astype(np.float32)

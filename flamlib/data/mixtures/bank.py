@@ -1,10 +1,13 @@
-"""All recordings decoded once, at the experiment's rate, in memory-mapped arrays.
+"""The bank: all recordings decoded once, at one sample rate, in memory-mapped arrays.
 
-A folder of six files. `samples.i16` holds every source, one after another, each scaled to the
-full range of 16 bits by a factor of its own; `levels.f32` its A-weighted level per hop of 25 ms and
-`peaks.u16` its largest sample there; `sources.parquet` one row per source; `bank.json` what the
-bank was built with; `skipped.tsv` what could not be read. Worker processes that open the same bank
-share its pages.
+    samples.i16       every source, one after another, each scaled to 16 bits by its own factor
+    levels.f32        A-weighted level of every hop of 25 ms, dBFS
+    peaks.u16         largest sample of every hop
+    sources.parquet   one row per source, see `Bank`
+    bank.json         the parameters that the bank was built with
+    skipped.tsv       recordings that could not be used, and why: clip_id path why
+
+Processes that open the same bank share its pages in memory.
 """
 
 import json
@@ -31,13 +34,25 @@ from flamlib.data.mixtures.sources import HOP_S, Source
 
 @dataclass(frozen=True, eq=False)
 class Bank:
-    """Every source of an experiment. `bank[i]` are the samples of row i of `bank.sources`.
+    """Every source of an experiment: `bank[i]` are the samples of source i, as float32.
 
-    `sources` has the columns clip_id, variant, role, caption, family, split, group, package,
-    audible (families that can be heard in a background), start, n_samples, scale (amplitude of one
-    16-bit step), level_start, n_levels, onset and offset (seconds, the active part), level_db
-    (A-weighted, of the active part), peak. `samples`, `levels_db` and `peaks` are the arrays that
-    they point into.
+    Attributes:
+        folder: where the bank lies.
+        sample_rate: of all sources, Hz.
+        clip_s: length of the mixtures; backgrounds are at least as long.
+        sources: one row per source, with the columns
+            clip_id, variant: what it is; variant 0 is the recording as it is;
+            role, caption, family, split, group, package: of its recording;
+            audible: families that can be heard in a background;
+            start, n_samples: where its samples lie in `samples`;
+            scale: amplitude of one step of its samples;
+            level_start, n_levels: where its hops lie in `levels_db` and `peaks`;
+            onset, offset: its active part, in seconds;
+            level_db: A-weighted level of its active part, dBFS;
+            peak: its largest amplitude.
+        samples: of all sources.
+        levels_db: A-weighted levels of all hops, dBFS.
+        peaks: largest samples of all hops, in steps.
     """
 
     folder: Path
@@ -50,17 +65,20 @@ class Bank:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Bank":
-        """Map a folder that `build` wrote; samples are read from disk when they are used."""
+        """Map the files of a folder that `build` wrote; samples are read when they are used.
+
+        Raises FileNotFoundError for a folder without a bank, ValueError for one of an old version.
+        """
         folder = Path(folder)
         if not (folder / "bank.json").is_file():
             raise FileNotFoundError(f"{folder}: no bank.json, so no bank was completed here")
         if not (folder / "peaks.u16").is_file():
             raise ValueError(f"{folder}: of an earlier version, without peaks.u16: build it again")
-        about = json.loads((folder / "bank.json").read_text())
+        parameters = json.loads((folder / "bank.json").read_text())
         return cls(
             folder=folder,
-            sample_rate=about["sample_rate"],
-            clip_s=about["clip_s"],
+            sample_rate=parameters["sample_rate"],
+            clip_s=parameters["clip_s"],
             sources=pd.read_parquet(folder / "sources.parquet"),
             # As plain arrays: a slice of a memmap object costs ten times one of an array.
             samples=np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r")),
@@ -78,11 +96,11 @@ class Bank:
         return self.integers(i) * np.float32(self.get(i, "scale"))
 
     def get(self, i: int, column: str) -> Any:
-        """One value of the sources' table."""
+        """Return the value of a column of `sources` for source i."""
         return self._columns[column][i]
 
     def row(self, clip_id: str, variant: int) -> int:
-        """Where a source is. Raises KeyError for one that this bank does not hold."""
+        """Return the row of a source. Raises KeyError if the bank does not hold it."""
         try:
             return self._rows[clip_id, variant]
         except KeyError:
@@ -94,9 +112,9 @@ class Bank:
     def recordings(
         self, role: str, split: str, package: str | None = None
     ) -> dict[str, list[list[int]]]:
-        """Rows of a role and split: for each caption its recordings, for each of them its variants.
+        """Return the rows of a role and split, as `{caption: [[variant, ...] of a recording, ...]}`.
 
-        Those of one package, or of all. In order of caption, clip_id and variant: the order of
+        Of one package, or of all. They are sorted by caption, clip_id and variant, so the order of
         `clips.tsv` does not matter.
         """
         key = role, split, package
@@ -105,14 +123,14 @@ class Bank:
         return self._recordings[key]
 
     def nested(self, role: str, split: str, package: str | None = None) -> list[list[list[int]]]:
-        """Rows of `recordings` without the captions' names, as a list to pick from."""
+        """Return the rows of `recordings` as lists: `[caption][recording][variant]`."""
         key = "nested", role, split, package
         if key not in self._recordings:
             self._recordings[key] = list(self.recordings(role, split, package).values())
         return self._recordings[key]
 
     def flat(self, role: str, split: str) -> list[list[int]]:
-        """The recordings of all captions in one list, each with its variants."""
+        """Return the rows of `recordings` without the level of captions: `[recording][variant]`."""
         key = "flat", role, split
         if key not in self._recordings:
             captions = self.nested(role, split)
@@ -122,7 +140,7 @@ class Bank:
     def integers(
         self, i: int, start: int = 0, n_samples: int | None = None
     ) -> Int16[np.ndarray, "sample"]:
-        """Source i, or a part of it, in steps of its scale; a view of the file, not a copy."""
+        """Return samples of source i, in steps of its scale: a view of the file, not a copy."""
         n_samples = self.get(i, "n_samples") - start if n_samples is None else n_samples
         first = self.get(i, "start") + start
         return self.samples[first : first + n_samples]
@@ -130,7 +148,7 @@ class Bank:
     def levels(
         self, i: int, start: int = 0, n_samples: int | None = None
     ) -> Float[np.ndarray, "hop"]:
-        """A-weighted levels of source i in dBFS, or those of the hops that touch a part of it.
+        """Return the A-weighted levels (dBFS) of source i, or of the hops that touch a part of it.
 
         Hop h is the time [h, h + 1) * HOP_S of the source.
         """
@@ -138,9 +156,10 @@ class Bank:
         return self.levels_db[first:last]
 
     def peak(self, i: int, start: int = 0, n_samples: int | None = None) -> float:
-        """Largest amplitude of source i, or of the hops that touch a part; at least one step.
+        """Return the largest amplitude of source i, or of the hops that touch a part of it.
 
-        By hops, because to look at every sample would take longer than all else about a mixture.
+        At least one step of its scale. By hops, because to look at every sample would take longer
+        than everything else about a mixture.
         """
         if n_samples is None and not start:
             return self.get(i, "peak")
@@ -163,22 +182,22 @@ class Bank:
 
     def _find_recordings(self, role, split, package):
         table = self.sources
-        chosen = table[(table["role"] == role) & (table["split"] == split)]
+        rows_of_split = table[(table["role"] == role) & (table["split"] == split)]
         if package is not None:
-            chosen = chosen[chosen["package"] == package]
-        found = {}
-        ordered = chosen.sort_values(["caption", "clip_id", "variant"])
+            rows_of_split = rows_of_split[rows_of_split["package"] == package]
+        by_caption = {}
+        ordered = rows_of_split.sort_values(["caption", "clip_id", "variant"])
         for (caption, _), rows in ordered.groupby(["caption", "clip_id"], sort=False):
-            found.setdefault(caption, []).append(rows.index.tolist())
-        return found
+            by_caption.setdefault(caption, []).append(rows.index.tolist())
+        return by_caption
 
     def _hops(self, i, start, n_samples):
-        """First and last (exclusive) of the hops, of all sources, that touch a part of source i."""
+        """The hops that touch a part of source i: first and end, in the arrays of all sources."""
         n_samples = self.get(i, "n_samples") - start if n_samples is None else n_samples
         hop = HOP_S * self.sample_rate
         first, last = int(start / hop), math.ceil((start + n_samples) / hop)
-        at = self.get(i, "level_start")
-        return at + first, at + min(last, self.get(i, "n_levels"))
+        offset = self.get(i, "level_start")
+        return offset + first, offset + min(last, self.get(i, "n_levels"))
 
 
 def build(
@@ -192,16 +211,26 @@ def build(
     n_jobs: int,
     progress: bool = True,
 ) -> None:
-    """Decode the recordings of `data/clips.tsv` into the bank `out`.
+    """Decode the recordings of a corpus into a bank.
 
     Foregrounds are cut to the part in which they sound, with at most 50 ms before and after.
     Backgrounds shorter than a clip are looped to the length of two. A recording that cannot be
-    read, or that is silent, is skipped and listed in `out/skipped.tsv`.
+    read, or that is silent, is skipped and listed in `skipped.tsv`. A source depends on
+    (seed, clip_id, variant) alone; its level and active part are measured after augmentation.
 
-    `variants` says what the training recordings also sound like: `n_foreground` and
-    `n_background` variants each, played at a random `speed` [lowest, highest], then
-    `augmentation.augment`; `rooms` is a folder of impulse responses. A source depends on (seed,
-    clip_id, variant) alone, and its labels are measured on what became of it.
+    Args:
+        data: folder of the corpus, with `clips.tsv`.
+        out: folder of the bank; written whole or not at all.
+        seed: of the augmentation.
+        sample_rate: of the bank, Hz.
+        clip_s: length of the mixtures.
+        variants: how many further variants a training recording has, and their augmentation.
+        n_jobs: processes.
+        progress: show a progress bar.
+
+    Raises:
+        FileNotFoundError: there is no `clips.tsv`.
+        ValueError: a row of it, or a room's impulse response, cannot be used.
     """
     rooms = []
     if variants.room_prob:
@@ -209,7 +238,7 @@ def build(
     data = Path(data)
     clips = sources.read_clips(data)
     work = partial(
-        sources.of_clip,
+        sources.make_sources,
         data=data,
         seed=seed,
         sample_rate=sample_rate,
@@ -217,9 +246,14 @@ def build(
         variants=variants,
         rooms=rooms,
     )
-    about = {"sample_rate": sample_rate, "clip_s": clip_s, "seed": seed, "variants": plain(variants)}
+    parameters = {
+        "sample_rate": sample_rate,
+        "clip_s": clip_s,
+        "seed": seed,
+        "variants": plain(variants),
+    }
     with files.atomic_folder(out) as folder:
-        write(folder, clips, work, about=about, n_jobs=n_jobs, progress=progress)
+        write(folder, clips, work, parameters=parameters, n_jobs=n_jobs, progress=progress)
 
 
 def write(
@@ -227,14 +261,22 @@ def write(
     clips: Sequence[Mapping[str, Any]],
     work: Callable[[Any], list[Source] | str],
     *,
-    about: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     n_jobs: int,
     progress: bool,
 ) -> None:
-    """Write into an empty folder the bank of `work(clip)` of every clip, in order.
+    """Write the files of a bank into an empty folder.
 
-    What `work` returns are the sources of a clip (a dict with clip_id and path), or why there are
-    none. `about` has sample_rate and clip_s at least. Raises ValueError if there are no sources.
+    Args:
+        folder: where to.
+        clips: a dict for each recording, with clip_id and path.
+        work: makes the sources of a recording, or says why there are none; pickled.
+        parameters: what becomes `bank.json`; sample_rate and clip_s at least.
+        n_jobs: processes.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no recording has a source.
     """
     rows, skipped = [], []
     with (
@@ -244,16 +286,16 @@ def write(
     ):
         done = parallel.in_order(work, clips, n_jobs=n_jobs)
         done = tqdm(done, total=len(clips), disable=not progress)
-        for clip, made in zip(clips, done, strict=True):
-            if isinstance(made, str):
-                skipped.append({"clip_id": clip["clip_id"], "path": clip["path"], "why": made})
+        for clip, result in zip(clips, done, strict=True):
+            if isinstance(result, str):
+                skipped.append({"clip_id": clip["clip_id"], "path": clip["path"], "why": result})
                 continue
-            for row, integers, levels_db, of_hops in made:
-                begins = {"start": samples.tell() // 2, "level_start": levels.tell() // 4}
+            for row, integers, levels_db, hop_peaks in result:
+                position = {"start": samples.tell() // 2, "level_start": levels.tell() // 4}
                 samples.write(integers.astype("<i2").tobytes())
                 levels.write(levels_db.astype("<f4").tobytes())
-                peaks.write(of_hops.astype("<u2").tobytes())
-                rows.append(row | begins)
+                peaks.write(hop_peaks.astype("<u2").tobytes())
+                rows.append(row | position)
     if not rows:
         raise ValueError(f"none of {len(clips)} recordings could be used: {skipped[:3]}")
 
@@ -263,5 +305,5 @@ def write(
     pd.DataFrame(skipped, columns=["clip_id", "path", "why"]).to_csv(
         folder / "skipped.tsv", sep="\t", index=False
     )
-    (folder / "bank.json").write_text(json.dumps(about, indent=2, default=dict) + "\n")
+    (folder / "bank.json").write_text(json.dumps(parameters, indent=2, default=dict) + "\n")
 

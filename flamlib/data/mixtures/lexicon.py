@@ -1,4 +1,4 @@
-"""What the captions of a corpus mean for each other: wordings, broader captions, doubtful pairs."""
+"""Captions of a corpus and how they relate: wordings, parents, families; labels of queries."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,16 +21,18 @@ COLUMNS = ("caption", "family", "split", "wordings", "parents")
 class Lexicon:
     """The table `captions.tsv` of a corpus.
 
-    A *query* is a caption or one of its parents (a broader caption, true whenever the caption is).
-    What a query says of a clip:
+    A *query* is a caption, or a parent of one: a broader caption, true whenever the caption is. In
+    a clip a query is
 
-    - true while a caption sounds that it is, or is a parent of;
-    - false while other families sound;
-    - unknown, for the whole clip, if something sounds of which one cannot say: another caption of
-      the query's own families, or a background in which one of those families can be heard.
+    - true in the frames in which the caption itself, or one that it is a parent of, sounds;
+    - false in all other frames;
+    - unknown, in the whole clip, if another caption of the query's own families sounds, or if one
+      of these families can be heard in the background: then nobody can tell.
 
-    `others` are captions of other sets (`strong`): queries too, but where they are not in the table
-    nothing is known of them here.
+    Attributes:
+        table: one row per caption, see `COLUMNS`; lists are separated by "|".
+        others: captions of other datasets (`strong`): queries too, but unknown in this corpus
+            unless they are in the table.
     """
 
     table: pd.DataFrame
@@ -52,27 +54,28 @@ class Lexicon:
 
     @cached_property
     def captions(self) -> dict[str, int]:
-        """Each caption's row."""
+        """The row of each caption."""
         return {caption: i for i, caption in enumerate(self.table["caption"])}
 
     @cached_property
     def parents(self) -> dict[str, list[str]]:
+        """The parents of each caption."""
         parents = zip(self.table["caption"], _split(self.table["parents"]), strict=True)
         return {other: [] for other in self.others} | dict(parents)
 
     @cached_property
     def wordings(self) -> dict[str, list[str]]:
-        """Other texts for a query, itself first. A parent, and one of `others`, has no other."""
+        """The texts of each query, itself first. Parents and `others` have no other text."""
         texts = {other: [other] for other in self.others}
         texts |= {parent: [parent] for parents in self.parents.values() for parent in parents}
         wordings = _split(self.table["wordings"])
-        for caption, others in zip(self.table["caption"], wordings, strict=True):
-            texts[caption] = [caption, *(text for text in others if text != caption)]
+        for caption, of_caption in zip(self.table["caption"], wordings, strict=True):
+            texts[caption] = [caption, *(text for text in of_caption if text != caption)]
         return texts
 
     @cached_property
     def _truth(self) -> dict[str, np.ndarray]:
-        """Query -> rows of the captions it is true of."""
+        """Rows of the captions that each query is true of."""
         truth = {caption: [row] for caption, row in self.captions.items()}
         for caption, parents in self.parents.items():
             for parent in parents:
@@ -81,32 +84,32 @@ class Lexicon:
 
     @cached_property
     def _spelling(self) -> scipy.sparse.csr_matrix:
-        """A unit vector per caption: its groups of 3 and 4 letters, the rare ones heavier."""
-        # Letters and not words, so that "barks" and "barking" have something in common.
+        """A unit vector per caption: TF-IDF of its character 3- and 4-grams."""
+        # Characters and not words, so that "barks" and "barking" have something in common.
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True)
         return vectorizer.fit_transform(self.table["caption"])
 
     def resembling(self, caption: str, n: int) -> list[str]:
-        """At most `n` captions of the same split, worded most alike but for another sound.
+        """Return the captions most similar in wording that mean another sound: hard negatives.
 
-        Of another family, that is, and neither a parent nor a child; the most alike come first. For
-        one of `others`, whose kin is not known, there are none.
+        At most `n`, the most similar first, of the same split and another family, and neither
+        parent nor child. None for one of `others`, whose family is not known.
         """
         if caption not in self.captions and caption in self.others:
             return []
         row = self.captions[caption]
-        alike = (self._spelling @ self._spelling[row].T).toarray()[:, 0]
+        similarity = (self._spelling @ self._spelling[row].T).toarray()[:, 0]
         table = self.table
-        alike[
+        similarity[
             (table["family"] == table["family"][row]) | (table["split"] != table["split"][row])
         ] = 0
-        kin = {*self.parents[caption], *(c for c, up in self.parents.items() if caption in up)}
-        alike[[self.captions[c] for c in kin if c in self.captions]] = 0
-        best = np.argsort(-alike, kind="stable")[:n]
-        return [self.table["caption"][i] for i in best if alike[i] > 0]
+        related = {*self.parents[caption], *(c for c, up in self.parents.items() if caption in up)}
+        similarity[[self.captions[c] for c in related if c in self.captions]] = 0
+        best = np.argsort(-similarity, kind="stable")[:n]
+        return [self.table["caption"][i] for i in best if similarity[i] > 0]
 
     def families(self, query: str) -> set[str]:
-        """The families of the captions that the query is true of."""
+        """Return the families of the captions that a query is true of."""
         return set(self.table["family"].iloc[self._truth[query]])
 
     def label(
@@ -118,31 +121,42 @@ class Lexicon:
         n_frames: int,
         frame_s: float,
     ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
-        """In which frames of which clip a query is true, and whether that is known.
+        """Label clips frame by frame.
 
-        `labels` are each clip's events, `audible` the families heard in its background. Raises
-        KeyError for an event that is not in the table, or a query that is nowhere.
+        Args:
+            labels: the events of each clip.
+            audible: the families that can be heard in the background of each clip.
+            queries: the captions that are asked for.
+            n_frames: frames of a clip.
+            frame_s: length of a frame in seconds.
+
+        Returns:
+            active: in which frames of which clip a query is true, `[clip, query, frame]`.
+            known: whether that is known, `[clip, query]`; see `Lexicon`.
+
+        Raises:
+            KeyError: an event's caption is not in the table, or a query is unknown altogether.
         """
         n_captions, families = len(self.table), self.table["family"].to_numpy()
         is_true = np.zeros((len(queries), n_captions), bool)
         doubtful = np.zeros((len(queries), n_captions), bool)
-        here = np.array([q in self._truth or q not in self.others for q in queries], bool)
+        in_corpus = np.array([q in self._truth or q not in self.others for q in queries], bool)
         for j, query in enumerate(queries):
-            if not here[j]:
+            if not in_corpus[j]:
                 continue
             is_true[j, self._truth[query]] = True
             doubtful[j] = np.isin(families, list(self.families(query))) & ~is_true[j]
 
         active = np.zeros((len(labels), len(queries), n_frames), bool)
         known = np.ones((len(labels), len(queries)), bool)
-        for i, (events, heard) in enumerate(zip(labels, audible, strict=True)):
+        for i, (events, in_its_background) in enumerate(zip(labels, audible, strict=True)):
             captions = sorted({event.caption for event in events})
             rows = [self.captions[caption] for caption in captions]
             sounds = active_frames(events, captions, n_frames=n_frames, frame_s=frame_s)
             active[i] = is_true[:, rows] @ sounds
-            in_background = np.isin(families, list(heard))
+            in_background = np.isin(families, list(in_its_background))
             known[i] = ~doubtful[:, rows].any(axis=1) & ~is_true[:, in_background].any(axis=1)
-            known[i] &= here
+            known[i] &= in_corpus
         return active, known
 
 

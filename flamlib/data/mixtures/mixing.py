@@ -1,10 +1,11 @@
-"""Mixtures drawn by rule, with labels that are true of their sound.
-
-Nothing but the bank, the rules and the key (seed, split, index) decides what `draw` draws, so any
-row of a table of mixtures can be made again without the others.
+"""Draw mixtures at random, with exact labels of when each event is loud enough.
 
 The rules are those of FLAM (arXiv:2505.05335): one background, up to ten events of which at most
-three sound at once, some split and some repeated, labels from the level of the event alone.
+three sound at once, some cut into fragments and some repeated; the label of an event is the time in
+which its own level is high enough.
+
+What is drawn depends on the bank, the rules and the key (seed, split, index) alone, so any mixture
+can be drawn again without the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,27 +26,27 @@ from flamlib.data.mixtures.sources import HOP_S
 
 # Peaks: three events and the background together never leave [-1, 1].
 EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
-TRIES = 20  # to place an event, or to find a piece that is not silent, before giving it up
-BLOCK = 2000  # recipes that are drawn, and kept in memory, at a time
+TRIES = 20  # attempts to place an event, or to find an excerpt that is not silent
+BLOCK = 2000  # recipes of a table: as many are in memory at once
 
 
 def background_split(split: str) -> str:
-    """Where the backgrounds of a split's mixtures come from: all held-out parts share theirs."""
+    """Return the split of the backgrounds of a split: both held-out splits share "heldout"."""
     return split if split in ("train", "valid") else "heldout"
 
 
 def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
-    """Say what stands in the way of drawing mixtures of a split. Raises ValueError."""
+    """Raise ValueError if the bank does not hold what mixtures of a split need."""
     splits = sorted(set(bank.sources["split"]))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
     if rules.background_prob > 0:
         needed.append(("background", background_split(split), None))
-    for role, part, package in needed:
-        if not bank.recordings(role, part, package):
-            of = f" of package {package!r}" if package else ""
+    for role, needed_split, package in needed:
+        if not bank.recordings(role, needed_split, package):
+            source = f" of package {package!r}" if package else ""
             hint = ", or set background_prob to 0" if role == "background" else ""
             raise ValueError(
-                f"{bank.folder}: no {role} of split {part!r}{of}, which {split!r} needs; the bank "
+                f"{bank.folder}: no {role} of split {needed_split!r}{source}, which {split!r} needs; the bank "
                 f"holds {splits}{hint}"
             )
     if rules.clip_s > bank.clip_s:
@@ -56,19 +57,27 @@ def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
 
 
 def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int) -> Recipe:
-    """The mixture `index` of a split.
+    """Draw the mixture `index` of a split.
 
-    Captions are drawn evenly, whatever the number of their recordings: first a caption, then one
-    of its recordings, then a variant. No two events of a clip come from one group of near
-    duplicates, and none from a family that can be heard in the background. An event that finds no
-    free place is given up, as is one that the limit on its peak would leave below `snr_db`.
+    Captions are drawn with equal probability, however many recordings they have: first a caption,
+    then one of its recordings, then a variant of it. No two events of a clip come from the same
+    group of near duplicates, and none is of a family that can be heard in the background. An event
+    is given up if no place is found for it, or if its peak would have to be limited so much that it
+    falls below the lowest `snr_db`.
+
+    Args:
+        bank: the recordings.
+        rules: how mixtures are made.
+        seed: of the experiment.
+        split: "train", "valid", "seen_captions" or "unseen_captions".
+        index: of the mixture, from 0.
     """
     rng = KeyedRandom(seed, "mixture", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, background_db, refused = None, 0.0, ()
+    background, background_db, refused = None, 0.0, ()
     if rules.background_prob >= 1 or rng.random() < rules.background_prob:
-        behind, row = _draw_background(bank, rules, rng, split, n_samples)
-        background_db, refused = behind.level_db, bank.get(row, "audible")
+        background, row = _draw_background(bank, rules, rng, split, n_samples)
+        background_db, refused = background.level_db, bank.get(row, "audible")
     else:
         background_db = rules.background_db.draw(rng)
 
@@ -94,7 +103,7 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
         events.append(event)
         labels += active
 
-    return _recipe(bank, rules, split, index, behind, events, labels)
+    return _recipe(bank, rules, split, index, background, events, labels)
 
 
 def draw_single_event(
@@ -107,17 +116,24 @@ def draw_single_event(
     source: int | None = None,
     background: bool,
 ) -> Recipe:
-    """A clip of one event, repeated as often as it fits: what a caption of a whole clip describes.
+    """Draw a clip of one event, repeated as often as it fits, so that its caption describes it whole.
 
-    `source` is a row of the bank, None draws one as evenly as `draw` does. Without a background
-    the event has the level, and the labels, that it would have over one.
+    Args:
+        bank: the recordings.
+        rules: how mixtures are made; `clip_s` is the length of the clip.
+        seed: of the experiment.
+        split: of the recordings.
+        index: of the clip; with seed and split it decides everything that is drawn.
+        source: row of the bank; None: drawn as `draw` does.
+        background: put it on a random background. Without one, the event has the level and the
+            labels that it would have on one.
     """
     rng = KeyedRandom(seed, "solo", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, background_db = None, rules.background_db.draw(rng)
+    excerpt, background_db = None, rules.background_db.draw(rng)
     if background:
-        behind, _ = _draw_background(bank, rules, rng, split, n_samples)
-        background_db = behind.level_db
+        excerpt, _ = _draw_background(bank, rules, rng, split, n_samples)
+        background_db = excerpt.level_db
     row = _draw_foreground(bank, rules, rng, split) if source is None else source
     length = min(bank.get(row, "n_samples"), n_samples)
     piece = _crop(bank, rng, row, length)
@@ -128,7 +144,7 @@ def draw_single_event(
         onset += length + _draw_pause(bank, rules, rng)
     snr_db = rules.snr_db.draw(rng)
     event, labels = _event(bank, rules, row, tuple(segments), background_db, snr_db)
-    return _recipe(bank, rules, split, index, behind, [event], labels)
+    return _recipe(bank, rules, split, index, excerpt, [event], labels)
 
 
 def add_background(
@@ -140,33 +156,53 @@ def add_background(
     split: str,
     index: int,
 ) -> Recipe:
-    """Events that were chosen and placed, (row of the bank, segments), over a random background.
+    """Put given events on a random background, for controlled experiments.
 
-    For controlled experiments: what is left to chance are the background and the SNRs.
+    Only the background and the SNRs are drawn.
+
+    Args:
+        bank: the recordings.
+        rules: how mixtures are made.
+        placed: of each event its row in the bank and its segments.
+        seed: of the experiment.
+        split: of the backgrounds.
+        index: of the clip; with seed and split it decides everything that is drawn.
     """
     rng = KeyedRandom(seed, "over", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    behind, _ = _draw_background(bank, rules, rng, split, n_samples)
+    background, _ = _draw_background(bank, rules, rng, split, n_samples)
     events, labels = [], []
     for row, segments in placed:
         snr_db = rules.snr_db.draw(rng)
-        event, active = _event(bank, rules, row, tuple(segments), behind.level_db, snr_db)
+        event, active = _event(bank, rules, row, tuple(segments), background.level_db, snr_db)
         events.append(event)
         labels += active
-    return _recipe(bank, rules, split, index, behind, events, labels)
+    return _recipe(bank, rules, split, index, background, events, labels)
 
 
 def draw_many(
     bank: Bank, rules: MixtureConfig, *, seed: int, split: str, n: int, n_jobs: int, first: int = 0
 ) -> Iterator[pyarrow.Table]:
-    """The mixtures `first` to `first + n - 1` of a split, in order, a table of `SCHEMA` at a time.
+    """Draw the mixtures `first` to `first + n - 1` of a split, as tables of `recipes.SCHEMA`.
 
-    `recipes.write` takes them as they come, so that a million need no more memory than a few
-    thousand. What stands in the way (`check`) is said at once, not when the first is asked for.
+    `recipes.write` takes the tables one by one, so a million mixtures need no more memory than a
+    few thousand.
+
+    Args:
+        bank: the recordings.
+        rules: how mixtures are made.
+        seed: of the experiment.
+        split: of the recordings.
+        n: how many.
+        n_jobs: processes.
+        first: index of the first.
+
+    Raises:
+        ValueError: see `check`; before anything is drawn.
     """
     check(bank, rules, split=split)
     stop = first + n
-    blocks = [range(at, min(at + BLOCK, stop)) for at in range(first, stop, BLOCK)]
+    blocks = [range(start, min(start + BLOCK, stop)) for start in range(first, stop, BLOCK)]
     work = partial(_draw_table, bank, rules, seed, split)
     return parallel.in_order(work, blocks, n_jobs=n_jobs if len(blocks) > 1 else 1)
 
@@ -192,7 +228,7 @@ def _draw_foreground(bank, rules, rng, split) -> int:
 
 
 def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, int]:
-    """A random excerpt of a random background, brought to a random level; and its row."""
+    """A random excerpt of a random background at a random level, and its row in the bank."""
     row = rng.choice(rng.choice(bank.flat("background", background_split(split))))
     for _ in range(TRIES):
         start = rng.integer(0, bank.get(row, "n_samples") - n_samples)
@@ -207,7 +243,7 @@ def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, in
 
 
 def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
-    """What of a source sounds, in order: (source_start, n_samples, pause before it)."""
+    """The pieces of a source that sound, in order: (source_start, n_samples, pause before it)."""
     rate = bank.sample_rate
     length = min(bank.get(row, "n_samples"), round(rules.max_event_s * rate), n_clip)
     start = _crop(bank, rng, row, length)
@@ -237,7 +273,7 @@ def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
 
 
 def _crop(bank, rng, row, length) -> int:
-    """Where in a source to begin a piece of this length: anywhere that is not next to silent."""
+    """A random start of an excerpt of this length in a source, so that it is not nearly silent."""
     spare = bank.get(row, "n_samples") - length
     if spare <= 0:
         return 0
@@ -255,7 +291,7 @@ def _draw_pause(bank, rules, rng) -> int:
 
 
 def _place(rules, rng, parts, occupied, n_clip) -> tuple[Segment, ...] | None:
-    """Put the pieces at a random time where there is room for one more; None if none was found."""
+    """Put the pieces at a random time where polyphony allows one more; None if none is found."""
     spare = n_clip - sum(n + pause for _, n, pause in parts)
     for _ in range(TRIES):
         onset = min(int(rules.event_position.draw(rng) * (spare + 1)), spare)
@@ -284,9 +320,9 @@ def _full(occupied, start, stop, limit) -> bool:
 def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[PlacedEvent, list[Event]]:
     """The event at an SNR as near to `snr_db` as its peak allows, and when it is active."""
     n_fade = round(rules.fade_s * bank.sample_rate)
-    heard = tuple(sorted({(s.source_start, s.n_samples) for s in segments}))
-    level_db = levels.level_db(bank, row, heard, n_fade)
-    peak = max(bank.peak(row, *piece) for piece in heard)
+    pieces = tuple(sorted({(s.source_start, s.n_samples) for s in segments}))
+    level_db = levels.level_db(bank, row, pieces, n_fade)
+    peak = max(bank.peak(row, *piece) for piece in pieces)
     gain_db = background_db + snr_db - level_db
     gain_db = min(gain_db, 20 * log10(EVENTS_PEAK / rules.max_polyphony / peak))
 
@@ -302,16 +338,18 @@ def _event(bank, rules, row, segments, background_db, snr_db) -> tuple[PlacedEve
     floor_db = rules.silence_dbfs
     if rules.min_snr_db is not None:
         floor_db = max(floor_db, background_db + rules.min_snr_db)
-    loud = {piece: levels.loud_spans(bank, row, *piece, n_fade, floor_db - gain_db) for piece in heard}
+    loud = {
+        piece: levels.loud_spans(bank, row, *piece, n_fade, floor_db - gain_db) for piece in pieces
+    }
     return event, _active(bank, rules, event, loud)
 
 
 def _active(bank, rules, event, loud) -> list[Event]:
-    """When an event sounds, in seconds, from the samples of its source at which each piece does."""
+    """When an event is active, in seconds, from the samples at which each piece of it is loud."""
     rate, spans = bank.sample_rate, []
     for onset, start, n in event.segments:
-        later = onset - start
-        spans += [[(a + later) / rate, (b + later) / rate] for a, b in loud[start, n]]
+        shift = onset - start
+        spans += [[(a + shift) / rate, (b + shift) / rate] for a, b in loud[start, n]]
     smoothed = levels.smooth(spans, rules.fill_gaps_below_s, rules.drop_activity_below_s)
     return [Event(a, b, event.caption) for a, b in smoothed]
 

@@ -1,8 +1,7 @@
-"""Recipes: what one mixture consists of, as a row of a table; its samples.
+"""Recipes of mixtures: which piece of which source sounds when and how loud, and the labels.
 
-A recipe says which piece of which source sounds when and how loud, and what is therefore true of
-the clip. Sources go by clip_id and variant, so that a recipe outlives a rebuilt bank. `render`
-turns it into the same samples in any process.
+A recipe is a row of a Parquet file of `SCHEMA`. It refers to sources by clip_id and variant, so it
+is still valid after the bank was built again. `render` makes the same samples of it anywhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,13 @@ from flamlib.data.mixtures.bank import Bank
 
 
 class Segment(NamedTuple):
-    """A piece of a source and where it goes, all in samples."""
+    """A piece of a source in a mixture, in samples.
+
+    Attributes:
+        onset: where it begins in the mixture.
+        source_start: where it begins in the source.
+        n_samples: its length.
+    """
 
     onset: int
     source_start: int
@@ -33,9 +38,17 @@ class Segment(NamedTuple):
 
 
 class PlacedEvent(NamedTuple):
-    """One event of a recipe: a source (`clip_id`, `variant`), its gain, its segments.
+    """One event of a recipe. When it is active is not here but in `Recipe.labels`.
 
-    `snr_db` is what it is, after the gain was limited to keep the mixture from clipping.
+    Attributes:
+        clip_id: of the recording.
+        variant: of the recording in the bank.
+        caption: of the recording.
+        family: of the caption.
+        snr_db: A-weighted level over the background's, after the gain was limited to keep the
+            mixture from clipping.
+        gain: factor of the source's samples.
+        segments: its pieces.
     """
 
     clip_id: str
@@ -48,7 +61,15 @@ class PlacedEvent(NamedTuple):
 
 
 class Background(NamedTuple):
-    """The excerpt behind the events: from sample `start` on, at an A-weighted `level_db` (dBFS)."""
+    """The background of a mixture: an excerpt of a source.
+
+    Attributes:
+        clip_id: of the recording.
+        variant: of the recording in the bank.
+        start: first sample of the excerpt in the source.
+        gain: factor of the source's samples.
+        level_db: A-weighted level after the gain, dBFS.
+    """
 
     clip_id: str
     variant: int
@@ -58,7 +79,18 @@ class Background(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """All there is to know about one mixture. `labels` is what is true of its audio, in seconds."""
+    """Everything about one mixture.
+
+    Attributes:
+        index: of the mixture in its split.
+        split: of its recordings.
+        sample_rate: in Hz.
+        n_samples: length.
+        n_fade: samples of the fade at either end of every segment.
+        background: None for silence.
+        events: what is mixed.
+        labels: when each caption is true, in seconds: the ground truth.
+    """
 
     index: int
     split: str
@@ -70,7 +102,7 @@ class Recipe(NamedTuple):
     labels: tuple[Event, ...]
 
     def as_row(self) -> dict[str, Any]:
-        """Nested dicts and lists, a row of `SCHEMA`."""
+        """Return the recipe as nested dicts and lists, a row of `SCHEMA`."""
         row = self._asdict()
         row["background"] = self.background and self.background._asdict()
         row["events"] = [
@@ -81,7 +113,7 @@ class Recipe(NamedTuple):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Recipe":
-        """The recipe of a row as `datasets` or `pyarrow` give it."""
+        """Return the recipe of a row, as `datasets` or `pyarrow` give it."""
         background = row["background"]
         events = (
             PlacedEvent(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
@@ -127,7 +159,7 @@ SCHEMA = pyarrow.schema(
 
 
 def to_table(recipes: Iterable[Recipe]) -> pyarrow.Table:
-    """Recipes as a table of `SCHEMA`."""
+    """Return recipes as a table of `SCHEMA`."""
     return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=SCHEMA)
 
 
@@ -142,17 +174,17 @@ def write(path: str | Path, tables: pyarrow.Table | Iterable[pyarrow.Table]) -> 
         files.atomic_file(path) as partial,
         pyarrow.parquet.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
     ):
-        for each in tables:
-            writer.write_table(each)
+        for table in tables:
+            writer.write_table(table)
 
 
 class Recipes(Sequence[Recipe]):
-    """The recipes of a Parquet file, each made when it is asked for; a slice is a list of them.
+    """The recipes of a Parquet file as a sequence; a slice of it is a list.
 
-    `table` has them as columns. Neither is in memory: `datasets` unpacks the file once, into
-    `artifacts/cache` of the project in which the file lies (else into its own cache,
-    HF_DATASETS_CACHE), and every process maps that. So a million recipes cost a training process no
-    more than a hundred. The cache may be removed at any time: it is made again.
+    They are not in memory: `datasets` unpacks the file once, into `artifacts/cache` of the project
+    in which the file lies (else into its own cache, HF_DATASETS_CACHE), and every process maps
+    that. So a million recipes cost a training process no more memory than a hundred. The cache can
+    be removed at any time; it is made again.
     """
 
     def __init__(self, dataset: datasets.Dataset):
@@ -160,6 +192,7 @@ class Recipes(Sequence[Recipe]):
 
     @property
     def table(self) -> pyarrow.Table:
+        """The recipes as a table of `SCHEMA`, mapped and not in memory."""
         return self._dataset.data.table
 
     def __len__(self) -> int:
@@ -167,12 +200,15 @@ class Recipes(Sequence[Recipe]):
 
     def __getitem__(self, i: int | slice) -> "Recipe | list[Recipe]":
         if isinstance(i, slice):
-            return [self[place] for place in range(len(self))[i]]
+            return [self[row] for row in range(len(self))[i]]
         return Recipe.from_row(self._dataset[int(i)])
 
 
 def read(path: str | Path) -> Recipes:
-    """The recipes of a Parquet file. Raises FileNotFoundError or ValueError if it is none."""
+    """Open the recipes of a Parquet file.
+
+    Raises FileNotFoundError if there is none, ValueError if it has other columns.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no mixtures yet; 02_mix draws them")
     schema = pyarrow.parquet.read_schema(path)
@@ -180,12 +216,12 @@ def read(path: str | Path) -> Recipes:
         raise ValueError(f"{path}: not a table of mixtures: {schema.names}, not {SCHEMA.names}")
     if pyarrow.parquet.read_metadata(path).num_rows == 0:
         return Recipes(datasets.Dataset(SCHEMA.empty_table()))
-    shown = datasets.are_progress_bars_disabled()
+    were_disabled = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
         return Recipes(datasets.Dataset.from_parquet(str(path), cache_dir=_cache(Path(path))))
     finally:
-        if not shown:
+        if not were_disabled:
             datasets.enable_progress_bars()
 
 
@@ -197,7 +233,7 @@ def _cache(path: Path) -> str | None:
 
 
 def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
-    """The audio of a recipe: background plus events, float32 in [-1, 1].
+    """Render the audio of a recipe: background plus events, float32 in [-1, 1].
 
     Only multiplications and additions of float32 in a fixed order: bit by bit the same anywhere.
     """
@@ -208,7 +244,7 @@ def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
 
 
 def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]:
-    """What `render` adds up, one by one: the background first, then each event."""
+    """Render the parts that `render` adds up: the background first, then each event."""
     stems = np.zeros((1 + len(recipe.events), recipe.n_samples), np.float32)
     stems[0] = _render_background(bank, recipe)
     for event, stem in zip(recipe.events, stems[1:], strict=True):
@@ -217,7 +253,7 @@ def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]
 
 
 def audible_families(bank: Bank, recipe: Recipe) -> set[str]:
-    """Return the families that can be heard in a mixture's background, so are no negatives in it."""
+    """Return the families that sound in a mixture's background: unknown there, not negative."""
     if recipe.background is None:
         return set()
     row = bank.row(recipe.background.clip_id, recipe.background.variant)
@@ -225,14 +261,20 @@ def audible_families(bank: Bank, recipe: Recipe) -> set[str]:
 
 
 def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_jobs: int) -> None:
-    """Render mixtures for ears and other tools, with what is true of them in the community's form.
+    """Write mixtures as audio files with their labels, for listening and for other tools.
 
         00012.flac      the mixture of index 12: mono, 16 bit
         00012.jams      its events, and in its sandbox its recipe
         events.tsv      filename onset offset event_label
         durations.tsv   filename duration
 
-    The folder is written whole or not at all. Nothing in flamlib reads it: recipes say it all.
+    The folder is written whole or not at all. Nothing in flamlib reads it.
+
+    Args:
+        bank: the recordings.
+        recipes: the mixtures.
+        folder: where to.
+        n_jobs: threads.
     """
     names = [f"{recipe.index:05d}.flac" for recipe in recipes]
     seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
@@ -247,7 +289,7 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
 
 
 def to_int16(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
-    """Samples of 16 bits; 1, the largest amplitude that `render` makes, stands just beyond them."""
+    """Return the samples in 16 bits; an amplitude of 1 does not fit and becomes 32767."""
     return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
 
 

@@ -1,11 +1,11 @@
-"""Mixtures as files: audio and all that is known of it, a thousand to a file, for any loader.
+"""Write mixtures with their audio to shards of a thousand or so, for any data loader.
 
-    out/manifest.json          what they are made of, and each shard's range and checksum
+    out/manifest.json          parameters, and the range and checksum of each shard
     out/train-00000.parquet    `recipes.SCHEMA` and a column `audio`: FLAC, as `datasets` has it
     out/train-00000.tar        or WebDataset: 00000000.flac, 00000000.json (the recipe) and so on
 
-Shards depend on the bank, the rules, the seed, the split and their own range alone: whoever renders
-one writes the same bytes.
+A shard depends on the bank, the rules, the seed, the split and its range alone: any process on any
+machine writes the same bytes.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 
-FORMS = {"parquet": "parquet", "webdataset": "tar"}  # and how their names end
-ROWS = 100  # of a group in Parquet
-COMPRESSION = 0.0  # libsndfile's fastest FLAC
+FORMS = {"parquet": "parquet", "webdataset": "tar"}  # file format, and suffix of its files
+ROWS = 100  # of a row group in Parquet
+COMPRESSION = 0.0  # level of FLAC: the fastest of libsndfile
 
 
 def write(
@@ -49,11 +49,25 @@ def write(
 ) -> dict[str, Any]:
     """Render the mixtures 0 to n - 1 of a split into the folder `out`; return its manifest.
 
-    `form` is one of `FORMS`. What an earlier call with the same parameters has finished is kept,
-    and so is a complete folder, see `manifest.fill`; `manifest.verify` looks at every byte.
+    Shards that an earlier call with the same parameters has finished are kept, see
+    `manifest.fill`; `flam verify` compares them with their checksums.
 
-    Raises ValueError if the bank or the rules do not allow the split (`mixing.check`), and what
-    `manifest.fill` raises.
+    Args:
+        bank: folder of the bank.
+        rules: how mixtures are made.
+        out: the folder to fill.
+        seed: of the mixtures.
+        split: of the recordings.
+        n: number of mixtures.
+        shard_size: mixtures in a shard; the last may have fewer.
+        form: "parquet" or "webdataset".
+        n_jobs: processes.
+        scheduler: of a dask cluster, see `parallel.each`.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: the bank does not hold what mixtures of the split need, or an argument is out of
+            range; also what `manifest.fill` raises.
     """
     if form not in FORMS:
         raise ValueError(f"form: expected one of {sorted(FORMS)}, got {form!r}")
@@ -92,7 +106,7 @@ def write(
 
 
 def _render_shard(bank, rules, seed, split, path, job):
-    """Write one shard. The same bytes from any process."""
+    """Write one shard."""
     opened = _open(bank)
     drawn = [
         mixing.draw(opened, rules, seed=seed, split=split, index=i)
@@ -103,7 +117,7 @@ def _render_shard(bank, rules, seed, split, path, job):
 
 
 def _write_parquet(path, opened, drawn):
-    # So that `datasets` decodes the column, as it does its own audio folders.
+    # In the metadata, so that `datasets` decodes the column as it does its own audio folders.
     features = datasets.Features.from_arrow_schema(recipes.SCHEMA)
     features["audio"] = datasets.Audio(sampling_rate=opened.sample_rate)
     audio = pyarrow.field("audio", pyarrow.struct({"bytes": "binary", "path": "string"}))
@@ -111,12 +125,12 @@ def _write_parquet(path, opened, drawn):
     # In row groups of a hundred: no more of the audio is in memory at once, here or in a reader.
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for first in range(0, len(drawn), ROWS):
-            some = drawn[first : first + ROWS]
+            group = drawn[first : first + ROWS]
             files = [
                 {"bytes": flac(opened, recipe), "path": f"{recipe.index:08d}.flac"}
-                for recipe in some
+                for recipe in group
             ]
-            table = recipes.to_table(some).append_column(audio, pyarrow.array(files, type=audio.type))
+            table = recipes.to_table(group).append_column(audio, pyarrow.array(files, type=audio.type))
             writer.write_table(table.cast(schema))
 
 
@@ -134,7 +148,7 @@ _WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}
 
 
 def flac(bank: Bank, recipe: Recipe) -> bytes:
-    """The audio of a recipe as a FLAC file, mono, 16 bit."""
+    """Return the audio of a recipe as the bytes of a FLAC file, mono, 16 bit."""
     file = io.BytesIO()
     samples = recipes.to_int16(recipes.render(bank, recipe))
     soundfile.write(
@@ -149,6 +163,6 @@ def _open(bank: Path) -> Bank:
 
 
 def _digest(bank: Path) -> str:
-    """Of what a bank was built with and of every source in it: not of its samples."""
+    """A checksum of the parameters of a bank and its table of sources, not of its samples."""
     content = (bank / "bank.json").read_bytes() + (bank / "sources.parquet").read_bytes()
     return hashlib.sha256(content).hexdigest()

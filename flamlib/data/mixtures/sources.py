@@ -1,10 +1,9 @@
-"""Sources: what becomes of a recording before it is mixed.
+"""Sources: recordings as they are mixed, cut to where they sound, augmented and measured.
 
-A *source* is one recording as it will be mixed: variant 0 is the recording itself, cut to the part
-in which something sounds; the training recordings have further variants, heard at another speed,
-through another microphone (equaliser, low-pass) or in another room (reverberation). Each is scaled
-to the full range of 16 bits by a factor of its own, and its A-weighted level and its largest sample
-are measured per hop of 25 ms.
+Variant 0 of a recording is the recording itself, a foreground cut to its active part; training
+recordings have further variants at another speed and with other augmentation. Each is scaled to the
+full range of 16 bits by a factor of its own, and its A-weighted level and largest sample are
+measured per hop of 25 ms.
 """
 
 from collections import defaultdict
@@ -24,13 +23,13 @@ from flamlib.data.mixtures import augmentation
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
-ACTIVE_RANGE_DB = 40.0  # quieter than the loudest hop by more than this: the sound has not begun
+ACTIVE_RANGE_DB = 40.0  # the active part: from the first to the last hop this close to the loudest
 
 CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
 
 
 class Source(NamedTuple):
-    """A source's row of `Bank.sources` (where its samples begin is the bank's), and its samples."""
+    """A source: its row of `Bank.sources`, without its position there, and its arrays."""
 
     row: dict[str, Any]
     integers: Int16[np.ndarray, "sample"]
@@ -38,7 +37,7 @@ class Source(NamedTuple):
     peaks: UInt16[np.ndarray, "hop"]
 
 
-def of_clip(
+def make_sources(
     clip: Mapping[str, Any],
     *,
     data: Path,
@@ -48,14 +47,27 @@ def of_clip(
     variants: VariantsConfig,
     rooms: Sequence[Float[np.ndarray, "of_room"]],
 ) -> list[Source] | str:
-    """All variants of a row of `read_clips`, or why there are none; see `bank.build`."""
+    """Make all variants of a recording.
+
+    Args:
+        clip: a row of `read_clips`.
+        data: folder of the corpus.
+        seed: of the augmentation.
+        sample_rate: of the bank, Hz.
+        clip_s: length of the mixtures, to which backgrounds are looped.
+        variants: see `bank.build`.
+        rooms: impulse responses at the sample rate.
+
+    Returns:
+        The sources, or the reason why the recording cannot be used.
+    """
     foreground = clip["role"] == "foreground"
     n_variants = variants.n_foreground if foreground else variants.n_background
-    other = {"n_foreground", "n_background", "speed", "rooms"}
-    sound = {key: value for key, value in plain(variants).items() if key not in other}
-    sound["rooms"] = rooms
+    handled_here = {"n_foreground", "n_background", "speed", "rooms"}
+    augment = {key: value for key, value in plain(variants).items() if key not in handled_here}
+    augment["rooms"] = rooms
     if not foreground:
-        sound["reverb_prob"] = sound["room_prob"] = 0.0  # a place is a room of its own
+        augment["reverb_prob"] = augment["room_prob"] = 0.0  # it was recorded in a room
     try:
         span = {}
         if foreground:
@@ -64,41 +76,48 @@ def of_clip(
                 "stop_s": clip["offset"] and clip["offset"] + MARGIN_S,
             }
         original, native_rate = audio.read(data / clip["path"], **span)
-        made = []
+        sources = []
         for variant in range(1 + n_variants * (clip["split"] == "train")):
             rng = generator(seed, clip["clip_id"], variant)
             speed = 1.0 if variant == 0 else rng.uniform(*variants.speed)
             waveform = audio.resample(original, native_rate * speed, sample_rate)
             if variant:
-                waveform = augmentation.augment(waveform, sample_rate, rng, **sound)
+                waveform = augmentation.augment(waveform, sample_rate, rng, **augment)
             if not foreground:
-                waveform = augmentation.looped(waveform, sample_rate, clip_s)
-            made.append(of_waveform(clip, variant, waveform, sample_rate))
+                waveform = augmentation.loop(waveform, sample_rate, clip_s)
+            sources.append(make_source(clip, variant, waveform, sample_rate))
     except audio.Unreadable as error:
         return str(error)
-    return made
+    return sources
 
 
-def of_waveform(
+def make_source(
     clip: Mapping[str, Any], variant: int, waveform: Float[np.ndarray, "sample"], sample_rate: int
 ) -> Source:
-    """Quantise, cut a foreground to its active part, measure.
+    """Make a source of a waveform: cut a foreground to its active part, quantise, measure.
 
-    Raises `audio.Unreadable` for silence: what is not 40 dB above the floor at its loudest.
+    Args:
+        clip: a row of `read_clips`.
+        variant: its number; 0 is the recording as it is.
+        waveform: the variant.
+        sample_rate: of the waveform, Hz.
+
+    Raises:
+        audio.Unreadable: it is silent, less than 40 dB above the floor of -120 dB at its loudest.
     """
     profile = audio.a_weighted_db(waveform, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
     if profile.max() <= audio.FLOOR_DB + ACTIVE_RANGE_DB:
         raise audio.Unreadable(clip["path"], "silent")
     active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
     if clip["role"] == "foreground":
-        # Again by level, because the tail of a room has moved the end.
+        # By level, not by the times in the table, because reverberation moves the end.
         first = max(0, round((active[0] * HOP_S - MARGIN_S) * sample_rate))
         waveform = waveform[first : round(((active[-1] + 1) * HOP_S + MARGIN_S) * sample_rate)]
 
     scale = float(np.float32(np.abs(waveform).max() / 32767))
     integers = np.round(waveform / np.float32(scale)).astype(np.int16)
-    heard = integers * np.float32(scale)
-    profile = audio.a_weighted_db(heard, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
+    quantised = integers * np.float32(scale)
+    profile = audio.a_weighted_db(quantised, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
     active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
     row = {
         "clip_id": clip["clip_id"],
@@ -118,7 +137,7 @@ def of_waveform(
         "onset": float(active[0] * HOP_S),
         "offset": float(min((active[-1] + 1) * HOP_S, len(integers) / sample_rate)),
         "level_db": audio.gated_db(profile),
-        "peak": float(np.abs(heard).max()),
+        "peak": float(np.abs(quantised).max()),
     }
     return Source(row, integers, profile, _peaks(integers, sample_rate, len(profile)))
 

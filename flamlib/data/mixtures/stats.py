@@ -1,7 +1,7 @@
-"""What a set of mixtures contains, as tables and numbers.
+"""Statistics of a set of mixtures: tables of events, labels and captions, polyphony, a summary.
 
-Everything is computed from the columns of a table of `recipes.SCHEMA`, such as
-`recipes.read(path).table`: a million mixtures are some ten seconds.
+Everything is computed on the columns of a table of `recipes.SCHEMA`, such as
+`recipes.read(path).table`: a million mixtures take about ten seconds.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ CAPTION_COLUMNS = ("caption", "n_events", "seconds", "prior")
 
 
 def events(mixtures: pyarrow.Table) -> pd.DataFrame:
-    """One row per event that was placed, columns `EVENT_COLUMNS`."""
+    """Return one row per event of a recipe, with the columns `EVENT_COLUMNS`."""
     placed = _flat(mixtures, "events")
     columns = {name: _column(placed, name) for name in ("caption", "family", "clip_id", "snr_db")}
     n_segments = pyarrow.compute.list_value_length(placed.field("segments")).to_numpy()
@@ -25,7 +25,7 @@ def events(mixtures: pyarrow.Table) -> pd.DataFrame:
 
 
 def labels(mixtures: pyarrow.Table) -> pd.DataFrame:
-    """One row per stretch in which a caption is true, columns `LABEL_COLUMNS`."""
+    """Return one row per label, with the columns `LABEL_COLUMNS`; times in seconds."""
     true = _flat(mixtures, "labels")
     columns = {name: _column(true, name) for name in ("caption", "onset", "offset")}
     table = pd.DataFrame({"index": _index(mixtures, "labels"), **columns})
@@ -33,10 +33,10 @@ def labels(mixtures: pyarrow.Table) -> pd.DataFrame:
 
 
 def captions(mixtures: pyarrow.Table) -> pd.DataFrame:
-    """One row per caption, columns `CAPTION_COLUMNS`, the most frequent first.
+    """Return one row per caption, with the columns `CAPTION_COLUMNS`, the most frequent first.
 
-    `prior` is the share of all the time in which the caption is true, p(z = 1 | y) of the paper:
-    what FLAM's bias has to learn is its log-odds.
+    `prior` is the share of time in which the caption is true, p(z = 1 | y) of the paper; its
+    log-odds are what FLAM's bias has to learn.
     """
     n_events = events(mixtures)["caption"].astype(str).value_counts()
     true = labels(mixtures)
@@ -50,11 +50,11 @@ def captions(mixtures: pyarrow.Table) -> pd.DataFrame:
 
 
 def polyphony(mixtures: pyarrow.Table) -> Float[np.ndarray, "captions_at_once"]:
-    """Share of the time in which 0, 1, 2, ... captions are true at once."""
+    """Return the share of time in which 0, 1, 2, ... captions are true at once."""
     durations = _durations(mixtures)
     rows = np.repeat(np.arange(len(mixtures)), _lengths(mixtures, "labels"))
     true = labels(mixtures)
-    # Every mixture begins; labels begin and end; between two changes their number is constant.
+    # Sweep over the onsets and offsets of all labels: between two of them the number is constant.
     row = np.concatenate([np.arange(len(mixtures)), rows, rows])
     time = np.concatenate([np.zeros(len(mixtures)), true["onset"], true["offset"]])
     change = np.repeat([0, 1, -1], [len(mixtures), len(true), len(true)])
@@ -67,11 +67,11 @@ def polyphony(mixtures: pyarrow.Table) -> Float[np.ndarray, "captions_at_once"]:
 
 
 def summary(mixtures: pyarrow.Table) -> dict[str, float | int]:
-    """The mixtures in numbers.
+    """Return the numbers that describe a set of mixtures.
 
-    The mean polyphony is that of the time in which anything sounds. `rare_half` is the share of
-    events that have one of the rarer half of the captions: 0.5 if all are equally frequent, near 0
-    for a long tail. `prior_*` are those of `captions`.
+    `polyphony` is the mean over the time in which anything sounds. `rare_half` is the share of
+    events whose caption is in the rarer half: 0.5 if all are equally frequent, near 0 for a long
+    tail. `prior_*` are percentiles of `prior`, see `captions`.
     """
     placed, true, at_once = events(mixtures), labels(mixtures), polyphony(mixtures)
     by_caption = captions(mixtures)

@@ -1,12 +1,12 @@
-"""Recordings whose events others have timed, as clips to train on beside the mixtures.
+"""Strongly labelled recordings (events with times) to train on together with the mixtures.
 
-A set is a folder: a bank of its recordings as they are, `clips.parquet`, whose recipes have no
-events of ours (each is a recording, or a piece of one, as its background, and what was annotated as
-its labels), and `set.json`. So a clip is rendered as a mixture is, bit by bit the same anywhere.
+A dataset is stored in a folder as a bank of its recordings, `clips.parquet` and `set.json`. The
+recipes of `clips.parquet` have no events: the recording, or a part of it, is their background, and
+its annotation their labels. So a clip is rendered as a mixture is.
 
-What is known of a clip: in a *closed* set every listener was asked for every label, and one that is
-not annotated does not sound. Where captions are free text, nothing is known of those of another
-clip. Of captions that are not the set's own nothing is known in either.
+Which labels are *known* in a clip: in a closed dataset annotators listened for every class, so a
+class without an annotation is silent. Where captions are free text, only those of the clip itself
+are known. Captions that the dataset does not have are unknown in either case.
 """
 
 import json
@@ -27,13 +27,21 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, Recipe
 from flamlib.data.datasets.annotations import AnnotatedSet
 
-SYNTHETIC = "synthetic"  # the name, among weights, of what is no set: the mixtures
-LEFT_OUT = 0.05  # of a clip's length may be lost at the end of a recording
+SYNTHETIC = "synthetic"  # the key of the mixtures among the weights of datasets
+LEFT_OUT = 0.05  # up to this share of a clip is left out at the end of a recording
 
 
 @dataclass(frozen=True, eq=False)
 class StrongSet:
-    """A set that `build` wrote: its clips, the captions that it knows, and whether it is closed."""
+    """A strongly labelled dataset that `build` wrote.
+
+    Attributes:
+        name: of the dataset.
+        bank: its recordings.
+        clips: recipes of its clips.
+        captions: every caption of the dataset.
+        closed: a caption without an annotation is silent, see `AnnotatedSet`.
+    """
 
     name: str
     bank: Bank
@@ -43,17 +51,17 @@ class StrongSet:
 
     @classmethod
     def open(cls, folder: str | Path) -> "StrongSet":
-        """Raises FileNotFoundError for a folder that `build` did not write."""
+        """Open the dataset of a folder. Raises FileNotFoundError if `build` did not write it."""
         folder = Path(folder)
         if not (folder / "set.json").is_file():
             raise FileNotFoundError(f"{folder}: no set.json; 02_mix makes the sets of `mix.strong`")
-        about = json.loads((folder / "set.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "set.json").read_text(encoding="utf-8"))
         return cls(
             name=folder.name,
             bank=Bank.open(folder),
             clips=recipes.read(folder / "clips.parquet"),
-            captions=frozenset(about["captions"]),
-            closed=about["closed"],
+            captions=frozenset(content["captions"]),
+            closed=content["closed"],
         )
 
     def label(
@@ -64,27 +72,38 @@ class StrongSet:
         n_frames: int,
         frame_s: float,
     ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
-        """In which frames of which clip of this set a query is true, and whether that is known.
+        """Label clips of this dataset, frame by frame.
 
-        `labels` are each clip's events.
+        Args:
+            labels: the events of each clip.
+            queries: the captions that are asked for.
+            n_frames: frames of a clip.
+            frame_s: length of a frame in seconds.
+
+        Returns:
+            active: in which frames of which clip a query is true, `[clip, query, frame]`.
+            known: whether that is known, `[clip, query]`.
         """
         active = np.zeros((len(labels), len(queries), n_frames), bool)
         known = np.zeros((len(labels), len(queries)), bool)
         for i, events in enumerate(labels):
             active[i] = active_frames(events, queries, n_frames=n_frames, frame_s=frame_s)
-            asked = self.captions if self.closed else {event.caption for event in events}
-            known[i] = [query in asked for query in queries]
+            annotated = self.captions if self.closed else {event.caption for event in events}
+            known[i] = [query in annotated for query in queries]
         return active, known
 
 
 def select_sets(
     folder: str | Path, weights: Mapping[str, float | int] | None
 ) -> tuple[tuple[StrongSet, ...], tuple[float, ...]]:
-    """The sets below a folder that have a weight, and how often a clip comes from each of them.
+    """Open the datasets in a folder that have a weight above 0.
 
-    As a share of all clips: what is left to 1 are mixtures, whose weight goes by the name of
-    `SYNTHETIC`. Without weights every clip is a mixture. Raises ValueError for weights that cannot
-    be meant, and for a set that is not there.
+    Returns them and the probability of each, its weight divided by the sum of all weights. The key
+    "synthetic" is the weight of the mixtures, which take the remaining probability;
+    `weights=None`: only mixtures.
+
+    Raises ValueError for a negative weight, for weights that are all 0, and for a dataset that is
+    not in the folder.
     """
     if weights is None:
         return (), ()
@@ -93,10 +112,10 @@ def select_sets(
         raise ValueError(
             f"set_weights: expected null, or numbers from 0 and not all 0, got {dict(weights)}"
         )
-    known = {path.parent.name for path in Path(folder).glob("*/set.json")}
-    if missing := sorted(weights.keys() - known - {SYNTHETIC}):
+    built = {path.parent.name for path in Path(folder).glob("*/set.json")}
+    if missing := sorted(weights.keys() - built - {SYNTHETIC}):
         raise ValueError(
-            f"set_weights: no set {missing[0]!r} in {folder}, which holds {sorted(known)}; "
+            f"set_weights: no set {missing[0]!r} in {folder}, which holds {sorted(built)}; "
             "02_mix makes those of `mix.strong`"
         )
     names = [name for name, weight in weights.items() if weight > 0 and name != SYNTHETIC]
@@ -113,27 +132,40 @@ def build(
     n_jobs: int,
     progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """Write each set to a folder of its name in `out`; return, and write to `sets.json`, in numbers
-    what they are.
+    """Write each dataset to a folder of its name in `out`.
 
     Recordings shorter than a clip end in silence; a longer one becomes as few clips as cover it,
-    evenly spread, but for at most a twentieth of a clip at its end. The folder is written whole or
-    not at all. Raises ValueError for two sets of one name and for one whose name is the mixtures'.
+    evenly spread, except for at most a twentieth of a clip at its end.
+
+    Args:
+        sets: the datasets.
+        out: the folder; written whole or not at all.
+        sample_rate: of their banks, Hz.
+        clip_s: length of a clip.
+        n_jobs: processes.
+        progress: show a progress bar.
+
+    Returns:
+        For each dataset, by name, its counts of recordings, clips, events and captions, its repairs
+        and notes; also written to `sets.json`.
+
+    Raises:
+        ValueError: two datasets have one name, or one has the name of the mixtures.
     """
-    names = [each.name for each in sets]
+    names = [dataset.name for dataset in sets]
     for name in names:
         if names.count(name) > 1 or name == SYNTHETIC or Path(name).name != name:
-            raise ValueError(f"mix.strong: {name!r} is no name for a set of its own")
-    how = {"sample_rate": sample_rate, "clip_s": clip_s, "n_jobs": n_jobs, "progress": progress}
+            raise ValueError(f"mix.strong: {name!r} cannot name a set: it is taken, or not a name")
+    options = {"sample_rate": sample_rate, "clip_s": clip_s, "n_jobs": n_jobs, "progress": progress}
     with files.atomic_folder(out) as whole:
-        numbers = {each.name: _build(each, whole / each.name, **how) for each in sets}
-        text = json.dumps(numbers, indent=2, ensure_ascii=False) + "\n"
+        summaries = {each.name: _build(each, whole / each.name, **options) for each in sets}
+        text = json.dumps(summaries, indent=2, ensure_ascii=False) + "\n"
         (whole / "sets.json").write_text(text, encoding="utf-8")
-    return numbers
+    return summaries
 
 
 def windows(n_samples: int, n_clip: int) -> list[int]:
-    """Where the clips of a recording begin, in samples: as few as cover it, evenly spread.
+    """Return the first sample of every clip of a recording: as few as cover it, evenly spread.
 
     >>> windows(160_000, 160_000), windows(165_000, 160_000), windows(400_000, 160_000)
     ([0], [0], [0, 120000, 240000])
@@ -159,22 +191,22 @@ def _build(annotated, folder, *, sample_rate, clip_s, n_jobs, progress):
         }
         for clip in annotated.present
     ]
-    about = {"sample_rate": sample_rate, "clip_s": clip_s}
+    parameters = {"sample_rate": sample_rate, "clip_s": clip_s}
     work = partial(_source, sample_rate=sample_rate, clip_s=clip_s)
-    bank.write(folder, clips, work, about=about, n_jobs=n_jobs, progress=progress)
+    bank.write(folder, clips, work, parameters=parameters, n_jobs=n_jobs, progress=progress)
 
     opened = Bank.open(folder)
     events = {clip.name: clip.events for clip in annotated.present}
-    drawn = list(_recipes(opened, events, annotated.name))
-    recipes.write(folder / "clips.parquet", recipes.to_table(drawn))
-    known = {"captions": sorted(annotated.captions), "closed": annotated.closed}
-    text = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
+    clips_of_set = list(_recipes(opened, events, annotated.name))
+    recipes.write(folder / "clips.parquet", recipes.to_table(clips_of_set))
+    content = {"captions": sorted(annotated.captions), "closed": annotated.closed}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / "set.json").write_text(text, encoding="utf-8")
     return {
         "n_recordings": len(opened),
         "n_missing": len(annotated.clips) - len(opened),
-        "n_clips": len(drawn),
-        "n_events": sum(len(recipe.labels) for recipe in drawn),
+        "n_clips": len(clips_of_set),
+        "n_events": sum(len(recipe.labels) for recipe in clips_of_set),
         "n_captions": len(annotated.captions),
         "repairs": dict(annotated.repairs),
         "notes": list(annotated.notes),
@@ -182,12 +214,12 @@ def _build(annotated, folder, *, sample_rate, clip_s, n_jobs, progress):
 
 
 def _source(clip, *, sample_rate, clip_s):
-    """The recording, at least a clip long, as the one source that there is of it."""
+    """The one source of a recording, padded with silence to the length of a clip."""
     try:
         waveform, _ = audio.read(clip["path"], sample_rate=sample_rate)
         lacking = round(clip_s * sample_rate) - len(waveform)
         waveform = np.pad(waveform, (0, max(lacking, 0)))
-        return [sources.of_waveform(clip, 0, waveform, sample_rate)]
+        return [sources.make_source(clip, 0, waveform, sample_rate)]
     except audio.Unreadable as error:
         return str(error)
 

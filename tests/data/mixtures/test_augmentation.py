@@ -7,7 +7,7 @@ from sounds import RATE, noise, tone
 
 from flamlib import audio
 from flamlib.data.mixtures import augmentation
-from flamlib.data.mixtures.augmentation import augment, looped
+from flamlib.data.mixtures.augmentation import augment, loop
 
 NOTHING = {"eq_db": 0.0, "lowpass_prob": 0.0, "reverb_prob": 0.0}
 
@@ -57,16 +57,16 @@ def test_a_room_adds_a_tail_that_dies_out(seed):
 @pytest.mark.parametrize("n_samples", [1, 2, 1000, RATE // 2, 3 * RATE, 10 * RATE - 1])
 def test_a_short_background_goes_round(n_samples):
     waveform = noise(10, 0.1).astype(np.float32)[:n_samples]
-    assert len(looped(waveform, RATE, 10.0)) == 20 * RATE
+    assert len(loop(waveform, RATE, 10.0)) == 20 * RATE
 
 
 def test_a_long_background_stays_as_it_is():
     waveform = noise(10).astype(np.float32)
-    assert looped(waveform, RATE, 10.0) is waveform
+    assert loop(waveform, RATE, 10.0) is waveform
 
 
 def test_the_seam_of_a_loop_is_no_louder_and_no_quieter():
-    heard = looped(noise(3, 0.1).astype(np.float32), RATE, 10.0)
+    heard = loop(noise(3, 0.1).astype(np.float32), RATE, 10.0)
     levels = audio.a_weighted_db(heard, RATE, window_s=0.2, hop_s=0.1)[1:-1]
     assert np.ptp(levels) < 2.5
 

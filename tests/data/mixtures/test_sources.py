@@ -13,7 +13,7 @@ CLIP |= {"role": "background", "audible": []}
 
 def test_a_source_is_its_samples_measured_hop_by_hop():
     waveform = np.concatenate([noise(0.5, 0.3), silence(0.2), tone(440, 0.31)]).astype(np.float32)
-    row, integers, levels_db, peaks = sources.of_waveform(CLIP, 0, waveform, RATE)
+    row, integers, levels_db, peaks = sources.make_source(CLIP, 0, waveform, RATE)
     heard = integers * np.float32(row["scale"])
     np.testing.assert_allclose(heard, waveform, atol=row["scale"])
     np.testing.assert_array_equal(levels_db, audio.a_weighted_db(heard, RATE))
@@ -26,15 +26,15 @@ def test_a_source_is_its_samples_measured_hop_by_hop():
 
 def test_of_a_foreground_the_silence_around_is_cut_off():
     around = np.concatenate([silence(1.0), tone(440, 0.5), silence(2.0)]).astype(np.float32)
-    whole = sources.of_waveform(CLIP, 0, around, RATE)
-    cut = sources.of_waveform(CLIP | {"role": "foreground"}, 0, around, RATE)
+    whole = sources.make_source(CLIP, 0, around, RATE)
+    cut = sources.make_source(CLIP | {"role": "foreground"}, 0, around, RATE)
     assert len(whole.integers) == len(around)
     assert len(cut.integers) / RATE == pytest.approx(0.6, abs=0.06)
 
 
 def test_silence_is_no_source():
     with pytest.raises(audio.Unreadable, match="silent"):
-        sources.of_waveform(CLIP, 0, silence(1.0).astype(np.float32), RATE)
+        sources.make_source(CLIP, 0, silence(1.0).astype(np.float32), RATE)
 
 
 @pytest.mark.parametrize(
