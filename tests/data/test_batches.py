@@ -11,12 +11,12 @@ import torch
 from sounds import (COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, mixture_config, noise, variants_config, write_data)
 
 from flamlib import distributions
-from flamlib.events import Event, active_frames
 from flamlib.data import batches
 from flamlib.data.batches import Batches
+from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures import bank, mixing, recipes, strong
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
-from flamlib.data.datasets.annotations import AnnotatedSet, Clip
+from flamlib.events import Event, active_frames
 
 RULES = mixture_config(
     {},
@@ -433,7 +433,10 @@ def test_hard_negatives_are_asked_and_are_never_true(steps):
 @pytest.mark.parametrize("max_captions_per_clip", [1, 2])
 def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, max_captions_per_clip):
     """Which ones is drawn, and it does not move what else is; labels are of all its sounds."""
-    batches, whole = steps(n_hypernyms=0, max_captions_per_clip=max_captions_per_clip), steps(n_hypernyms=0)
+    batches, whole = (
+        steps(n_hypernyms=0, max_captions_per_clip=max_captions_per_clip),
+        steps(n_hypernyms=0),
+    )
     asked = set()
     for step in range(4):
         some, every = batches[step], whole[step]

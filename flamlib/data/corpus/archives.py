@@ -1,4 +1,4 @@
-"""Members of package files, read without unpacking them: nothing is ever written to disk.
+"""Read members of package files without unpacking them to disk.
 
 A member's name is its path in the archive, and `!` steps into a container that is itself a member:
 
@@ -18,11 +18,11 @@ from pathlib import Path
 
 from flamlib.data.corpus import containers
 
-_MAX_DEPTH = 3  # containers in containers, when listing: more is a trap, not a package
+_MAX_DEPTH = 3  # of containers in containers, when listing; more would be an archive bomb
 
 
 class BrokenArchive(Exception):
-    """An archive that cannot be read, or lacks what it should hold: `path`, and `why`."""
+    """An archive that cannot be read, or lacks a member: `path`, and `why`."""
 
     def __init__(self, path: str | Path, why: str):
         super().__init__(path, why)  # both as args, so that the error survives a process pool
@@ -39,30 +39,30 @@ class Archive:
     path: Path
 
     def names(self) -> list[str]:
-        """Every file in it and, with `!`, in the containers in it, in the order of storage."""
-        with _explained(self.path), open(self.path, "rb") as file:
+        """List every file in it and, with `!`, in its inner containers, in the order of storage."""
+        with _archive_errors(self.path), open(self.path, "rb") as file:
             return list(_names(self.path.name, file, depth=_MAX_DEPTH))
 
     def read(self, name: str) -> bytes:
-        """One member. Raises BrokenArchive if there is none of that name."""
+        """Return the content of one member. Raises BrokenArchive if there is none of that name."""
         for _, content in self.read_many([name]):
             return content
         raise BrokenArchive(self.path, f"has no member {name}")
 
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """The named members as (name, content), each once, in the order of storage.
+        """Yield the named members as (name, content), each once, in the order of storage.
 
-        The pass ends with the last of them. A name the archive does not hold is left out, which
-        is for the caller to notice; a symbolic link holds nothing.
+        Reading ends with the last of them. Names that the archive does not hold, and symbolic
+        links, are left out.
         """
-        with _explained(self.path), open(self.path, "rb") as file:
-            yield from _read(self.path.name, file, {containers.checked(name) for name in names})
+        with _archive_errors(self.path), open(self.path, "rb") as file:
+            yield from _read(self.path.name, file, {containers.check_name(name) for name in names})
 
 
 def open_archive(path: str | Path) -> Archive:
-    """The archive at `path`. Raises BrokenArchive unless it is a file of a known kind."""
+    """Open the archive at `path`. Raises BrokenArchive unless it is a file of a known kind."""
     path = Path(path)
-    with _explained(path), open(path, "rb") as file:
+    with _archive_errors(path), open(path, "rb") as file:
         containers.members(path.name, file)
     return Archive(path)
 
@@ -70,7 +70,7 @@ def open_archive(path: str | Path) -> Archive:
 def _read(
     container: str, stream: containers.Stream, wanted: set[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Depth first: a name without `!` is a member here, `a!b` is b in the container a."""
+    """Members of a container, depth first: `a!b` is the member b of its member a."""
     inner: dict[str, set[str]] = {}
     for name in wanted:
         first, _, rest = name.partition("!")
@@ -78,7 +78,7 @@ def _read(
     for name, member in containers.members(container, stream):
         rests = inner.pop(name, set())
         if "" in rests:
-            content = containers.whole(name, member)
+            content = containers.read_whole(name, member)
             yield name, content
             rests.discard("")
             member = BytesIO(content)
@@ -99,14 +99,14 @@ def _names(container: str, stream: containers.Stream, *, depth: int) -> Iterator
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Every way in which a parser stumbles, as one sentence that names the file."""
+def _archive_errors(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises into BrokenArchive, which names the file."""
     try:
         yield
     except FileNotFoundError:
         raise BrokenArchive(path, "there is no such file") from None
     except ValueError as error:
         raise BrokenArchive(path, str(error)) from error
-    except containers.STUMBLES as error:
+    except containers.DAMAGE_ERRORS as error:
         why = f"{error or type(error).__name__} (truncated? delete it and fetch it again)"
         raise BrokenArchive(path, why) from error

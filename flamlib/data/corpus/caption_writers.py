@@ -1,12 +1,12 @@
-"""Who writes a caption for a recording of which only tags, a title or some such are known.
+"""Write a caption for a recording from its metadata: tags, title, description.
 
-    Template   puts the words that are known into a phrase; needs nothing
-    Endpoint   asks any server that speaks the OpenAI protocol: vLLM, Ollama, llama.cpp, a provider
-    Local      lets a text-generation model of transformers write, on this machine
+    Template   puts the words of the metadata into a phrase
+    Endpoint   asks a server that speaks the OpenAI protocol: vLLM, Ollama, llama.cpp, a provider
+    Local      runs a text-generation model of transformers on this machine
 
-A writer is a callable, (facts, seed) -> text; `name` says who it is. What it writes is checked by
-`captioning`, not here. Sent to another process, a writer is made there from the same arguments,
-once for all that come: a model is loaded once, and the pace of requests is kept by each process.
+A writer is a callable, (facts, seed) -> text, with a `name`. `captioning` checks what it writes.
+When a writer is pickled, the other process makes it once from the same arguments: a model is loaded
+once per process, and each process keeps the limit on requests per second for itself.
 """
 
 import functools
@@ -21,7 +21,7 @@ import tenacity
 
 from flamlib.distributions import KeyedRandom
 
-Facts = Mapping[str, str]  # tags, title, description: what is known of a recording
+Facts = Mapping[str, str]  # tags, title and description of a recording
 
 PROMPT = """\
 You name sounds. Given what is known of one short recording, write one plain English phrase of
@@ -36,31 +36,33 @@ a dog barks
 title: metal_gate_creak_03
 a metal gate creaks"""
 TEMPLATES = ("{}", "the sound of {}", "{} is heard")
-RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  # answers that a later call may improve
+RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP status codes that are tried again
 
 
-def told(facts: Facts) -> str:
-    """The facts as lines of the prompt."""
+def facts_as_text(facts: Facts) -> str:
+    """Return the facts as lines of the prompt."""
     return "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a title or file name, in lower case: "Dog_Bark-02.wav" is dog, bark.
+def words_in_name(text: str) -> list[str]:
+    """Return the words of a title or file name in lower case.
 
-    >>> words_of("field/MetalGate_creak-03.wav")
+    >>> words_in_name("field/MetalGate_creak-03.wav")
     ['metal', 'gate', 'creak']
     """
     name = re.sub(r"\.\w{2,4}$", "", text.rsplit("/", 1)[-1])
     return _words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
 
 
-def words_known(facts: Facts) -> list[str]:
-    """The words of the title; if it has none, of the description; else the first two tags.
+def words_from_facts(facts: Facts) -> list[str]:
+    """Return the words of the title; if it has none, of the description; else the first two tags.
 
-    >>> words_known({"title": "0001.wav", "tags": "Dog; Bark"}), words_known({"title": "0001.wav"})
-    (['dog', 'bark'], [])
+    >>> words_from_facts({"title": "0001.wav", "tags": "Dog; Bark"})
+    ['dog', 'bark']
+    >>> words_from_facts({"title": "0001.wav"})
+    []
     """
-    if words := words_of(facts.get("title", "")) or _words(facts.get("description", "")):
+    if words := words_in_name(facts.get("title", "")) or _words(facts.get("description", "")):
         return words
     tags = [tag for tag in facts.get("tags", "").split(";") if re.search(r"[^\W_]", tag)]
     return " ".join(tags[:2]).lower().split()
@@ -73,13 +75,13 @@ def _words(text: str) -> list[str]:
 
 
 @functools.cache
-def _here(kind: type, arguments: tuple[tuple[str, Any], ...]) -> Any:
-    """The writer of these arguments, the same for all who ask in this process."""
+def _cached_writer(kind: type, arguments: tuple[tuple[str, Any], ...]) -> Any:
+    """The writer of these arguments: one for this process."""
     return kind(**dict(arguments))
 
 
 class Template:
-    """The first ten of `words_known` in one of `TEMPLATES`.
+    """Puts the first ten of `words_from_facts` into one of `TEMPLATES`.
 
     Raises ValueError for facts without a word.
     """
@@ -87,7 +89,7 @@ class Template:
     name = "template"
 
     def __call__(self, facts: Facts, seed: int) -> str:
-        words = words_known(facts)
+        words = words_from_facts(facts)
         if not words:
             raise ValueError(f"no word to write a caption from in {dict(facts)}")
         phrase = " ".join(words[:10])
@@ -97,11 +99,20 @@ class Template:
 
 
 class Endpoint:
-    """A chat model behind `url`, such as http://localhost:11434/v1.
+    """A chat model behind a URL.
 
-    It is asked at most `per_second` times a second. Connection errors, time-outs and the answers
-    `RETRIED` are tried again, `n_calls` times in all, after one second, two, four, or what the
-    server asks for. The key is sent only if there is one.
+    Connection errors, time-outs and the status codes `RETRIED` are tried again after `wait_s`
+    seconds, then twice as many and so on, or as long as the server asks for (Retry-After).
+
+    Args:
+        url: of the server, such as http://localhost:11434/v1.
+        model: its name on the server.
+        key: sent as bearer token; None: no such header.
+        per_second: at most so many requests a second.
+        n_calls: attempts for one caption.
+        timeout_s: of a request.
+        temperature: of the sampling.
+        wait_s: before the second attempt.
     """
 
     def __init__(
@@ -131,7 +142,7 @@ class Endpoint:
         self._apart_s, self._next, self._lock = 1 / per_second, 0.0, threading.Lock()
 
     def __reduce__(self):
-        return _here, (Endpoint, tuple(self._arguments.items()))
+        return _cached_writer, (Endpoint, tuple(self._arguments.items()))
 
     def __call__(self, facts: Facts, seed: int) -> str:
         calls = tenacity.Retrying(
@@ -148,7 +159,7 @@ class Endpoint:
             "model": self.model,
             "messages": [
                 {"role": "system", "content": PROMPT},
-                {"role": "user", "content": told(facts)},
+                {"role": "user", "content": facts_as_text(facts)},
             ],
             "temperature": self.temperature,
             "max_tokens": 40,
@@ -169,9 +180,9 @@ class Endpoint:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         error: Any = state.outcome.exception()
-        asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
-        if asked.isdigit():
-            return min(float(asked), 60.0)
+        after = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
+        if after.isdigit():
+            return min(float(after), 60.0)
         return self.wait_s * 2 ** (state.attempt_number - 1)
 
 
@@ -182,10 +193,10 @@ def _may_pass(error: BaseException) -> bool:
 
 
 class Local:
-    """A causal language model in a folder, or of a hub, as transformers reads it.
+    """A causal language model of transformers, from a folder or a hub.
 
-    With the tokenizer's chat template where it has one. The same seed gives the same text on the
-    same machine; several threads take turns.
+    Uses the tokenizer's chat template if it has one. The same seed gives the same text on the same
+    machine; threads take turns.
     """
 
     def __init__(self, model: str, *, temperature: float | int = 0.7, max_new_tokens: int = 40):
@@ -202,7 +213,7 @@ class Local:
 
     def __reduce__(self):
         names = "model", "temperature", "max_new_tokens"
-        return _here, (Local, tuple(zip(names, self._arguments, strict=True)))
+        return _cached_writer, (Local, tuple(zip(names, self._arguments, strict=True)))
 
     def __call__(self, facts: Facts, seed: int) -> str:
         import torch
@@ -210,20 +221,20 @@ class Local:
         if self._tokenizer.chat_template:
             messages = [
                 {"role": "system", "content": PROMPT},
-                {"role": "user", "content": told(facts)},
+                {"role": "user", "content": facts_as_text(facts)},
             ]
             text = self._tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True
             )
         else:
-            text = f"{PROMPT}\n\n{told(facts)}\n"
+            text = f"{PROMPT}\n\n{facts_as_text(facts)}\n"
         tokens = self._tokenizer(text, return_tensors="pt").input_ids
         with self._lock, torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            made = self._model.generate(
+            generated = self._model.generate(
                 tokens,
                 attention_mask=torch.ones_like(tokens),
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
                 **self._sampling,
             )
-        return self._tokenizer.decode(made[0, tokens.shape[1] :], skip_special_tokens=True)
+        return self._tokenizer.decode(generated[0, tokens.shape[1] :], skip_special_tokens=True)

@@ -1,12 +1,12 @@
-"""Captions for recordings that have none: written by a `caption_writers` writer, checked, kept.
+"""Write captions for recordings from their metadata, check them, and cache them.
 
-FLAM's captions of sound effects are a language model's, 2 to 13 words made of metadata (Mixtral in
-arXiv:2505.05335). A model also writes stories; what says more than one sound is would be a wrong
-label in every mixture. So a caption that breaks a rule of `wrong` is asked for again with another
-seed, and after `n_tries` the template's is taken, which `by` then says.
+FLAM's captions of sound effects were written by a language model (Mixtral) from metadata, in 2 to
+13 words (arXiv:2505.05335). A model also makes things up, and a caption of more than the one sound
+would be a wrong label in every mixture. So a caption that breaks a rule of `find_violation` is
+written again with another seed, and after `n_tries` the template's is used; `Caption.by` says so.
 
-What was written for the same facts by the same writer with the same seed is not asked for again: it
-is kept in a file (SQLite), clip by clip, so that a run which was stopped goes on where it was.
+Captions are cached in an SQLite file by facts, writer and seed, one by one, so a run that was
+stopped goes on with the missing ones.
 """
 
 import csv
@@ -21,20 +21,26 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from flamlib import parallel, files
+from flamlib import files, parallel
 from flamlib.data.corpus import own_sounds
-from flamlib.data.corpus.caption_writers import PROMPT, Facts, Template, words_known, words_of
-from flamlib.data.corpus.catalogue import Wrong, complain, read_table
+from flamlib.data.corpus.caption_writers import (
+    PROMPT,
+    Facts,
+    Template,
+    words_from_facts,
+    words_in_name,
+)
+from flamlib.data.corpus.catalogue import Problems, raise_problems, read_table
 
 FEWEST, MOST = 2, 13  # words
-# Words that put one sound before or after another: a caption is true of every moment of its event.
+# Words of a sequence of sounds: a caption must be true in every moment of its event.
 BOUNDARY = (
     "then", "before", "after", "afterwards", "followed", "following", "next", "later", "first",
     "finally", "until", "begins", "starts", "stops", "ends", "suddenly", "eventually", "meanwhile",
 )  # fmt: skip
-# Where a second event is joined to the first.
+# What joins a second event to the first.
 JOINTS = r"\b(?:and|while|as|with|over|amid|plus|alongside|accompanied by)\b|[,;/&]"
-IDLE = frozenset(  # words that name no sound
+STOP_WORDS = frozenset(  # words that name no sound
     (
         "a", "an", "the", "of", "in", "on", "at", "to", "by", "is", "are", "it", "its", "from",
         "sound", "sounds", "heard", "being", "some", "someone", "something", "up", "down", "out",
@@ -42,24 +48,30 @@ IDLE = frozenset(  # words that name no sound
     )
 )  # fmt: skip
 
-TOLD = ("tags", "title", "description")  # what a writer is told
+FACTS = ("tags", "title", "description")  # columns that a writer is given
 
 Writer = Callable[[Facts, int], str]
 
 
 class Caption(NamedTuple):
-    """`by` is the writer's name; "template" also where the writer never kept the rules."""
+    """A caption that was written.
+
+    Attributes:
+        text: the caption.
+        by: name of the writer; "template" also if no caption of the writer kept the rules.
+        n_tries: how many it took.
+    """
 
     text: str
     by: str
     n_tries: int
 
 
-def wrong(caption: str, facts: Facts) -> str | None:
-    """Which rule a caption breaks, in words; None if none.
+def find_violation(caption: str, facts: Facts) -> str | None:
+    """Return which rule a caption breaks, in words, or None.
 
-    A part after "and", "with", a comma and the like counts as a second event, and as an invented
-    one unless it shares a word (its first four letters) with the facts.
+    What follows "and", "with", a comma and the like is a second event; it counts as made up unless
+    it shares a word (its first four letters) with the facts.
     """
     words = re.findall(r"[\w'’-]+", caption.lower())
     if not FEWEST <= len(words) <= MOST:
@@ -68,19 +80,19 @@ def wrong(caption: str, facts: Facts) -> str | None:
         return "more than one phrase"
     if bounds := [word for word in words if word in BOUNDARY]:
         return f"{bounds[0]!r} puts sounds one after another"
-    known = {
+    in_facts = {
         word[:4] for value in facts.values() for word in re.findall(r"[^\W\d_]+", value.lower())
     }
-    known |= {word[:4] for word in words_of(facts.get("title", ""))}
+    in_facts |= {word[:4] for word in words_in_name(facts.get("title", ""))}
     for part in re.split(JOINTS, caption.lower())[1:]:
-        named = [word for word in re.findall(r"[^\W\d_]+", part) if word not in IDLE]
-        if named and not any(word[:4] in known for word in named):
-            return f"a second event that nothing tells of: {part.strip()!r}"
+        named = [word for word in re.findall(r"[^\W\d_]+", part) if word not in STOP_WORDS]
+        if named and not any(word[:4] in in_facts for word in named):
+            return f"a second event that is not in the metadata: {part.strip()!r}"
     return None
 
 
-def tidy(text: str) -> str:
-    """The phrase in what a model answered: its first line, without quotes, bullets, full stop."""
+def clean_answer(text: str) -> str:
+    """Return the phrase of a model's answer: its first line without quotes, bullet, full stop."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     line = re.sub(r"^(?:[-*•]|\d+[.)]|caption:)\s*", "", lines[0] if lines else "", flags=re.I)
     line = " ".join(line.strip("\"'“”‘’` ").rstrip(".").split())
@@ -98,75 +110,94 @@ def write(
     scheduler: str | None = None,
     progress: bool = True,
 ) -> list[Caption]:
-    """A caption for every clip, from its facts, in order.
+    """Write a caption for every clip; return them in order.
 
-    `facts` may hold the checksum of the recording, `sha256`: it is not told to the writer, but
-    clips of different content are then asked for apart even if all else is the same. `n_jobs`
-    threads ask at once, or the workers of a `scheduler`, see `parallel.each`; each keeps a writer's
-    pace for itself, so many ask as many times as often. Several runs may share a `cache`; where two
-    ask for the same at once, the answer that came first is kept.
+    Args:
+        clips: the facts of each clip. They may include the checksum of the recording, `sha256`: the
+            writer does not see it, but clips of other content then get captions of their own.
+        writer: see `caption_writers`.
+        cache: SQLite file of captions that were written before. Several runs may share it.
+        seed: of the writer.
+        n_tries: how often a writer may try to keep the rules.
+        n_jobs: threads.
+        scheduler: of a dask cluster, see `parallel.each`; each worker keeps the limit on requests
+            per second for itself.
+        progress: show a progress bar.
 
-    Raises ValueError, before anything is asked, naming a clip of which no word is known or a
-    `cache` that is something else; and what the writer raises. What was written until then is kept.
+    Raises:
+        ValueError: a clip has no facts with a word, or `cache` is not a file of captions; before
+            anything is written.
+        Exception: what the writer raises; captions written before are in the cache.
     """
     facts = [{key: str(value) for key, value in clip.items() if value} for clip in clips]
-    for i, why in _wordless(facts):
+    for i, why in _facts_problems(facts):
         raise ValueError(f"clip {i}: {why}")
     keys = [_key(clip, writer, seed) for clip in facts]
-    with closing(_open(cache)) as kept:
-        known = dict(_kept(kept))
-        todo = {key: clip for key, clip in zip(keys, facts, strict=True) if key not in known}
-        work = partial(_written, writer=writer, n_tries=n_tries)
-        how = {"scheduler": scheduler, "threads": True, "progress": progress, "what": "captions"}
-        for (key, _), caption in parallel.each(work, list(todo.items()), n_jobs=n_jobs, **how):
-            known[key] = caption
-            if caption.by == writer.name:  # what came of no try may be tried again
-                # Another run may have kept the same clip's since: its answer stays.
-                kept.execute("INSERT OR IGNORE INTO captions VALUES (?, ?, ?, ?)", (key, *caption))
-                kept.commit()
-    return [known[key] for key in keys]
+    with closing(_open_cache(cache)) as database:
+        captions = dict(_read_cache(database))
+        missing = {key: clip for key, clip in zip(keys, facts, strict=True) if key not in captions}
+        work = partial(_write_one, writer=writer, n_tries=n_tries)
+        options = {"scheduler": scheduler, "threads": True, "progress": progress}
+        for (key, _), caption in parallel.each(
+            work, list(missing.items()), n_jobs=n_jobs, what="captions", **options
+        ):
+            captions[key] = caption
+            if caption.by == writer.name:  # the template's are not cached: the writer may try again
+                # Another run may have written the same caption meanwhile: the first one stays.
+                database.execute(
+                    "INSERT OR IGNORE INTO captions VALUES (?, ?, ?, ?)", (key, *caption)
+                )
+                database.commit()
+    return [captions[key] for key in keys]
 
 
 def caption_table(
     table: str | Path, out: str | Path, writer: Writer, cache: str | Path, **settings
 ) -> dict[str, int]:
-    """Write a table that `own_sounds` reads, from one without captions; return how many are whose.
+    """Write the captions that a table of own sounds lacks; return how many each writer wrote.
 
-    The table has the columns of `own_sounds`, though no caption, and any of tags, title and
-    description; where all of these are empty, the file's name is the title. A caption that is there
-    stays. What ends in .csv has commas, all else tabs, as `catalogue.read_table` reads it.
-    `settings` are those of `write`.
+    Args:
+        table: .tsv or .csv with the columns of `own_sounds`, but not necessarily `caption`, and any
+            of tags, title and description; if all three are empty, the file's name is the title.
+            A caption that is there stays.
+        out: the table to write, as `own_sounds` reads it.
+        writer: see `caption_writers`.
+        cache: see `write`.
+        settings: the other arguments of `write`.
 
-    Raises ValueError naming the table for a missing or an unknown column and if `out` is that very
-    file, and the row for one of which no word is known.
+    Raises:
+        ValueError: a column is missing or unknown, a row has no fact with a word, or `out` is the
+            same file as `table`.
     """
     if Path(out).exists() and Path(out).samefile(table):
         raise ValueError(
             f"{out}: the table to write is the one to read, whose tags, titles and descriptions "
             "would be lost; give it another name"
         )
-    rows = read_table(Path(table), ("path",), ("caption", *TOLD, *own_sounds.OPTIONAL))
+    rows = read_table(Path(table), ("path",), ("caption", *FACTS, *own_sounds.OPTIONAL))
     # A name such as recording_0001.wav says less than anything else that is known.
-    known = (rows[list(TOLD)] != "").any(axis=1)
-    rows["title"] = rows["title"].where(known, [PurePosixPath(path).name for path in rows["path"]])
+    has_facts = (rows[list(FACTS)] != "").any(axis=1)
+    rows["title"] = rows["title"].where(
+        has_facts, [PurePosixPath(path).name for path in rows["path"]]
+    )
     empty = rows.index[rows["caption"] == ""]
     clips = [
-        {key: rows[key][i] for key in TOLD}
+        {key: rows[key][i] for key in FACTS}
         | {"sha256": _checksum(Path(table).parent, rows["path"][i])}
         for i in empty
     ]
-    complain(rows.loc[empty], _wordless(clips))
-    made = write(clips, writer, cache, **settings)
-    rows.loc[empty, "caption"] = [caption.text for caption in made]
-    kept = [name for name in own_sounds.OPTIONAL if (rows[name] != "").any()]
+    raise_problems(rows.loc[empty], _facts_problems(clips))
+    captions = write(clips, writer, cache, **settings)
+    rows.loc[empty, "caption"] = [caption.text for caption in captions]
+    optional = [name for name in own_sounds.OPTIONAL if (rows[name] != "").any()]
     dialect = {} if Path(out).suffix == ".csv" else {"sep": "\t", "quoting": csv.QUOTE_NONE}
-    files.atomic_write(out, rows[[*own_sounds.COLUMNS, *kept]].to_csv(index=False, **dialect))
-    return dict(Counter(caption.by for caption in made))
+    files.atomic_write(out, rows[[*own_sounds.COLUMNS, *optional]].to_csv(index=False, **dialect))
+    return dict(Counter(caption.by for caption in captions))
 
 
-def _wordless(clips: Iterable[Facts]) -> Wrong:
+def _facts_problems(clips: Iterable[Facts]) -> Problems:
     for i, clip in enumerate(clips):
-        if not words_known(clip):
+        if not words_from_facts(clip):
             yield i, "no tags, title or description with a word to write a caption from"
 
 
@@ -174,15 +205,15 @@ def _checksum(folder: Path, path: str) -> str:
     return files.sha256(folder / path) if (folder / path).is_file() else ""
 
 
-def _written(item: tuple[str, Facts], *, writer: Writer, n_tries: int) -> Caption:
+def _write_one(item: tuple[str, Facts], *, writer: Writer, n_tries: int) -> Caption:
     key, clip = item
-    # The seed of a try is a matter of the clip alone, not of which thread is quicker.
-    seed, asked = int(key[:8], 16) % 2**31, _public(clip)
+    # The seed depends on the clip alone, not on which thread comes first.
+    seed, facts = int(key[:8], 16) % 2**31, _public(clip)
     for attempt in range(n_tries):
-        text = tidy(writer(asked, (seed + attempt) % 2**31))
-        if wrong(text, asked) is None:
+        text = clean_answer(writer(facts, (seed + attempt) % 2**31))
+        if find_violation(text, facts) is None:
             return Caption(text, writer.name, attempt + 1)
-    return Caption(Template()(asked, seed), Template.name, n_tries)
+    return Caption(Template()(facts, seed), Template.name, n_tries)
 
 
 def _public(clip: Facts) -> Facts:
@@ -194,22 +225,22 @@ def _key(clip: Facts, writer: Writer, seed: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _open(cache: str | Path) -> sqlite3.Connection:
+def _open_cache(cache: str | Path) -> sqlite3.Connection:
     if Path(cache).is_dir():
         raise ValueError(f"{cache}: a folder, not a file to keep captions in")
     Path(cache).parent.mkdir(parents=True, exist_ok=True)
-    kept = sqlite3.connect(cache, timeout=60)
+    database = sqlite3.connect(cache, timeout=60)
     try:
-        kept.execute(
+        database.execute(
             "CREATE TABLE IF NOT EXISTS captions (key TEXT PRIMARY KEY, text TEXT, by TEXT, "
             "n_tries INTEGER)"
         )
     except sqlite3.DatabaseError as error:
-        kept.close()
+        database.close()
         raise ValueError(f"{cache}: not a file of captions ({error})") from error
-    return kept
+    return database
 
 
-def _kept(kept: sqlite3.Connection) -> Iterator[tuple[str, Caption]]:
-    for key, text, by, n_tries in kept.execute("SELECT key, text, by, n_tries FROM captions"):
+def _read_cache(database: sqlite3.Connection) -> Iterator[tuple[str, Caption]]:
+    for key, text, by, n_tries in database.execute("SELECT key, text, by, n_tries FROM captions"):
         yield key, Caption(text, by, n_tries)

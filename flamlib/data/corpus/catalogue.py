@@ -1,13 +1,13 @@
-"""Which recordings there are, what can be heard in them, and what each may be used for.
+"""The catalogue: which recordings there are, what sounds in them, and their splits.
 
-The tables of `catalogue/`, and the sounds that `own_sounds` adds to them, are two tables of text:
+`catalogue/`, with the sounds that `own_sounds` adds, is two tables of text:
 
     clips     profile package version channel member role family caption licence onset offset
               group split sha256
     captions  caption family split wordings parents related
 
-with "" where nothing is known, "|" between the items of a list, and a column `where` (file and row)
-for messages.
+"" stands for what is not known, "|" separates the items of a list, and a column `where` (file and
+line) is added for error messages.
 """
 
 import re
@@ -35,7 +35,13 @@ CAPTION_COLUMNS = ("caption", "family", "split", "wordings", "parents", "related
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The two tables, and the families that can be heard in a background by (package, member)."""
+    """The tables of a catalogue.
+
+    Attributes:
+        clips: one row per recording, `CLIP_COLUMNS` and `where`.
+        captions: one row per caption, `CAPTION_COLUMNS` and `where`.
+        audible: the families that can be heard in a background, by (package, member).
+    """
 
     clips: pd.DataFrame
     captions: pd.DataFrame
@@ -43,60 +49,69 @@ class Catalogue:
 
 
 def read(folder: str | Path) -> Catalogue:
-    """The catalogue of a folder: clips.tsv, captions.tsv and background_families.tsv.
+    """Read the catalogue in a folder: clips.tsv, captions.tsv and background_families.tsv.
 
-    Raises ValueError naming file and row for: an empty caption, family, member or group; an unknown
-    role, split or profile; a part that does not end after its begin; a recording listed twice; a
-    caption that captions.tsv lacks, or counts to another family.
+    Raises ValueError naming file and line for: an empty caption, family, member or group; an
+    unknown role, split or profile; an offset that is not after its onset; a recording listed twice;
+    a caption that captions.tsv lacks or lists with another family.
     """
     folder = Path(folder)
     captions = read_table(folder / "captions.tsv", CAPTION_COLUMNS)
-    complain(captions, _wrong_in_captions(captions))
+    raise_problems(captions, _caption_problems(captions))
     clips = read_table(folder / "clips.tsv", CLIP_COLUMNS)
-    complain(clips, _wrong_profiles(clips))
-    complain(clips, wrong_in_clips(clips, captions))
-    heard = read_table(folder / "background_families.tsv", ("package", "member", "families"))
+    raise_problems(clips, _profile_problems(clips))
+    raise_problems(clips, clip_problems(clips, captions))
+    backgrounds = read_table(folder / "background_families.tsv", ("package", "member", "families"))
     audible = {
-        (row.package, row.member): split_list(row.families) for row in heard.itertuples(index=False)
+        (row.package, row.member): split_list(row.families)
+        for row in backgrounds.itertuples(index=False)
     }
-    complain(heard, wrong_families(heard["families"], captions))
+    raise_problems(backgrounds, family_problems(backgrounds["families"], captions))
     return Catalogue(clips, captions, audible)
 
 
 def select(catalogue: Catalogue, profile: str, only: Collection[str] = ()) -> Catalogue:
-    """The clips of a profile, or no clips at all for "none"; of the packages in `only`, if any.
+    """Return the catalogue with the clips of a profile alone; "none" has no clips.
 
-    Raises ValueError for an unknown profile, and for a package that has no clips in it.
+    `only` restricts it to these packages, if there are any. Raises ValueError for an unknown
+    profile, and for a package that has no clips in it.
     """
     if profile not in (*PROFILES, "none"):
         raise ValueError(f"profile {profile!r} is none of {[*PROFILES, 'none']}")
     profiles = () if profile == "none" else PROFILES[: PROFILES.index(profile) + 1]
-    chosen = catalogue.clips["profile"].isin(profiles)
-    if absent := sorted(set(only) - set(catalogue.clips.loc[chosen, "package"])):
-        names = sorted(catalogue.clips.loc[chosen, "package"].unique())
+    in_profile = catalogue.clips["profile"].isin(profiles)
+    if absent := sorted(set(only) - set(catalogue.clips.loc[in_profile, "package"])):
+        names = sorted(catalogue.clips.loc[in_profile, "package"].unique())
         raise ValueError(f"profile {profile!r} has no package {absent}; it has {names}")
     if only:
-        chosen &= catalogue.clips["package"].isin(list(only))
-    return replace(catalogue, clips=catalogue.clips[chosen].reset_index(drop=True))
+        in_profile &= catalogue.clips["package"].isin(list(only))
+    return replace(catalogue, clips=catalogue.clips[in_profile].reset_index(drop=True))
 
 
 def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
-    """Raise ValueError, with the rows, where something held out could be learnt in training:
+    """Raise ValueError, naming the rows, if held-out material leaks into training:
 
-    - a `group` of near-duplicates in two splits;
-    - a package with `seen_captions` clips, which must be unheard, in training or validation;
-    - a family with `unseen_captions` clips in another split, or named by a caption there.
+    - a `group` of near duplicates is in two splits;
+    - a package with clips of the split `seen_captions` also has clips in training or validation
+      (the user's own sounds are no package);
+    - a family with clips of the split `unseen_captions` has clips in another split, or a caption
+      there names it.
 
-    Takes the catalogue's tables as well as those of `data/`. One's own sounds have no package.
+    Takes the tables of the catalogue as well as those of `data/`.
     """
-    leaks = [*_split_groups(clips), *_heard_packages(clips), *_seen_families(clips, captions)]
+    leaks = [
+        *_leaking_groups(clips),
+        *_leaking_packages(clips),
+        *_leaking_families(clips, captions),
+    ]
     if leaks:
         more = [f"and {len(leaks) - 10} more"] if len(leaks) > 10 else []
         raise ValueError("\n  ".join(["the splits leak:", *leaks[:10], *more]))
 
 
 def split_list(text: str) -> list[str]:
-    """
+    """Return the items of a list separated by "|".
+
     >>> split_list("a dog barks|dog bark"), split_list("")
     (['a dog barks', 'dog bark'], [])
     """
@@ -124,17 +139,18 @@ def _one_line(text: str) -> str:
     return " ".join(re.split(r"[\t\r\n]+", text)).strip()
 
 
-Wrong = Iterable[tuple[int, str]]  # (position of the row, what is wrong with it)
+Problems = Iterable[tuple[int, str]]  # position of a row, and what is wrong with it
 
 
-def complain(table: pd.DataFrame, wrong: Wrong) -> None:
-    found = [f"{table['where'].iloc[row]}: {why}" for row, why in wrong]
-    if found:
-        more = [f"and {len(found) - 10} more"] if len(found) > 10 else []
-        raise ValueError("\n".join([*found[:10], *more]))
+def raise_problems(table: pd.DataFrame, problems: Problems) -> None:
+    """Raise ValueError that lists the first ten problems with file and line, if there are any."""
+    messages = [f"{table['where'].iloc[row]}: {why}" for row, why in problems]
+    if messages:
+        more = [f"and {len(messages) - 10} more"] if len(messages) > 10 else []
+        raise ValueError("\n".join([*messages[:10], *more]))
 
 
-def _wrong_in_captions(captions: pd.DataFrame) -> Wrong:
+def _caption_problems(captions: pd.DataFrame) -> Problems:
     listed = set()
     for row, caption in enumerate(captions.itertuples(index=False)):
         if not caption.caption or not caption.family:
@@ -144,13 +160,14 @@ def _wrong_in_captions(captions: pd.DataFrame) -> Wrong:
         listed.add(caption.caption)
 
 
-def _wrong_profiles(clips: pd.DataFrame) -> Wrong:
+def _profile_problems(clips: pd.DataFrame) -> Problems:
     for row, profile in enumerate(clips["profile"]):
         if profile not in PROFILES:
             yield row, f"profile {profile!r} is none of {list(PROFILES)}"
 
 
-def wrong_in_clips(clips: pd.DataFrame, captions: pd.DataFrame) -> Wrong:
+def clip_problems(clips: pd.DataFrame, captions: pd.DataFrame) -> Problems:
+    """Yield what is wrong with the rows of a table of clips."""
     family_of = dict(zip(captions["caption"], captions["family"], strict=True))
     listed = {}
     for row, clip in enumerate(clips.itertuples(index=False)):
@@ -158,7 +175,7 @@ def wrong_in_clips(clips: pd.DataFrame, captions: pd.DataFrame) -> Wrong:
             yield row, f"no {', no '.join(empty)}"
             continue
         if "|" in clip.caption:
-            yield row, f"caption {clip.caption!r} holds a |, which parts captions in lists"
+            yield row, f"caption {clip.caption!r} holds a |, which separates the items of a list"
         if clip.role not in SPLITS:
             yield row, f"role {clip.role!r} is none of {list(SPLITS)}"
             continue
@@ -167,7 +184,7 @@ def wrong_in_clips(clips: pd.DataFrame, captions: pd.DataFrame) -> Wrong:
         if (clip.package, clip.member) in listed:
             yield row, f"{clip.member} is listed already: {listed[clip.package, clip.member]}"
         listed[clip.package, clip.member] = clip.where
-        if why := _wrong_part(clip.onset, clip.offset):
+        if why := _part_problem(clip.onset, clip.offset):
             yield row, why
         if clip.role == "foreground" and family_of.get(clip.caption) != clip.family:
             other = family_of.get(clip.caption)
@@ -182,7 +199,7 @@ def wrong_in_clips(clips: pd.DataFrame, captions: pd.DataFrame) -> Wrong:
 _NEVER_EMPTY = ("package", "member", "role", "family", "caption", "group", "split")
 
 
-def _wrong_part(onset: str, offset: str) -> str:
+def _part_problem(onset: str, offset: str) -> str:
     if not onset and not offset:
         return ""
     try:
@@ -190,31 +207,32 @@ def _wrong_part(onset: str, offset: str) -> str:
             return ""
     except ValueError:
         pass
-    return f"onset {onset!r} and offset {offset!r} are no part of a recording, in seconds"
+    return f"onset {onset!r} and offset {offset!r} are not 0 <= onset < offset in seconds"
 
 
-def wrong_families(families: pd.Series, captions: pd.DataFrame) -> Wrong:
-    known = set(captions["family"])
+def family_problems(families: pd.Series, captions: pd.DataFrame) -> Problems:
+    """Yield the lists of families with one that no caption has."""
+    in_captions = set(captions["family"])
     for row, names in enumerate(families):
         for family in split_list(names):
-            if family not in known:
+            if family not in in_captions:
                 yield row, f"{family!r} is no family of captions.tsv"
 
 
-def _split_groups(clips: pd.DataFrame) -> Iterator[str]:
+def _leaking_groups(clips: pd.DataFrame) -> Iterator[str]:
     for group, rows in clips.groupby("group", sort=False):
         if rows["split"].nunique() > 1:
             yield f"group {group} is in two splits: {_listed(rows)}"
 
 
-def _heard_packages(clips: pd.DataFrame) -> Iterator[str]:
+def _leaking_packages(clips: pd.DataFrame) -> Iterator[str]:
     held_out = set(clips.loc[clips["split"] == "seen_captions", "package"]) - {OWN}
-    heard = clips[clips["package"].isin(held_out) & clips["split"].isin(["train", "valid"])]
-    for package, rows in heard.groupby("package"):
+    trained = clips[clips["package"].isin(held_out) & clips["split"].isin(["train", "valid"])]
+    for package, rows in trained.groupby("package"):
         yield f"package {package} is held out, but has clips that are not: {_listed(rows)}"
 
 
-def _seen_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[str]:
+def _leaking_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[str]:
     foregrounds = clips[clips["role"] == "foreground"]
     is_unseen = foregrounds["split"] == "unseen_captions"
     unseen = set(foregrounds.loc[is_unseen, "family"])
@@ -230,16 +248,16 @@ def _seen_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[str]
     trained = captions[captions["caption"].isin(seen["caption"]) & ~captions["family"].isin(unseen)]
     for row in trained.itertuples(index=False):
         for text in [row.caption, *split_list(row.wordings)]:
-            if named := names.search(text):
+            if match := names.search(text):
                 rows = seen[seen["caption"] == row.caption]
                 yield (
-                    f"{text!r}, a text for {row.caption!r}, names the family {named[0]!r}, which "
+                    f"{text!r}, a text for {row.caption!r}, names the family {match[0]!r}, which "
                     f"is kept for unseen_captions: {_listed(rows)}"
                 )
 
 
 def _listed(rows: pd.DataFrame) -> str:
-    """The first three clips, by where they are listed if that is known."""
+    """The first three clips, with file and line if these are known."""
     columns = ["package", "member", "split", *[c for c in ("where",) if c in rows]]
     first = [" ".join(row) for row in rows[columns].head(3).itertuples(index=False)]
     return "; ".join(first) + (f"; and {len(rows) - 3} more" if len(rows) > 3 else "")

@@ -1,13 +1,14 @@
-"""Container formats as generators of (member name, stream of its content).
+"""Read container formats as streams: generators of (member name, stream of its content).
 
-Known: .deb, tar (plain, gz, bz2, xz, zst), zip (.whl, .pk3), Qt's .rcc, OpenTTD's .cat. They are
-told apart by content, not by name, but for .cat and .tar, which begin with no signature.
+Formats: .deb, tar (plain, gz, bz2, xz, zst), zip (.whl, .pk3), Qt's .rcc, OpenTTD's .cat. They are
+recognised by their first bytes, except for .cat and .tar, which have no signature, by their name.
 
-A generator goes over its stream once, forward; a content must be read before the next name is asked
-for. So containers nest, and a file in a 3 GB zip in a tar in an xz stream costs a few buffers. A
-container whose table lies at its end or anywhere (.rcc, .cat) is held in memory, up to 512 MiB.
+A generator reads its stream once, forward; the content of a member must be read before the next
+name is asked for. So containers nest, and a file in a 3 GB zip in a tar in an xz stream needs a few
+buffers of memory. Formats with a table of contents anywhere else than in front (.rcc, .cat) are
+held in memory, up to 512 MiB.
 
-Errors: ValueError says what is refused; what `STUMBLES` lists means damaged, mostly truncated.
+ValueError means that the container is refused; `DAMAGE_ERRORS` that it is damaged or truncated.
 """
 
 import bz2
@@ -34,12 +35,12 @@ MAX_BYTES = 1 << 29
 Stream = io.IOBase
 Members = Iterator[tuple[str, Stream]]
 
-STUMBLES = (
+DAMAGE_ERRORS = (
     EOFError,
     IndexError,
     NotImplementedError,  # a packing method of zip that Python lacks
     OSError,
-    RuntimeError,  # zipfile's word for encrypted
+    RuntimeError,  # what zipfile raises for encrypted members
     lzma.LZMAError,
     struct.error,
     tarfile.TarError,
@@ -50,7 +51,7 @@ STUMBLES = (
 
 
 def members(name: str, stream: Stream) -> Members:
-    """What the container `name` holds: regular files only, in the order of storage."""
+    """Yield the regular files of the container `name`, in the order of storage."""
     stream = peekable(stream)
     reader = _reader(name, stream)
     if reader is None:
@@ -59,18 +60,19 @@ def members(name: str, stream: Stream) -> Members:
 
 
 def is_container(name: str, stream: Stream) -> bool:
-    """Whether `members` can list this; looks at the first bytes without taking them."""
+    """Return whether `members` can read this; the stream is not advanced."""
     return _reader(name, stream) is not None
 
 
 def peekable(stream: Stream) -> Stream:
+    """Return the stream with a method `peek`."""
     return stream if hasattr(stream, "peek") else io.BufferedReader(stream)
 
 
-def whole(name: str, stream: Stream) -> bytes:
-    """All of a content, if it is no larger than 512 MiB."""
+def read_whole(name: str, stream: Stream) -> bytes:
+    """Return all of a content. Raises ValueError if it is larger than 512 MiB."""
     pieces, n_bytes = [], 0
-    # Piece by piece, because a reader makes room for all that it is asked for at once.
+    # In pieces, because a reader allocates whatever is asked for at once.
     while piece := stream.read(1 << 20):
         pieces.append(piece)
         n_bytes += len(piece)
@@ -79,10 +81,10 @@ def whole(name: str, stream: Stream) -> bytes:
     return b"".join(pieces)
 
 
-def checked(name: str) -> str:
-    """The name, if it stays below the archive's own root.
+def check_name(name: str) -> str:
+    """Return the name of a member. Raises ValueError if it is a path out of the archive.
 
-    Nothing is written, so another could do no harm here; but no honest package has one.
+    Nothing is written, so it could do no harm here; but no honest package has one.
     """
     if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\!]", name):
         raise ValueError(f"member {name!r} points outside of the archive")
@@ -116,7 +118,7 @@ def _ar(stream: Stream) -> Members:
         if len(header) < 60 or not header.endswith(b"`\n"):
             raise EOFError("the .deb ends in the middle of a header, or is damaged")
         size = int(header[48:58])
-        part = _Part(stream, size)
+        part = _Slice(stream, size)
         yield header[:16].decode("ascii").rstrip(" /"), io.BufferedReader(part, 1 << 16)
         part.skip()
         stream.read(size % 2)
@@ -127,7 +129,7 @@ def _tar(stream: Stream) -> Members:
     with tarfile.open(fileobj=_unpacked(stream), mode="r|", bufsize=1 << 16) as tar:
         for entry in tar:
             if entry.isfile():
-                yield checked(entry.name.removeprefix("./")), tar.extractfile(entry)
+                yield check_name(entry.name.removeprefix("./")), tar.extractfile(entry)
 
 
 def _unpacked(stream: Stream) -> Stream:
@@ -142,7 +144,7 @@ def _unpacked(stream: Stream) -> Stream:
 
 
 def _zstd(stream: Stream) -> Stream:
-    """Ubuntu packs its packages so."""
+    """Zstandard, as in Ubuntu's packages."""
     if zstd is None:
         raise ValueError("packed with zstd: `pip install zstandard` to read it")
     return io.BufferedReader(zstd.open(stream, "rb"))
@@ -157,14 +159,14 @@ def _zip(stream: Stream) -> Members:
             # The upper half of the attributes is the Unix mode; 0o12 there means symbolic link.
             if not info.is_dir() and info.external_attr >> 28 != 0o12:
                 with archive.open(info) as member:
-                    yield checked(info.filename), member
+                    yield check_name(info.filename), member
 
 
 def _zip_forward(stream: Stream) -> Members:
-    """A zip within a compressed stream, by the header in front of each member.
+    """A zip within a compressed stream, read by the header in front of each member.
 
-    The table at a zip's end, which zipfile needs, lies gigabytes away here. The price: links cannot
-    be told from files (they read as the path they point to, and as audio not at all).
+    The table at a zip's end, which zipfile needs, may lie gigabytes away. Without it symbolic links
+    look like files, whose content is the path that they point to.
     """
     while (signature := stream.read(4)) == b"PK\3\4":
         flags, method, crc, size, n_name, n_extra = struct.unpack(
@@ -174,11 +176,11 @@ def _zip_forward(stream: Stream) -> Members:
         _exactly(stream, n_extra)
         if flags & 0b1001 or size == 0xFFFFFFFF or method not in (0, 8):
             raise ValueError(
-                f"{name}: encrypted, oddly packed or of unstated size, in an inner zip"
+                f"{name}: encrypted, of unknown size or of an unknown method, in an inner zip"
             )
-        part = _Part(stream, size)
+        part = _Slice(stream, size)
         if not name.endswith("/"):
-            yield checked(name), io.BufferedReader(_Checksummed(part, crc, deflated=method == 8))
+            yield check_name(name), io.BufferedReader(_Checksummed(part, crc, deflated=method == 8))
         part.skip()
     if signature not in (b"PK\1\2", b"PK\5\6"):
         raise EOFError("the zip ends in the middle")
@@ -191,7 +193,7 @@ def _cat(stream: Stream) -> Members:
     and is not part of it. The first offset is the table's length. An entry is a length byte, that
     many bytes of title and credits, and a wave file of `size` bytes; a member's name is its index.
     """
-    data = whole("the cat file", stream)
+    data = read_whole("the cat file", stream)
     n_entries = (_uint("<I", data, 0) & 0x7FFFFFFF) // 8
     for index in range(n_entries):
         offset = _uint("<I", data, 8 * index) & 0x7FFFFFFF
@@ -209,7 +211,7 @@ def _rcc(stream: Stream) -> Members:
     count and the index of its first child (32, 32), for a file locale (32) and content offset (32);
     from version 2 on 64 bit of time follow. A content is its length (32 bit) and the bytes.
     """
-    data = whole("the Qt resource file", stream)
+    data = read_whole("the Qt resource file", stream)
     version, tree, contents, names = struct.unpack_from(">IIII", data, 4)
     node_bytes = 22 if version >= 2 else 14
     seen = set()
@@ -232,7 +234,7 @@ def _rcc(stream: Stream) -> Members:
         content = data[at + 4 : at + 4 + size]
         if len(content) < size:
             raise EOFError(f"{path} ends beyond the Qt resource file")
-        checked(path[1:])
+        check_name(path[1:])
         yield path, _resource(content, flags)
 
     yield from walk(0, "")
@@ -246,8 +248,8 @@ def _resource(content: bytes, flags: int) -> Stream:
     return _zstd(io.BytesIO(content)) if flags & 4 else io.BytesIO(content)
 
 
-class _Part(io.RawIOBase):
-    """The next `size` bytes of a stream. Raises EOFError where the stream ends before them."""
+class _Slice(io.RawIOBase):
+    """The next `size` bytes of a stream. Raises EOFError if the stream ends before."""
 
     def __init__(self, stream: Stream, size: int):
         self._stream, self._left = stream, size
@@ -269,7 +271,7 @@ class _Part(io.RawIOBase):
 
 
 class _Checksummed(io.RawIOBase):
-    """The content of a stored or deflated part, checked against its CRC-32 at the end."""
+    """The content of a stored or deflated member, checked against its CRC-32 at the end."""
 
     def __init__(self, part: Stream, crc: int | None, *, deflated: bool, wbits: int = -15):
         self._part, self._expected, self._crc = part, crc, 0
@@ -300,7 +302,7 @@ class _Checksummed(io.RawIOBase):
 
 
 def _can_seek(stream: Stream) -> bool:
-    """Only what is known to: a stream within a tar says it can, and fails when asked to."""
+    """Only for files and bytes: a stream within a tar says that it can seek, and fails."""
     raw = getattr(stream, "raw", stream)
     return isinstance(raw, io.FileIO | io.BytesIO)
 

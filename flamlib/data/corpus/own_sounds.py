@@ -1,22 +1,23 @@
-"""Sounds of one's own, through the same door as the catalogue's.
+"""Add a user's own sounds to the catalogue.
 
-A folder holds recordings, in whatever libsndfile reads, and one table:
+A folder holds recordings, in any format that libsndfile reads, and a table sounds.tsv or .csv:
 
     path                 caption                role        ...
     recordings/gate.wav  a garden gate creaks
     street at noon.flac  traffic in a street    background
 
-Required are `path` (in the folder) and `caption`. Optional, a column or a single value of it:
+`path` (in the folder) and `caption` are required. The other columns, and any value in them, may be
+left out:
 
-    role      foreground, or background; without, foreground, or background if it lasts as long as
-              `background_from_s` says, where that is given (FLAM's rule: 10 s)
-    split     train, or any other of `catalogue.SPLITS`
-    licence   unknown
-    onset     seconds; with `offset`, the part in which it sounds. Without, found by its level
-    wordings  other texts for the same, separated by "|"
-    family    of captions that are not negatives of each other; without, the caption alone.
-              Of a background: all families that can be heard in it, separated by "|"
-    group     of recordings too alike to be in two splits; without, identical files are one group
+    role      foreground or background. Default: foreground, or background if the recording is at
+              least `background_from_s` long, where that is given (10 s in FLAM)
+    split     one of `catalogue.SPLITS`. Default: train
+    licence   Default: unknown
+    onset     in seconds; with `offset` the part in which it sounds. Default: found by its level
+    wordings  other texts for the caption, separated by "|"
+    family    name of a set of captions that are not negatives of each other; of a background, the
+              families that can be heard in it, separated by "|". Default: the caption alone
+    group     name of a set of recordings too similar to be in two splits. Default: identical files
 """
 
 import unicodedata
@@ -27,7 +28,18 @@ import pandas as pd
 import soundfile
 
 from flamlib import files
-from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, CLIP_COLUMNS, OWN, Catalogue, Wrong, complain, read_table, split_list, wrong_families, wrong_in_clips
+from flamlib.data.corpus.catalogue import (
+    CAPTION_COLUMNS,
+    CLIP_COLUMNS,
+    OWN,
+    Catalogue,
+    Problems,
+    clip_problems,
+    family_problems,
+    raise_problems,
+    read_table,
+    split_list,
+)
 
 COLUMNS = ("path", "caption")
 OPTIONAL = ("role", "licence", "split", "onset", "offset", "family", "wordings", "group")
@@ -37,19 +49,19 @@ DEFAULTS = {"role": "foreground", "split": "train", "licence": "unknown"}
 def add(
     catalogue: Catalogue, folder: str | Path, *, background_from_s: float | int | None = None
 ) -> Catalogue:
-    """The catalogue, and the sounds that `sounds.tsv` or `sounds.csv` in the folder lists.
+    """Return the catalogue with the sounds of a folder added.
 
-    They have the package and channel "own", and as member their path. A caption that the catalogue
-    has, be it as a wording of another, joins that one with its family and its wordings.
+    Their package and channel are "own", their member is their path. A caption that the catalogue
+    has, or has as a wording of another, becomes that one, with its family and wordings.
 
-    Raises ValueError naming the row for what `catalogue.read` refuses, for an unknown column, and
-    for a path that leads out of the folder. Whether there is such a file shows when it is read.
+    Raises ValueError, naming the line, for what `catalogue.read` refuses, for an unknown column,
+    and for a path that leads out of the folder. Files are not looked at before they are read.
     """
     folder = Path(folder)
     table = read_table(_table_of(folder), COLUMNS, OPTIONAL)
     for column in ("caption", "family", "wordings"):  # not the path: that is as on this disk
         table[column] = table[column].map(lambda text: unicodedata.normalize("NFC", text))
-    complain(table, _wrong_paths(table["path"]))
+    raise_problems(table, _path_problems(table["path"]))
     if background_from_s is not None:
         roles = zip(table["role"], table["path"], strict=True)
         table["role"] = [
@@ -66,31 +78,32 @@ def add(
     clips["group"] = _groups(clips, table["group"], catalogue.clips)
 
     foreground = clips["role"] != "background"
-    known = _caption_of_text(catalogue.captions)
+    caption_of = _caption_of_text(catalogue.captions)
     family_of = dict(zip(catalogue.captions["caption"], catalogue.captions["family"], strict=True))
-    joined = [known.get(text.casefold(), text) for text in table["caption"]]
+    joined = [caption_of.get(text.casefold(), text) for text in table["caption"]]
     clips["caption"] = table["caption"].where(~foreground, joined)
     families = [
-        given or family_of.get(caption, caption if is_foreground else "")
-        for given, caption, is_foreground in zip(table["family"], joined, foreground, strict=True)
+        family or family_of.get(caption, caption if is_foreground else "")
+        for family, caption, is_foreground in zip(table["family"], joined, foreground, strict=True)
     ]
     clips["family"] = np.where(foreground, families, "ambience")
 
     captions = _with_captions(
         catalogue.captions, clips[foreground], table.loc[foreground, "wordings"]
     )
-    complain(clips, wrong_in_clips(clips, captions))
+    raise_problems(clips, clip_problems(clips, captions))
     audible = pd.Series(families).where(~foreground, "")
-    complain(table, wrong_families(audible, captions))
-    heard = zip(clips["member"], audible, strict=True)
+    raise_problems(table, family_problems(audible, captions))
+    families_of_member = zip(clips["member"], audible, strict=True)
     return Catalogue(
         pd.concat([catalogue.clips, clips], ignore_index=True),
         captions,
-        catalogue.audible | {(OWN, member): split_list(names) for member, names in heard},
+        catalogue.audible
+        | {(OWN, member): split_list(names) for member, names in families_of_member},
     )
 
 
-def _wrong_paths(paths: pd.Series) -> Wrong:
+def _path_problems(paths: pd.Series) -> Problems:
     for row, path in enumerate(paths):
         pure = PurePosixPath(path)
         if not path:
@@ -100,42 +113,42 @@ def _wrong_paths(paths: pd.Series) -> Wrong:
 
 
 def _table_of(folder: Path) -> Path:
-    found = [folder / name for name in ("sounds.tsv", "sounds.csv") if (folder / name).is_file()]
-    if len(found) != 1:
-        what = "both sounds.tsv and sounds.csv" if found else "neither sounds.tsv nor sounds.csv"
+    tables = [folder / name for name in ("sounds.tsv", "sounds.csv") if (folder / name).is_file()]
+    if len(tables) != 1:
+        what = "both sounds.tsv and sounds.csv" if tables else "neither sounds.tsv nor sounds.csv"
         raise ValueError(f"{folder}: {what}; one table with the columns path and caption is needed")
-    return found[0]
+    return tables[0]
 
 
 def _role_by_length(path: Path, background_from_s: float | int) -> str:
     try:
-        about = soundfile.info(path)
+        info = soundfile.info(path)
     except (soundfile.SoundFileError, OSError):
         return ""  # what is wrong with it shows when it is read
-    long = about.frames >= background_from_s * about.samplerate
-    return "background" if long else "foreground"
+    is_long = info.frames >= background_from_s * info.samplerate
+    return "background" if is_long else "foreground"
 
 
 def _checksum(path: Path) -> str:
     return files.sha256(path) if path.is_file() else ""
 
 
-def _groups(clips: pd.DataFrame, given: pd.Series, others: pd.DataFrame) -> list[str]:
-    """The group given, else that of the catalogue's copy of the file, else that of its content."""
+def _groups(clips: pd.DataFrame, groups: pd.Series, others: pd.DataFrame) -> list[str]:
+    """The group in the table, else of the catalogue's copy of the file, else of its content."""
     group_of = dict(zip(others["sha256"], others["group"], strict=True)) | {"": ""}
     return [
         (group and f"{OWN}:{group}") or group_of.get(checksum) or f"{OWN}:{checksum[:16] or member}"
-        for group, checksum, member in zip(given, clips["sha256"], clips["member"], strict=True)
+        for group, checksum, member in zip(groups, clips["sha256"], clips["member"], strict=True)
     ]
 
 
 def _caption_of_text(captions: pd.DataFrame) -> dict[str, str]:
     """The caption that a text stands for, by the text in lower case."""
-    found = {}
+    by_wording = {}
     for row in captions.itertuples(index=False):
         for text in split_list(row.wordings):
-            found.setdefault(text.casefold(), row.caption)
-    return found | {caption.casefold(): caption for caption in captions["caption"]}
+            by_wording.setdefault(text.casefold(), row.caption)
+    return by_wording | {caption.casefold(): caption for caption in captions["caption"]}
 
 
 def _with_captions(
@@ -150,6 +163,6 @@ def _with_captions(
             "where": clip.where,
         }
         row = rows.setdefault(clip.caption, new)
-        known = [row["caption"], *split_list(row["wordings"])]
-        row["wordings"] = "|".join(dict.fromkeys([*known, *split_list(texts)]))
+        old = [row["caption"], *split_list(row["wordings"])]
+        row["wordings"] = "|".join(dict.fromkeys([*old, *split_list(texts)]))
     return pd.DataFrame(rows.values(), columns=[*CAPTION_COLUMNS, "where"])

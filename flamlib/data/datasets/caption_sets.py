@@ -26,8 +26,8 @@ def clotho(root: Path, split: str = "evaluation") -> AnnotatedSet:
 def audiocaps(root: Path, split: str = "test") -> AnnotatedSet:
     """Read AudioCaps 1 or 2: one row per caption; all rows of a video make one clip.
 
-    `split` is "train", "val" or "test". A recording may be called `Y<id>`, `<id>`, `<id>_<start>` or `Y<id>_<start>`, or by the
-    `audiocap_id` of any of its rows.
+    `split` is "train", "val" or "test". A recording may be called `Y<id>`, `<id>`, `<id>_<start>`
+    or `Y<id>_<start>`, or by the `audiocap_id` of any of its rows.
     """
     names = (f"dataset/{split}.csv", f"dataset2.0/{split}.csv", f"{split}.csv")
     table = next((root / name for name in names if (root / name).is_file()), root / names[0])

@@ -6,7 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from flamlib import tables
-from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, probe_audio, check_label, label_to_caption, stem
+from flamlib.data.datasets.annotations import (
+    AnnotatedSet,
+    AudioFolder,
+    Clip,
+    check_label,
+    label_to_caption,
+    probe_audio,
+    stem,
+)
 from flamlib.data.datasets.sed_sets import URBAN_CLASSES
 from flamlib.tables import Row
 
@@ -70,10 +78,10 @@ def urbansound8k(root: Path, split: str = "all") -> AnnotatedSet:
 
 
 def vggsound(root: Path, split: str = "test") -> AnnotatedSet:
-    """Read VGGSound, split "train" or "test": a table without a header, the split in the last column.
+    """Read VGGSound, split "train" or "test".
 
-    Classes are those of both splits. A recording is called `<id>_<start, six digits>` or
-    `<id>_<start>`.
+    Its table has no header, and the split in the last column. Classes are those of both splits. A
+    recording is called `<id>_<start, six digits>` or `<id>_<start>`.
     """
     rows = tables.read(root / "vggsound.csv", VGG_COLUMNS, delimiter=",", header=False)
     folder = AudioFolder(root, f"audio/{split}", split, "audio")

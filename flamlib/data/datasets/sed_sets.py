@@ -10,7 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from flamlib import tables
-from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, RawEvent, check_label, label_to_caption, make_event_set, read_event
+from flamlib.data.datasets.annotations import (
+    AnnotatedSet,
+    AudioFolder,
+    RawEvent,
+    check_label,
+    label_to_caption,
+    make_event_set,
+    read_event,
+)
 from flamlib.data.datasets.annotations import stem as stem_of
 from flamlib.tables import Row
 
@@ -67,7 +75,8 @@ def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
             row["label"] for row in tables.read(other, AUDIOSET_COLUMNS, delimiter="\t")
         }
         notes.append(
-            f"{len(classes) - len(both)} of {len(classes)} classes left out: training has none of them"
+            f"{len(classes) - len(both)} of {len(classes)} classes left out: training has none of "
+            "them"
         )
         classes = both
     elif split == "eval":

@@ -112,7 +112,7 @@ class Bank:
     def recordings(
         self, role: str, split: str, package: str | None = None
     ) -> dict[str, list[list[int]]]:
-        """Return the rows of a role and split, as `{caption: [[variant, ...] of a recording, ...]}`.
+        """Return rows of a role and split, as `{caption: [[variant, ...] of a recording, ...]}`.
 
         Of one package, or of all. They are sorted by caption, clip_id and variant, so the order of
         `clips.tsv` does not matter.
@@ -306,4 +306,3 @@ def write(
         folder / "skipped.tsv", sep="\t", index=False
     )
     (folder / "bank.json").write_text(json.dumps(parameters, indent=2, default=dict) + "\n")
-

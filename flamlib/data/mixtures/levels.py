@@ -21,7 +21,7 @@ Spans = list[list[Number]]
 
 @cache
 def fade(n_samples: int) -> Float[np.ndarray, "sample"]:
-    """Return a raised cosine from 0 to 1: its value and slope are continuous, so it cannot click."""
+    """Return a raised cosine from 0 to 1, whose value and slope do not jump, so it cannot click."""
     phase = (np.arange(n_samples) + 0.5) / max(n_samples, 1)
     return (0.5 - 0.5 * np.cos(np.pi * phase)).astype(np.float32)
 
@@ -115,7 +115,8 @@ def loud_spans(
 def smooth(spans: Spans, fill_gaps_below_s: Number, drop_activity_below_s: Number) -> Spans:
     """Fill short gaps between spans, in seconds; then drop short spans, unless all are short.
 
-    >>> smooth([[0.0, 1.0], [1.1, 2.0], [3.0, 3.01]], fill_gaps_below_s=0.2, drop_activity_below_s=0.04)
+    >>> spans = [[0.0, 1.0], [1.1, 2.0], [3.0, 3.01]]
+    >>> smooth(spans, fill_gaps_below_s=0.2, drop_activity_below_s=0.04)
     [[0.0, 2.0]]
     """
     joined = []

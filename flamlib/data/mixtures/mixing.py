@@ -17,12 +17,12 @@ import pyarrow
 
 from flamlib.config import MixtureConfig
 from flamlib import audio, parallel
-from flamlib.distributions import KeyedRandom
-from flamlib.events import Event, merge
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment, to_table
 from flamlib.data.mixtures.sources import HOP_S
+from flamlib.distributions import KeyedRandom
+from flamlib.events import Event, merge
 
 # Peaks: three events and the background together never leave [-1, 1].
 EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
@@ -46,8 +46,8 @@ def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
             source = f" of package {package!r}" if package else ""
             hint = ", or set background_prob to 0" if role == "background" else ""
             raise ValueError(
-                f"{bank.folder}: no {role} of split {needed_split!r}{source}, which {split!r} needs; the bank "
-                f"holds {splits}{hint}"
+                f"{bank.folder}: no {role} of split {needed_split!r}{source}, which {split!r} "
+                f"needs; the bank holds {splits}{hint}"
             )
     if rules.clip_s > bank.clip_s:
         raise ValueError(
@@ -116,7 +116,7 @@ def draw_single_event(
     source: int | None = None,
     background: bool,
 ) -> Recipe:
-    """Draw a clip of one event, repeated as often as it fits, so that its caption describes it whole.
+    """Draw a clip of one event, repeated as often as it fits, so that a caption describes it whole.
 
     Args:
         bank: the recordings.
@@ -239,7 +239,9 @@ def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, in
     gain = 10 ** ((rules.background_db.draw(rng) - level_db) / 20)
     gain = min(gain, BACKGROUND_PEAK / bank.peak(row, start, n_samples))
     level_db += 20 * log10(gain)
-    return Background(bank.get(row, "clip_id"), bank.get(row, "variant"), start, gain, level_db), row
+    return Background(
+        bank.get(row, "clip_id"), bank.get(row, "variant"), start, gain, level_db
+    ), row
 
 
 def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:

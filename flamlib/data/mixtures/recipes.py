@@ -17,10 +17,10 @@ import soundfile
 from jaxtyping import Float, Int16
 
 from flamlib import files, parallel, paths
-from flamlib.events import Event, write_events
-from flamlib.jams import write_jams
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
+from flamlib.events import Event, write_events
+from flamlib.jams import write_jams
 
 
 class Segment(NamedTuple):

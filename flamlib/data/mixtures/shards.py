@@ -130,7 +130,9 @@ def _write_parquet(path, opened, drawn):
                 {"bytes": flac(opened, recipe), "path": f"{recipe.index:08d}.flac"}
                 for recipe in group
             ]
-            table = recipes.to_table(group).append_column(audio, pyarrow.array(files, type=audio.type))
+            table = recipes.to_table(group).append_column(
+                audio, pyarrow.array(files, type=audio.type)
+            )
             writer.write_table(table.cast(schema))
 
 

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int16, UInt16
 
 from flamlib import audio, tables
 from flamlib.config import VariantsConfig
+from flamlib.data.mixtures import augmentation
 from flamlib.parameters import plain
 from flamlib.distributions import generator
 from flamlib.tables import Row
-from flamlib.data.mixtures import augmentation
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
@@ -173,9 +173,7 @@ def read_clips(data: Path) -> list[dict[str, Any]]:
 
 def _read_clip(row: Row, audible: list[str]) -> dict[str, Any]:
     if row["role"] not in ("foreground", "background"):
-        raise ValueError(
-            f"{row.where}: role is {row['role']!r}, expected foreground or background"
-        )
+        raise ValueError(f"{row.where}: role is {row['role']!r}, expected foreground or background")
     clip: dict[str, Any] = {column: row[column] for column in CLIP_COLUMNS}
     clip["package"] = row.fields.get("package", "")
     clip["audible"] = audible

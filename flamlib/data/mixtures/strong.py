@@ -21,11 +21,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from flamlib import audio, files
-from flamlib.events import Event, active_frames
+from flamlib.data.datasets.annotations import AnnotatedSet
 from flamlib.data.mixtures import bank, recipes, sources
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, Recipe
-from flamlib.data.datasets.annotations import AnnotatedSet
+from flamlib.events import Event, active_frames
 
 SYNTHETIC = "synthetic"  # the key of the mixtures among the weights of datasets
 LEFT_OUT = 0.05  # up to this share of a clip is left out at the end of a recording

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from flamlib.data.corpus import caption_writers
-from flamlib.data.corpus.caption_writers import PROMPT, Endpoint, Local, Template, words_of
+from flamlib.data.corpus.caption_writers import PROMPT, Endpoint, Local, Template, words_in_name
 
 DOG = {"tags": "Dog; Bark", "title": "Dog_Bark-02.wav"}
 
@@ -139,9 +139,9 @@ def test_of_nothing_a_template_says_nothing(facts):
 
 
 def test_a_file_name_is_words():
-    assert words_of("a/b/IceCube_Glass 03.flac") == ["ice", "cube", "glass"]
-    assert words_of("犬の声.wav") == ["犬の声"]
-    assert words_of("12.wav") == []
+    assert words_in_name("a/b/IceCube_Glass 03.flac") == ["ice", "cube", "glass"]
+    assert words_in_name("犬の声.wav") == ["犬の声"]
+    assert words_in_name("12.wav") == []
 
 
 def test_all_who_are_sent_a_writer_share_one(clock):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flamlib.data.corpus import captioning, catalogue, own_sounds
 from flamlib.data.corpus.caption_writers import Endpoint, Template
-from flamlib.data.corpus.captioning import Caption, tidy, wrong
+from flamlib.data.corpus.captioning import Caption, clean_answer, find_violation
 
 DOG = {"tags": "Dog; Bark", "title": "Dog_Bark-02.wav"}
 RAIN = {"tags": "Rain; Roof"}
@@ -49,12 +49,12 @@ class Scripted:
     ],
 )
 def test_a_caption_names_one_sound(caption, why):
-    found = wrong(caption, DOG)
+    found = find_violation(caption, DOG)
     assert found == why if why is None else why in found
 
 
 def test_two_events_that_are_both_known_are_one_caption():
-    assert wrong("rain falls and thunder rolls", {"tags": "Rain; Thunder"}) is None
+    assert find_violation("rain falls and thunder rolls", {"tags": "Rain; Thunder"}) is None
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_two_events_that_are_both_known_are_one_caption():
     ],
 )
 def test_the_phrase_is_taken_out_of_the_answer(answer, phrase):
-    assert tidy(answer) == phrase
+    assert clean_answer(answer) == phrase
 
 
 @given(st.text(max_size=60))
 def test_tidying_twice_changes_no_more_than_once_for_what_is_kept(text):
-    if wrong(tidy(text), {}) is None:
-        assert "\n" not in tidy(text)
-        assert tidy(text) == tidy(text).strip()
+    if find_violation(clean_answer(text), {}) is None:
+        assert "\n" not in clean_answer(text)
+        assert clean_answer(text) == clean_answer(text).strip()
 
 
 def test_what_breaks_a_rule_is_asked_for_again_with_another_seed(tmp_path):

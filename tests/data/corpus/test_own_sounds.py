@@ -86,7 +86,9 @@ def test_letters_composed_in_two_ways_are_one_caption(add):
 
 
 def test_a_known_caption_cannot_change_its_family(add):
-    with pytest.raises(ValueError, match=r"sounds\.tsv, line 2: .*of family 'dog bark', not 'wolf'"):
+    with pytest.raises(
+        ValueError, match=r"sounds\.tsv, line 2: .*of family 'dog bark', not 'wolf'"
+    ):
         add({"path": "x.wav", "caption": "a dog barks", "family": "wolf"})
 
 

@@ -235,7 +235,9 @@ def test_a_wrong_row_is_named(tmp_path, wrong, why):
 
 
 def test_a_package_listed_twice_or_a_wrong_column_is_named(tmp_path):
-    with pytest.raises(ValueError, match="line 3: package 'bells' is listed twice, first in .*line 2"):
+    with pytest.raises(
+        ValueError, match=r"line 3: package 'bells' is listed twice, first in .*line 2"
+    ):
         read_packages(write_table(tmp_path / "packages.tsv", package(), package()))
     (tmp_path / "odd.tsv").write_text("name\tversion\n")
     with pytest.raises(ValueError, match=r"odd\.tsv, line 1: no column"):

@@ -2,9 +2,9 @@ import pytest
 from set_files import write_audio, write_damaged, write_text
 
 from flamlib import audio
-from flamlib.events import Event
 from flamlib.data.datasets import annotations
 from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, RawEvent
+from flamlib.events import Event
 from flamlib.tables import Row
 
 
@@ -63,8 +63,13 @@ def test_what_counts_as_found_can_be_read_to_its_end(tmp_path):
 
 def test_events_end_where_the_decoded_audio_does(tmp_path):
     write_damaged(tmp_path)
-    rows = [RawEvent("t.tsv, line 2", 1.0, 7.0, "rain"), RawEvent("t.tsv, line 3", 7.5, 8.0, "rain")]
-    found = annotations.make_event_set("mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"])
+    rows = [
+        RawEvent("t.tsv, line 2", 1.0, 7.0, "rain"),
+        RawEvent("t.tsv, line 3", 7.5, 8.0, "rain"),
+    ]
+    found = annotations.make_event_set(
+        "mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"]
+    )
     [clip] = found.clips
     assert clip.events == [Event(1.0, clip.duration_s, "rain")]
     assert found.repairs == {"clipped": 1, "beyond": 1}
@@ -90,4 +95,3 @@ def test_an_unknown_label_is_refused_with_the_nearest():
     assert annotations.check_label(row, "Dog", ["Cat", "Dog"]) == "Dog"
     with pytest.raises(ValueError, match=r"line 9: unknown label 'Doge'; did you mean 'Dog'"):
         annotations.check_label(row, "Doge", ["Cat", "Dog"])
-

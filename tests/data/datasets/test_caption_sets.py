@@ -22,7 +22,9 @@ def test_clotho_refuses_a_file_that_is_listed_twice(tmp_path):
     root = set_files.clotho(tmp_path)
     table = root / "clotho_captions_evaluation.csv"
     table.write_text(table.read_text() + "gone.wav,a,b,c,d,e\n")
-    with pytest.raises(ValueError, match=r"line 5: file_name 'gone.wav' is listed twice, first in .*line 4"):
+    with pytest.raises(
+        ValueError, match=r"line 5: file_name 'gone.wav' is listed twice, first in .*line 4"
+    ):
         caption_sets.clotho(root)
 
 

@@ -4,8 +4,8 @@ import pytest
 import set_files
 from set_files import write_text
 
-from flamlib.events import Event
 from flamlib.data.datasets import sed_sets
+from flamlib.events import Event
 
 
 def by_name(found):

@@ -70,7 +70,9 @@ def test_a_foreground_is_cut_to_what_sounds(whole):
         i = whole.row(clip_id, 0)
         seconds = len(samples) / RATE
         if clip_id != "bell":  # its tail falls below the range
-            assert whole.get(i, "offset") - whole.get(i, "onset") == pytest.approx(seconds, abs=0.08)
+            assert whole.get(i, "offset") - whole.get(i, "onset") == pytest.approx(
+                seconds, abs=0.08
+            )
         assert len(whole[i]) / RATE <= seconds + 2 * sources.MARGIN_S + 0.05
         assert whole.get(i, "onset") <= sources.MARGIN_S + 0.05
 

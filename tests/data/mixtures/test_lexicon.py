@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import write_table
 
-from flamlib.events import Event, active_frames
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
+from flamlib.events import Event, active_frames
 
 N_FRAMES, FRAME_S = 8, 0.5
 

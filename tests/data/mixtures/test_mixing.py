@@ -11,8 +11,8 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from sounds import (BACKGROUNDS, RATE, VARIANTS, bursts, mixture_config, noise, tone, variants_config, write_data, write_table)
 
 from flamlib import audio
-from flamlib.events import active_frames
 from flamlib.data.mixtures import bank, mixing, recipes, sources
+from flamlib.events import active_frames
 
 RULES = {
     "clip_s": 10.0,
@@ -214,7 +214,11 @@ def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
     (3.6 dB) at a hard cut through a hum of 30 Hz, on the steep side of the A curve.
     """
     given_rules = rules(
-        fill_gaps_below_s=0.0, drop_activity_below_s=0.0, fade_s=fade_s, fragment_prob=fragment_prob, min_snr_db=min_snr_db,
+        fill_gaps_below_s=0.0,
+        drop_activity_below_s=0.0,
+        fade_s=fade_s,
+        fragment_prob=fragment_prob,
+        min_snr_db=min_snr_db,
         repeat_prob=0.1,
     )  # fmt: skip
     recipe = mixing.draw(sounds, given_rules, seed=seed, split=split, index=0)
@@ -251,7 +255,9 @@ def test_pauses_are_not_labelled_unless_they_are_short(tmp_path):
     single = {"n_events": [1, 1], "fragment_prob": 0.0, "repeat_prob": 0.0}
     recipe = mixing.draw(opened, rules(**single), seed=0, split="train", index=0)
     assert [b - a for a, b, _ in recipe.labels] == pytest.approx([0.5, 0.5], abs=0.08)
-    filled = mixing.draw(opened, rules(**single, fill_gaps_below_s=0.7), seed=0, split="train", index=0)
+    filled = mixing.draw(
+        opened, rules(**single, fill_gaps_below_s=0.7), seed=0, split="train", index=0
+    )
     assert [b - a for a, b, _ in filled.labels] == pytest.approx([1.6], abs=0.08)
 
 
@@ -260,7 +266,11 @@ def test_spikes_go_unless_there_is_nothing_else(tmp_path):
     single = {"n_events": [1, 1], "fragment_prob": 0.0, "repeat_prob": 0.0}
     for drop_activity_below_s, expected in ((0.0, 2), (0.15, 1), (9.0, 2)):
         recipe = mixing.draw(
-            opened, rules(**single, drop_activity_below_s=drop_activity_below_s), seed=0, split="train", index=0
+            opened,
+            rules(**single, drop_activity_below_s=drop_activity_below_s),
+            seed=0,
+            split="train",
+            index=0,
         )
         assert len(recipe.labels) == expected
 

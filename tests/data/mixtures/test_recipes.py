@@ -7,14 +7,16 @@ import pytest
 import soundfile
 from sounds import (RATE, VARIANTS, variants_config, write_data)
 
-from flamlib.events import Event, read_events
 from flamlib.data.mixtures import bank, recipes
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
+from flamlib.events import Event, read_events
 
 BELL = PlacedEvent(
     "bell", 0, "une cloche sonne – « ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),)
 )
-TWICE = PlacedEvent("tone-a", 0, "a tone", "tone", 6.0, 0.1, (Segment(0, 0, 900), Segment(2000, 50, 7)))
+TWICE = PlacedEvent(
+    "tone-a", 0, "a tone", "tone", 6.0, 0.1, (Segment(0, 0, 900), Segment(2000, 50, 7))
+)
 RECIPE = Recipe(
     index=3,
     split="train",

@@ -14,8 +14,8 @@ from distributed import LocalCluster
 from sounds import (BACKGROUNDS, COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, mixture_config, variants_config, write_data)
 
 from flamlib import manifest
-from flamlib.events import Event
 from flamlib.data.mixtures import bank, mixing, recipes, shards
+from flamlib.events import Event
 
 RULES = mixture_config(
     {},

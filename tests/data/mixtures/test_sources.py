@@ -42,7 +42,11 @@ def test_silence_is_no_source():
     [
         (COLUMNS[:-1], ["a"] * 8, "no column.*offset"),
         (COLUMNS, ["a", "a", "both", "a", "a", "train", "1", "0", "1"], "line 2: role is 'both'"),
-        (COLUMNS, ["a", "a", "foreground", "a", "a", "train", "1", "now", "1"], "line 2: onset is 'now', expected a number"),
+        (
+            COLUMNS,
+            ["a", "a", "foreground", "a", "a", "train", "1", "now", "1"],
+            "line 2: onset is 'now', expected a number",
+        ),
     ],
 )
 def test_a_broken_clip_table_is_named(tmp_path, columns, row, message):
