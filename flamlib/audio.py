@@ -1,4 +1,4 @@
-"""Waveforms: reading any recording as mono, resampling, A-weighted level."""
+"""Read recordings as mono waveforms, resample them, and measure A-weighted levels."""
 
 from functools import cache
 from pathlib import Path
@@ -8,13 +8,13 @@ import soundfile
 import soxr
 from jaxtyping import Float
 
-FLOOR_DB = -120.0  # what `a_weighted_db` says of digital silence
-ENDLESS = 2**40  # samples: as many, years of sound, are what a header without a length is read as
-GATE_DB = 20.0  # quieter than the loudest hop by more: not counted in the level of the whole
+FLOOR_DB = -120.0  # the lowest level: that of digital silence
+ENDLESS = 2**40  # samples; libsndfile reports more for a header without a length
+GATE_DB = 20.0  # hops quieter than the loudest by more are left out of the level of the whole
 
 
 class Unreadable(Exception):
-    """A recording that cannot be used: `path`, and `why`."""
+    """A recording that cannot be used: `path`, and the reason `why`."""
 
     def __init__(self, path: str | Path, why: str):
         super().__init__(path, why)  # both as args, so that the error survives a process pool
@@ -31,11 +31,20 @@ def read(
     start_s: float | int = 0.0,
     stop_s: float | int | None = None,
 ) -> tuple[Float[np.ndarray, "sample"], int]:
-    """The recording from `start_s` to `stop_s` (its end) as float32 mono, and its sample rate.
+    """Read a recording, in any format that libsndfile reads, as a mono waveform.
 
-    Any rate and channel count that libsndfile reads; `sample_rate` asks for resampling. Raises
-    `Unreadable` for a missing or broken file, for a FLAC written to a pipe, whose header does not
-    say how long it is, for no samples at all, and for NaN or infinity.
+    Args:
+        path: the file.
+        sample_rate: of the waveform, Hz; None: that of the file.
+        start_s: begin of the part to read, in seconds.
+        stop_s: its end, in seconds; None: that of the file.
+
+    Returns:
+        The waveform, float32, and its sample rate.
+
+    Raises:
+        Unreadable: the file is missing or damaged, has no samples in that part, holds NaN or
+            infinity, or is a FLAC written to a pipe, whose header does not have its length.
     """
     try:
         with soundfile.SoundFile(path) as file:
@@ -64,11 +73,11 @@ def read(
 
 
 def mono(channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
-    """The channels' average, or the loudest channel where averaging would cancel the sound.
+    """Return the average of the channels, or the loudest one if averaging would cancel the sound.
 
-    Cancelling means that the average carries more than 6 dB less power than the loudest channel:
-    a stereo pair of independent sounds loses 3 dB, a pair in opposite phase everything. A channel
-    that is silent beside another costs exactly 6.02 dB, which is no cancelling, hence the 6.1.
+    Cancelling means that the average has more than 6.1 dB less power than the loudest channel. Two
+    independent channels lose 3 dB and a silent one beside another 6.02 dB, which is no cancelling;
+    two in opposite phase lose everything.
     """
     if channels.shape[1] == 1:
         return channels[:, 0]
@@ -83,14 +92,14 @@ def mono(channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sa
 def resample(
     waveform: Float[np.ndarray, "sample"], from_rate: float | int, to_rate: float | int
 ) -> Float[np.ndarray, "resampled"]:
-    """The waveform at another rate (soxr, high quality); the same samples for the same rate."""
+    """Return the waveform at another sample rate (soxr, high quality)."""
     if from_rate == to_rate:
         return waveform
     return soxr.resample(waveform, from_rate, to_rate, quality="HQ")
 
 
 def a_weighting(frequency_hz: Float[np.ndarray, "bin"]) -> Float[np.ndarray, "bin"]:
-    """Amplitude gain of the A curve of IEC 61672-1, one at 1 kHz.
+    """Return the amplitude gain of the A curve of IEC 61672-1, which is 1 at 1 kHz.
 
     R(f) = f^4 / ((f^2 + 20.6^2) (f^2 + 107.7^2)^1/2 (f^2 + 737.9^2)^1/2 (f^2 + 12194^2))
     A(f) = R(f) / R(1000)
@@ -112,17 +121,23 @@ def a_weighted_db(
     hop_s: float = 0.025,
     n_skipped: int = 0,
 ) -> Float[np.ndarray, "hop"]:
-    """A-weighted level per hop: dB of the RMS where a square wave of amplitude one has 0 dB.
+    """Return the A-weighted level of every hop, in dBFS (a square wave of amplitude 1 has 0 dB).
 
-    Hop h stands for the time [h, h + 1) * hop_s and is measured under a sine window centred on it:
+    Hop h is the time [h, h + 1) * hop_s, measured under a sine window centred on it:
 
         level[h] = 10 log10( sum over f of |A(f) X[h, f]|^2 / mean of window^2 ), at least -120
 
-    Weighting the window's spectrum instead of filtering the signal keeps a loud sound out of hops
-    its samples do not reach. With hop_s = window_s / 2 the squared windows add up to one, so the
-    mean of the hops' powers is the power of the whole. Beyond its ends the sound is silent. So many
-    hops at either end as are `n_skipped` are not measured, which saves time, and given as -120; the
-    others are the same to the last bit.
+    Weighting the spectrum of the window instead of filtering the signal keeps a loud sound out of
+    hops that it does not reach. With hop_s = window_s / 2 the squared windows add up to 1, so the
+    mean power of the hops is the power of the whole. Before and after the waveform is silence.
+
+    Args:
+        waveform: mono.
+        sample_rate: in Hz.
+        window_s: length of the window in seconds.
+        hop_s: length of a hop in seconds.
+        n_skipped: number of hops at each end that are not computed and returned as -120 dB; the
+            other hops are unaffected.
     """
     n_window = round(window_s * sample_rate)
     n_hops = max(1, int(np.ceil(len(waveform) / (hop_s * sample_rate) - 1e-9)))
@@ -140,9 +155,9 @@ def a_weighted_db(
         measured = range(max(block, n_skipped), min(block + 2048, n_hops - n_skipped))
         rows = np.zeros((len(power[hops]), len(weights)), np.float32)
         if measured:
-            at = [starts[hop] + before for hop in measured]
-            spectrum = np.fft.rfft(np.stack([padded[k : k + n_window] for k in at]) * window)
-            # Into a matrix of all rows: a product of some may differ in its last bit.
+            begins = [starts[hop] + before for hop in measured]
+            spectrum = np.fft.rfft(np.stack([padded[k : k + n_window] for k in begins]) * window)
+            # Into a matrix of all rows: the product of fewer rows may differ in its last bit.
             rows[measured.start - block : measured.stop - block] = (
                 spectrum.real**2 + spectrum.imag**2
             )
@@ -152,21 +167,21 @@ def a_weighted_db(
 
 @cache
 def _window(n_window, sample_rate):
-    """The sine window, and by what the powers of its spectrum are weighted before they add up."""
+    """The sine window, and the weights of the powers of its spectrum in their sum."""
     window = np.sin(np.pi * (np.arange(n_window) + 0.5) / n_window).astype(np.float32)
     gain = a_weighting(np.fft.rfftfreq(n_window, 1 / sample_rate))
-    # A real signal's spectrum holds every bin twice, but for 0 Hz and the Nyquist frequency.
+    # The spectrum of a real signal has every bin twice, except 0 Hz and the Nyquist frequency.
     twice = np.where((np.arange(len(gain)) == 0) | (2 * np.arange(len(gain)) == n_window), 1, 2)
     return window, (twice * gain**2 / (n_window * np.sum(window**2))).astype(np.float32)
 
 
 def power_db(power: Float[np.ndarray, "*axes"]) -> Float[np.ndarray, "*axes"]:
-    """10 log10 of a power as float32, at least -120."""
+    """Return 10 log10 of a power as float32, at least -120."""
     return (10 * np.log10(np.maximum(power, 10 ** (FLOOR_DB / 10)))).astype(np.float32)
 
 
 def mean_db(levels_db: Float[np.ndarray, "hop"]) -> float:
-    """The level of the mean power: what a sound with these hop levels has as a whole.
+    """Return the level of the mean power of hops: the level of the sound as a whole.
 
     >>> round(mean_db(np.array([-20.0, -120.0])), 2)  # half the power is 3 dB less
     -23.01
@@ -175,10 +190,10 @@ def mean_db(levels_db: Float[np.ndarray, "hop"]) -> float:
 
 
 def gated_db(levels_db: Float[np.ndarray, "hop"]) -> float:
-    """Level of a sound's loud part: mean power of the hops within 20 dB of its loudest hop.
+    """Return the level of a sound's loud part: mean power of the hops within 20 dB of the loudest.
 
-    Silence before, after and between the strokes of a hammer, or the long tail of a bell, would
-    otherwise make a sound quieter the longer it takes to end.
+    Otherwise the pauses between the strokes of a hammer, or the long tail of a bell, would lower
+    the level of a sound.
 
     >>> round(gated_db(np.array([-90.0, -20.0, -20.0, -60.0])), 3)
     -20.0

@@ -1,7 +1,6 @@
-"""Events in time: what sounds, from when to when; event tables on disk; seconds to frames.
+"""Events (onset, offset, caption), tables of them, and their conversion to frames.
 
-Frame l spans [l, l + 1) * frame_s seconds; how many there are, and which an event fills, is said
-here.
+Frame l spans [l, l + 1) * frame_s seconds.
 """
 
 import math
@@ -19,7 +18,7 @@ HEADER = ("filename", "onset", "offset", "event_label")
 
 
 class Event(NamedTuple):
-    """One caption sounding, in seconds from the clip's start; `offset` is the first instant after.
+    """The time in which a caption sounds, in seconds from the start of the clip.
 
     >>> Event(0.5, 1.6, "a dog barks")
     Event(onset=0.5, offset=1.6, caption='a dog barks')
@@ -31,7 +30,7 @@ class Event(NamedTuple):
 
 
 def count_frames(duration_s: float, frame_s: float) -> int:
-    """The frames that begin before a clip ends, at least one."""
+    """Return the number of frames that begin before a clip ends, at least one."""
     return max(1, math.ceil(duration_s / frame_s - 1e-6))
 
 
@@ -52,15 +51,20 @@ def frame_edges(duration_s: float, frame_s: float) -> Float[np.ndarray, "edge"]:
 def active_frames(
     events: Sequence[Event], captions: Sequence[str], *, n_frames: int, frame_s: float
 ) -> Bool[np.ndarray, "caption frame"]:
-    """Which captions sound in which frames.
+    """Return which captions are active in which frames.
 
-    Frame l spans [l, l + 1) * frame_s and is active when one event of the caption covers at least
-    half of it, or at least half of that event lies in it:
+    A frame is active if an event of the caption covers at least half of it, or if at least half of
+    the event lies in it:
 
         overlap(event, l) >= 1/2 * min(frame_s, event.offset - event.onset)
 
-    so an event inside the clip always fills at least one frame, however short it is. Events of
-    captions that were not asked for are ignored.
+    So an event within the clip has at least one active frame, however short it is.
+
+    Args:
+        events: of one clip; those of other captions are ignored.
+        captions: the rows of the result.
+        n_frames: frames of the clip.
+        frame_s: length of a frame in seconds.
 
     >>> bark = Event(0.5, 1.6, "dog bark")
     >>> active_frames([bark], ["dog bark", "rain"], n_frames=4, frame_s=0.5).astype(int)
@@ -77,25 +81,24 @@ def active_frames(
         if caption not in rows:
             continue
         overlap = np.minimum(offset, starts + frame_s) - np.maximum(onset, starts)
-        # A nanosecond of grace: 0.3 s ends at 0.30000000000000004 s when counted in tenths.
+        # A tolerance of a nanosecond: three tenths add up to 0.30000000000000004.
         needed = 0.5 * min(frame_s, offset - onset) - 1e-9
         active[rows[caption]] |= (overlap >= needed) & (overlap > 0)
     return active
 
 
 def merge(events: Iterable[Event]) -> list[Event]:
-    """The events in order of onset, with overlapping or touching ones of one caption joined.
+    """Sort events by onset and join those of one caption that overlap or touch.
 
     >>> merge([Event(1, 2, "rain"), Event(0, 1, "rain"), Event(1.5, 3, "wind")])
     [Event(onset=0, offset=2, caption='rain'), Event(onset=1.5, offset=3, caption='wind')]
     """
     merged = []
-    last = {}  # caption -> where its latest event stands in `merged`
+    last = {}  # caption -> index of its latest event in `merged`
     for event in sorted(events):
-        at = last.get(event.caption)
-        if at is not None and event.onset <= merged[at].offset:
-            offset = max(merged[at].offset, event.offset)
-            merged[at] = merged[at]._replace(offset=offset)
+        i = last.get(event.caption)
+        if i is not None and event.onset <= merged[i].offset:
+            merged[i] = merged[i]._replace(offset=max(merged[i].offset, event.offset))
         else:
             last[event.caption] = len(merged)
             merged.append(event)
@@ -122,12 +125,15 @@ def read_events(path: str | Path) -> dict[str, list[Event]]:
 
 
 def write_events(path: str | Path, events: Mapping[str, Iterable[Event]]) -> None:
-    """Write the table that `read_events` and sed_scores_eval read; times keep every digit."""
+    """Write the table that `read_events` and sed_scores_eval read; times keep every digit.
+
+    Raises ValueError for an event that could not be read back.
+    """
     rows = ["\t".join(HEADER)]
     for filename, in_file in events.items():
         in_file = list(in_file)
         for onset, offset, caption in in_file:
-            # Through `_event`, so that nothing is written which could not be read back.
+            # Through `_event`, which refuses what could not be read back.
             values = [repr(float(onset)), repr(float(offset)), caption]
             _event("\t".join(values).split("\t"), where=f"{path}, {filename!r}")
             rows.append("\t".join([filename, *values]))

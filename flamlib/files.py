@@ -17,23 +17,23 @@ from typing import Any
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:
-    """Write a whole file or nothing: an older file stays as it was until the new one is complete.
+    """Write a file as a whole or not at all: an older file stays until the new one is complete.
 
-    Text is written as UTF-8 with its line ends untouched. Missing parent folders are made.
+    Text is written as UTF-8, its line ends as they are. Missing parent folders are made.
     """
     with atomic_file(path) as partial:
         partial.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """A file to write bit by bit, which takes the place of `path` when the block ends well.
+    """Yield a temporary path to write to, which becomes `path` if the block ends without an error.
 
     with files.atomic_file(root / "artifacts/train.parquet") as partial:
         ...  # open `partial` and write to it
@@ -50,9 +50,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A fresh folder to fill, which takes the place of `path` when the block ends well.
+    """Yield a new folder to fill, which replaces `path` if the block ends without an error.
 
-    If the block raises, the new folder is removed and whatever `path` held is untouched.
+    If the block raises, the new folder is removed and `path` is untouched.
 
         with atomic_folder(root / "artifacts/mixtures") as folder:
             (folder / "events.tsv").write_text(...)
@@ -74,20 +74,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
-    """Write numbers as JSON that `dvc metrics` reads and git can compare.
+    """Write metrics as JSON that `dvc metrics` reads and git can compare.
 
-    Keys are sorted and floats keep six significant digits, so that two runs which agree in every
-    digit we would report are equal byte for byte. Dicts and lists may nest; numpy scalars are taken
-    as numbers; None stands for "not defined here" (a recall without events, say).
+    Keys are sorted and floats keep six significant digits, so two runs that agree in every digit we
+    report are equal byte for byte. Dicts and lists may nest; numpy scalars become numbers; None
+    stands for "not defined" (a recall without events, say).
 
-    Raises ValueError naming the metric that is not finite, since JSON has no word for it.
+    Raises ValueError naming the metric that is not finite, because JSON has no value for it.
     """
     plain = _plain(metrics, "")
     atomic_write(path, json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_table(path: str | Path, table: Any, *, digits: int = 4, index: bool = False) -> None:
-    """Write a table of pandas as TSV, its floats rounded to so many digits; whole or not at all."""
+    """Write a table of pandas as TSV, as a whole or not at all.
+
+    Args:
+        path: the file.
+        table: a DataFrame.
+        digits: significant digits of floats.
+        index: write the index as first column.
+    """
     text = table.to_csv(sep="\t", index=index, float_format=f"%.{digits}g")
     atomic_write(path, text)
 

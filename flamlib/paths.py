@@ -1,8 +1,8 @@
-"""Where the experiment lies: the root of the project, what is in it, and the commit of its code.
+"""The root folder of the project, the paths of its files, and the commit of its code.
 
-The root is the folder that holds `dvc.yaml`. It is looked for from the working directory and not
-from this file, because an editable install would otherwise drag every copy of the project (a test's
-temporary folder, `dvc exp run --temp`) back to the original.
+The root is the folder with `dvc.yaml`. It is searched from the working directory and not from this
+file: with an editable install, a copy of the project (a test's temporary folder, `dvc exp run
+--temp`) would otherwise use the files of the original.
 """
 
 import subprocess
@@ -25,9 +25,9 @@ CURVES = "reports/curves"
 
 
 def root() -> Path:
-    """The nearest folder at or above the working directory that holds `dvc.yaml`.
+    """Return the nearest folder with a `dvc.yaml`, from the working directory upwards.
 
-    Raises FileNotFoundError when there is none.
+    Raises FileNotFoundError if there is none.
     """
     here = Path.cwd().resolve()
     for folder in (here, *here.parents):
@@ -37,10 +37,10 @@ def root() -> Path:
 
 
 def commit() -> str | None:
-    """Git's name for the project as it is, `-dirty` if files differ; None without git."""
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Return the git commit of the project, with `-dirty` if files differ; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        told = subprocess.run(asked, cwd=root(), capture_output=True, text=True, check=True)
+        result = subprocess.run(command, cwd=root(), capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip()
+    return result.stdout.strip()
