@@ -29,11 +29,11 @@ def root() -> Path:
 
     Raises FileNotFoundError if there is none.
     """
-    here = Path.cwd().resolve()
-    for folder in (here, *here.parents):
+    start = Path.cwd().resolve()
+    for folder in (start, *start.parents):
         if (folder / "dvc.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no dvc.yaml at or above {here}: start in a folder of the project")
+    raise FileNotFoundError(f"no dvc.yaml at or above {start}: start in a folder of the project")
 
 
 def commit() -> str | None:

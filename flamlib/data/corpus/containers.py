@@ -223,15 +223,15 @@ def _rcc(stream: Stream) -> Members:
         name_at, flags, first, second = struct.unpack_from(">IHII", data, tree + node_bytes * index)
         if index:
             n_chars = _uint(">H", data, names + name_at)
-            at = names + name_at + 6  # the length, then a hash
-            path += "/" + data[at : at + 2 * n_chars].decode("utf-16-be")
+            begin = names + name_at + 6  # after the length and a hash
+            path += "/" + data[begin : begin + 2 * n_chars].decode("utf-16-be")
         if flags & 2:
             for child in range(second, second + first):
                 yield from walk(child, path)
             return
-        at = contents + second
-        size = _uint(">I", data, at)
-        content = data[at + 4 : at + 4 + size]
+        begin = contents + second
+        size = _uint(">I", data, begin)
+        content = data[begin + 4 : begin + 4 + size]
         if len(content) < size:
             raise EOFError(f"{path} ends beyond the Qt resource file")
         check_name(path[1:])

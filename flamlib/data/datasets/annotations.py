@@ -146,7 +146,7 @@ def make_event_set(
     clips = []
     for clip, raw_events in events.items():
         path, duration_s = probe_audio(audio[clip])
-        kept = []
+        repaired = []
         for raw in raw_events:
             if raw.offset < raw.onset or raw.onset < 0:
                 raise ValueError(
@@ -162,9 +162,9 @@ def make_event_set(
                 if path is not None and offset > duration_s:
                     offset = duration_s
                     repairs["clipped"] += 1
-                kept.append(Event(raw.onset, offset, raw.caption))
-        merged = merge(kept)
-        repairs["merged"] += len(kept) - len(merged)
+                repaired.append(Event(raw.onset, offset, raw.caption))
+        merged = merge(repaired)
+        repairs["merged"] += len(repaired) - len(merged)
         clips.append(Clip(clip, path, duration_s, merged))
     return AnnotatedSet(name, task, clips, captions, +repairs, notes)
 

@@ -119,9 +119,9 @@ def _make_set(
     clips: Iterable[tuple[str, Path | None, str, str | int]],
     labels: Iterable[str] = (),
 ) -> AnnotatedSet:
-    made = []
+    labelled = []
     for clip, audio, label, fold in clips:
         path, duration_s = probe_audio(audio)
-        made.append(Clip(clip, path, duration_s, label=label_to_caption(label), fold=int(fold)))
-    names = {label_to_caption(label) for label in labels} | {clip.label for clip in made}
-    return AnnotatedSet(name, "classification", made, sorted(names))
+        labelled.append(Clip(clip, path, duration_s, label=label_to_caption(label), fold=int(fold)))
+    names = {label_to_caption(label) for label in labels} | {clip.label for clip in labelled}
+    return AnnotatedSet(name, "classification", labelled, sorted(names))

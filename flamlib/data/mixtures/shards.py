@@ -108,15 +108,15 @@ def write(
 def _render_shard(bank, rules, seed, split, path, job):
     """Write one shard."""
     opened = _open(bank)
-    drawn = [
+    mixtures = [
         mixing.draw(opened, rules, seed=seed, split=split, index=i)
         for i in range(job["first"], job["stop"])
     ]
-    _WRITERS[Path(job["name"]).suffix](path, opened, drawn)
+    _WRITERS[Path(job["name"]).suffix](path, opened, mixtures)
     return {}
 
 
-def _write_parquet(path, opened, drawn):
+def _write_parquet(path, opened, mixtures):
     # In the metadata, so that `datasets` decodes the column as it does its own audio folders.
     features = datasets.Features.from_arrow_schema(recipes.SCHEMA)
     features["audio"] = datasets.Audio(sampling_rate=opened.sample_rate)
@@ -124,8 +124,8 @@ def _write_parquet(path, opened, drawn):
     schema = recipes.SCHEMA.append(audio).with_metadata(features.arrow_schema.metadata)
     # In row groups of a hundred: no more of the audio is in memory at once, here or in a reader.
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for first in range(0, len(drawn), ROWS):
-            group = drawn[first : first + ROWS]
+        for first in range(0, len(mixtures), ROWS):
+            group = mixtures[first : first + ROWS]
             files = [
                 {"bytes": flac(opened, recipe), "path": f"{recipe.index:08d}.flac"}
                 for recipe in group
@@ -136,9 +136,9 @@ def _write_parquet(path, opened, drawn):
             writer.write_table(table.cast(schema))
 
 
-def _write_tar(path, opened, drawn):
+def _write_tar(path, opened, mixtures):
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for recipe in drawn:
+        for recipe in mixtures:
             row = json.dumps(recipe.as_row(), ensure_ascii=False).encode()
             for suffix, content in (("flac", flac(opened, recipe)), ("json", row)):
                 entry = tarfile.TarInfo(f"{recipe.index:08d}.{suffix}")  # no time and no owner

@@ -158,7 +158,7 @@ def build(
             raise ValueError(f"mix.strong: {name!r} cannot name a set: it is taken, or not a name")
     options = {"sample_rate": sample_rate, "clip_s": clip_s, "n_jobs": n_jobs, "progress": progress}
     with files.atomic_folder(out) as whole:
-        summaries = {each.name: _build(each, whole / each.name, **options) for each in sets}
+        summaries = {s.name: _build(s, whole / s.name, **options) for s in sets}
         text = json.dumps(summaries, indent=2, ensure_ascii=False) + "\n"
         (whole / "sets.json").write_text(text, encoding="utf-8")
     return summaries
