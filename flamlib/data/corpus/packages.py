@@ -130,8 +130,8 @@ def fetch(
     for package in packages:
         if package.name in paths and paths[package.name].name != package.file:
             warnings.warn(
-                f"{package.name} {package.version} cannot be had: {paths[package.name].name} "
-                "takes its place, of which only what has kept its checksum will be used",
+                f"{package.name} {package.version} cannot be downloaded: "
+                f"{paths[package.name].name} is used, of it only members whose checksum is right",
                 Substituted,
                 stacklevel=2,
             )
@@ -150,7 +150,7 @@ def _problems(row: Row) -> Iterator[str]:
 
 
 def _fetch_or_reason(package: Package, *, downloads: Path, apt_lists: "_AptLists") -> Path | str:
-    """The file of a package, or why it cannot be had."""
+    """The file of a package, or why it cannot be downloaded."""
     try:
         return _fetch(package, downloads, apt_lists)
     except Unavailable as error:

@@ -364,5 +364,7 @@ def test_checksums_are_filled_in_and_nothing_else_changes(workshop):
 def test_a_checksum_that_cannot_be_filled_in_is_named(workshop):
     workshop.pack()
     (workshop.downloads / "other_1.0_all.deb").unlink()
-    with pytest.raises(ValueError, match=r"2 cannot be had: \['other sounds\.cat!0'"):
+    with pytest.raises(
+        ValueError, match=r"2 recordings cannot be downloaded: \['other sounds\.cat!0'"
+    ):
         corpus.fill_checksums(workshop.folder / "catalogue", workshop.downloads, n_jobs=2)

@@ -114,7 +114,7 @@ def test_an_inner_zip_that_hides_its_sizes_is_refused():
     file = Pipe()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.wav", b"a" * 1000)
-    with pytest.raises(ValueError, match=r"a\.wav: .*unstated size"):
+    with pytest.raises(ValueError, match=r"a\.wav: .*unknown size"):
         listed("x.zip", file.getvalue())
     assert listed("x.zip", file.getvalue(), io.BytesIO) == {"a.wav": b"a" * 1000}
 

@@ -114,7 +114,7 @@ def test_a_background_says_what_can_be_heard_in_it(add):
         ({"path": "/etc/secret.wav"}, "not in the folder"),
         ({"role": "solo"}, "role 'solo'"),
         ({"split": "heldout"}, "split 'heldout' of a foreground"),
-        ({"onset": "1", "offset": "1"}, "no part"),
+        ({"onset": "1", "offset": "1"}, "are not 0 <= onset < offset"),
         ({"path": "a.wav"}, "listed already"),
     ],
 )

@@ -78,7 +78,7 @@ def test_silence_an_empty_file_and_text_are_refused_with_a_reason(store, tmp_pat
 def test_a_part_that_is_given_is_kept_within_the_recording(store):
     assert store(tone(), 16000, onset="0.1", offset="0.3")[0]["offset"] == "0.300"
     assert store(tone(), 16000, onset="0.1", offset="9")[0]["offset"] == "0.500"
-    assert "begins to sound at 0.7" in store(tone(), 16000, onset="0.7", offset="9")[0]
+    assert "onset at 0.7 s" in store(tone(), 16000, onset="0.7", offset="9")[0]
 
 
 def test_a_part_that_is_not_given_is_found(store):
