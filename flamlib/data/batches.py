@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flamlib.config import MixtureConfig, TrainConfig
-from flamlib.distributions import generator
 from flamlib.data.mixtures import mixing, recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.mixtures.strong import StrongSet
+from flamlib.distributions import generator
 
 
 class Batch(NamedTuple):
@@ -202,7 +202,10 @@ class Batches(Dataset):
         rng, captions = generator(self.seed, "slots", step), set()
         for recipe in batch:
             own = sorted({event.caption for event in recipe.labels})
-            if self.train.max_captions_per_clip is not None and len(own) > self.train.max_captions_per_clip:
+            if (
+                self.train.max_captions_per_clip is not None
+                and len(own) > self.train.max_captions_per_clip
+            ):
                 own = rng.choice(own, self.train.max_captions_per_clip, replace=False).tolist()
             captions |= set(own)
         return sorted(captions)

@@ -8,7 +8,14 @@ import pytest
 import soundfile
 import tiny
 import torch
-from sounds import (COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, mixture_config, noise, variants_config, write_data)
+from sounds import (
+    FOREGROUNDS,
+    RATE,
+    mixture_config,
+    noise,
+    variants_config,
+    write_data,
+)
 
 from flamlib import distributions
 from flamlib.data import batches
@@ -20,7 +27,11 @@ from flamlib.events import Event, active_frames
 
 RULES = mixture_config(
     {},
-    clip_s=2.56, max_event_s=2.0, fragment_prob=0.2, repeat_prob=0.2, min_snr_db=None,
+    clip_s=2.56,
+    max_event_s=2.0,
+    fragment_prob=0.2,
+    repeat_prob=0.2,
+    min_snr_db=None,
 )
 N_MIXTURES = 10
 PARENTS = {"tone": "something tonal", "siren": "something tonal", "click": "something short"}

@@ -25,11 +25,11 @@ import pyarrow.parquet
 from jaxtyping import Float, Int16, UInt16
 from tqdm import tqdm
 
-from flamlib.config import VariantsConfig
-from flamlib.parameters import plain
 from flamlib import files, parallel
+from flamlib.config import VariantsConfig
 from flamlib.data.mixtures import augmentation, sources
 from flamlib.data.mixtures.sources import HOP_S, Source
+from flamlib.parameters import plain
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from math import log10
 
 import pyarrow
 
-from flamlib.config import MixtureConfig
 from flamlib import audio, parallel
+from flamlib.config import MixtureConfig
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment, to_table

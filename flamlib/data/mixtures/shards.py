@@ -22,8 +22,8 @@ import pyarrow
 import pyarrow.parquet
 import soundfile
 
-from flamlib.config import MixtureConfig
 from flamlib import manifest
+from flamlib.config import MixtureConfig
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int16, UInt16
 from flamlib import audio, tables
 from flamlib.config import VariantsConfig
 from flamlib.data.mixtures import augmentation
-from flamlib.parameters import plain
 from flamlib.distributions import generator
+from flamlib.parameters import plain
 from flamlib.tables import Row
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles

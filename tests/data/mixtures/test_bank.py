@@ -6,7 +6,18 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
-from sounds import (BACKGROUNDS, COLUMNS, FOREGROUNDS, RATE, VARIANTS, noise, silence, tone, variants_config, write_data, write_table)
+from sounds import (
+    BACKGROUNDS,
+    COLUMNS,
+    FOREGROUNDS,
+    RATE,
+    noise,
+    silence,
+    tone,
+    variants_config,
+    write_data,
+    write_table,
+)
 
 from flamlib import audio
 from flamlib.data.mixtures import bank, sources

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sounds import (RATE, VARIANTS, variants_config, write_data)
+from sounds import RATE, variants_config, write_data
 
 from flamlib import audio
 from flamlib.data.mixtures import bank, levels, sources

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
-from sounds import (BACKGROUNDS, RATE, VARIANTS, bursts, mixture_config, noise, tone, variants_config, write_data, write_table)
+from sounds import (
+    BACKGROUNDS,
+    RATE,
+    bursts,
+    mixture_config,
+    noise,
+    tone,
+    variants_config,
+    write_data,
+    write_table,
+)
 
 from flamlib import audio
 from flamlib.data.mixtures import bank, mixing, recipes, sources
@@ -45,7 +55,12 @@ def rules(**changes):
 def make_bank(folder, foregrounds=None, backgrounds=None, **changes):
     given = {"foregrounds": foregrounds, "backgrounds": backgrounds}
     write_data(folder / "data", **{k: v for k, v in given.items() if v is not None})
-    settings = {"seed": 0, "sample_rate": RATE, "clip_s": 10.0, "variants": variants_config(**changes)}
+    settings = {
+        "seed": 0,
+        "sample_rate": RATE,
+        "clip_s": 10.0,
+        "variants": variants_config(**changes),
+    }
     bank.build(folder / "data", folder / "bank", **settings, n_jobs=1, progress=False)
     return bank.Bank.open(folder / "bank")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from sounds import (RATE, VARIANTS, variants_config, write_data)
+from sounds import RATE, variants_config, write_data
 
 from flamlib.data.mixtures import bank, recipes
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment

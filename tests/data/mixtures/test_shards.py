@@ -11,7 +11,14 @@ import pytest
 import soundfile
 import webdataset
 from distributed import LocalCluster
-from sounds import (BACKGROUNDS, COMMON_RULES, FOREGROUNDS, RATE, VARIANTS, mixture_config, variants_config, write_data)
+from sounds import (
+    BACKGROUNDS,
+    FOREGROUNDS,
+    RATE,
+    mixture_config,
+    variants_config,
+    write_data,
+)
 
 from flamlib import manifest
 from flamlib.data.mixtures import bank, mixing, recipes, shards
@@ -19,7 +26,11 @@ from flamlib.events import Event
 
 RULES = mixture_config(
     {},
-    clip_s=2.0, max_event_s=1.5, fragment_prob=0.1, repeat_prob=0.1, min_snr_db=-10.0,
+    clip_s=2.0,
+    max_event_s=1.5,
+    fragment_prob=0.1,
+    repeat_prob=0.1,
+    min_snr_db=-10.0,
 )
 GIVEN = {"seed": 5, "split": "train", "shard_size": 4, "n_jobs": 1, "progress": False}
 

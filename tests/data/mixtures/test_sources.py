@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from sounds import COLUMNS, RATE, VARIANTS, noise, silence, tone, write_table
+from sounds import COLUMNS, RATE, noise, silence, tone, write_table
 
 from flamlib import audio
 from flamlib.data.mixtures import sources
