@@ -91,8 +91,8 @@ class Batches(Dataset):
         if self.uses_pairs and self.train.pair_background_prob > 0:
             if self.train.pair_s > self.bank.clip_s:
                 raise ValueError(
-                    f"pair_s {self.train.pair_s} is longer than clip_s {self.bank.clip_s}, for which "
-                    "backgrounds are long enough: shorten it, or set pair_background_prob to 0"
+                    f"pair_s {self.train.pair_s} is longer than clip_s {self.bank.clip_s}, for "
+                    "which backgrounds are long enough: shorten it, or set pair_background_prob to 0"
                 )
             if not self.bank.recordings("background", self.split):
                 raise ValueError(
@@ -198,7 +198,7 @@ class Batches(Dataset):
         return active, known
 
     def _slots(self, step: int, batch: list[Recipe]) -> list[str]:
-        """The captions that the clips bring along: all that sound in them, or `max_captions_per_clip` of each."""
+        """The captions of the clips of a step: of each at most `max_captions_per_clip`."""
         rng, captions = generator(self.seed, "slots", step), set()
         for recipe in batch:
             own = sorted({event.caption for event in recipe.labels})
