@@ -1,4 +1,4 @@
-"""One arm of the ablation study: FLAM with one thing changed, trained and judged as FLAM is.
+"""One arm of the ablation study: FLAM with one thing changed, trained and evaluated as FLAM is.
 
 An arm is a set of changes to the parameters, by their dotted names, such as
 
@@ -84,6 +84,12 @@ def experiment(root: Path, config: Config) -> str:
 def run(root: Path, name: str, model: str, config: Config) -> Judged:
     """Train a model with these parameters, and evaluate it on the held-out splits.
 
+    Args:
+        root: the project.
+        name: of the run, for the files of its training.
+        model: a key of `config.objectives`.
+        config: the parameters, an arm's changes among them.
+
     The model is not kept: a study of fifteen arms would be six gigabytes. Training that was
     stopped goes on where it was.
     """
@@ -94,8 +100,18 @@ def run(root: Path, name: str, model: str, config: Config) -> Judged:
 
 @contextmanager
 def trained(root: Path, out: Path, mixtures: Path, model: str, config: Config) -> Iterator[Path]:
-    """Give the folder of a model trained with these parameters, by this process alone; it is gone,
-    with `out`, afterwards."""
+    """Train a model in this process alone; its folder is removed after the block.
+
+    Args:
+        root: the project.
+        out: folder for the model and its curves.
+        mixtures: folder with `train.parquet` and `valid.parquet`.
+        model: a key of `config.objectives`.
+        config: the parameters.
+
+    Yields:
+        The model's folder.
+    """
     alone = config.override({"train.n_processes": 1})  # runs go beside each other instead
     folders = {"mixtures": mixtures, "curves": out / "curves"}
     try:

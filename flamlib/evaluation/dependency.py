@@ -1,4 +1,4 @@
-"""What a bias per caption is for, shown on two captions: one long and frequent, one short and rare.
+"""The effect of a bias per caption, on two captions: one long and frequent, one short and rare.
 
 The two come together, as rain and thunder do: the rare one sounds nowhere but over the frequent
 one. Where one bias serves both (`network.bias` "shared"), it cannot be the log-odds of both, and
@@ -55,7 +55,7 @@ class Pair(NamedTuple):
 def draw(
     bank: Bank, rules: MixtureConfig, pair: Pair, *, seed: int, split: str, index: int
 ) -> Recipe:
-    """A clip of a background and, perhaps, the frequent caption from end to end and the rare one.
+    """Draw a clip: a background and, at random, the frequent caption throughout, and the rare one.
 
     A recording of the frequent caption is repeated until the clip is full; of a recording of the
     rare one `rare_s` seconds from where it begins to sound come at a random time.

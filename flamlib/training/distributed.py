@@ -1,4 +1,4 @@
-"""The processes that share a run: on which devices, how precise, and of one mind."""
+"""Processes that share a training run: devices, precision, and agreement between them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ PATIENCE = timedelta(hours=2)
 
 
 def accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
-    """This process's access to its device and to the others.
+    """Return this process's access to its device and to the other processes.
 
     Raises RuntimeError unless `n_processes` take part: one forgotten launcher, and each would train
     alone.
@@ -39,8 +39,11 @@ def accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
 
 
 def precision(name: str) -> str:
-    """`auto`: bf16 where the hardware multiplies it faster than float32, which CUDA devices and
-    CPUs with AMX or AVX512-BF16 do; without, autocasting on a CPU is slower than float32."""
+    """Resolve "auto" to "bf16" or "no"; return any other name as it is.
+
+    bf16 is chosen where the hardware multiplies it faster than float32, as CUDA devices and CPUs
+    with AMX or AVX512-BF16 do. On other CPUs autocasting is slower than float32.
+    """
     if name != "auto":
         return name
     if torch.cuda.is_available():
@@ -50,7 +53,7 @@ def precision(name: str) -> str:
 
 
 def once(accelerator: Accelerator, compute: Callable[[], Any]) -> Any:
-    """What `compute` returns in the main process, the only one that calls it, told to all."""
+    """Call `compute` in the main process alone, and return its result in all processes."""
     told = [compute() if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(told)
@@ -58,7 +61,7 @@ def once(accelerator: Accelerator, compute: Callable[[], Any]) -> Any:
 
 
 def means(accelerator: Accelerator, terms: Mapping[str, Tensor]) -> dict[str, float]:
-    """The losses, of which each process has a share: the same numbers everywhere."""
+    """Average losses over all processes; the result is the same in each."""
     shares = torch.stack([value.detach().float() for value in terms.values()])
     found = accelerator.reduce(shares, reduction="mean").tolist()
     return dict(zip(terms, found, strict=True))

@@ -1,4 +1,4 @@
-"""What a run says of itself while it lasts: its curves, its speed, how far it has come."""
+"""Progress of a training run: logged rows, curves, the progress bar, and speed."""
 
 import time
 from pathlib import Path
@@ -10,15 +10,23 @@ from flamlib.training.resume import Row
 
 
 class Logbook:
-    """The rows that were logged, DVCLive's tables of them, and a bar that shows the last.
+    """Keep the logged rows, write them as DVCLive's tables, and show the last in a progress bar.
 
-    All processes keep the rows; only the one that is `shown` writes and draws.
+    All processes keep the rows; only the one with `shown` writes and draws.
     """
 
     def __init__(
         self, curves: Path, history: list[Row], *, first: int, n_steps: int, shown: bool
     ) -> None:
-        """Goes on at step `first` of `n_steps`; what `history` says of the steps before is kept."""
+        """Begin, or go on.
+
+        Args:
+            curves: folder for the tables.
+            history: rows of the steps before, which are kept.
+            first: the first step, from 0.
+            n_steps: steps of the whole run.
+            shown: whether this process writes the tables and draws the bar.
+        """
         self.history = history
         self._live = (
             Live(str(curves), save_dvc_exp=False, report=None, dvcyaml=None) if shown else None
@@ -28,7 +36,7 @@ class Logbook:
         self._bar = tqdm(total=n_steps, initial=first, desc="train", disable=not shown, unit="step")
 
     def add(self, step: int, row: Row) -> None:
-        """Log these numbers of a step; none leave no row."""
+        """Log the numbers of a step; an empty row only moves the progress bar."""
         if row:
             self.history.append({"step": step} | row)
             self._write(self.history[-1])
@@ -37,6 +45,7 @@ class Logbook:
         self._bar.update()
 
     def close(self) -> None:
+        """End the progress bar and the tables."""
         self._bar.close()
         if self._live is not None:
             self._live.end()
@@ -51,7 +60,7 @@ class Logbook:
 
 
 class Clock:
-    """Seconds spent waiting for data and computing, since the last look."""
+    """Measure the seconds spent on loading data and on computing, since the last `rates`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -59,18 +68,18 @@ class Clock:
         self.last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What came since the last lap was `name`: "load", or "compute", which ends a step."""
+        """Count the time since the last lap as "load", or as "compute", which ends a step."""
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
         self.steps += name == "compute"
         self.last = now
 
     def skip(self) -> None:
-        """What came since the last lap is neither."""
+        """Leave out the time since the last lap."""
         self.last = time.perf_counter()
 
     def rates(self, n_clips: int) -> dict[str, float]:
-        """Clips a second, and which share of the time was computing; the clock starts anew."""
+        """Return clips per second and the share of time spent computing, and start again."""
         total = sum(self.seconds.values())
         rates = {
             "clips_per_s": self.steps * n_clips / total,

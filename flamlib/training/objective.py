@@ -1,4 +1,4 @@
-"""What a step of training learns from: captions read, embeddings compared, gradients spread."""
+"""Losses of a training step: caption features, weighted losses, and their gradients."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,7 +20,7 @@ OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard"
 
 
 def has_loss(weights: Mapping[str, float], of: frozenset[str]) -> bool:
-    """Whether any of these losses has a weight.
+    """Say whether any of these losses has a weight.
 
     >>> has_loss({"clip": 1.0, "frame": 0.0}, OF_MIXTURES)
     False
@@ -29,11 +29,12 @@ def has_loss(weights: Mapping[str, float], of: frozenset[str]) -> bool:
 
 
 class CaptionFeatures:
-    """Texts -> what the model's caption tower makes of them.
+    """Turn texts into the input of the model's caption side.
 
-    A frozen tower reads every wording of the corpus once; a learning one reads each text anew, in
-    the model's own forward pass. `noise` blurs a frozen tower's features by that share of their
-    spread: a few hundred captions are points in a space in which the model must answer everywhere.
+    A frozen caption tower encodes every wording of the corpus once, here; for one that learns the
+    texts are only tokenised. `noise` adds Gaussian noise to the features of a frozen tower, with a
+    standard deviation of that share of theirs: a few hundred captions cover few points of a space
+    in which the model has to work everywhere.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class CaptionFeatures:
 
 
 class StepOutputs(NamedTuple):
-    """What the losses need to know of a process's share of a step; None where none asks for it."""
+    """Embeddings of a process's share of a step; None where no loss needs them."""
 
     frame_emb: Float[Tensor, "clip frame dim"] | None
     pair_emb: Float[Tensor, "pair dim"] | None
@@ -68,20 +69,20 @@ class StepOutputs(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What the model is shown of it: audio, and its captions, each distinct text once."""
+    """Input of the model: audio, and captions, each distinct text once; None where unused."""
 
     waveform: Float[Tensor, "clip sample"] | None
     pair_waveform: Float[Tensor, "pair pair_sample"] | None
     captions: Float[Tensor, "text *word dim"] | dict[str, Tensor] | None
 
     def n_parts(self, micro_batch: int | None) -> int:
-        """In how many parts there are at most so many clips, and pairs, in each; 0 if none are."""
+        """Count the parts of at most `micro_batch` clips, and as many pairs; 0 without audio."""
         sizes = [len(x) for x in (self.waveform, self.pair_waveform) if x is not None]
         longest = max(sizes, default=0)
         return -(-longest // (micro_batch or max(longest, 1)))
 
     def cut(self, n: int) -> list["StepInputs"]:
-        """In n parts of almost equal sizes. The first has something of all that there is."""
+        """Split into n parts of almost equal sizes, of which the first lacks nothing."""
         if isinstance(self.captions, dict):
             names, columns = self.captions.keys(), self.captions.values()
             rows = zip(*(x.tensor_split(n) for x in columns), strict=True)
@@ -103,8 +104,8 @@ class Objective:
              + weight[even] * l1_l2_loss
 
     of the clips and captions of all processes. The frame-wise loss sees the prior's log-odds but
-    does not move them; the prior loss alone does, unless it has no weight. The last two are
-    MGA-CLAP's (`codewords`), of each process's own pairs.
+    does not train them; the prior loss alone does, unless it has no weight. The last two are
+    MGA-CLAP's (`losses.codebook`), of each process's own pairs.
     """
 
     def __init__(
@@ -115,11 +116,11 @@ class Objective:
         self.sed, self.pairs = has_loss(weights, OF_MIXTURES), has_loss(weights, OF_PAIRS)
 
     def total(self, terms: Mapping[str, Any]) -> Any:
-        """The weighted sum of tensors or of numbers."""
+        """Return the weighted sum of losses, tensors or numbers."""
         return sum(self.weights[name] * value for name, value in terms.items())
 
     def inputs(self, batch: Batch, *, noisy: bool = True) -> tuple[StepInputs, list[str]]:
-        """What the model is to be shown, and the texts of its captions."""
+        """Return the input of the model for a batch, and the texts of its captions in order."""
         texts = batch.texts[batch.own] if self.sed else []
         texts = list(dict.fromkeys([*texts, *(batch.pair_captions if self.pairs else [])]))
         # A process without any caption reads one all the same, for its gradients are waited for.
@@ -131,7 +132,13 @@ class Objective:
         ), texts
 
     def terms(self, outputs: StepOutputs, batch: Batch, texts: list[str]) -> dict[str, Tensor]:
-        """The losses that have a weight, by name, in nats: this process's share of each."""
+        """Compute the losses that have a weight, by name, in nats: this process's share of each.
+
+        Args:
+            outputs: embeddings of this process's share.
+            batch: the labels and captions.
+            texts: captions in the order of `outputs.caption_emb`.
+        """
         row = {text: i for i, text in enumerate(texts)}
         terms = {}
         if self.sed:
@@ -169,7 +176,17 @@ class Objective:
     def without_gradients(
         self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
     ) -> dict[str, Tensor]:
-        """The terms of a step, without noise on its captions, in the memory of a `micro_batch`."""
+        """Compute the losses of a step without gradients and without noise.
+
+        Args:
+            accelerator: gives the precision.
+            net: the model.
+            batch: this process's share of the step.
+            micro_batch: clips that are in memory at a time; None: all.
+
+        Returns:
+            Losses by name, as `terms` does.
+        """
         inputs, texts = self.inputs(batch, noisy=False)
         n_parts = inputs.n_parts(micro_batch)
         with accelerator.autocast():
@@ -179,9 +196,19 @@ class Objective:
     def backward(
         self, accelerator: Accelerator, net: nn.Module, batch: Batch, *, micro_batch: int | None
     ) -> dict[str, Tensor]:
-        """Add the step's gradients to the model's; returns the terms.
+        """Add the gradients of a step to those of the model.
 
-        Raises ValueError if this process has no share of the step's audio.
+        Args:
+            accelerator: gives the precision and sums gradients over processes.
+            net: the model, as Accelerate wrapped it.
+            batch: this process's share of the step.
+            micro_batch: clips that are in memory at a time; None: all.
+
+        Returns:
+            Losses by name, as `terms` does.
+
+        Raises:
+            ValueError: this process has no audio in this step.
 
         With a `micro_batch` only so many clips, and as many pairs, are held in memory with what
         their gradients need. The losses compare every clip with every caption, so they cannot be
@@ -195,8 +222,8 @@ class Objective:
         n_parts = inputs.n_parts(micro_batch)
         if not n_parts:
             raise ValueError(
-                f"process {accelerator.process_index} has nothing to hear in this step: there are "
-                "fewer mixtures and pairs than processes"
+                f"process {accelerator.process_index} has no audio in this step: there are fewer "
+                "mixtures and pairs than processes"
             )
         if n_parts == 1:
             with accelerator.autocast():
@@ -232,7 +259,7 @@ class Objective:
 
 
 def encode_step(net: Callable, inputs: StepInputs) -> StepOutputs:
-    """What the model makes of its inputs."""
+    """Run the model on its inputs."""
     audio, captions, pair_audio, log_temperature = net(
         inputs.waveform, inputs.captions, inputs.pair_waveform
     )
@@ -246,7 +273,7 @@ def encode_step(net: Callable, inputs: StepInputs) -> StepOutputs:
 
 @contextmanager
 def statistics_kept(net: nn.Module) -> Iterator[None]:
-    """Within, batch normalisation does not update its running statistics."""
+    """Keep the running statistics of batch normalisation as they are within the block."""
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [m.momentum for m in norms]
     for m in norms:
@@ -259,7 +286,7 @@ def statistics_kept(net: nn.Module) -> Iterator[None]:
 
 
 def _cut(x: Tensor | None, n: int) -> list[Tensor | None]:
-    """In n parts; None for those that are empty, but for the first."""
+    """Split into n parts, None for empty ones other than the first."""
     if x is None:
         return [None] * n
     parts = x.tensor_split(n)
@@ -267,7 +294,7 @@ def _cut(x: Tensor | None, n: int) -> list[Tensor | None]:
 
 
 def _joined(parts: list[StepOutputs]) -> StepOutputs:
-    """What was seen of each part, as of one."""
+    """Join the outputs of all parts."""
     return StepOutputs(*(_join(pieces) for pieces in zip(*parts, strict=True)))
 
 

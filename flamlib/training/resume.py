@@ -1,4 +1,4 @@
-"""A run that was stopped goes on: its whole state, in files, and the best model so far."""
+"""States of a training run on disk, to resume it exactly, and its best model so far."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ Row = dict[str, int | float]  # what is logged of a step
 
 
 def checksum(path: str | Path) -> str:
-    """Of a file's content, or of the names and contents of all files in a folder."""
+    """Compute a digest of a file's content, or of the names and contents of a folder's files."""
     path = Path(path)
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -54,7 +54,7 @@ class Checkpoints:
         self.n_kept = n_kept
 
     def states(self) -> list[Path]:
-        """From the oldest to the newest."""
+        """List the folders of the states, from the oldest to the newest."""
         return sorted(self.folder.glob("step_*"), key=lambda path: int(path.name[5:]))
 
     def save(
@@ -66,7 +66,13 @@ class Checkpoints:
         average: AveragedModel,
         scaler: torch.amp.GradScaler | None,
     ) -> None:
-        """After `step` steps."""
+        """Write the state of a run, and remove all but the last `n_kept`.
+
+        Args:
+            step: steps done.
+            history: what was logged so far.
+            net, optimizer, average, scaler: what `load` restores; no scaler without fp16.
+        """
         moments = optimizer.state_dict()["state"]
         tensors = {f"model.{k}": v for k, v in net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
@@ -91,10 +97,17 @@ class Checkpoints:
         average: AveragedModel,
         scaler: torch.amp.GradScaler | None,
     ) -> tuple[int, list[Row]]:
-        """Put everything back; returns the number of steps done (0 for a fresh start) and the log.
+        """Restore the newest state, if there is one.
 
-        Raises ValueError if the state was made with other parameters, naming one of them, or is
-        that of a model of other tensors.
+        Args:
+            net, optimizer, average, scaler: what is restored, in place.
+
+        Returns:
+            The number of steps done, 0 for a fresh start, and what was logged.
+
+        Raises:
+            ValueError: the state was made with other parameters, one of which is named, or is that
+                of a model with other tensors.
         """
         if not self.states():
             return 0, []
@@ -131,18 +144,20 @@ class Checkpoints:
         return state["step"], state["history"]
 
     def best_loss(self) -> float:
-        """The validation loss of the best model so far; infinite before the first."""
+        """Return the validation loss of the best model so far; infinite before the first."""
         about = self.folder / BEST / TRAINING
         return json.loads(about.read_text())["valid_loss"] if about.exists() else float("inf")
 
     def save_best(self, step: int, valid_loss: float, net: DualEncoder) -> None:
+        """Save a model as the best so far."""
         net.save_pretrained(self.folder / BEST, provenance={"step": step, "valid_loss": valid_loss})
 
     def load_best(self, kind: type[DualEncoder]) -> DualEncoder:
+        """Load the best model so far."""
         return kind.from_pretrained(self.folder / BEST)
 
     def remove(self) -> None:
-        """Of a run that has ended; those of other parameters stay."""
+        """Remove the states of this run; those of runs with other parameters stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):  # not empty: another run's
             self.folder.parent.rmdir()

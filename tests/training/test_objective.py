@@ -205,7 +205,7 @@ def test_running_statistics_are_not_updated_twice():
 
 def test_a_process_without_any_audio_says_so(net, lexicon):
     nothing = batch(n_clips=0, pair_batch_size=0)
-    with pytest.raises(ValueError, match="process 0 has nothing to hear in this step"):
+    with pytest.raises(ValueError, match="process 0 has no audio in this step"):
         objective(net, lexicon).backward(Accelerator(cpu=True), net, nothing, micro_batch=None)
 
 
