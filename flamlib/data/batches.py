@@ -92,7 +92,8 @@ class Batches(Dataset):
             if self.train.pair_s > self.bank.clip_s:
                 raise ValueError(
                     f"pair_s {self.train.pair_s} is longer than clip_s {self.bank.clip_s}, for "
-                    "which backgrounds are long enough: shorten it, or set pair_background_prob to 0"
+                    "which backgrounds are long enough: shorten it, or set pair_background_prob "
+                    "to 0"
                 )
             if not self.bank.recordings("background", self.split):
                 raise ValueError(
