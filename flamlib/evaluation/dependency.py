@@ -3,12 +3,11 @@
 The two come together, as rain and thunder do: the rare one sounds nowhere but over the frequent
 one. Where one bias serves both (`network.bias` "shared"), it cannot be the log-odds of both, and
 the embeddings have to make up for it; the paper (arXiv:2505.05335) holds that the rare caption then
-pays. Here a model of each kind is trained on such mixtures of real recordings, and asked.
+pays. Here a model of each kind is trained on such mixtures of real recordings, and evaluated.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,29 +35,19 @@ TEST = "seen_captions"
 HOLDS = ("it sounds", "the other alone", "neither")
 
 
-class Pair(NamedTuple):
-    """The two captions, the share of clips that have the first, the share of those in which the
-    second sounds too, and for how many seconds."""
-
-    frequent: str
-    rare: str
-    frequent_share: float
-    rare_share: float
-    rare_s: float
-
-    @classmethod
-    def of(cls, dependency: DependencyConfig) -> "Pair":
-        """Return the pair of a configuration."""
-        return cls(*(getattr(dependency, name) for name in cls._fields))
-
-
 def draw(
-    bank: Bank, rules: MixtureConfig, pair: Pair, *, seed: int, split: str, index: int
+    bank: Bank, rules: MixtureConfig, pair: DependencyConfig, *, seed: int, split: str, index: int
 ) -> Recipe:
     """Draw a clip: a background and, at random, the frequent caption throughout, and the rare one.
 
     A recording of the frequent caption is repeated until the clip is full; of a recording of the
     rare one `rare_s` seconds from where it begins to sound come at a random time.
+
+    Args:
+        bank: the recordings.
+        rules: levels of events and backgrounds, and the length of a mixture.
+        pair: the two captions, and how often and how long they sound.
+        seed, split, index: the clip depends on these alone.
     """
     rng = KeyedRandom(seed, "dependency", split, index)
     n_clip = round(rules.clip_s * bank.sample_rate)
@@ -80,119 +69,125 @@ def write_mixtures(
     folder: Path,
     bank: Bank,
     rules: MixtureConfig,
-    pair: Pair,
+    pair: DependencyConfig,
     *,
     seed: int,
-    n_train: int,
-    n_test: int,
 ) -> None:
-    """`train.parquet`, `valid.parquet` and, of other recordings, the mixtures to be asked about.
+    """Write `train.parquet`, `valid.parquet` and, of held-out recordings, the test mixtures.
 
-    Raises ValueError for a caption of which a split has no recording, and for one that sounds in no
-    mixture of the test.
+    Args:
+        folder: where they are written.
+        bank: the recordings.
+        rules: levels of events and backgrounds, and the length of a mixture.
+        pair: the two captions and the numbers of mixtures.
+        seed: of everything drawn.
+
+    Raises:
+        ValueError: a split has no recording of a caption, or a caption sounds in no test mixture.
     """
 
     def write(name: str, split: str, indices: range) -> None:
         drawn = [draw(bank, rules, pair, seed=seed, split=split, index=i) for i in indices]
         sounding = {event.caption for recipe in drawn for event in recipe.labels}
         if name == TEST and (silent := {pair.frequent, pair.rare} - sounding):
-            raise ValueError(f"{sorted(silent)} sounds in none of {n_test} mixtures: draw more")
+            raise ValueError(
+                f"{sorted(silent)} sounds in none of {pair.n_test} mixtures: draw more"
+            )
         recipes.write(folder / f"{name}.parquet", recipes.to_table(iter(drawn)))
 
-    write(TEST, TEST, range(n_test))
-    write("train", "train", range(n_train))
-    write("valid", "train", range(n_train, n_train + 32))
+    write(TEST, TEST, range(pair.n_test))
+    write("train", "train", range(pair.n_train))
+    write("valid", "train", range(pair.n_train, pair.n_train + 32))
 
 
-def ask(model: Path, mixtures: Path, bank: Bank, lexicon: Lexicon, pair: Pair) -> "Answer":
-    """What a saved model says of both captions on mixtures of recordings that are new to it."""
-    listener = FLAM.from_pretrained(model)
+def predict(model: Path, mixtures: Path, bank: Bank, lexicon: Lexicon) -> SplitLogits:
+    """Compute a saved model's logits of both captions on the test mixtures.
+
+    Args:
+        model: folder of the model.
+        mixtures: folder of the mixtures.
+        bank: their recordings.
+        lexicon: the captions of the corpus.
+    """
+    net = FLAM.from_pretrained(model)
     drawn = recipes.read(mixtures / f"{TEST}.parquet")[:]
-    split = EvalSplit.from_mixtures(TEST, drawn, bank, lexicon, frame_s=listener.frame_s)
-    return Answer(splits.predict_logits(listener, split, bank, batch_size=16, progress=False))
+    split = EvalSplit.from_mixtures(TEST, drawn, bank, lexicon, frame_s=net.frame_s)
+    return splits.predict_logits(net, split, bank, batch_size=16, progress=False)
 
 
-class Answer(NamedTuple):
-    """The test mixtures, and a model's logits of them."""
+def frame_scores(logits: SplitLogits, pair: DependencyConfig) -> pd.DataFrame:
+    """Return a row per known frame and caption: `caption holds score`, the unbiased score."""
+    table, captions = logits.score_table(), logits.split.captions
+    score, active, known = table.scores, table.active, table.known
+    rows = []
+    for caption, other in ((pair.frequent, pair.rare), (pair.rare, pair.frequent)):
+        at, beside = captions.index(caption), captions.index(other)
+        holds = np.where(active[:, at], 0, np.where(active[:, beside], 1, 2))
+        table = {"caption": caption, "holds": np.array(HOLDS)[holds], "score": score[:, at]}
+        rows.append(pd.DataFrame(table)[known[:, at]])
+    return pd.concat(rows, ignore_index=True)
 
-    logits: SplitLogits
 
-    @property
-    def split(self) -> EvalSplit:
-        """The test mixtures."""
-        return self.logits.split
+def metrics_of(logits: SplitLogits, pair: DependencyConfig) -> dict[str, dict[str, float | None]]:
+    """Compute metrics of each caption, by "frequent" and "rare".
 
-    def frames(self, pair: Pair) -> pd.DataFrame:
-        """A row per frame and caption, where it is known: `caption holds score`, score unbiased."""
-        table, captions = self.logits.score_table(), self.split.captions
-        score, active, known = table.scores, table.active, table.known
-        rows = []
-        for caption, other in ((pair.frequent, pair.rare), (pair.rare, pair.frequent)):
-            at, beside = captions.index(caption), captions.index(other)
-            holds = np.where(active[:, at], 0, np.where(active[:, beside], 1, 2))
-            table = {"caption": caption, "holds": np.array(HOLDS)[holds], "score": score[:, at]}
-            rows.append(pd.DataFrame(table)[known[:, at]])
-        return pd.concat(rows, ignore_index=True)
-
-    def numbers(self, pair: Pair, *, n_thresholds: int) -> dict[str, dict[str, float | None]]:
-        """Of each caption, by "frequent" and "rare":
-
-        active_share log_odds logit_bias  how often it sounds, what its bias should be and is
+        active_share log_odds logit_bias  share of frames in which it sounds, its log-odds, the bias
         auroc                             of its frames
         f1_own f1_common                  at the threshold best for it, and at the one for both
         score_active score_other          mean where it sounds, and where the other does alone
 
-        None where a number is not defined: the log-odds of what sounds all the time, say.
-        """
-        split, table = self.split, self.logits.score_table()
-        score, active, known = table.scores, table.active, table.known
-        thresholds = sed.candidate_thresholds(score[known], n_thresholds)
-        both = f1_over_thresholds(score, active, thresholds, known)["f1_macro"]
-        auroc = frame_auroc(score, active, known)["per_caption"]
-        means = self.frames(pair).groupby(["caption", "holds"])["score"].mean()
-        found = {}
-        for name, caption in (("frequent", pair.frequent), ("rare", pair.rare)):
-            at = split.captions.index(caption)
-            share = split.active_share()[at]
-            of = (x[:, [at]] for x in (score, active))
-            f1 = f1_over_thresholds(*of, thresholds, known[:, [at]])["f1_macro"]
-            found[name] = {
-                "active_share": share,
-                "log_odds": np.log(share / (1 - share)) if 0 < share < 1 else np.nan,
-                "logit_bias": self.logits.logit_bias[at],
-                "auroc": auroc[at],
-                "f1_own": f1.max(),
-                "f1_common": f1[np.argmax(both)],
-                "score_active": means.get((caption, HOLDS[0])),
-                "score_other": means.get((caption, HOLDS[1])),
-            }
-        return evaluate.nan_to_none(found)
+    None where one is not defined: the log-odds of a caption that sounds all the time, say.
+    """
+    split, table = logits.split, logits.score_table()
+    score, active, known = table.scores, table.active, table.known
+    thresholds = sed.candidate_thresholds(score[known], pair.n_thresholds)
+    both = f1_over_thresholds(score, active, thresholds, known)["f1_macro"]
+    auroc = frame_auroc(score, active, known)["per_caption"]
+    means = frame_scores(logits, pair).groupby(["caption", "holds"])["score"].mean()
+    found = {}
+    for name, caption in (("frequent", pair.frequent), ("rare", pair.rare)):
+        at = split.captions.index(caption)
+        share = split.active_share()[at]
+        of = (x[:, [at]] for x in (score, active))
+        f1 = f1_over_thresholds(*of, thresholds, known[:, [at]])["f1_macro"]
+        found[name] = {
+            "active_share": share,
+            "log_odds": np.log(share / (1 - share)) if 0 < share < 1 else np.nan,
+            "logit_bias": logits.logit_bias[at],
+            "auroc": auroc[at],
+            "f1_own": f1.max(),
+            "f1_common": f1[np.argmax(both)],
+            "score_active": means.get((caption, HOLDS[0])),
+            "score_other": means.get((caption, HOLDS[1])),
+        }
+    return evaluate.nan_to_none(found)
 
 
-def compare(root: Path, config: Config, pair: Pair) -> dict[str, Answer]:
+def compare(root: Path, config: Config) -> dict[str, SplitLogits]:
     """Draw the mixtures, train a model of each of `KINDS` of bias on them, and score both."""
     bank, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
     mixtures = root / paths.DEPENDENCY / "mixtures"
-    sizes = {"n_train": config.dependency.n_train, "n_test": config.dependency.n_test}
-    write_mixtures(mixtures, bank, config.mixture, pair, seed=config.seed, **sizes)
-    answers = {}
+    write_mixtures(mixtures, bank, config.mixture, config.dependency, seed=config.seed)
+    logits = {}
     for kind in KINDS:
         changed = config.override({**config.dependency.budget, "network.bias": kind})
         out = root / paths.DEPENDENCY / kind
         with ablation.trained(root, out, mixtures, "flam", changed) as model:
-            answers[kind] = ask(model, mixtures, bank, lexicon, pair)
-    return answers
+            logits[kind] = predict(model, mixtures, bank, lexicon)
+    return logits
 
 
 @styled
-def score_densities(answers: Mapping[str, Answer], pair: Pair) -> Figure:
-    """How the unbiased score of each caption is distributed over frames, by what they hold: a row
-    of panels per model, a column per caption. The line is at one half, which says nothing."""
-    figure = Figure(figsize=(PAGE, 1.7 * len(answers) + 0.4), layout="constrained")
-    panels = figure.subplots(len(answers), 2, sharex=True, squeeze=False)
+def score_densities(logits: Mapping[str, SplitLogits], pair: DependencyConfig) -> Figure:
+    """Draw the distribution of each caption's unbiased score over frames, by what sounds in them.
+
+    A row of panels for each model, a column for each caption. The line is at 0.5, no evidence.
+    """
+    figure = Figure(figsize=(PAGE, 1.7 * len(logits) + 0.4), layout="constrained")
+    panels = figure.subplots(len(logits), 2, sharex=True, squeeze=False)
     colors = dict(zip(HOLDS, (BLUE, ORANGE, GREY), strict=True))
-    for row, (kind, answer) in zip(panels, answers.items(), strict=True):
-        frames = answer.frames(pair)
+    for row, (kind, model_logits) in zip(panels, logits.items(), strict=True):
+        frames = frame_scores(model_logits, pair)
         for axes, (name, caption) in zip(
             row, (("frequent", pair.frequent), ("rare", pair.rare)), strict=True
         ):

@@ -1,14 +1,26 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from heldouts import CLIP_S, RULES, read_split, write_artifacts
 from sounds import mixture_config
 
+from flamlib.config import DependencyConfig
 from flamlib.data.mixtures import recipes
 from flamlib.evaluation import dependency
-from flamlib.evaluation.dependency import Answer, Pair
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
 
-PAIR = Pair("a hiss", "a tone", frequent_share=0.8, rare_share=0.5, rare_s=0.4)
+PAIR = DependencyConfig(
+    frequent="a hiss",
+    rare="a tone",
+    frequent_share=0.8,
+    rare_share=0.5,
+    rare_s=0.4,
+    n_train=2,
+    n_test=4,
+    n_thresholds=19,
+    budget={},
+)
 N = 60
 
 
@@ -61,7 +73,7 @@ def test_a_clip_is_drawn_alone_as_among_others_and_renders(drawn, bank, rules):
 
 
 def test_a_caption_without_recordings_is_named_with_those_that_have_some(bank, rules):
-    lost = PAIR._replace(frequent="rain falls", frequent_share=1.0)
+    lost = replace(PAIR, frequent="rain falls", frequent_share=1.0)
     with pytest.raises(
         ValueError, match="no recording of 'rain falls', but of a bell rings, a hiss"
     ):
@@ -69,9 +81,9 @@ def test_a_caption_without_recordings_is_named_with_those_that_have_some(bank, r
 
 
 def test_a_caption_that_sounds_in_no_test_mixture_is_named_before_training(bank, rules, tmp_path):
-    never = PAIR._replace(rare_share=0.0)
+    never = replace(PAIR, rare_share=0.0)
     with pytest.raises(ValueError, match=r"\['a tone'\] sounds in none of 4 mixtures"):
-        dependency.write_mixtures(tmp_path, bank, rules, never, seed=0, n_train=2, n_test=4)
+        dependency.write_mixtures(tmp_path, bank, rules, never, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +96,8 @@ def test_a_model_that_knows_the_priors_and_the_truth_is_told_so(split):
     share = split.active_share()
     log_odds = np.log(share / (1 - share))
     evidence = np.where(split.active, 6.0, -6.0)
-    answer = Answer(SplitLogits(split, evidence + log_odds[:, None], log_odds))
-    found = answer.numbers(PAIR, n_thresholds=19)
+    logits = SplitLogits(split, evidence + log_odds[:, None], log_odds)
+    found = dependency.metrics_of(logits, PAIR)
     for of in found.values():
         assert of["logit_bias"] == pytest.approx(of["log_odds"])
         assert of["auroc"] == of["f1_own"] == of["f1_common"] == 1
@@ -96,7 +108,7 @@ def test_a_model_that_knows_the_priors_and_the_truth_is_told_so(split):
 
 def test_frames_are_counted_by_what_they_hold(split):
     logits = SplitLogits(split, np.zeros(split.active.shape), np.zeros(len(split.captions)))
-    frames, table = Answer(logits).frames(PAIR), logits.score_table()
+    frames, table = dependency.frame_scores(logits, PAIR), logits.score_table()
     assert len(frames) == table.known.sum()
     counted = frames.groupby(["caption", "holds"]).size()
     at = split.captions.index(PAIR.rare)
@@ -107,8 +119,8 @@ def test_frames_are_counted_by_what_they_hold(split):
 
 def test_the_figure_has_a_panel_for_each_model_and_caption(split):
     noise = np.random.default_rng(0).normal(size=split.active.shape)
-    answer = Answer(SplitLogits(split, noise, np.zeros(2)))
-    figure = dependency.score_densities({"per_caption": answer, "shared": answer}, PAIR)
+    logits = SplitLogits(split, noise, np.zeros(2))
+    figure = dependency.score_densities({"per_caption": logits, "shared": logits}, PAIR)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0] == "a hiss (frequent); bias: per caption"
     assert titles[3] == "a tone (rare); bias: shared"
