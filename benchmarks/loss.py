@@ -2,10 +2,10 @@
 
     python benchmarks/loss.py [--quick] [--json]
 
-*Ours* is `losses.sharded_framewise_loss`. *Plain* is `losses.framewise_loss` of all logits at once,
-differentiated by autograd, in one process. *Gather* is what is commonly done in several: every
-process collects all captions and then does as the plain one. Embeddings are random, five captions
-to a clip, 32 frames, 512 dimensions, float32.
+*Ours* is `sharded_framewise_loss` of `flamlib.losses.frame_wise`. *Plain* is `framewise_loss` of
+all logits at once, differentiated by autograd, in one process. *Gather* is what is commonly done in
+several: every process collects all captions and then does as the plain one. Embeddings are random,
+five captions to a clip, 32 frames, 512 dimensions, float32.
 
 Peak memory is that of a process beyond its inputs, gradients of the inputs included. First, one
 process and a growing batch; then, one batch shared by several processes; then, so many clips for
@@ -28,6 +28,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from flamlib.losses import frame_wise
+from flamlib.losses.tiled import Labels, caption_keys
 
 N_FRAMES, DIM, CAPTIONS_PER_CLIP = 32, 512, 5
 TARGET = 512  # clips: the batch of the paper
@@ -65,20 +66,21 @@ def inputs(rank: int, n_clips: int) -> dict:
         "logit_scale": torch.full((n_captions,), 10.0),
         "logit_bias": torch.full((n_captions,), -8.0),
         "active": active,
-        "known_clip": torch.ones(n_clips, dtype=torch.bool),
-        "known_caption": torch.ones(n_captions, dtype=torch.bool),
         "captions": [f"caption {rank} {j}" for j in range(n_captions)],
     }
 
 
 def ours(given: dict) -> torch.Tensor:
-    return frame_wise.sharded_framewise_loss(**given)
+    given = dict(given)
+    keys = caption_keys(given["captions"], given["frame_emb"].device)
+    labels = Labels(keys, given.pop("active"), aligned=True)
+    return frame_wise.sharded_framewise_loss(**given, labels=labels)
 
 
 def plain(given: dict) -> torch.Tensor:
     names = ("frame_emb", "caption_emb", "logit_scale", "logit_bias")
     logits = frame_wise.frame_logits(*(given[name] for name in names))
-    known = given["known_clip"][:, None] & given["known_caption"]
+    known = torch.ones(given["active"].shape[:2], dtype=torch.bool)
     return frame_wise.framewise_loss(logits, given["active"], known)
 
 

@@ -1,7 +1,8 @@
-"""A recording of any length and rate, and captions: when does each of them sound?
+"""Detection: when does each of some captions sound in a recording of any length and rate?
 
-Of a long file only a few minutes are in memory at once. Each piece is heard together with the
-frames on either side of it that its own depend on, so where a file is cut changes no score.
+Of a long file only a few minutes are in memory at once. Each block is encoded together with the
+frames of context on either side of it, so cutting the file changes no score. Captions are encoded
+once.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +19,22 @@ from flamlib.detection import Detection
 from flamlib.events import Event, count_frames, frame_edges, read_events
 from flamlib.models.interface import AudioTextModel, Method
 
-PIECE_FRAMES = 8 * 128  # five minutes or one; whole windows, of 32 or of 128 frames
+# Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
+READ_FRAMES = 8 * 128
 
 Read = Callable[[float, float], Float[np.ndarray, "sample"]]
 Recording = str | Path | tuple[Float[np.ndarray, "sample"], int]
 
 
 class Scores(NamedTuple):
-    """What was heard of each caption: frame i spans `frame_edges[i]` to `frame_edges[i + 1]` s."""
+    """Scores of a recording.
+
+    Attributes:
+        scores: In [0, 1], for each frame and caption.
+        frame_edges: In seconds; frame i spans `frame_edges[i]` to `frame_edges[i + 1]`, the last
+            one ends with the recording.
+        captions: In the order of the columns of `scores`.
+    """
 
     scores: Float[np.ndarray, "frame caption"]
     frame_edges: Float[np.ndarray, "edge"]
@@ -35,24 +44,36 @@ class Scores(NamedTuple):
 def select_captions(
     recording: str | Path, captions: Sequence[str], *, n_absent: int
 ) -> tuple[list[str], list[Event] | None]:
-    """What to ask of a recording, and what is true of it if that is known.
+    """Choose the captions to look for in a recording, and find its ground truth if there is any.
 
-    The truth is known of a file that a table `events.tsv` beside it names. Then, if no captions are
-    given, those that sound in it are asked for, and the first `n_absent` of the table that do not.
+    The ground truth is known if a table `events.tsv` beside the file lists the recording.
 
-    Raises ValueError if there is nothing to ask.
+    Args:
+        recording: The audio file.
+        captions: Captions to look for. If empty, those that sound according to the ground truth,
+            and some that do not.
+        n_absent: Number of captions that do not sound, the first of the table in alphabetical
+            order; used if `captions` is empty.
+
+    Returns:
+        The captions, and the events of the ground truth or None.
+
+    Raises:
+        ValueError: Neither captions nor a ground truth.
     """
     recording = Path(recording)
     table = recording.with_name("events.tsv")
     events = read_events(table) if table.is_file() else {}
-    truth = events.get(recording.name)
-    if not captions and truth is not None:
-        sounding = list(dict.fromkeys(event.caption for event in truth))
-        others = {event.caption for of_one in events.values() for event in of_one}
+    ground_truth = events.get(recording.name)
+    if not captions and ground_truth is not None:
+        sounding = list(dict.fromkeys(event.caption for event in ground_truth))
+        others = {event.caption for listed in events.values() for event in listed}
         captions = sounding + sorted(others - set(sounding))[:n_absent]
     if not captions:
-        raise ValueError(f"{recording}: nobody knows what sounds in it, so captions are needed")
-    return list(captions), truth
+        raise ValueError(
+            f"{recording}: captions are needed, as no {table.name} beside it lists its events"
+        )
+    return list(captions), ground_truth
 
 
 def detect(
@@ -67,8 +88,12 @@ def detect(
     merge_gap_s: float,
     progress: bool = False,
 ) -> list[Detection]:
-    """The events of a recording, in order of onset: `score`, then `events`."""
-    heard = score(
+    """Find the events of a recording: `score`, then `events`, which describe the arguments.
+
+    Returns:
+        Events in order of onset.
+    """
+    scores = score(
         model,
         recording,
         captions,
@@ -77,7 +102,7 @@ def detect(
         progress=progress,
     )
     return events(
-        heard, threshold=threshold, min_duration_s=min_duration_s, merge_gap_s=merge_gap_s
+        scores, threshold=threshold, min_duration_s=min_duration_s, merge_gap_s=merge_gap_s
     )
 
 
@@ -90,38 +115,59 @@ def score(
     median_frames: int,
     progress: bool = False,
 ) -> Scores:
-    """How surely each caption sounds in each frame of a recording, in [0, 1], see `FLAM.score`.
+    """Score every caption in every frame of a recording.
 
-    `recording` is a file that libsndfile reads, or mono samples and their rate. The scores of a
-    caption pass a median filter over `median_frames` (1: none).
+    Args:
+        model: Any model that `baselines.load` returns.
+        recording: A file that libsndfile reads, or mono samples `[sample]` and their sample rate in
+            hertz.
+        captions: At least one, all different.
+        method: Kind of score, see `FLAM.score_embeddings`.
+        median_frames: Length of the median filter over the scores of each caption, odd; 1: none.
+        progress: Whether to show a progress bar.
 
-    Raises audio.Unreadable for a file without usable audio, ValueError for captions of which one is
-    empty, too long or given twice.
+    Raises:
+        audio.Unreadable: A file without usable audio.
+        ValueError: Samples that are empty or not mono; a caption that is empty, too long or given
+            twice; or a method that the model does not have.
     """
     captions = list(captions)
     if len(set(captions)) != len(captions):
         raise ValueError(f"a caption is given twice: {captions}")
     duration_s, sample_rate, read = _open(recording)
+    caption_embeddings = model.embed_captions(captions)
     n_frames = count_frames(duration_s, model.frame_s)
-    context, pieces = model.context_frames, []
-    for first in tqdm(range(0, n_frames, PIECE_FRAMES), "listen", disable=not progress):
-        begin, end = max(0, first - context), first + PIECE_FRAMES + context
+    context, blocks = model.context_frames, []
+    for first in tqdm(range(0, n_frames, READ_FRAMES), "detect", disable=not progress):
+        begin, end = max(0, first - context), first + READ_FRAMES + context
         waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))
-        [said] = model.score(waveform, sample_rate, captions, method).numpy(force=True)
-        pieces.append(said[:, first - begin :][:, :PIECE_FRAMES])
-    by_caption = np.concatenate(pieces, axis=1)[:, :n_frames]
+        audio_embeddings = model.embed_audio(waveform, sample_rate)
+        scores = model.score_embeddings(audio_embeddings, caption_embeddings, method)
+        [by_caption] = scores.numpy(force=True)
+        blocks.append(by_caption[:, first - begin :][:, :READ_FRAMES])
+    by_caption = np.concatenate(blocks, axis=1)[:, :n_frames]
     scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
     return Scores(scores, frame_edges(duration_s, model.frame_s), captions)
 
 
 def events(
-    heard: Scores, *, threshold: float, min_duration_s: float, merge_gap_s: float
+    scores: Scores, *, threshold: float, min_duration_s: float, merge_gap_s: float
 ) -> list[Detection]:
-    """The runs of frames that score at least `threshold`, see `detection.events_from_scores`."""
+    """Turn scores into events: runs of frames that score at least `threshold`.
+
+    Args:
+        scores: From `score`.
+        threshold: In [0, 1].
+        min_duration_s: Shorter events are dropped, in seconds; 0: none.
+        merge_gap_s: Events of a caption with a gap of at most this are merged, in seconds; 0: none.
+
+    Returns:
+        Events in order of onset; their score is defined by `detection.events_from_scores`.
+    """
     return detection.events_from_scores(
-        heard.scores,
-        heard.frame_edges,
-        heard.captions,
+        scores.scores,
+        scores.frame_edges,
+        scores.captions,
         threshold=threshold,
         min_duration_s=min_duration_s,
         merge_gap_s=merge_gap_s,
@@ -129,11 +175,11 @@ def events(
 
 
 def _open(recording: Recording) -> tuple[float, int, Read]:
-    """Duration, sample rate, and a function that gives the samples between two times."""
+    """Return duration (s), sample rate (Hz) and a function that reads between two times (s)."""
     if isinstance(recording, tuple):
         waveform, sample_rate = recording
         if waveform.ndim != 1 or not len(waveform):
-            raise ValueError(f"a recording is mono samples, at least one; this is {waveform.shape}")
+            raise ValueError(f"samples must be mono, [sample], and not empty, got {waveform.shape}")
         return (
             len(waveform) / sample_rate,
             sample_rate,
@@ -142,11 +188,11 @@ def _open(recording: Recording) -> tuple[float, int, Read]:
             ],
         )
     try:
-        about = soundfile.info(recording)
+        info = soundfile.info(recording)
     except (soundfile.SoundFileError, OSError) as error:
         raise audio.Unreadable(recording, str(error)) from error
     return (
-        about.frames / about.samplerate,
-        about.samplerate,
+        info.frames / info.samplerate,
+        info.samplerate,
         lambda start_s, stop_s: audio.read(recording, start_s=start_s, stop_s=stop_s)[0],
     )

@@ -1,17 +1,17 @@
-"""Recordings as embeddings, in files: heard once, asked as often as one likes.
+"""Embeddings of a collection of recordings in Parquet files, to be searched with any caption.
 
-    out/manifest.json    the model, the recordings, those that could not be read and why
+    out/manifest.json    the model, the recordings, and those that could not be read and why
     out/00000.parquet    a row per recording, in the order of their paths:
-        path         in the folder of recordings
+        path         relative to the folder of recordings
         duration_s   seconds
-        clip_emb     [dim], float32: a unit vector for the whole of it
-        frame_emb    [frame][dim], float16: one for each `frame_s` (in the manifest) seconds
+        clip_emb     [dim], float32: a unit vector for the whole recording
+        frame_emb    [frame][dim], float16: one for every `frame_s` (in the manifest) seconds
 
-`datasets` reads them, and a caption is found in all of a collection by one product:
+`datasets` reads them, and one product compares a caption with the whole collection:
 
-    heard = datasets.load_dataset("parquet", data_files="out/*.parquet", split="train")
-    asked = model.embed_captions(["a dog barks"])
-    likeness = np.array(heard["clip_emb"]) @ asked.caption_emb[0].numpy()
+    rows = datasets.load_dataset("parquet", data_files="out/*.parquet", split="train")
+    captions = model.embed_captions(["a dog barks"])
+    cosine = np.array(rows["clip_emb"]) @ captions.caption_emb[0].numpy()
 """
 
 import hashlib
@@ -42,30 +42,42 @@ def write(
     scheduler: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Embed all audio in the folder `recordings`, and those in it, into `out`; return its manifest.
+    """Embed all recordings in a folder and its subfolders into Parquet files.
 
-    `model` is a folder that `baselines.load` reads. A recording may be of any length and rate; one
-    that cannot be read is listed as `skipped` in the manifest, with the reason. Recordings are the
-    same by name, size and time of the last change. What an earlier
-    call has finished is kept, see `manifest.fill`.
+    Finished files of an earlier, interrupted call are kept, see `manifest.fill`. Whether recordings
+    have changed is decided by name, size and modification time.
 
-    Raises FileNotFoundError if there is no such folder or no audio in it, and what
-    `baselines.load` and `manifest.fill` raise.
+    Args:
+        model: Folder of a saved model that `baselines.load` reads.
+        recordings: Folder of recordings of any length and rate. Those that cannot be read are
+            listed as `skipped` in the manifest, with the reason.
+        out: Where to write.
+        shard_size: Recordings per file, 1 or more.
+        n_jobs: Processes on this machine.
+        scheduler: Address or file of a dask scheduler whose workers do the work instead.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        FileNotFoundError: No such folder, or no audio in it.
+        ValueError: `shard_size` below 1, or what `baselines.load` and `manifest.fill` raise.
     """
     if shard_size < 1:
         raise ValueError(f"shard_size: expected 1 or more, got {shard_size}")
     model, folder = Path(model).resolve(), Path(recordings).resolve()
-    frame_s = _open(model).frame_s  # here already, because a wrong model is said at once
+    frame_s = _open(model).frame_s  # loaded here first, so that a wrong model fails at once
     found = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in AUDIO)
     if not found:
-        raise FileNotFoundError(f"{recordings}: no recordings there ({', '.join(sorted(AUDIO))})")
+        raise FileNotFoundError(f"{recordings}: no {', '.join(sorted(AUDIO))} in this folder")
     paths = [path.as_posix() for path in found]
-    # Not by content, which would be to read all of it twice.
-    about = [(folder / path).stat() for path in paths]
-    written = [(path, of.st_size, of.st_mtime_ns) for path, of in zip(paths, about, strict=True)]
+    # Not by content, which would mean to read everything twice.
+    stats = [(folder / path).stat() for path in paths]
+    listing = [(path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, stats, strict=True)]
     parameters = {
         "model": _digest(model),
-        "recordings": hashlib.sha256(repr(written).encode()).hexdigest(),
+        "recordings": hashlib.sha256(repr(listing).encode()).hexdigest(),
         "n_recordings": len(paths),
         "shard_size": shard_size,
         "frame_s": frame_s,
@@ -85,44 +97,44 @@ def write(
     )
 
 
-def list_skipped(made: dict[str, Any]) -> list[dict[str, str]]:
-    """The recordings of a manifest that could not be read, each a `path` and `why`."""
-    return [entry for shard in made["shards"] for entry in shard["skipped"]]
+def list_skipped(manifest: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the recordings of a manifest that could not be read, each with `path` and `why`."""
+    return [entry for shard in manifest["shards"] for entry in shard["skipped"]]
 
 
 def _embed_shard(model, folder, path, job):
-    """Write one shard, and tell what it leaves out."""
-    listener, unread = _open(model), []
-    dim = listener.embed_captions(["sound"]).caption_emb.shape[1]
+    """Write one shard; return what it skipped."""
+    opened, unread = _open(model), []
+    dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
     schema = _schema(dim)
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for name in job["paths"]:
             try:
-                row = _row(listener, folder, name)
+                row = _row(opened, folder, name)
             except audio.Unreadable as error:
                 unread.append({"path": name, "why": error.why})
                 continue
-            # A row group each: no more than one recording is in memory at a time.
+            # One row group per recording, so that only one is in memory at a time.
             writer.write_table(pyarrow.Table.from_pydict(row, schema=schema))
     return {"skipped": unread}
 
 
-def _row(listener: AudioTextModel, folder: Path, name: str) -> dict[str, list]:
+def _row(model: AudioTextModel, folder: Path, name: str) -> dict[str, list]:
     waveform, rate = audio.read(folder / name)
-    heard = listener.embed_audio(waveform[None], rate)
-    # Frames that the recording reaches: a tower may give more.
-    n_frames = count_frames(len(waveform) / rate, listener.frame_s)
-    frames = heard.frame_emb[0, :n_frames].numpy(force=True).astype(np.float16)
+    embeddings = model.embed_audio(waveform[None], rate)
+    # Frames that the recording reaches: resampling may add one.
+    n_frames = count_frames(len(waveform) / rate, model.frame_s)
+    frames = embeddings.frame_emb[0, :n_frames].numpy(force=True).astype(np.float16)
     return {
         "path": [name],
         "duration_s": [len(waveform) / rate],
-        "clip_emb": [heard.clip_emb[0].numpy(force=True)],
+        "clip_emb": [embeddings.clip_emb[0].numpy(force=True)],
         "frame_emb": [list(frames)],
     }
 
 
 def _schema(dim: int) -> pyarrow.Schema:
-    """As `datasets` writes it, so that it gives vectors and not lists of unknown length."""
+    """Return the schema that `datasets` uses for vectors of fixed length."""
     return datasets.Features(
         {
             "path": datasets.Value("string"),
@@ -139,7 +151,7 @@ def _open(model: Path) -> AudioTextModel:
 
 
 def _digest(model: Path) -> str:
-    """Of all that decides what a saved model hears."""
+    """Return the checksum of a saved model's settings and weights."""
     return hashlib.sha256(
         "".join(files.sha256(model / f) for f in (CONFIG, WEIGHTS)).encode()
     ).hexdigest()

@@ -1,17 +1,17 @@
-"""A model as ONNX: what hears and what reads, each a file that runs without torch.
+"""Export of a model to ONNX: audio half and caption half as files that run without torch.
 
     audio.onnx       waveform [clip, sample]                 -> frame_emb, clip_emb
     captions.onnx    input_ids, attention_mask [caption, token]
                                        -> caption_emb, logit_scale, logit_bias
-    *.int8.onnx      the same with the learned matrices in int8
+    *.int8.onnx      the same with the weight matrices in int8
     caption_tower/   the tokenizer that makes input_ids
-    export.json      sample rate, seconds of a clip, seconds of a frame, and what was measured:
-                     how far onnxruntime is from torch, in float32 and in eight bits
+    export.json      sample rate (Hz), durations of a clip and of a frame (s), and measured
+                     differences between onnxruntime and torch, in float32 and in int8
 
         logit = logit_scale * <frame_emb, caption_emb> + logit_bias
 
-Clips are of one length and any number, captions of any number and length. The files are checked in
-onnxruntime before they get their names.
+Clips have a fixed length; the number of clips, the number of captions and their lengths are free.
+The files are run in onnxruntime and compared with torch before they get their final names.
 """
 
 import json
@@ -34,8 +34,8 @@ from flamlib.losses import frame_wise
 from flamlib.models import checkpoint
 from flamlib.models.flam import FLAM
 
-TOLERANCE = 1e-4  # of embeddings and of relative multipliers
-CAPTIONS = ["a dog barks", "rain"]  # of several and of few tokens
+TOLERANCE = 1e-4  # absolute for embeddings and below 1, else relative
+CAPTIONS = ["a dog barks", "rain"]  # for the comparison: more and fewer tokens
 ABOUT = "export.json"
 OPSET = 18
 _PARTS = ("audio", "captions")
@@ -43,11 +43,11 @@ _MEL_FILTERS = "model.audio.log_mel."  # of all audio towers, as the exporter na
 
 
 class ExportMismatch(ValueError):
-    """The exported files do not compute what the model does."""
+    """The exported files do not compute what the model computes."""
 
 
 class AudioEncoder(nn.Module):
-    """Waveforms of one length to embeddings."""
+    """The audio half of a model: waveforms of one length to embeddings."""
 
     def __init__(self, model: FLAM) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class AudioEncoder(nn.Module):
 
 
 class CaptionEncoder(nn.Module):
-    """Tokens to embeddings and the two heads."""
+    """The caption half of a model: tokens to embeddings, logit scale and logit bias."""
 
     def __init__(self, model: FLAM) -> None:
         super().__init__()
@@ -72,23 +72,31 @@ class CaptionEncoder(nn.Module):
 
 
 def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str, Any]:
-    """Write the files above and return what export.json says; all of it or nothing.
+    """Write the files above atomically and return the content of export.json.
 
-    Clips are of `clip_s` seconds, rounded up to whole frames. The check asks for `CAPTIONS` in
-    noise, steady and dying away. Raises `ExportMismatch` if onnxruntime's embeddings differ by more
-    than `TOLERANCE`, FileExistsError rather than replace a folder that is no export, and ValueError
-    for no seconds.
+    Args:
+        model: The model.
+        folder: Where to write; an older export there is replaced.
+        clip_s: Duration of a clip in seconds, rounded up to whole frames.
+
+    Raises:
+        ExportMismatch: Embeddings of onnxruntime and torch differ by more than `TOLERANCE`, for
+            `CAPTIONS` in steady and in decaying noise.
+        FileExistsError: `folder` contains something else than an export.
+        ValueError: `clip_s` is not above 0.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / ABOUT).is_file() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is no export: nothing was written to it")
+        raise FileExistsError(
+            f"{folder} contains something else than an export: nothing was written"
+        )
     if clip_s <= 0:
-        raise ValueError(f"clips of {clip_s} s hold no frame")
+        raise ValueError(f"clip_s must be above 0, got {clip_s}")
     model = model.eval()
     n_frames = model.audio.n_frames(round(clip_s * model.sample_rate))
     n_samples = round(n_frames * model.frame_s * model.sample_rate)  # whole frames
     noise = 0.1 * torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0))
-    noise[1] *= torch.logspace(0, -3, n_samples)  # 60 dB: what is quiet must survive int8 too
+    noise[1] *= torch.logspace(0, -3, n_samples)  # decay by 60 dB: quiet parts must survive int8
     tokens = model.caption.tokenize(CAPTIONS)
     with files.atomic_folder(folder) as partial:
         _write(
@@ -127,7 +135,7 @@ def export(model: FLAM, folder: str | Path, *, clip_s: float = 10.0) -> dict[str
 
 
 def run(path: str | Path, **inputs: np.ndarray) -> list[np.ndarray]:
-    """The outputs of one of the files, in the order of its table row."""
+    """Run one of the files in onnxruntime; return its outputs in the order of the table above."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -142,7 +150,7 @@ def _write(
     dynamic: dict[str, Any],
 ) -> None:
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what the exporter finds deprecated in itself
+        warnings.simplefilter("ignore")  # deprecations in the exporter itself
         torch.onnx.export(
             module.eval(),
             (),
@@ -186,19 +194,23 @@ def _quantise(path: Path, out: Path) -> None:
 def _differences(
     model: FLAM, folder: Path, noise: Tensor, tokens: dict[str, Tensor]
 ) -> dict[str, float]:
-    """Largest differences between torch and the files, for one and for several clips and captions.
+    """Measure the largest differences between torch and the files, for one and for several inputs.
 
-    difference              of embeddings, biases and relative multipliers, in float32
-    int8_score_difference   of unbiased scores, everything in int8
+    Returns:
+        `difference` of embeddings, biases and scales (relative above 1) in float32,
+        `score_difference` and `int8_score_difference` of unbiased scores in float32 and int8,
+        `float_bytes` and `int8_bytes`, the sizes of the files.
     """
     worst, scores = 0.0, {}
     for n in (1, len(noise)):
-        some = {k: v[:n] for k, v in tokens.items()}
-        expected = [*model.encode_audio(noise[:n]), *model.encode_captions(model.caption(**some))]
+        first = {k: v[:n] for k, v in tokens.items()}
+        expected = [*model.encode_audio(noise[:n]), *model.encode_captions(model.caption(**first))]
         scores["torch"] = _scores(expected)
         for kind in ("", ".int8"):
             found = run(folder / f"audio{kind}.onnx", waveform=noise[:n].numpy())
-            found += run(folder / f"captions{kind}.onnx", **{k: v.numpy() for k, v in some.items()})
+            found += run(
+                folder / f"captions{kind}.onnx", **{k: v.numpy() for k, v in first.items()}
+            )
             tensors = [torch.from_numpy(x) for x in found]
             scores[kind] = _scores(tensors)
             if not kind:
@@ -217,7 +229,7 @@ def _differences(
     }
 
 
-def _scores(said: list[Tensor]) -> Tensor:
-    frame_emb, _, caption_emb, logit_scale, logit_bias = said
+def _scores(outputs: list[Tensor]) -> Tensor:
+    frame_emb, _, caption_emb, logit_scale, logit_bias = outputs
     logits = frame_wise.frame_logits(frame_emb, caption_emb, logit_scale, logit_bias)
     return frame_wise.unbiased_score(logits, logit_bias)

@@ -1,4 +1,4 @@
-"""Contrastive losses of any size, computed on one process or on many.
+"""Contrastive losses of any size, computed on one process or on several.
 
 A module imports only from those before it:
 

@@ -1,13 +1,14 @@
 """The three losses of FLAM and its unbiased score (Wu et al., ICML 2025, arXiv:2505.05335).
 
 Axes are clip, caption, frame, dim, in that order. Embeddings are unit vectors. `logit_scale` and
-`logit_bias` are the multiplier and the shift themselves, one per caption.
+`logit_bias` are one number per caption: the multiplier of the cosine, and the log-odds of the
+caption's prior.
 
-Each loss is here twice: as its formula, and `sharded_`, of the clips and captions of all processes
-at once and in tiles (`flamlib.losses.tiled`). There, a process gets such a share of the loss
-that the mean of the shares is the loss, and that the mean of their gradients, which is what
-data-parallel training makes, is its gradient: N processes do what one would with all their clips.
-All processes must call it, with the same upstream gradient.
+Each loss is defined twice: as its formula, and as `sharded_` version over the clips and captions of
+all processes, computed in tiles (`flamlib.losses.tiled`). A sharded loss returns this process's
+share. The mean of the shares is the loss, and the mean of their gradients, which data-parallel
+training computes, is its gradient: N processes do what one would do with all their clips. All
+processes must call it, with the same upstream gradient.
 """
 
 from collections.abc import Sequence
@@ -29,9 +30,18 @@ def frame_logits(
     logit_scale: Float[Tensor, "caption"],
     logit_bias: Float[Tensor, "caption"],
 ) -> Float[Tensor, "clip caption frame"]:
-    """Log-odds that a caption sounds in a frame.
+    """Compute the log-odds that a caption sounds in a frame.
 
-    logit[i, j, l] = logit_scale[j] * <frame_emb[i, l], caption_emb[j]> + logit_bias[j]
+        logit[i, j, l] = logit_scale[j] * <frame_emb[i, l], caption_emb[j]> + logit_bias[j]
+
+    Args:
+        frame_emb: Unit vectors of frames.
+        caption_emb: Unit vectors of captions.
+        logit_scale: Above 0.
+        logit_bias: Log-odds of the prior.
+
+    Returns:
+        Logits, `[clip, caption, frame]`.
     """
     cosine = torch.einsum("ild,jd->ijl", frame_emb, caption_emb)
     return logit_scale[:, None] * cosine + logit_bias[:, None]
@@ -42,16 +52,16 @@ def framewise_loss(
     active: Bool[Tensor, "clip caption frame"],
     known: Bool[Tensor, "clip caption"],
 ) -> Float[Tensor, ""]:
-    """Mean binary cross-entropy, in nats, over the frames of the known pairs.
+    """Compute the mean binary cross-entropy, in nats, over the frames of the known pairs.
 
         loss = mean over known (i, j) and all l of  -log sigmoid(z[i, j, l] * logit[i, j, l])
 
-    with z = +1 where active and -1 elsewhere. Pass logits whose bias is detached: the bias is the
-    prior's, fitted by `prior_loss` alone. Without any known pair the loss is zero.
+    with z = +1 where active and -1 elsewhere. Pass logits whose bias is detached: the bias is
+    fitted by `prior_loss` alone. Without any known pair the loss is zero.
     """
-    # Unknown pairs leave the count as well as the sum; otherwise the step size would depend on
-    # how many captions a batch happens to hold. The sigmoid is taken in float32 whatever the
-    # precision of the towers: near the prior, bf16 cannot tell 0.99 from 1.
+    # The mean is over known pairs only; else the step size would depend on how many captions a
+    # batch happens to have. The sigmoid is in float32 whatever the precision of the towers: near
+    # the prior, bf16 cannot tell 0.99 from 1.
     nats = F.binary_cross_entropy_with_logits(logits.float(), active.float(), reduction="none")
     n_known = known.sum() * logits.shape[2]
     return (nats * known[:, :, None]).sum() / n_known.clamp(min=1)
@@ -62,7 +72,7 @@ def prior_loss(
     active: Bool[Tensor, "clip caption frame"],
     known: Bool[Tensor, "clip caption"],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy, in nats, of the share of a caption's known frames in which it sounds.
+    """Compute the cross-entropy, in nats, of the prior with how often a caption is active.
 
         rate[j] = mean over known i and all l of active[i, j, l]
         loss = mean over j with any known pair of
@@ -83,7 +93,7 @@ def clip_loss(
     caption_emb: Float[Tensor, "clip dim"],
     log_temperature: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """Symmetric InfoNCE, in nats: clip i belongs to caption i and to no other of the batch.
+    """Compute the symmetric InfoNCE loss, in nats: clip i belongs to caption i only.
 
         logit[i, j] = exp(log_temperature) * <clip_emb[i], caption_emb[j]>
         loss = (cross_entropy(logit, diagonal) + cross_entropy(logit transposed, diagonal)) / 2
@@ -100,80 +110,46 @@ def sharded_framewise_loss(
     caption_emb: Float[Tensor, "caption dim"],
     logit_scale: Float[Tensor, "caption"],
     logit_bias: Float[Tensor, "caption"],
-    active: Bool[Tensor, "clip caption frame"],
-    known_clip: Bool[Tensor, "clip"],
-    known_caption: Bool[Tensor, "caption"],
-    captions: Sequence[str],
-    *,
-    group: dist.ProcessGroup | None = None,
-    tile: int | None = None,
-) -> Float[Tensor, ""]:
-    """`framewise_loss` of the clips of all processes with the captions of all processes.
-
-        loss = mean over all valid clips i, valid caption slots j and frames l of all processes of
-               -log sigmoid(z[i, j, l] * logit[i, j, l])
-
-    Each process gives its own clips and captions and the labels of its own pairs. A slot that is
-    not valid (`known_clip`, `known_caption` false) is padding. A caption of another process has
-    the labels that the same string has here, if it is here, else it is inactive in all clips of
-    this process: it is the string that decides what is positive, not its place. So a caption that
-    sounds in a clip has to be among the captions of the clip's process, and slots of the same
-    string have to agree.
-
-    The value is this process's share, see above. Memory beyond inputs and gradients is that of a
-    tile, `tile` clips by `tile` captions; None takes what was measured to be fast. `group` None is
-    the default process group, or this process alone. Detach the bias, as for `framewise_loss`.
-    Raises ValueError if the sizes of the arguments do not fit each other.
-    """
-    sizes = (*active.shape[:2], len(known_clip), len(known_caption), len(captions))
-    fitting = (*(len(frame_emb), len(caption_emb)) * 2, len(caption_emb))
-    if sizes != fitting or active.shape[2] != frame_emb.shape[1]:
-        raise ValueError(
-            f"{len(frame_emb)} clips of {frame_emb.shape[1]} frames and {len(caption_emb)} "
-            f"captions need as many labels and strings: active is {[*active.shape]}, there are "
-            f"{len(known_clip)} known_clip, {len(known_caption)} known_caption, "
-            f"{len(captions)} captions"
-        )
-    keys = caption_keys(captions, frame_emb.device)
-    if not known_clip.all():
-        frame_emb, active = frame_emb[known_clip], active[known_clip]
-    if not known_caption.all():
-        caption_emb, logit_scale, logit_bias, keys = (
-            x[known_caption] for x in (caption_emb, logit_scale, logit_bias, keys)
-        )
-        active = active[:, known_caption]
-    return tiled.framewise_loss(
-        frame_emb,
-        caption_emb,
-        logit_scale,
-        logit_bias,
-        keys,
-        Labels(keys, active, aligned=True),
-        ring=Ring(group),
-        tile=tile or default_tile(frame_emb.device),
-    )
-
-
-def sharded_labelled_loss(
-    frame_emb: Float[Tensor, "clip frame dim"],
-    caption_emb: Float[Tensor, "caption dim"],
-    logit_scale: Float[Tensor, "caption"],
-    logit_bias: Float[Tensor, "caption"],
     captions: Sequence[str],
     labels: Labels,
     *,
     group: dist.ProcessGroup | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, ""]:
-    """`sharded_framewise_loss` with what each process knows of its clips stated apart.
+    """Compute `framewise_loss` of the clips with the captions of all processes.
 
         loss = mean over all clips i, captions j known in them and frames l of all processes of
                -log sigmoid(z[i, j, l] * logit[i, j, l])
 
-    `labels` say of this process's clips what is true of captions that may be anywhere, and which
-    pairs are not known. With the labels of every caption of every process it is `framewise_loss`
-    of the whole, to rounding.
+    With labels for every caption of every process it equals `framewise_loss` of the whole, up to
+    rounding. Memory beyond inputs and gradients is that of one tile.
+
+    Args:
+        frame_emb: Of this process's clips.
+        caption_emb: Of this process's captions.
+        logit_scale: Of this process's captions.
+        logit_bias: Of this process's captions; detach it, as for `framewise_loss`.
+        captions: Texts of this process's captions. Equal texts have equal labels, whichever process
+            they are on.
+        labels: Labels of this process's clips. A caption of any process without labels here is
+            inactive in all of this process's clips, so a caption that sounds in a clip must be
+            among the labels of the clip's process.
+        group: Process group; default: the default group, or this process alone.
+        tile: Clips and captions per tile; default: `default_tile`.
+
+    Returns:
+        This process's share, see above.
+
+    Raises:
+        ValueError: Sizes that do not fit each other.
     """
+    n_clips, n_frames = frame_emb.shape[:2]
+    if len(captions) != len(caption_emb) or labels.active.shape[::2] != (n_clips, n_frames):
+        raise ValueError(
+            f"{n_clips} clips of {n_frames} frames and {len(caption_emb)} caption embeddings need "
+            f"as many labels and texts: labels.active has shape {[*labels.active.shape]}, there "
+            f"are {len(captions)} captions"
+        )
     return tiled.framewise_loss(
         frame_emb,
         caption_emb,
@@ -193,11 +169,20 @@ def sharded_prior_loss(
     *,
     group: dist.ProcessGroup | None = None,
 ) -> Float[Tensor, ""]:
-    """`prior_loss` of this process's captions over the clips of all processes.
+    """Compute `prior_loss` of the captions of all processes over the clips of all processes.
 
-    rate[j] = mean over known i and all l of active[i, j, l], i of any process
-    loss = mean over j of any process with any known pair of
-           -rate[j] * log sigmoid(bias[j]) - (1 - rate[j]) * log sigmoid(-bias[j])
+        rate[j] = mean over known i and all l of active[i, j, l], i of any process
+        loss = mean over j of any process with any known pair of
+               -rate[j] * log sigmoid(bias[j]) - (1 - rate[j]) * log sigmoid(-bias[j])
+
+    Args:
+        logit_bias: Of this process's captions.
+        captions: Texts of this process's captions.
+        labels: As for `sharded_framewise_loss`.
+        group: Process group; default: the default group, or this process alone.
+
+    Returns:
+        This process's share, see above.
     """
     ring, keys = Ring(group), caption_keys(captions, logit_bias.device)
     n_frames = labels.active.shape[2]
@@ -216,29 +201,42 @@ def sharded_clip_loss(
     group: dist.ProcessGroup | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, ""]:
-    """`clip_loss` of the pairs of all processes, in parts of `tile` captions.
+    """Compute `clip_loss` of the pairs of all processes, `tile` captions at a time.
 
-    Every logit is made twice, once for the sums of the two cross-entropies and once for the
-    gradient, which needs them.
+    Every logit is computed twice: for the sums of the two cross-entropies, and for the gradient,
+    which needs these sums.
+
+    Args:
+        clip_emb: Unit vectors of this process's clips.
+        caption_emb: Unit vectors of their captions, in the same order.
+        log_temperature: Logarithm of the multiplier, the same on all processes.
+        group: Process group; default: the default group, or this process alone.
+        tile: Captions per tile; default: `default_tile`.
+
+    Returns:
+        This process's share, see above.
     """
     tile = tile or default_tile(clip_emb.device)
     return tiled.clip_loss(clip_emb, caption_emb, log_temperature, ring=Ring(group), tile=tile)
 
 
 def default_tile(device: torch.device) -> int:
-    """Clips, and captions, of a tile: what the caches of a CPU hold, more where there are none."""
+    """Return the number of clips, and of captions, per tile that was measured to be fast.
+
+    On a CPU, what its caches hold; more on accelerators.
+    """
     return 128 if device.type == "cpu" else 512
 
 
 def unbiased_score(
     logits: Float[Tensor, "clip caption frame"], logit_bias: Float[Tensor, "caption"]
 ) -> Float[Tensor, "clip caption frame"]:
-    """How much more probable the caption is in this frame than anywhere, as a share of both.
+    """Compute FLAM's unbiased score: the probability in this frame relative to the prior.
 
         score = p / (p + prior),  p = sigmoid(logit),  prior = sigmoid(bias)
               = sigmoid(log sigmoid(logit) - log sigmoid(bias))
 
-    The second form neither overflows nor divides by zero. A frame that says nothing about the
-    caption (logit = bias) scores one half, however rare the caption is.
+    The second form neither overflows nor divides by zero. A frame without evidence for or against
+    the caption (logit = bias) scores one half, however rare the caption is.
     """
     return torch.sigmoid(F.logsigmoid(logits) - F.logsigmoid(logit_bias)[:, None])

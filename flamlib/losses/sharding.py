@@ -1,6 +1,6 @@
-"""Several processes, each with its share of a step: what they tell each other, and in what order.
+"""Ring communication between processes: every process sees the rows of every other.
 
-Without a process group there is one process, and everything here works as if the others were empty.
+Without a process group there is one process, which sees its own rows only.
 """
 
 import math
@@ -11,30 +11,30 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-# What is done with rows that come by: what they hold, what they carry home, and, where they are
-# this process's own, which of its rows they are.
+# Called with rows that pass by: their payload; the carry, to be added to in place; and their place
+# among this process's own rows, None for rows of another.
 Visit = Callable[[tuple[Tensor, ...], Tensor, slice | None], None]
 
 
 class Ring:
-    """The processes of a group in a circle: each passes on to its two neighbours."""
+    """The processes of a group in a ring: each sends to its two neighbours."""
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        """The given group; None is the default one, or this process alone where there is none."""
+        """Use this group; None is the default group, or this process alone if there is none."""
         alone = not (dist.is_available() and dist.is_initialized())
         self.group = group
         self.size = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
 
     def total(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        """The sum of all processes' tensors, without gradients."""
+        """Return the sum of all processes' tensors, without gradients."""
         x = x.detach().clone()
         if self.size > 1:
             dist.all_reduce(x, group=self.group)
         return x
 
     def sizes(self, n: int, device: torch.device) -> list[int]:
-        """The number that each process gives."""
+        """Return the number `n` of each process."""
         if self.size == 1:
             return [n]
         found = torch.zeros(self.size, dtype=torch.int64, device=device)
@@ -49,17 +49,21 @@ class Ring:
         *,
         rows: int,
     ) -> None:
-        """Show every row of every process to every process, at most `rows` of them at a time.
+        """Send every row of every process round the ring, so that every process visits it.
 
-        `payload` are tensors of which this process owns so many rows as `carry` has. Its rows leave
-        in parts, alternately to the right and to the left, and go once round the circle. Wherever
-        they come by, their owner included, `visit(payload, carry, own)` reads the part's payload
-        and adds to its carry in place; `own` is the part's place among this process's rows, or
-        None for the rows of another. Then `carry` holds what has been added to it everywhere.
+        Rows travel in parts, alternately to the right and to the left, once round the ring. While
+        one part is computed on, its counterpart is being sent in the other direction. A process
+        never has more than two parts and the two that follow them in memory, however many processes
+        there are.
 
-        While one part is computed, its counterpart is on its way in the other direction. No
-        process ever holds more than two parts and the two that follow them, however many processes
-        there are. They may own different numbers of rows.
+        Args:
+            payload: Tensors with the same number of rows each. Processes may have different numbers
+                of rows.
+            carry: A row for each row of the payload. Afterwards it contains what every process has
+                added to it.
+            visit: Called on every process, the owner included, with each part's payload, its carry,
+                to be added to in place, and its place among the own rows or None.
+            rows: Highest number of rows of a part.
         """
         if self.size == 1:
             for start in range(0, len(carry), rows):
@@ -85,13 +89,13 @@ class Ring:
                 carry[part.own] = part.carry
 
     def peer(self, way: int) -> int:
-        """The neighbour to the right (1) or to the left (-1), by its global rank."""
+        """Return the global rank of the neighbour to the right (1) or to the left (-1)."""
         rank = (self.rank + way) % self.size
         return rank if self.group is None else dist.get_global_rank(self.group, rank)
 
 
 class _Part:
-    """Rows on their way round the circle in one direction."""
+    """Rows on their way round the ring in one direction."""
 
     def __init__(
         self,
@@ -121,16 +125,16 @@ class _Part:
         return self.places[self.ring.rank] if self.owner == self.ring.rank else None
 
     def depart(self) -> None:
-        """Start to pass on what is here and to take in what comes next."""
+        """Start to send this part to the next process and to receive the following one."""
         self.n_hops += 1
-        home = self.n_hops == self.ring.size  # its owner knows what it holds
+        home = self.n_hops == self.ring.size  # its owner still has the payload
         payload = () if home else self.payload
         following = tuple(x.new_empty(self.n_rows, *x.shape[1:]) for x in payload)
         carry = self.carry.new_empty(self.n_rows, *self.carry.shape[1:])
         ahead, behind = self.ring.peer(self.way), self.ring.peer(-self.way)
         moves = [(dist.isend, x, ahead) for x in (*payload, self.carry)]
         moves += [(dist.irecv, x, behind) for x in (*following, carry)]
-        # Both ends know how many rows a part has, so nothing is sent for none. The tag is for two
+        # Both ends know how many rows a part has, so empty parts are not sent. The tag is for two
         # processes, which are each other's neighbours on both sides.
         operations = [
             dist.P2POp(move, x, peer, self.ring.group, tag=self.way + 1)
@@ -141,7 +145,7 @@ class _Part:
         self.incoming = (following, carry)
 
     def arrive(self) -> None:
-        """Wait for what was on its way; nothing is before the first departure."""
+        """Wait until the part has been received; before the first departure, do nothing."""
         for work in self.arriving:
             work.wait()
         if self.incoming is not None:
@@ -150,5 +154,5 @@ class _Part:
 
 
 def _share(n: int, place: int, n_parts: int) -> slice:
-    """The rows of part `place` where n rows are cut into `n_parts` parts."""
+    """Return the rows of part `place` of n rows that are divided into `n_parts` parts."""
     return slice(n * place // n_parts, n * (place + 1) // n_parts)

@@ -1,10 +1,10 @@
-"""Contrastive losses of any size in the memory of one tile, over any number of processes.
+"""Contrastive losses computed in tiles: memory of one tile, over any number of processes.
 
-A mean over clips x captions x frames is a sum of tiles. Of each tile the value and the gradient are
-computed together, while its logits are at hand, and only the gradients with respect to embeddings
-are kept: the backward pass has nothing left to do but to scale them. So no more matrix products
-are made than by the plain formulation, and no matrix of logits outlives its tile. Captions go
-round the processes (`sharding.Ring`) and carry their gradients home.
+A mean over clips x captions x frames is a sum of tiles. The value and the gradient of each tile are
+computed together, while its logits are in memory, and only the gradients of the embeddings are
+kept; the backward pass just scales them. So there are no more matrix products than in the plain
+formulation, and no matrix of all logits. Captions go round the processes (`sharding.Ring`) and
+carry their gradients home.
 
 Everything is computed in float32 at least, whatever the precision of the embeddings and of
 autocast: near the prior, bf16 cannot tell 0.99 from 1.
@@ -24,29 +24,33 @@ from torch.autograd.function import once_differentiable
 from flamlib.losses.sharding import Ring
 
 Keys = Int64[Tensor, "caption 2"]
-COUNTED = 256  # captions whose labels are looked up at a time
+COUNTED = 256  # captions whose labels are counted at a time
 
 
 def caption_keys(captions: Sequence[str], device: torch.device) -> Keys:
-    """Captions as numbers that can travel: equal for equal strings, on every process."""
+    """Hash captions to two integers each, equal for equal strings on every process."""
     keys = [_key(caption) for caption in captions]
     return torch.tensor(keys, dtype=torch.int64, device=device).reshape(-1, 2)
 
 
 @lru_cache(maxsize=2**16)
 def _key(caption: str) -> tuple[int, int]:
-    # 128 bits: two different captions never meet. `hash` differs from process to process.
+    # 128 bits exclude collisions in practice. `hash` differs from process to process.
     digest = blake2b(caption.encode(), digest_size=16).digest()
     return tuple(int.from_bytes(half, "little", signed=True) for half in (digest[:8], digest[8:]))
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What a process knows of its own clips: when the captions with these keys sound in them.
+    """Labels of a process's own clips, for captions that may be on any process.
 
-    Any other caption is inactive in all of them, and known to be. `known` None: all pairs are.
-    `aligned` says that label j is that of the process's own caption j, wherever else the same
-    caption may stand.
+    Any other caption is inactive in all of these clips, and known to be.
+
+    Attributes:
+        keys: `caption_keys` of the labelled captions.
+        active: Whether the caption sounds in the frame.
+        known: Whether the label of a clip and caption is known; None: all are.
+        aligned: Whether label j belongs to the process's own caption j, which saves the search.
     """
 
     keys: Keys
@@ -55,12 +59,20 @@ class Labels:
     aligned: bool = False
 
     def find(self, keys: Keys, own: slice | None) -> tuple[Tensor | slice, Tensor | slice]:
-        """Which of these captions have labels (rows of `keys`), and which ones these are."""
+        """Find captions among the labels.
+
+        Args:
+            keys: Keys of some captions.
+            own: Their place among the process's own captions, None if they are another's.
+
+        Returns:
+            The rows of `keys` that have labels, and the columns of these labels.
+        """
         if self.aligned and own is not None:
             return slice(None), own
         same = (keys[:, None] == self.keys).all(dim=2)
         rows = same.any(dim=1).nonzero().squeeze(1)
-        if not len(rows):  # argmax takes no empty row
+        if not len(rows):  # argmax fails without rows
             return rows, rows
         return rows, same[rows].int().argmax(dim=1)  # the first of several
 
@@ -76,10 +88,17 @@ def framewise_loss(
     ring: Ring,
     tile: int,
 ) -> Float[Tensor, ""]:
-    """This process's share of `losses.framewise_loss` of all clips with all captions of the ring.
+    """Compute this process's share of `frame_wise.sharded_framewise_loss`.
 
-    The mean of the shares is the loss, and the mean of their gradients is its gradient. Tiles are
-    of `tile` clips by `tile` captions.
+    Args:
+        frame_emb: Of this process's clips.
+        caption_emb: Of this process's captions.
+        logit_scale: Of this process's captions.
+        logit_bias: Of this process's captions.
+        keys: `caption_keys` of this process's captions.
+        labels: Of this process's clips.
+        ring: The processes.
+        tile: Clips and captions per tile.
     """
     inputs = (frame_emb, caption_emb, logit_scale, logit_bias)
     want = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
@@ -159,7 +178,7 @@ class _Framewise(torch.autograd.Function):
 def _tile_labels(
     labels: Labels, clips: slice, which: Tensor | slice, logits: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Of these captions in these clips [caption, clip * frame]: active, as numbers; and known."""
+    """Return `active` (as numbers) and `known` of a tile, `[caption, clip * frame]`."""
     active = labels.active[clips][:, which].transpose(0, 1)
     n_frames = active.shape[2]
     if labels.known is None:
@@ -171,7 +190,17 @@ def _tile_labels(
 def count_labels(
     keys: Keys, labels: Labels, *, n_frames: int, ring: Ring
 ) -> Int64[Tensor, "caption two"]:
-    """Of each own caption: in how many frames of all clips it is active, and known at all."""
+    """Count, for each own caption, frames of all processes' clips: active ones, and known ones.
+
+    Args:
+        keys: `caption_keys` of this process's captions.
+        labels: Of this process's clips.
+        n_frames: Frames per clip.
+        ring: The processes.
+
+    Returns:
+        `[caption, 2]`: active frames, known frames.
+    """
     n_clips = len(labels.active)
     counts = torch.zeros(len(keys), 2, dtype=torch.int64, device=keys.device)
 
@@ -197,10 +226,14 @@ def clip_loss(
     ring: Ring,
     tile: int,
 ) -> Float[Tensor, ""]:
-    """This process's share of `losses.clip_loss` of all pairs of the ring.
+    """Compute this process's share of `frame_wise.sharded_clip_loss`.
 
-    The mean of the shares is the loss, and the mean of their gradients is its gradient. Tiles are
-    of all clips of a process by `tile` captions.
+    Args:
+        clip_emb: Unit vectors of this process's clips.
+        caption_emb: Unit vectors of their captions, in the same order.
+        log_temperature: Logarithm of the multiplier.
+        ring: The processes.
+        tile: Captions per tile; a tile has all clips of a process.
     """
     inputs = (clip_emb, caption_emb, log_temperature)
     want = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
@@ -213,7 +246,7 @@ class _Clipwise(torch.autograd.Function):
         with torch.autocast(clip_emb.device.type, enabled=False):
             dtype = torch.promote_types(clip_emb.dtype, torch.float32)
             clips, factor = clip_emb.to(dtype), log_temperature.to(dtype).exp()
-            by_clip = clips.new_full((len(clips), 1), -torch.inf)  # log sum exp over captions
+            by_clip = clips.new_full((len(clips), 1), -torch.inf)  # logsumexp over captions
             by_caption = clips.new_full((len(clips), 1), -torch.inf)  # ... and over clips
             diagonal = clips.new_zeros(())
 

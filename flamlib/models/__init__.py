@@ -2,7 +2,7 @@
 
 A module imports only from those before it:
 
-    class_features yamnet htsat card checkpoint text_tower
+    renaming class_features yamnet htsat card checkpoint text_tower
     interface heads dual_encoder flam mga_clap
     importers baselines
 """

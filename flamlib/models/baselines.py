@@ -1,8 +1,7 @@
-"""What FLAM is compared with, as models that answer the same calls (`AudioTextModel`).
+"""Baselines that FLAM is compared with, each an `AudioTextModel`, and loading of any saved model.
 
-`embed_audio` gives a vector for each frame and each clip, `embed_captions` one for each caption and
-the two numbers that `losses.frame_logits` asks for. Their product, the *evidence*, says how much a
-frame speaks for a caption; it is no probability until `heldout.calibrated` has made it one.
+The logit of a baseline (`frame_wise.frame_logits` of its embeddings, with scale 1 and bias 0) is a
+cosine, called *evidence* here. It is not a probability; evaluation makes it one by Platt scaling.
 """
 
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flamlib.models import checkpoint
+from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.class_features import caption_class_vector, frame_class_vector
 from flamlib.models.flam import FLAM
-from flamlib.models.importers import weights
 from flamlib.models.importers.originals import CLAP
 from flamlib.models.interface import (
     AudioEmbeddings,
@@ -27,15 +26,15 @@ from flamlib.models.interface import (
 )
 from flamlib.models.mga_clap import MGACLAP
 from flamlib.models.text_tower import TextTower
-from flamlib.models.yamnet import YAMNet
+from flamlib.models.yamnet import YAMNet, read_class_names
 
 
 class FLAMGlobal(CosineScoring):
-    """A FLAM that was trained on whole clips alone hears frames all the same.
+    """FLAM-Global: a FLAM trained on whole clips only, applied to frames.
 
         evidence[l] = <frame_emb[l], caption_emb>
 
-    The heads of such a model have learned nothing and are left aside.
+    The scale and bias heads of such a model are untrained and not used.
     """
 
     def __init__(self, model: FLAM) -> None:
@@ -46,22 +45,27 @@ class FLAMGlobal(CosineScoring):
     def embed_audio(
         self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
     ) -> AudioEmbeddings:
+        """Return the embeddings of the FLAM."""
         return self.model.embed_audio(waveform, sample_rate)
 
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
+        """Return the embeddings of the FLAM, with scale 1 and bias 0."""
         return _unscaled(self.model.embed_captions(captions).caption_emb)
 
 
 class LabelMatching(CosineScoring):
-    """Nothing is trained: a caption is a mixture of the classes whose names resemble it.
+    """Label matching, without training: a caption is a mixture of similarly named classes.
 
         evidence[l] = <frame_class_vector(frame l), caption_class_vector(caption)>
 
-    which is half of what FLAM goes by where it has tags. `tower` is a tagger (YAMNet with its 521
-    AudioSet classes, called `names`), `caption_tower` a sentence encoder.
+    This is the class half of FLAM's cosine, see `class_features`.
     """
 
     def __init__(self, tower: YAMNet, names: Sequence[str], caption_tower: TextTower) -> None:
+        """Combine an audio classifier, the names of its classes and a sentence encoder.
+
+        `tower` is a YAMNet with `tags`, `names` are those of its 521 AudioSet classes, in order.
+        """
         self.sample_rate, self.frame_s = tower.sample_rate, tower.frame_s
         self.context_frames = tower.context_frames
         self.tower, self.caption_tower = tower.eval(), caption_tower.eval()
@@ -69,18 +73,18 @@ class LabelMatching(CosineScoring):
 
     @classmethod
     def pretrained(cls, folder: str | Path) -> "LabelMatching":
-        """From the folder of towers that `weights.build` made."""
+        """Load the towers from a folder that `importers.weights.build` made."""
         folder = Path(folder)
         tower, caption_tower = YAMNet(tags=True), TextTower(folder / "minilm", pooling="mean")
-        tower.load_weights(folder / "yamnet" / weights.WEIGHTS)
-        caption_tower.load_weights(folder / "minilm" / weights.WEIGHTS)
-        return cls(tower, weights.yamnet_classes(folder / "yamnet"), caption_tower)
+        tower.load_weights(folder / "yamnet" / WEIGHTS)
+        caption_tower.load_weights(folder / "minilm" / WEIGHTS)
+        return cls(tower, read_class_names(folder / "yamnet"), caption_tower)
 
     @torch.inference_mode()
     def embed_audio(
         self, waveform: Float[Tensor, "clip sample"] | np.ndarray, sample_rate: int
     ) -> AudioEmbeddings:
-        """What the tagger hears in the frames, and on average in the clip."""
+        """Return the class vector of each frame, and of the clip's mean evidence."""
         waveform = resample_to_model(torch.as_tensor(waveform).float(), sample_rate, self)
         n_frames = self.tower.n_frames(len(waveform[0]))
         features = self.tower(self.tower.log_mel(waveform))[:, :n_frames]
@@ -92,20 +96,20 @@ class LabelMatching(CosineScoring):
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
-        """Shares of the classes."""
+        """Return the class vector of each caption."""
         return _unscaled(caption_class_vector(self.caption_tower.embed(captions), self.names))
 
 
 def load(folder: str | Path) -> AudioTextModel:
-    """The model saved to a folder, of whichever kind its `config.json` says.
+    """Load a saved model of any kind; `config.json` says which.
 
-    A FLAM whose training had no frame-wise loss, or whose heads an import has made anew, comes as
-    `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for a kind that is not known.
+    A FLAM whose heads are untrained (no frame-wise loss, or imported from a CLAP) is wrapped in
+    `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for an unknown kind.
     """
     folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP, CLAP)}
     kind = checkpoint.read_kind(folder)
     if kind not in kinds:
-        raise ValueError(f"{folder} holds a model {kind!r}, which this flamlib does not know")
+        raise ValueError(f"{folder}: unknown kind of model {kind!r}; is it of a newer flamlib?")
     model = kinds[kind].from_pretrained(folder)
     if isinstance(model, FLAM):
         about = model.provenance or {}
@@ -116,6 +120,6 @@ def load(folder: str | Path) -> AudioTextModel:
 
 
 def _unscaled(caption_emb: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
-    """The captions of a model without heads: a multiplier of one, a shift of zero."""
+    """Return caption embeddings with scale 1 and bias 0, for a model without heads."""
     one = torch.ones(len(caption_emb))
     return CaptionEmbeddings(caption_emb, one, 0 * one)

@@ -1,11 +1,11 @@
-"""The model card of a saved model: README.md, made from its settings and its provenance alone."""
+"""The model card of a saved model (README.md), made from its settings and its provenance."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-# By kind of model: what it is, and where its class is.
+# By kind of model: title, module and class.
 _KINDS = {
     None: ("FLAM: a frame-wise language-audio model", "flamlib", "FLAM"),
     "mga_clap": ("MGA-CLAP: sound and text in one codebook", "flamlib.models.mga_clap", "MGACLAP"),
@@ -41,11 +41,16 @@ def text(
     n_parameters: int,
     provenance: Mapping[str, Any] | None,
 ) -> str:
-    """The card in Markdown, with the header that the hub reads.
+    """Return the card in Markdown, with the YAML header that the Hugging Face hub reads.
 
-    `provenance` are the contents of training.json: of our own trainings `parameters`, `history` and
-    `commit`, of an import whatever the importer says of its source. Values that are tables or long
-    lists are left to training.json.
+    Args:
+        config: Settings of the model, as in config.json.
+        kind: Kind of model, as in config.json; None for FLAM.
+        sample_rate: Of the audio tower, in hertz.
+        frame_s: Duration of a frame in seconds.
+        n_parameters: Number of weights.
+        provenance: Content of training.json: `parameters`, `history` and `commit` of our own
+            training, or the source of an import. Tables and lists are left out.
     """
     facts = {
         "audio tower": f"{config['audio']['tower']}, {sample_rate} Hz",

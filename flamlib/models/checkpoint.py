@@ -1,11 +1,11 @@
-"""Checkpoints on disk: our folders, whole or absent; patterns of others, read without running them.
+"""Checkpoints on disk: our own folders, written atomically, and safe reading of others' files.
 
-    config.json        format and settings      caption_tower/  shape and tokenizer
-    model.safetensors  every tensor             training.json   provenance, if there is any
+    config.json        format and settings      caption_tower/  configuration and tokenizer
+    model.safetensors  every tensor             training.json   provenance, if known
     README.md          the model card, made from the two
 
-Nothing is ever written as a pickle. A pickle that others wrote is read as tensors alone: what would
-need code to read is refused before any of it runs.
+Nothing is written as a pickle. A pickle of others is read with torch's weights-only unpickler: a
+file that would need code to be read is refused before any of it runs.
 """
 
 import json
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from numpy._core.multiarray import scalar as _scalar
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,9 +30,10 @@ WEIGHTS = "model.safetensors"
 CAPTION_FOLDER = "caption_tower"
 TRAINING = "training.json"
 CARD = "README.md"
-FORMAT = 1  # of a saved folder; a reader refuses a newer one
+FORMAT = 1  # of a saved folder; newer formats are refused
 
-# What a scalar of numpy is pickled as, by the name that its first and its second version use.
+# What numpy scalars are pickled as; the function has another name in numpy 1 and in numpy 2.
+_scalar = np.float64(0).__reduce__()[0]
 _NUMPY_NUMBERS = [
     (_scalar, "numpy.core.multiarray.scalar"),
     (_scalar, "numpy._core.multiarray.scalar"),
@@ -54,15 +54,23 @@ def write(
     provenance: Mapping[str, Any] | None,
     card: str,
 ) -> None:
-    """Write a folder of the layout above; all of it or nothing.
+    """Write a folder of the layout above atomically: all files or none.
 
-    `kind` of model is what config.json says under "model"; FLAM's, None, is not written.
-    `save_captions` fills `caption_tower/`. An older model in `folder` is replaced. Raises
-    FileExistsError rather than replace a folder that holds anything else.
+    Args:
+        folder: Where to write; an older model there is replaced.
+        kind: "model" in config.json; None, which is FLAM, is not written.
+        config: Settings of the model.
+        tensors: State dict.
+        save_captions: Called with the folder `caption_tower/` to fill it.
+        provenance: Content of training.json, None to write none.
+        card: Text of README.md.
+
+    Raises:
+        FileExistsError: `folder` contains anything but a saved model.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
-        raise FileExistsError(f"{folder} is no saved model alone: nothing was written to it")
+        raise FileExistsError(f"{folder} contains more than a saved model: nothing written")
     with files.atomic_folder(folder) as partial:
         named = {} if kind is None else {"model": kind}
         _write_json(partial / CONFIG, {"format": FORMAT, **named, **config})
@@ -75,11 +83,18 @@ def write(
 
 
 def resolve_source(source: str | Path, **hub: Any) -> Path:
-    """The folder `source`, or a local copy of the hub's repository of that name, `owner/name`.
+    """Return the local folder of a model: `source` itself, or a download from the hub.
 
-    Only where no such folder is there, and nothing but `owner/name` was given, is the hub asked;
-    `hub` are arguments of `huggingface_hub.snapshot_download`. Pickles stay where they are unless
-    the repository has no safetensors. Raises FileNotFoundError if it cannot be had.
+    Args:
+        source: A folder or, if it does not exist, the id of a repository on the Hugging Face hub,
+            `owner/name`. Anything else is returned as a path, without contacting the hub.
+        hub: Arguments of `huggingface_hub.snapshot_download`.
+
+    Returns:
+        The folder. Pickles are downloaded only if the repository has no safetensors.
+
+    Raises:
+        FileNotFoundError: The repository cannot be downloaded.
     """
     path = Path(source)
     if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
@@ -93,40 +108,50 @@ def resolve_source(source: str | Path, **hub: Any) -> Path:
         return folder
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
-            f"{source} is missing: neither a folder here nor a repository that the hub gives us "
-            f"({str(error).splitlines()[0][:200]})"
+            f"{source} is missing: no such folder, and no such repository on the hub, or no access "
+            f"to it ({str(error).splitlines()[0][:200]})"
         ) from error
 
 
 def read_kind(folder: str | Path) -> str | None:
-    """The kind of model in a folder: None for FLAM. Raises as reading it would."""
+    """Return the kind of model in a folder, None for FLAM.
+
+    Raises FileNotFoundError or ValueError if config.json is missing or invalid.
+    """
     path = Path(folder) / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: give a folder that a model was saved to")
+        raise FileNotFoundError(f"{path} is missing: pass a folder with a saved model")
     return _parse_config(path).get("model")
 
 
 def read_config(
     path: Path, needed: Set[str], known: Set[str], *, kind: str | None
 ) -> dict[str, Any]:
-    """The settings in a config.json of that kind of model: all that are `needed`, none un`known`.
+    """Read the settings from a config.json.
 
-    Raises ValueError for what is no configuration of ours, a newer format, another kind of model,
-    and other settings.
+    Args:
+        path: The config.json.
+        needed: Settings that must be there.
+        known: Settings that may be there.
+        kind: Expected kind of model, None for FLAM.
+
+    Raises:
+        ValueError: Not a config.json of ours, a newer format, another kind of model, missing or
+            unknown settings.
     """
     config = _parse_config(path)
     if (found := config.pop("model", None)) != kind:
-        raise ValueError(f"{path} is that of a model {found or 'flam'!r}, not {kind or 'flam'!r}")
+        raise ValueError(f"{path}: the model is {found or 'flam'!r}, expected {kind or 'flam'!r}")
     missing, unknown = needed - config.keys(), config.keys() - known
     if missing or unknown:
         raise ValueError(
-            f"{path}: settings {sorted(missing)} are missing, {sorted(unknown)} are unknown"
+            f"{path}: missing settings {sorted(missing)}, unknown settings {sorted(unknown)}"
         )
     return config
 
 
 def _is_saved(folder: Path) -> bool:
-    """Whether it holds a model of ours, and nothing that would be lost with it."""
+    """Return whether a folder contains a saved model and no other files."""
     ours = {CONFIG, WEIGHTS, CAPTION_FOLDER, TRAINING, CARD}
     try:
         _parse_config(folder / CONFIG)
@@ -136,29 +161,29 @@ def _is_saved(folder: Path) -> bool:
 
 
 def _parse_config(path: Path) -> dict[str, Any]:
-    """The content of a config.json without its format, which is one that can be read."""
+    """Read a config.json, check its format and return the rest."""
     config = _read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("format"), int):
-        raise ValueError(f"{path} is not the configuration of a saved FLAM")
+        raise ValueError(f"{path} is not the config.json of a model saved by flamlib")
     written = config.pop("format")
     if written > FORMAT:
         raise ValueError(
-            f"{path} has format {written}, written by a newer flamlib; this one reads {FORMAT}"
+            f"{path} has format {written}, of a newer flamlib; this one reads up to {FORMAT}"
         )
     return config
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """What training.json says, None if there is none."""
+    """Read training.json; None if there is none."""
     return _read_json(folder / TRAINING) if (folder / TRAINING).is_file() else None
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a file by name: safetensors, or what `torch.save` wrote, never running code.
+    """Read a state dict from safetensors or a file of `torch.save`, without running any code.
 
-    A dict under the key `state_dict` or `model`, as training programs write it, is taken for the
-    whole; numbers of numpy beside it do no harm. Raises FileNotFoundError, and ValueError for a
-    file that is damaged, that holds more than tensors and plain values, or no tensors.
+    Training programs often save a larger dict: a dict under its key `state_dict` or `model` is then
+    returned. Raises FileNotFoundError, and ValueError for a file that is damaged, needs code to be
+    read, or contains no state dict.
     """
     path = Path(path)
     if not path.is_file():
@@ -173,8 +198,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} is refused: it holds other things than tensors, and reading those could run "
-            f"code of whoever wrote it ({_first_reason(error)})"
+            f"{path} is refused: it contains objects other than tensors, and reading them could "
+            f"run code from the file ({_first_reason(error)})"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         raise ValueError(f"{path} cannot be read ({str(error)[:200]}): truncated?") from error
@@ -182,26 +207,29 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         whole = (content[key] for key in ("state_dict", "model") if key in content)
         content = next((part for part in whole if isinstance(part, dict)), content)
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} holds no state dict, but {type(content).__name__}")
+        raise ValueError(f"{path} contains no state dict, but {type(content).__name__}")
     if strange := [name for name, t in content.items() if not isinstance(t, Tensor)]:
-        raise ValueError(f"{path}: {strange[0]!r} is no tensor; is this a whole training state?")
+        raise ValueError(f"{path}: {strange[0]!r} is not a tensor; is this a training state?")
     return dict(content)
 
 
 def check_tensors(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path
 ) -> None:
-    """Raises ValueError naming what is missing, what is left over, or what has another shape."""
+    """Compare names and shapes of a state dict with those the model expects.
+
+    Raises ValueError naming missing or unexpected tensors, or one of another shape.
+    """
     for what, names in (
-        ("lacks", expected.keys() - found.keys()),
-        ("holds, which the model of its config.json does not,", found.keys() - expected.keys()),
+        ("missing", expected.keys() - found.keys()),
+        ("unexpected", found.keys() - expected.keys()),
     ):
         if names:
-            raise ValueError(f"{path} {what} {len(names)} tensors: {preview(names)}")
+            raise ValueError(f"{path}: {len(names)} {what} tensors: {preview(names)}")
     for name, tensor in found.items():
         if tensor.shape != expected[name].shape:
             raise ValueError(
-                f"{path}: {name} has shape {[*tensor.shape]}, its config.json asks for "
+                f"{path}: {name} has shape {[*tensor.shape]}, the model expects "
                 f"{[*expected[name].shape]}"
             )
 
@@ -209,8 +237,18 @@ def check_tensors(
 def load_tensors(
     model: nn.Module, tensors: Mapping[str, Tensor], path: str | Path, origin: str, **more: str
 ) -> None:
-    """Give a model the weights of others, in its own names, and say in its provenance whose they
-    are; after that it is ready to be asked. Raises what `check_tensors` does."""
+    """Load imported weights into a model, record their origin, and put it in eval mode.
+
+    Args:
+        model: The model; its `provenance` is replaced.
+        tensors: State dict in the model's names.
+        path: The file they come from; its checksum is recorded.
+        origin: What the file is, for "imported from".
+        more: Further entries of the provenance.
+
+    Raises:
+        ValueError: What `check_tensors` raises.
+    """
     check_tensors(tensors, model.state_dict(), path)
     model.load_state_dict(tensors)
     model.provenance = {
@@ -223,7 +261,7 @@ def load_tensors(
 
 
 def preview(names: Iterable[str]) -> str:
-    """The first few names of many.
+    """Return the first three names of many, for an error message.
 
     >>> preview({"d", "b", "a", "c"})
     'a, b, c, …'
@@ -233,7 +271,7 @@ def preview(names: Iterable[str]) -> str:
 
 
 def _first_reason(error: Exception) -> str:
-    """Of torch's page of advice, the line that names what was refused."""
+    """Return the line of torch's long error message that names what was refused."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if "WeightsUnpickler error" in line), lines[0])[:200]
 
@@ -246,4 +284,4 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): truncated?") from error
+        raise ValueError(f"{path} is not valid JSON ({error}): truncated?") from error

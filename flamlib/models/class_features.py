@@ -1,23 +1,25 @@
-"""What a tagger's classes say of captions that no training caption resembles.
+"""Class features: compare frames and captions through the classes of an audio classifier.
 
-A tagger such as YAMNet knows hundreds of classes by name. A caption is compared with the names, a
-frame with the classes, and the two meet as unit vectors:
+They help with captions that no training caption resembles. A classifier such as YAMNet knows
+hundreds of classes by name. A caption is compared with the class names, a frame with the classes,
+and both become unit vectors over the classes:
 
-    caption_vector = [unit(w), 0],         w[c] = softmax over c of <text, name[c]> / TEMPERATURE
+    caption_vector = unit([w, 0]),         w[c] = softmax over c of <text, name[c]> / TEMPERATURE
     frame_vector   = unit([e, SLACK]),     e[c] = log(1 + p[c] / FLOOR)
 
-with unit text features of the caption and of the class names, and p[c] the tagger's probability.
-Below FLOOR a class says nothing, above it each factor of e counts as much; a frame in which no
-class sounds is turned away from all captions by the last coordinate.
+with unit text features of the caption and of the class names, and p[c] the classifier's
+probability. A class counts from about FLOOR on, logarithmically; in a frame where no class is
+active the last coordinate dominates, so that its cosine with every caption is near 0.
 
-Beside embeddings that were learned, each of the two takes half of the cosine:
+Concatenated with the learned embeddings u (frame) and v (caption), each pair gives half of the
+cosine:
 
     <concat_unit(u, frame_vector), concat_unit(v, caption_vector)>
         = (<u, v> + <frame_vector, caption_vector>) / 2
 
-Both halves matter. What is learned tells captions like those of the training apart; the tagger's
-half reaches those that are like none of them. So that the first does not rely on the second, a
-share DROPOUT of the steps of training goes without it (docs/EXPERIMENTS.md).
+The learned half distinguishes captions like those of the training set, the class half generalises
+to others. So that the learned half does not rely on the class half, a share DROPOUT of the training
+steps goes without class features (docs/EXPERIMENTS.md).
 """
 
 import torch
@@ -28,23 +30,27 @@ from torch import Tensor
 TEMPERATURE = 0.04
 FLOOR = 1e-3
 SLACK = 16.0  # the median length of e in mixtures
-DROPOUT = 0.5  # share of the training steps in which captions ask for no class
+DROPOUT = 0.5  # probability that a training step is without class features
 
 
 def evidence(logits: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]:
-    """e = log(1 + sigmoid(logit) / FLOOR), in float32: probabilities of a thousandth count."""
+    """Compute e = log(1 + sigmoid(logit) / FLOOR) in float32, as small probabilities count."""
     return torch.log1p(logits.float().sigmoid() / FLOOR)
 
 
 def frame_class_vector(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
-    """Unit vectors of frames, of one coordinate more than there are classes."""
+    """Return unit vectors of frames, from `evidence`; one coordinate more than classes."""
     return F.normalize(F.pad(evidence, (0, 1), value=SLACK), dim=-1)
 
 
 def caption_class_vector(
     features: Float[Tensor, "caption dim"], names: Float[Tensor, "cls dim"]
 ) -> Float[Tensor, "caption tag"]:
-    """Unit vectors of captions; `features` and `names` are of the same caption tower."""
+    """Return unit vectors of captions; one coordinate more than classes.
+
+    `features` and `names` are features of the captions and of the class names from the same caption
+    tower, of any length.
+    """
     # Outside autocast: bf16 would round the cosine by a tenth of the temperature.
     with torch.autocast(features.device.type, enabled=False):
         cosine = F.normalize(features.float(), dim=-1) @ F.normalize(names.float(), dim=-1).T
@@ -55,5 +61,5 @@ def caption_class_vector(
 def concat_unit(
     learned: Float[Tensor, "*row dim"], tags: Float[Tensor, "*row tag"]
 ) -> Float[Tensor, "*row both"]:
-    """Two unit vectors as one, in which each has half of the square."""
+    """Concatenate two unit vectors to one, weighting each by sqrt(1/2)."""
     return torch.cat([learned, tags.to(learned.dtype)], dim=-1) * 0.5**0.5

@@ -1,4 +1,4 @@
-"""Two towers whose features meet in one space: what all our models have in common."""
+"""A dual encoder: an audio tower and a caption tower whose features share one embedding space."""
 
 import inspect
 import math
@@ -18,18 +18,25 @@ from flamlib.models.htsat import HTSAT
 from flamlib.models.interface import (
     AudioEmbeddings,
     CaptionEmbeddings,
-    CosineScoring,
+    EmbeddingScoring,
     resample_to_model,
 )
 from flamlib.models.text_tower import TextTower
 from flamlib.models.yamnet import YAMNet
 
-BLOCK_FRAMES = 128  # long audio is heard in pieces of this many frames, about 40 s
-MAX_CHANNELS = 8  # as many samples are no clip, but what [sample, channel] would look like
+BLOCK_FRAMES = 128  # long audio is encoded in blocks of this many frames, about 40 s
+MAX_CHANNELS = 8  # a second axis this short is taken for channels, which audio here has none of
 
 
 class ModelOutput(NamedTuple):
-    """One forward pass of training; what was not asked for is None."""
+    """Output of one forward pass of training; None for inputs that were None.
+
+    Attributes:
+        audio: Embeddings of the mixtures.
+        captions: Embeddings of the captions.
+        pair_audio: Embeddings of the recordings that are paired with captions.
+        log_temperature: Logarithm of the multiplier of the clip-level contrastive loss.
+    """
 
     audio: AudioEmbeddings | None
     captions: CaptionEmbeddings | None
@@ -40,28 +47,40 @@ class ModelOutput(NamedTuple):
 CaptionInput = Float[Tensor, "caption *word dim"] | dict[str, Tensor]
 
 
-class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib"):
-    """An audio tower and a caption tower whose features meet in one space.
+class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flamlib"):
+    """An audio tower and a caption tower whose features share one embedding space.
 
-    What `FLAM` and the models that it is compared with have in common: audio of any rate and
-    length, captions as text, a folder to be saved to. Each kind of model has its own `read` and
-    `_project`, which make embeddings of the towers' features.
+    The base class of `FLAM` and of the models it is compared with: audio of any rate and length,
+    captions as text, saving to a folder and loading from it. A subclass adds `encode_captions` and
+    `_project`, which turn features of the towers into embeddings, and `score_embeddings`.
+
+    Attributes:
+        config: The arguments of the subclass, as saved to config.json.
+        provenance: How the model was made (training.json), None if unknown.
+        audio: The audio tower.
+        caption: The caption tower.
     """
 
-    kind: str | None = None  # in `config.json`; FLAM's has none
+    kind: str | None = None  # "model" in config.json; FLAM has none
 
-    def __init__(self, caption_folder: str | Path, config: dict[str, Any]) -> None:
-        """Towers with random weights; `config` are the other arguments of the kind of model."""
+    def __init__(self, caption_folder: str | Path, **config: Any) -> None:
+        """Build the towers with random weights.
+
+        Args:
+            caption_folder: Folder with the caption tower's configuration and tokenizer.
+            config: The other arguments of the subclass; of these, `audio` and `caption` are the
+                arguments of the towers, `temperature_init` is the initial temperature.
+        """
         super().__init__()
         self.config = config
-        self.provenance: dict[str, Any] | None = None  # how it was made, if that is known
+        self.provenance: dict[str, Any] | None = None
         self.audio = audio_tower(**config["audio"])
         self.caption = TextTower(Path(caption_folder), **config["caption"])
         self.log_temperature = nn.Parameter(torch.tensor(-math.log(config["temperature_init"])))
 
     @property
     def sample_rate(self) -> int:
-        """Of the audio tower, in hertz; `embed_audio` resamples to it."""
+        """Sample rate of the audio tower in hertz; `embed_audio` resamples to it."""
         return self.audio.sample_rate
 
     @property
@@ -71,19 +90,24 @@ class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib
 
     @property
     def context_frames(self) -> int:
-        """On either side of a frame, more than which it does not depend on."""
+        """Number of frames of context, 0 or more.
+
+        The output of frame l depends on audio of frames l - context_frames to l + context_frames
+        only. Used to cut long recordings into blocks without changing the result.
+        """
         return self.audio.context_frames
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.log_temperature.device
 
     def encode_audio(self, waveform: Float[Tensor, "clip sample"]) -> AudioEmbeddings:
-        """Embeddings of audio at the tower's own sample rate, with gradients."""
+        """Embed audio at the tower's own sample rate, with gradients."""
         return self._project(self._frames(waveform))
 
     def encode_captions(self, features: Float[Tensor, "caption *word dim"]) -> CaptionEmbeddings:
-        """What the model knows of captions, from the caption tower's features, with gradients."""
+        """Embed captions, given the caption tower's features, with gradients."""
         raise NotImplementedError
 
     def forward(
@@ -92,18 +116,20 @@ class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib
         captions: CaptionInput | None,
         pair_waveform: Float[Tensor, "pair pair_sample"] | None,
     ) -> ModelOutput:
-        """All that a training step needs, in one call so that gradients are synchronised once.
+        """Encode all inputs of a training step in one call, so that gradients synchronise once.
 
-        Captions come as features of a frozen caption tower or as tokens for one that learns.
+        Args:
+            waveform: Mixtures at the tower's sample rate, or None.
+            captions: Features of a frozen caption tower, tokens for one that is trained, or None.
+            pair_waveform: Recordings that are paired with captions, or None.
         """
-
         if isinstance(captions, dict):
             captions = self.caption(**captions)
         return ModelOutput(
             None if waveform is None else self.encode_audio(waveform),
             None if captions is None else self.encode_captions(captions),
             None if pair_waveform is None else self.encode_audio(pair_waveform),
-            # Passed through, not read off the module: the loss must not need to unwrap it.
+            # Returned, not read off the module: the loss must not need to unwrap it from DDP.
             self.log_temperature * 1,
         )
 
@@ -111,40 +137,48 @@ class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib
     def embed_audio(
         self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
     ) -> AudioEmbeddings:
-        """Unit vectors of each frame and each clip of mono audio, `[sample]` or `[clip, sample]`.
+        """Embed each frame and each clip of mono audio of any length and sample rate.
 
-        Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Audio of
-        any length and sample rate will do: it is never stretched, and long audio takes no more
-        memory than `BLOCK_FRAMES` frames of it. Raises ValueError for audio that is empty, not
-        finite, of more than two axes, of channels, or in integers.
+        Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Audio is
+        resampled, never stretched. The activations of at most `BLOCK_FRAMES` frames, and their
+        context, are in memory at once.
+
+        Args:
+            waveform: `[sample]` or `[clip, sample]`, floats, full scale 1.
+            sample_rate: In hertz.
+
+        Raises:
+            ValueError: Audio that is empty, not finite, has more than two axes or a channel axis,
+                or is in integers.
         """
         if not isinstance(waveform, Tensor):
             waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
         waveform = waveform.cpu()
         if waveform.ndim not in (1, 2) or waveform.numel() == 0:
             raise ValueError(
-                f"audio is [sample] or [clip, sample] and not empty; this is {[*waveform.shape]}"
+                f"audio must be [sample] or [clip, sample] and not empty, got {[*waveform.shape]}"
             )
         if waveform.ndim == 2 and waveform.shape[1] <= MAX_CHANNELS < waveform.shape[0]:
             raise ValueError(
-                f"audio is [clip, sample]; this is {[*waveform.shape]}, as if [sample, channel]: "
-                f"give the mean of its channels, waveform.mean(1)"
+                f"audio must be [clip, sample], got {[*waveform.shape]}, which looks like "
+                f"[sample, channel]: pass the mean of the channels, waveform.mean(1)"
             )
         if not waveform.is_floating_point():
-            raise ValueError(f"audio is in floats, full scale 1; these are {waveform.dtype}")
+            raise ValueError(f"audio must be floats, full scale 1, got {waveform.dtype}")
         if not waveform.isfinite().all():
-            raise ValueError("the audio holds NaN or infinite samples: a damaged file?")
+            raise ValueError("the audio contains NaN or infinite samples: a damaged file?")
         clips = waveform.float().reshape(-1, waveform.shape[-1])
         return self._project(self._frames_by_blocks(resample_to_model(clips, sample_rate, self)))
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
-        """Unit vector, multiplier and prior log-odds of each caption.
+        """Return the unit vector, logit scale and logit bias of each caption.
 
-        Raises ValueError for no captions, an empty one, or one longer than the tower reads.
+        Raises ValueError for no captions, an empty one, or one with more tokens than the tower
+        accepts.
         """
         if isinstance(captions, str) or not captions:
-            raise ValueError("captions are a list of at least one text")
+            raise ValueError("captions must be a list of at least one text")
         return self.encode_captions(self.caption.embed(list(captions)))
 
     def save_pretrained(
@@ -155,16 +189,24 @@ class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib
         config: None = None,
         model_card_kwargs: None = None,
     ) -> None:
-        """Write all that `from_pretrained` needs, the caption tower included; all of it or nothing.
+        """Write everything `from_pretrained` needs, atomically: all files or none.
 
-            config.json        format and settings      caption_tower/  shape and tokenizer
+            config.json        format and settings      caption_tower/  configuration, tokenizer
             model.safetensors  every tensor             training.json   `provenance`, if known
             README.md          the model card
 
-        Without `provenance`, that of the folder this model was read from stays with it. An older
-        model in `folder` is replaced. `config` and `model_card_kwargs` are what `push_to_hub`
-        passes along; here both come from the model. Raises FileExistsError rather than replace a
-        folder that holds anything else.
+        An older model in `folder` is replaced. This overrides `ModelHubMixin.save_pretrained` as a
+        whole and not its hook: the mixin deletes config.json from the folder before the hook runs.
+
+        Args:
+            folder: Where to write.
+            provenance: How the model was made, JSON types. Default: that of the folder it was
+                loaded from.
+            config: Passed by `push_to_hub`, ignored: the model knows its own.
+            model_card_kwargs: Passed by `push_to_hub`, ignored.
+
+        Raises:
+            FileExistsError: `folder` contains anything but a saved model.
         """
         provenance = self.provenance if provenance is None else provenance
         checkpoint.write(
@@ -186,19 +228,23 @@ class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **hub: Any) -> "DualEncoder":
-        """The model that `save_pretrained` wrote to a folder, ready to be asked (in eval mode).
+        """Load a model that `save_pretrained` wrote, in eval mode.
 
-        `folder` may also be the id of a repository on the Hugging Face hub, `owner/name`, if there
-        is no such folder; `hub` are then arguments of `huggingface_hub.snapshot_download`, such as
-        `revision` or `local_files_only`. For a folder no hub is contacted. Raises
-        FileNotFoundError for a folder or file that is missing and a repository that cannot be had,
-        and ValueError for a newer format, for another kind of model, for settings or tensors other
-        than the model's own, and for a damaged file.
+        Args:
+            folder: Folder of the model or, if there is no such folder, the id of a repository on
+                the Hugging Face hub, `owner/name`. The hub is never contacted for a folder.
+            hub: Arguments of `huggingface_hub.snapshot_download`, such as `revision` or
+                `local_files_only`.
+
+        Raises:
+            FileNotFoundError: A missing folder or file, or a repository that cannot be downloaded.
+            ValueError: A newer format, another kind of model, missing or unknown settings or
+                tensors, or a damaged file.
         """
         folder = checkpoint.resolve_source(folder, **hub)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
-                raise FileNotFoundError(f"{path} is missing: give a folder that FLAM was saved to")
+                raise FileNotFoundError(f"{path} is missing: pass a folder with a saved model")
         settings = list(inspect.signature(cls.__init__).parameters.values())[2:]
         needed = {p.name for p in settings if p.default is p.empty}
         known = {p.name for p in settings}
@@ -211,34 +257,38 @@ class DualEncoder(CosineScoring, nn.Module, ModelHubMixin, library_name="flamlib
         return model.eval()
 
     def _frames(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip frame width"]:
-        """Features of the frames that the waveform reaches, however far the tower pads it."""
+        """Return features of the frames that the waveform reaches, without the tower's padding."""
         n_frames = self.audio.n_frames(waveform.shape[1])
         return self.audio(self.audio.log_mel(waveform))[:, :n_frames]
 
     def _frames_by_blocks(
         self, waveform: Float[Tensor, "clip sample"]
     ) -> Float[Tensor, "clip frame width"]:
-        """What `_frames` says, in the memory that `BLOCK_FRAMES` frames take.
+        """Compute `_frames` in blocks of `BLOCK_FRAMES` frames, to bound memory.
 
-        A block is computed together with the frames on either side of it that its own depend on.
+        Each block is computed with `context_frames` frames on either side, so cutting changes
+        nothing.
         """
         n_per_frame = round(self.frame_s * self.sample_rate)
         context = self.audio.context_frames
         blocks = []
         for first in range(0, self.audio.n_frames(waveform.shape[1]), BLOCK_FRAMES):
             begin, end = max(0, first - context), first + BLOCK_FRAMES + context
-            part = waveform[:, begin * n_per_frame : end * n_per_frame].to(self.device)
-            blocks.append(self._frames(part)[:, first - begin :][:, :BLOCK_FRAMES])
+            block = waveform[:, begin * n_per_frame : end * n_per_frame].to(self.device)
+            blocks.append(self._frames(block)[:, first - begin :][:, :BLOCK_FRAMES])
         return torch.cat(blocks, dim=1)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
-        """Embeddings from the audio tower's features, with gradients."""
+        """Embed audio, given the audio tower's features, with gradients."""
         raise NotImplementedError
 
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:
-    """The audio tower of that name. Raises ValueError for another."""
+    """Build the audio tower called `tower`, "yamnet" or "htsat", with these arguments.
+
+    Raises ValueError for another name.
+    """
     towers = {"yamnet": YAMNet, "htsat": HTSAT}
     if tower not in towers:
-        raise ValueError(f"no audio tower {tower!r}; there are {', '.join(towers)}")
+        raise ValueError(f"no audio tower {tower!r}, choose one of {', '.join(towers)}")
     return towers[tower](**kwargs)

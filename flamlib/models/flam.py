@@ -1,10 +1,9 @@
-"""FLAM: two towers that meet in one space, and the two numbers that a caption carries with it."""
+"""FLAM: frame-wise language-audio model (Wu et al., ICML 2025, arXiv:2505.05335)."""
 
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,12 +25,9 @@ class FLAM(DualEncoder):
         logit_scale  = exp(scale_head(caption feature))
         logit_bias   = bias_head(caption feature)
 
-    One projection serves frames and clips, so that a caption means the same to both. Where the
-    audio tower has tags, frame_emb, clip_emb and caption_emb are half of a longer unit vector, and
-    what a tagger makes of sound and caption is the other half: see `tags`.
-
-    `scale` and `bias` say of what there is one: "per_caption", as above; "shared", one number that
-    all captions learn together; or "fixed", that number as it begins. They are for comparisons.
+    Frames and clips share one projection, so that a caption can be compared with either. Where the
+    audio tower has an AudioSet classifier (`tags`), each embedding above is one half of a longer
+    unit vector; the other half comes from the classifier: see `class_features`.
     """
 
     def __init__(
@@ -48,13 +44,26 @@ class FLAM(DualEncoder):
         scale: str = "per_caption",
         bias: str = "per_caption",
     ) -> None:
-        """A model with random weights; `init.pretrained` gives its towers theirs.
+        """Build a model with random weights; `init.pretrained` loads weights into its towers.
 
-        `caption_folder` holds the caption tower's configuration and tokenizer. `scale_init` and
-        `bias_init` are where a caption's multiplier and prior log-odds start. Raises ValueError
-        for another `scale` or `bias` than those above.
+        Args:
+            caption_folder: Folder with the caption tower's configuration and tokenizer.
+            audio: `tower` ("yamnet" or "htsat") and the arguments of that class.
+            caption: Arguments of `TextTower`.
+            dim: Dimensions of the embedding space, without those of the classes.
+            dropout: Probability before each linear layer of the projections.
+            scale_init: Initial logit scale, above 0.
+            bias_init: Initial logit bias, the log-odds of the prior.
+            temperature_init: Initial temperature of the clip-level loss, above 0.
+            scale: "per_caption"; for comparisons, "shared" (one learned number for all captions)
+                or "fixed" (the initial number).
+            bias: The same for the bias.
+
+        Raises:
+            ValueError: Another `scale` or `bias`, an unknown tower, or what a tower refuses.
         """
-        config = dict(
+        super().__init__(
+            caption_folder,
             audio=audio,
             caption=caption,
             dim=dim,
@@ -65,25 +74,24 @@ class FLAM(DualEncoder):
             scale=scale,
             bias=bias,
         )
-        super().__init__(caption_folder, config)
         self.audio_projection = _projection(self.audio.width, dim, dropout)
         self.caption_projection = _projection(self.caption.width, dim, dropout)
         width = self.caption.width
         self.scale_head = build_head("scale", scale, width=width, init=math.log(scale_init))
         self.bias_head = build_head("bias", bias, width=width, init=bias_init)
-        # Training leaves tags out in some steps, of all captions of all processes at once: to a
-        # clip that chooses among captions, those with tags would seem nearer.
+        # Training switches class features off in some steps, for all captions of all processes at
+        # once: within a step, captions with and without them would not be comparable.
         self.use_class_features = True
         if self.audio.n_tags:
-            # Features of the classes' names, from the caption tower as it was when they were named.
+            # Caption features of the class names, from the tower before training.
             self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
 
     def set_class_names(self, names: list[str]) -> None:
-        """Tell the model what its audio tower's tags are called, in order."""
+        """Set the names of the audio tower's classes, in order."""
         self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
 
     def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
-        """Embeddings and heads from the caption tower's features, with gradients."""
+        """Embed captions, given the caption tower's features, with gradients."""
         caption_emb = _unit(self.caption_projection(features))
         if self.audio.n_tags:
             asked = class_features.caption_class_vector(features, self.tag_names)
@@ -97,25 +105,31 @@ class FLAM(DualEncoder):
         )
 
     @torch.inference_mode()
-    def score(
-        self,
-        waveform: Float[Tensor, "*clip sample"] | np.ndarray,
-        sample_rate: int,
-        captions: list[str],
-        method: Method = "unbiased",
+    def score_embeddings(
+        self, audio: AudioEmbeddings, captions: CaptionEmbeddings, method: Method = "unbiased"
     ) -> Float[Tensor, "clip caption frame"]:
-        """How surely each caption sounds in each frame, in [0, 1].
+        """Return the score of every caption in every frame, in [0, 1].
 
-        biased:      sigmoid(logit), the probability that it does, prior included
-        unbiased:    p / (p + prior), see `losses.unbiased_score`; one half says nothing
-        approximate: sigmoid(scale * cosine), the unbiased score of a very rare caption
+        Args:
+            audio: From `embed_audio`.
+            captions: From `embed_captions`.
+            method: One of
+                "biased": sigmoid(logit), the probability that the caption sounds, prior included;
+                "unbiased": p / (p + prior), see `frame_wise.unbiased_score`; one half means that
+                the frame is no evidence for or against the caption;
+                "approximate": sigmoid(scale * cosine), the unbiased score in the limit of a very
+                rare caption.
+
+        Raises:
+            ValueError: Another method.
         """
         if method not in ("unbiased", "biased", "approximate"):
-            raise ValueError(f"method is unbiased, biased or approximate, not {method!r}")
-        frame_emb, _ = self.embed_audio(waveform, sample_rate)
-        caption_emb, logit_scale, logit_bias = self.embed_captions(captions)
+            raise ValueError(
+                f'method must be "unbiased", "biased" or "approximate", not {method!r}'
+            )
+        caption_emb, logit_scale, logit_bias = captions
         bias = torch.zeros_like(logit_bias) if method == "approximate" else logit_bias
-        logits = frame_wise.frame_logits(frame_emb, caption_emb, logit_scale, bias)
+        logits = frame_wise.frame_logits(audio.frame_emb, caption_emb, logit_scale, bias)
         if method == "unbiased":
             return frame_wise.unbiased_score(logits, logit_bias)
         return logits.sigmoid()
@@ -134,7 +148,7 @@ class FLAM(DualEncoder):
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:
-    """Linear, ReLU, Linear; dropout before each."""
+    """Build Linear, ReLU, Linear, with dropout before each linear layer."""
     return nn.Sequential(
         nn.Dropout(dropout),
         nn.Linear(width, dim),

@@ -1,4 +1,4 @@
-"""What makes one number of a caption: its multiplier, its prior log-odds."""
+"""Heads that predict one number from a caption's features: its logit scale or its logit bias."""
 
 import torch
 from jaxtyping import Float
@@ -6,20 +6,27 @@ from torch import Tensor, nn
 
 
 def build_head(name: str, kind: str, *, width: int, init: float) -> nn.Module:
-    """What `network.scale` or `network.bias`, called `name`, asks for, as it begins at `init`.
+    """Build the head for `network.scale` or `network.bias`.
 
-    "per_caption" is a `Head`; "shared" one number that all captions learn together, "fixed" that
-    number as it begins, both a `SharedHead`. Raises ValueError for another.
+    Args:
+        name: "scale" or "bias", for the error message.
+        kind: "per_caption" (a `Head`), "shared" (one learned number for all captions) or "fixed"
+            (the initial number), both a `SharedHead`.
+        width: Dimensions of the caption features.
+        init: Initial output, on average.
+
+    Raises:
+        ValueError: Another `kind`.
     """
     if kind == "per_caption":
         return Head(width, init=init)
     if kind in ("shared", "fixed"):
         return SharedHead(width, init=init, learns=kind == "shared")
-    raise ValueError(f"{name} is per_caption, shared or fixed, not {kind!r}")
+    raise ValueError(f"{name} must be per_caption, shared or fixed, not {kind!r}")
 
 
 class Head(nn.Module):
-    """One number from a caption's features: Linear, GELU, Linear."""
+    """A number for each caption, from its features: Linear, GELU, Linear."""
 
     def __init__(self, width: int, *, init: float) -> None:
         super().__init__()
@@ -33,10 +40,10 @@ class Head(nn.Module):
 
 
 class SharedHead(nn.Module):
-    """One number for all captions, in the place of a `Head`; one that is fixed does not learn.
+    """One number for all captions, used in place of a `Head`; learned or fixed.
 
-    It is a head that is told nothing of the caption, so that it learns as fast as a head does: a
-    single parameter would move by no more than the learning rate in a step.
+    A head with a constant input, so that it learns as fast as a `Head`: a single parameter would
+    change by at most the learning rate in a step.
     """
 
     def __init__(self, width: int, *, init: float, learns: bool) -> None:

@@ -1,19 +1,21 @@
-"""HTS-AT as an audio tower: one vector per 0.3125 s of audio, or four times as many.
+"""HTS-AT as an audio tower: 32, 64 or 128 vectors per window of ten seconds.
 
-The encoder of FLAM and of LAION-CLAP (arXiv:2202.00874), a Swin transformer on log-mel images, as
-`transformers` has it. It looks at windows of exactly ten seconds: shorter audio is padded with
-silence, never stretched, and longer audio is several windows that do not know of each other.
+The audio encoder of FLAM and of LAION-CLAP (HTS-AT, arXiv:2202.00874), a Swin transformer on
+log-mel images, as implemented in `transformers`. Its input is exactly ten seconds: shorter audio is
+padded with silence, never stretched, and longer audio is several windows that are encoded
+independently.
 
-    frames a window = 4 * 256 / (patch * 2^(stages - 1))
+    frames per window = 4 * 256 / (patch * 2^(stages - 1))
 
     paper    embed 128, depths 2-2-12-2, heads 4-8-16-32, patch 4:   32 frames, 68 million weights
     L = 128  embed 192, depths 2-12-2, heads 8-16-32, patch 2:      128 frames, 38 million weights
 
-No pretrained ones come in packages, so they are random unless `load_weights` is given a checkpoint.
+No package contains pretrained weights, so they are random unless `load_weights` reads a checkpoint.
 """
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,15 +23,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.utils.checkpoint import checkpoint
 from torchaudio.transforms import MelSpectrogram
+
+from flamlib.models.renaming import strip_prefix
 
 SAMPLE_RATE = 48_000  # of the published encoders of FLAM and LAION-CLAP
 WINDOW_S = 10
 HOPS_PER_S = 100
 N_MELS = 64
 POWER_FLOOR = 1e-10  # silence is -100 dB
-HOPS = WINDOW_S * HOPS_PER_S + 1  # of a window; the first and the last are centred on its ends
+HOPS = WINDOW_S * HOPS_PER_S + 1  # per window; the first and last are centred on its ends
 
 # By sample rate: samples of the Fourier window, lowest and highest frequency of the mel bands.
 FRONT_ENDS = {
@@ -38,7 +42,7 @@ FRONT_ENDS = {
     16_000: (512, 50.0, 8_000.0),
 }
 
-_IMAGE = 256  # side, made of four quarters of a window above each other
+_IMAGE = 256  # side of the input image: four quarters of a window, stacked along frequency
 _QUARTERS = _IMAGE // N_MELS
 
 
@@ -47,17 +51,19 @@ class LogMel(nn.Module):
 
     log_mel[t, m] = 10 log10(max(sum_k |STFT[t, k]|^2 * filter[k, m], 1e-10))
 
-    The filters are Slaney's triangles of unit area or, as "htk", HTK's of unit height.
-    Hop t of a window is centred on its time t * 10 ms; its ends are continued by reflection.
+    The filters are Slaney's triangles of unit area or, with "htk", HTK's of unit height. Hop t of a
+    window is centred on t * 10 ms; its ends are padded by reflection.
     """
 
     def __init__(self, sample_rate: int = SAMPLE_RATE, filters: str = "slaney") -> None:
-        """Raises ValueError for a sample rate that `FRONT_ENDS` does not have, or other filters."""
+        """Raises ValueError for a sample rate not in `FRONT_ENDS` or for other filters."""
         super().__init__()
         if sample_rate not in FRONT_ENDS:
-            raise ValueError(f"HTS-AT hears {sorted(FRONT_ENDS)} Hz, not {sample_rate}")
+            raise ValueError(
+                f"HTS-AT: sample_rate must be one of {sorted(FRONT_ENDS)} Hz, not {sample_rate}"
+            )
         if filters not in ("slaney", "htk"):
-            raise ValueError(f'filters are "slaney" or "htk", not {filters!r}')
+            raise ValueError(f'filters must be "slaney" or "htk", not {filters!r}')
         n_fft, low_hz, high_hz = FRONT_ENDS[sample_rate]
         self.window_samples = WINDOW_S * sample_rate
         self.mel = MelSpectrogram(
@@ -70,12 +76,13 @@ class LogMel(nn.Module):
             norm="slaney" if filters == "slaney" else None,
             mel_scale=filters,
         )
-        # Constants of the method do not belong among the weights of a model.
+        # Constants do not belong in the state dict.
         for module in self.mel.modules():
             for name, constant in list(module.named_buffers(recurse=False)):
                 module.register_buffer(name, constant, persistent=False)
 
     def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
+        """Return the log-mel spectrogram of each window, one after the other."""
         n_clips, n_samples = waveform.shape
         n_missing = -n_samples % self.window_samples
         # Outside autocast: the spectrum's range, 100 dB, is more than bf16 can hold.
@@ -86,10 +93,20 @@ class LogMel(nn.Module):
 
 
 class HTSAT(nn.Module):
-    """Log-mel [clip, hop, mel] -> frame features [clip, frame, width], some frames a window."""
+    """Log-mel [clip, hop, mel] -> frame features [clip, frame, width].
 
-    context_frames = 0  # beyond its window, whose frames divide `dual_encoder.BLOCK_FRAMES`
-    n_tags = 0  # it has no classes of its own
+    Attributes:
+        width: Dimensions of the features.
+        sample_rate: In hertz.
+        frames_per_window: Number of frames in ten seconds.
+        frame_s: Duration of a frame in seconds.
+        context_frames: 0: windows are independent, and blocks of `dual_encoder.BLOCK_FRAMES` frames
+            are whole windows.
+        n_tags: Number of classes, none.
+    """
+
+    context_frames = 0
+    n_tags = 0
 
     def __init__(
         self,
@@ -104,30 +121,39 @@ class HTSAT(nn.Module):
         sample_rate: int = SAMPLE_RATE,
         filters: str = "slaney",
     ) -> None:
-        """An encoder with random weights.
+        """Build an encoder with random weights.
 
-        `embed` is the width of its first stage; each is twice as wide as the one before. `depths`
-        and `heads` are the blocks and attention heads of each stage, `patch` is the side of the
-        squares of the image that become tokens. `drop_path` is the rate of stochastic depth at the
-        last block, `filters` are those of `LogMel`. Raises ValueError unless the heads of each
-        stage divide its width and a window has 32, 64 or 128 frames, and for a front end that
-        `LogMel` does not have.
+        Args:
+            embed: Width of the first stage; each stage is twice as wide as the one before.
+            depths: Number of blocks of each stage.
+            heads: Number of attention heads of each stage.
+            drop_path: Stochastic depth: probability to skip the last block; lower ones are skipped
+                less often.
+            drop_hidden: Dropout probability of hidden layers.
+            drop_attention: Dropout probability of attention weights.
+            patch: Side of the squares of the image that become tokens, 2 or 4.
+            sample_rate: In hertz, one of `FRONT_ENDS`.
+            filters: Mel filters, "slaney" or "htk", see `LogMel`.
+
+        Raises:
+            ValueError: Heads that do not divide the width of their stage, a number of frames per
+                window other than 32, 64 or 128, or a front end that `LogMel` does not have.
         """
         super().__init__()
         n_stages = len(depths)
         widths = [embed * 2**stage for stage in range(n_stages)]
         if n_stages != len(heads) or any(w % n for w, n in zip(widths, heads, strict=True)):
             raise ValueError(
-                f"HTS-AT of widths {widths} needs as many numbers of heads, each a divisor; depths "
-                f"are {[*depths]}, heads {[*heads]}"
+                f"HTS-AT with stages of widths {widths} needs one number of heads per stage that "
+                f"divides its width; depths are {[*depths]}, heads {[*heads]}"
             )
         per_window = _QUARTERS * _IMAGE // (patch * 2 ** max(n_stages - 1, 0))
         if patch not in (2, 4) or per_window not in (32, 64, 128):
             raise ValueError(
-                f"patches of {patch} in {n_stages} stages give {per_window} frames a window; 32, "
-                "64 and 128 are possible, with patches of 4 or 2"
+                f"patch {patch} and {n_stages} stages give {per_window} frames per window; "
+                "possible are 32, 64 and 128, with patch 4 or 2"
             )
-        # Only here: it takes seconds, and YAMNet does without.
+        # Imported here: it takes seconds, and YAMNet does not need it.
         from transformers import ClapAudioConfig, ClapAudioModel
 
         config = ClapAudioConfig(
@@ -152,27 +178,22 @@ class HTSAT(nn.Module):
         self.encoder = ClapAudioModel(config)
 
     def n_frames(self, n_samples: int) -> int:
-        """Frames that cover `n_samples`; the last may reach past the end."""
+        """Return the number of frames that cover `n_samples`; the last may reach past the end."""
         return math.ceil(n_samples * self.frames_per_window / self.log_mel.window_samples)
 
     def enable_checkpointing(self) -> None:
-        """From now on compute each block again in the backward pass, rather than keep all of it.
-
-        The names of the weights stay as they are.
-        """
-        # `transformers` could do so with whole stages, of which one has two thirds of all blocks.
+        """Recompute the activations of each block in the backward pass, to save memory."""
+        # `transformers` does so with whole stages, one of which has two thirds of all blocks.
         for stage in self.encoder.audio_encoder.layers:
-            stage.blocks = nn.ModuleList(map(checkpoint_wrapper, stage.blocks))
+            for block in stage.blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def load_weights(self, path: str | Path) -> None:
-        """Take the audio encoder out of a CLAP checkpoint of `transformers`, in safetensors."""
-        prefix = "audio_model."
-        tensors = load_file(path)
-        self.encoder.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
+        """Load the audio encoder of a CLAP checkpoint of `transformers`, in safetensors."""
+        self.encoder.load_state_dict(strip_prefix(load_file(path), "audio_model."))
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
+        """Return the features of all windows, one after the other."""
         windows = log_mel.reshape(-1, 1, HOPS, N_MELS)
         features = self.encoder(windows).last_hidden_state  # [window, dim, frequency, frame]
         frames = features.mean(dim=2).transpose(1, 2)

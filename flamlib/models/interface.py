@@ -1,7 +1,7 @@
-"""A model that can be asked for captions: what it answers, whoever it is.
+"""The interface of a model that compares audio with captions, and the containers it returns.
 
-FLAM, its baselines and the checkpoints of others are all `AudioTextModel`s, so that detection and
-evaluation know of no model in particular.
+FLAM, its baselines and imported checkpoints of others are all `AudioTextModel`s, so that detection
+and evaluation work with any of them. Frame l of a clip spans [l, l + 1) * frame_s seconds.
 """
 
 import math
@@ -19,14 +19,27 @@ Method = Literal["unbiased", "biased", "approximate"]
 
 
 class AudioEmbeddings(NamedTuple):
-    """What the model hears: unit vectors of each frame and of the whole clip."""
+    """Embeddings of audio.
+
+    Attributes:
+        frame_emb: A unit vector for each frame.
+        clip_emb: A unit vector for each whole clip.
+    """
 
     frame_emb: Float[Tensor, "clip frame dim"]
     clip_emb: Float[Tensor, "clip dim"]
 
 
 class CaptionEmbeddings(NamedTuple):
-    """What the model knows of each caption: its unit vector, its multiplier, its prior log-odds."""
+    """Embeddings of captions, with the two numbers that turn a cosine into a logit.
+
+        logit = logit_scale * <frame_emb, caption_emb> + logit_bias
+
+    Attributes:
+        caption_emb: A unit vector for each caption.
+        logit_scale: Multiplier of the cosine, above 0; 1 for a model without scales.
+        logit_bias: Log-odds of the caption's prior; 0 for a model without priors.
+    """
 
     caption_emb: Float[Tensor, "caption dim"]
     logit_scale: Float[Tensor, "caption"]
@@ -35,22 +48,36 @@ class CaptionEmbeddings(NamedTuple):
 
 @runtime_checkable
 class AudioTextModel(Protocol):
-    """A model that can be asked for captions. Frame l spans [l, l + 1) * frame_s seconds."""
+    """A model that embeds audio and captions, and scores each caption in each frame."""
 
     @property
-    def sample_rate(self) -> int: ...
+    def sample_rate(self) -> int:
+        """Sample rate of the audio tower in hertz."""
 
     @property
-    def frame_s(self) -> float: ...
+    def frame_s(self) -> float:
+        """Duration of a frame in seconds."""
 
     @property
-    def context_frames(self) -> int: ...
+    def context_frames(self) -> int:
+        """Number of frames of context, 0 or more.
+
+        The output of frame l depends on audio of frames l - context_frames to l + context_frames
+        only, so a long recording can be cut into blocks without changing the result.
+        """
 
     def embed_audio(
         self, waveform: Float[Tensor, "clip sample"], sample_rate: int
-    ) -> AudioEmbeddings: ...
+    ) -> AudioEmbeddings:
+        """Return the embeddings of mono audio at any sample rate (Hz)."""
 
-    def embed_captions(self, captions: list[str]) -> CaptionEmbeddings: ...
+    def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
+        """Return the embeddings of captions."""
+
+    def score_embeddings(
+        self, audio: AudioEmbeddings, captions: CaptionEmbeddings, method: Method = "unbiased"
+    ) -> Float[Tensor, "clip caption frame"]:
+        """Return scores in [0, 1] from embeddings."""
 
     def score(
         self,
@@ -58,11 +85,12 @@ class AudioTextModel(Protocol):
         sample_rate: int,
         captions: list[str],
         method: Method = "unbiased",
-    ) -> Float[Tensor, "clip caption frame"]: ...
+    ) -> Float[Tensor, "clip caption frame"]:
+        """Return scores in [0, 1]: `embed_audio`, `embed_captions`, then `score_embeddings`."""
 
 
-class CosineScoring:
-    """The score of an `AudioTextModel` that goes by the cosine of its embeddings alone."""
+class EmbeddingScoring:
+    """`AudioTextModel.score` for a model that has the other methods."""
 
     @torch.inference_mode()
     def score(
@@ -72,18 +100,46 @@ class CosineScoring:
         captions: list[str],
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
-        """How alike each frame and each caption are, in [0, 1]: see `cosine_score`."""
+        """Score every caption in every frame; see `score_embeddings` for what a score means.
+
+        Args:
+            waveform: Mono audio, `[sample]` or `[clip, sample]`, full scale 1.
+            sample_rate: Of the waveform, in hertz.
+            captions: At least one text, none of them empty.
+            method: Kind of score; models without priors have "unbiased" only.
+
+        Returns:
+            Scores in [0, 1], `[clip, caption, frame]`; a single waveform is one clip.
+
+        Raises:
+            ValueError: Audio or captions that `embed_audio` or `embed_captions` refuse, or a method
+                that the model does not have.
+        """
         audio = self.embed_audio(waveform, sample_rate)
-        return cosine_score(audio, self.embed_captions(captions), method)
+        return self.score_embeddings(audio, self.embed_captions(captions), method)
+
+
+class CosineScoring(EmbeddingScoring):
+    """Scores of a model that compares embeddings by their cosine alone, without priors."""
+
+    @torch.inference_mode()
+    def score_embeddings(
+        self, audio: AudioEmbeddings, captions: CaptionEmbeddings, method: Method = "unbiased"
+    ) -> Float[Tensor, "clip caption frame"]:
+        """Return the similarity of each frame and each caption in [0, 1]: see `cosine_score`."""
+        return cosine_score(audio, captions, method)
 
 
 def resample_to_model(
     waveform: Float[Tensor, "clip sample"], sample_rate: int, model: AudioTextModel
 ) -> Float[Tensor, "clip resampled"]:
-    """At the model's rate, by the resampler that the training data went through."""
+    """Resample clips to the model's rate, with the resampler that the training data went through.
+
+    Clips shorter than a frame are first padded with zeros to one frame.
+    """
     if sample_rate == model.sample_rate:
         return waveform
-    # A few samples could become none, so there is at least a frame of them.
+    # A few samples could resample to none.
     n_missing = max(0, math.ceil(model.frame_s * sample_rate) - waveform.shape[1])
     padded = F.pad(waveform, (0, n_missing)).numpy()
     return torch.from_numpy(
@@ -94,14 +150,15 @@ def resample_to_model(
 def cosine_score(
     audio: AudioEmbeddings, captions: CaptionEmbeddings, method: Method
 ) -> Float[Tensor, "clip caption frame"]:
-    """The score of a model that knows no prior.
+    """Compute the score of a model without priors from the cosine of its embeddings.
 
         score = (1 + <frame_emb[l], caption_emb>) / 2
 
-    One half says nothing, as in FLAM's unbiased score; it is no probability. Raises ValueError for
-    a method other than "unbiased": there is no prior that could be left in.
+    As with FLAM's unbiased score, one half means that the frame is no evidence for or against the
+    caption. The score is not a probability. Raises ValueError for a method other than "unbiased":
+    there is no prior that could be included.
     """
     if method != "unbiased":
-        raise ValueError(f"a model without priors has unbiased scores alone, no {method!r} ones")
+        raise ValueError(f"a model without priors has unbiased scores only, no {method!r} scores")
     cosine = torch.einsum("ild,jd->ijl", audio.frame_emb, captions.caption_emb)
     return (1 + cosine) / 2

@@ -1,15 +1,16 @@
-"""MGA-CLAP: sound and text meet in one codebook (Li et al., ACM MM 2024, arXiv:2408.07919).
+"""MGA-CLAP: audio and text share one codebook (Li et al., ACM MM 2024, arXiv:2408.07919).
 
-Written from the method, as a baseline on the towers, data and budget of FLAM: it is trained on
-clips and their captions alone, and yet its frames can be asked. Where it differs from the paper:
+Implemented from the paper, as a baseline with the towers, data and budget of FLAM. It is trained on
+clips and their captions only, but its frames can be compared with captions. Differences from the
+paper:
 
-- padding has no part in an embedding; in the paper a padded word has affinity zero to every code,
-  which is what `floor` is for: the authors' checkpoints need it;
-- the captions' marks of beginning and end are no words;
-- the projections have dropout, for a corpus this small.
+- padding does not contribute to an embedding. In the paper a padded word has affinity zero to every
+  code; `floor` reproduces that, and the authors' checkpoints need it;
+- the special tokens at the beginning and end of a caption are not words;
+- the projections have dropout, because the corpus is small.
 
-The block that keeps what is local to a frame replaces the last attention of HTS-AT. A tower of
-convolutions such as YAMNet has no attention, and so no counterpart: its frames are local as it is.
+The paper's locality-aware block replaces the last attention block of HTS-AT. Convolutional towers
+such as YAMNet have no attention, so nothing is replaced: their frames are local already.
 """
 
 from pathlib import Path
@@ -23,18 +24,18 @@ from torch.nn.functional import normalize
 from flamlib.losses.codebook import aggregate
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT
-from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 
 
-class MGACLAP(DualEncoder):
-    """Clips and captions as mixtures of the same codewords.
+class MGACLAP(CosineScoring, DualEncoder):
+    """Clips and captions as weighted sums of the same codewords.
 
         frame[l]    = frame_projection(frame feature l)      frame_emb[l] = unit(frame[l])
         word[i]     = word_projection(word feature i)
         clip_emb    = unit(aggregate(frame, codes))
         caption_emb = unit(aggregate(word, codes))
 
-    See `codebook.aggregate`. A frame is compared as it is, a caption by its codewords.
+    See `codebook.aggregate`. At test time a frame embedding is compared with a caption embedding.
     """
 
     kind = "mga_clap"
@@ -52,15 +53,26 @@ class MGACLAP(DualEncoder):
         code_temperature: float,
         floor: float | None = None,
     ) -> None:
-        """A model with random weights; `init.pretrained` gives its towers theirs.
+        """Build a model with random weights; `init.pretrained` loads weights into its towers.
 
-        The caption tower's pooling is "words", or ValueError is raised. `code_temperature` divides
-        the affinities: the higher, the more codewords have a share. `floor` is their least value
-        for captions.
+        Args:
+            caption_folder: Folder with the caption tower's configuration and tokenizer.
+            audio: `tower` ("yamnet" or "htsat") and the arguments of that class.
+            caption: Arguments of `TextTower`; `pooling` must be "words".
+            dim: Dimensions of the codewords and of the embedding space.
+            dropout: Probability before each linear layer of the projections.
+            temperature_init: Initial temperature of the clip-level loss, above 0.
+            n_codes: Number of codewords.
+            code_temperature: Divides the affinities: the higher, the more codewords have a weight.
+            floor: Lowest affinity of a caption to a codeword. Default: none.
+
+        Raises:
+            ValueError: Another `pooling`, an unknown tower, or what a tower refuses.
         """
         if caption.get("pooling") != "words":
-            raise ValueError(f'MGA-CLAP reads words: pooling is "words", not {caption}')
-        config = dict(
+            raise ValueError(f'MGA-CLAP needs caption.pooling "words", got {caption}')
+        super().__init__(
+            caption_folder,
             audio=audio,
             caption=caption,
             dim=dim,
@@ -70,7 +82,6 @@ class MGACLAP(DualEncoder):
             code_temperature=code_temperature,
             floor=floor,
         )
-        super().__init__(caption_folder, config)
         if isinstance(self.audio, HTSAT):
             use_local_block(self.audio)
         self.frame_projection = _projection(self.audio.width, dim, dropout)
@@ -78,7 +89,7 @@ class MGACLAP(DualEncoder):
         self.codes = nn.Parameter(torch.randn(n_codes, dim))
 
     def encode_captions(self, features: Float[Tensor, "caption word dim"]) -> CaptionEmbeddings:
-        """Embeddings from the features of words, NaN where there is none; no scale, no prior."""
+        """Embed captions, given features of their words, NaN for padding; no scale, no prior."""
         known = ~features.isnan().any(dim=2)
         # Filled before the projection: NaN would pass through it into the gradients.
         words = self.word_projection(features.masked_fill(~known[:, :, None], 0.0))
@@ -87,7 +98,7 @@ class MGACLAP(DualEncoder):
         return CaptionEmbeddings(normalize(mixture, dim=1), one, 0 * one)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
-        # The codebook is all that sound and text share here: a tower's tags have no part in it.
+        # Without the classes of an audio tower: the codebook is all that audio and text share.
         steps = self.frame_projection(frames[..., : self.audio.width]).float()
         known = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device)
         mixture = self._mixture(steps, known, None)
@@ -99,14 +110,14 @@ class MGACLAP(DualEncoder):
 
 
 class LocalBlock(nn.Module):
-    """A block of HTS-AT in which every cell looks at itself alone.
+    """The locality-aware block: a block of HTS-AT in which no cell attends to another.
 
         u   = output(value(norm1(x)))
         v   = x + u
         out = v + norm2(v)
 
-    It takes over what it needs of a block that attends, under the same names, and adds nothing:
-    queries, keys and the feed-forward part stay in the checkpoint and are not used.
+    It keeps all layers of the attention block under their names, so that checkpoints fit. Queries,
+    keys and the feed-forward layers are not used.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -115,7 +126,7 @@ class LocalBlock(nn.Module):
             self.add_module(name, part)
         attention = block.attention.self
         for unused in (attention.query, attention.key, block.intermediate, block.output):
-            unused.requires_grad_(False)  # or processes would wait for gradients that never come
+            unused.requires_grad_(False)  # else DDP would wait for their gradients
         attention.relative_position_bias_table.requires_grad_(False)
 
     def forward(
@@ -131,13 +142,13 @@ class LocalBlock(nn.Module):
 
 
 def use_local_block(tower: HTSAT) -> None:
-    """Replace the last block of a tower, in place, by one that keeps cells apart."""
+    """Replace the last block of a tower, in place, by a `LocalBlock`."""
     blocks = tower.encoder.audio_encoder.layers[-1].blocks
     blocks[-1] = LocalBlock(blocks[-1])
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:
-    """Linear, GELU, Linear; a norm and dropout before each."""
+    """Build Linear, GELU, Linear, with layer norm and dropout before each linear layer."""
     return nn.Sequential(
         nn.LayerNorm(width),
         nn.Dropout(dropout),

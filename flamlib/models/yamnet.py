@@ -1,26 +1,26 @@
 """YAMNet as a fully convolutional audio tower: 16 kHz audio in, one vector per 0.32 s out.
 
-YAMNet is MobileNet v1 over log-mel patches, trained on AudioSet. Run without cutting patches, its
-five strides of two turn 10 ms hops into frames of 32 hops. Three things differ from the original:
+YAMNet is MobileNet v1 on log-mel patches, trained on AudioSet. Applied to a whole spectrogram
+instead of patches, its five strides of two turn hops of 10 ms into frames of 32 hops. Differences
+from the original:
 
 - the input is shifted by half a frame. Each stride pads only at the end, as the weights expect, so
-  the receptive field of frame l is centred on hop 32 l + 31 of what the network is fed; feeding it
-  16 hops of silence first centres frame l on its own span, [l, l + 1) * 0.32 s;
-- batch normalisation is folded into the convolutions. Its statistics come from AudioSet, and the
-  few clips of a small step would only blur them; without it a step is also a third cheaper;
-- the two remaining frequency bins are averaged but time is not.
+  the receptive field of frame l is centred on hop 32 l + 31 of the network's input; 16 hops of
+  silence before it centre frame l on its own span, [l, l + 1) * 0.32 s;
+- batch normalisation is folded into the convolutions. Its statistics come from AudioSet, small
+  batches would only blur them, and a training step is a third cheaper without it;
+- the two remaining frequency bins are averaged, time is not;
+- a branch from the sixth block is added (`local`). A frame of the last layer sees three seconds,
+  good for what sounds and bad for when; a step of the sixth block sees half a second. The branch
+  starts at zero; it raised the frame AUROC on recordings of unseen packages by two to three points
+  (docs/EXPERIMENTS.md).
 
-One thing is added. A frame of the last layer sees three seconds, which is right to tell what sounds
-and wrong to tell when: a branch from the sixth block, where a step sees half a second, adds what is
-local to the frame. It starts at zero and raised the frame AUROC on recordings of unseen packages by
-two to three points (docs/EXPERIMENTS.md).
+With `frame_hops` 8 frames are a quarter as long: the last two strides are then taken in frequency
+only, and the convolutions after them are dilated in time by as much ("à trous"), so that each frame
+has the receptive field of before.
 
-Frames can be a quarter as long, 8 hops (`frame_hops`): the last two strides are then taken in
-frequency alone, and what follows them is spread in time by as much (holes, "à trous"), so that the
-weights see what they saw before, four times as often.
-
-With `tags` the tower also says what its AudioSet classifier hears. The classifier stands on a copy
-of the last two blocks that never learns, and neither do the blocks below, which both share.
+With `tags` the tower also returns the evidence of its AudioSet classifier. The classifier has its
+own copy of the last two blocks; that copy, the blocks below (shared) and the classifier are frozen.
 """
 
 import copy
@@ -35,22 +35,24 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamlib.models import class_features
+from flamlib.models.renaming import strip_prefix
 
 SAMPLE_RATE = 16_000
-HOP = 160  # samples: 10 ms
-WINDOW = 400
+HOP = 160  # samples, 10 ms
+WINDOW = 400  # samples, 25 ms
 N_FFT = 512
 N_MELS = 64
 MEL_HZ = (125.0, 7500.0)
 LOG_OFFSET = 1e-3
 HOPS_PER_FRAME = 32
 FRAME_S = HOPS_PER_FRAME * HOP / SAMPLE_RATE
-FINE_HOPS = 8  # of the shorter frames
+FINE_HOPS = 8  # hops of the shorter frames
 WIDTH = 1024
 N_CLASSES = 521
-LOCAL_BLOCKS = 6  # the local branch leaves the network behind this block, at half-frame steps
+CLASSES = "classes.txt"  # beside the weights: the names of the classes, one a line
+LOCAL_BLOCKS = 6  # the local branch starts after this block, where a step is half a frame
 LOCAL_WIDTH = 512
-SHARED_BLOCKS = 11  # below the two that a tower with tags has twice
+SHARED_BLOCKS = 11  # a tower with tags has the two blocks above these twice
 
 # Stride and output channels of the thirteen depthwise-separable blocks.
 BLOCKS = (
@@ -61,9 +63,9 @@ BLOCKS = (
 
 
 def mel_matrix() -> Float[Tensor, "bin mel"]:
-    """Triangular filters, linear in mel (HTK): the front end the weights were trained behind.
+    """Return the mel filters the weights were trained with: triangles, linear in HTK's mel scale.
 
-    torchaudio's filters are linear in hertz, which moves the lowest bands by up to a tenth.
+    torchaudio's triangles are linear in hertz, which changes the lowest bands by up to 10 %.
     """
 
     def mel(hz: Tensor) -> Tensor:
@@ -78,8 +80,13 @@ def mel_matrix() -> Float[Tensor, "bin mel"]:
     return weights.float()
 
 
+def read_class_names(folder: str | Path) -> list[str]:
+    """Return the names of YAMNet's AudioSet classes, in order, from its folder of weights."""
+    return (Path(folder) / CLASSES).read_text(encoding="utf-8").splitlines()
+
+
 def n_frames(n_samples: int, *, frame_hops: int = HOPS_PER_FRAME) -> int:
-    """Frames that cover `n_samples`; the last may reach past the end."""
+    """Return the number of frames that cover `n_samples`; the last may reach past the end."""
     return math.ceil(n_samples / (HOP * frame_hops))
 
 
@@ -112,17 +119,17 @@ class LogMel(nn.Module):
 
 
 class StridedDepthwise(nn.Conv2d):
-    """Depthwise 3x3 convolution of stride 2, padded as TensorFlow's SAME does: at the far end only.
+    """Depthwise 3x3 convolution of stride 2, padded at the end only, as TensorFlow's SAME does.
 
-    Where a `hole` is given, its stride in time is 1 and its taps lie so many steps apart. Always
-    float32: the backward pass of exactly these four layers has no fast bf16 kernel on CPUs, and
-    under autocast they took 55 % of a training step.
+    With a `hole`, the stride in time is 1 and `hole` the dilation in time. Always float32: the
+    backward pass of these four layers has no fast bf16 kernel on CPUs, and under autocast they took
+    55 % of a training step.
     """
 
     def __init__(self, channels: int, *, hole: int | None = None) -> None:
         stride, dilation = (2, 1) if hole is None else ((1, 2), (hole, 1))
         super().__init__(channels, channels, 3, stride=stride, dilation=dilation, groups=channels)
-        self.ahead = 1 if hole is None else 2 * hole  # steps that the last tap needs past the end
+        self.ahead = 1 if hole is None else 2 * hole  # steps of padding at the end
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -130,14 +137,14 @@ class StridedDepthwise(nn.Conv2d):
 
 
 def _depthwise(channels: int, *, hole: int) -> nn.Module:
-    """Depthwise 3x3 convolution of stride 1, its taps `hole` steps of time apart."""
+    """Build a depthwise 3x3 convolution of stride 1 with dilation `hole` in time."""
     spread = {"padding": (hole, 1), "dilation": (hole, 1)}
     return nn.Conv2d(channels, channels, 3, groups=channels, **spread)
 
 
 def _blocks(n_in: int, frame_hops: int) -> list[nn.Module]:
-    """The thirteen blocks: depthwise, ReLU, pointwise, ReLU."""
-    layers, hops, hole = [], 2, 1  # hops of a step so far; steps between the taps
+    """Build the thirteen blocks: depthwise, ReLU, pointwise, ReLU."""
+    layers, hops, hole = [], 2, 1  # hops per step so far; dilation in time
     for stride, n_out in BLOCKS:
         if stride == 1:
             depthwise = _depthwise(n_in, hole=hole)
@@ -154,7 +161,14 @@ def _blocks(n_in: int, frame_hops: int) -> list[nn.Module]:
 class YAMNet(nn.Module):
     """Log-mel [clip, hop, mel] -> frame features [clip, frame, 1024], frame = 32 hops.
 
-    With `tags` the evidence of `n_tags` classes stands behind them, see `class_features.evidence`.
+    With `tags` the evidence of `n_tags` classes is appended, see `class_features.evidence`.
+
+    Attributes:
+        width: Dimensions of the features, without those of the classes.
+        sample_rate: In hertz.
+        frame_s: Duration of a frame in seconds.
+        context_frames: Frames before and after a frame on which its features depend.
+        n_tags: Number of classes, 0 without `tags`.
     """
 
     width = WIDTH
@@ -163,14 +177,19 @@ class YAMNet(nn.Module):
     def __init__(
         self, *, dropout: float = 0.0, tags: bool = False, frame_hops: int = HOPS_PER_FRAME
     ) -> None:
-        """Raises ValueError unless `frame_hops` is 32 or 8."""
+        """Build a tower with random weights.
+
+        Args:
+            dropout: Probability in the local branch.
+            tags: Whether to add the AudioSet classifier.
+            frame_hops: Hops of 10 ms per frame, 32 or 8; ValueError for another number.
+        """
         super().__init__()
         if frame_hops not in (HOPS_PER_FRAME, FINE_HOPS):
             raise ValueError(
-                f"a frame has frame_hops {HOPS_PER_FRAME} or {FINE_HOPS}, not {frame_hops}"
+                f"frame_hops must be {HOPS_PER_FRAME} or {FINE_HOPS}, not {frame_hops}"
             )
         self.frame_hops, self.frame_s = frame_hops, frame_hops * HOP / SAMPLE_RATE
-        # On either side of a frame, more than which it does not depend on.
         self.context_frames = 5 * HOPS_PER_FRAME // frame_hops
         self.n_tags = N_CLASSES if tags else 0
         self.keeps_activations = True
@@ -186,7 +205,7 @@ class YAMNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(LOCAL_WIDTH, WIDTH),
         )
-        # At first the tower is YAMNet as it was trained; the branch learns what to add.
+        # The tower starts as the pretrained YAMNet: the branch adds nothing yet.
         nn.init.zeros_(self.local[-1].weight)
         nn.init.zeros_(self.local[-1].bias)
         if tags:
@@ -196,25 +215,23 @@ class YAMNet(nn.Module):
                 part.requires_grad_(False)
 
     def n_frames(self, n_samples: int) -> int:
+        """Return the number of frames that cover `n_samples`."""
         return n_frames(n_samples, frame_hops=self.frame_hops)
 
     def enable_checkpointing(self) -> None:
-        """From now on compute each block again in the backward pass, rather than keep all of it."""
+        """Recompute the activations of each block in the backward pass, to save memory."""
         self.keeps_activations = False
 
     def load_weights(self, path: str | Path) -> None:
-        """Take the weights that `weights.build` wrote; without tags, all but the classifier's."""
+        """Load a file that `importers.weights` wrote; the classifier's weights only with tags."""
         tensors = load_file(path)
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.layers.load_state_dict(part("layers."))
+        self.layers.load_state_dict(strip_prefix(tensors, "layers."))
         if self.n_tags:
             self.tagger.load_state_dict(self.layers[_below(SHARED_BLOCKS) :].state_dict())
-            self.classifier.load_state_dict(part("classifier."))
+            self.classifier.load_state_dict(strip_prefix(tensors, "classifier."))
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
+        """Return the features of frames; the number of hops is a multiple of `frame_hops`."""
         n_frames = log_mel.shape[1] // self.frame_hops
         shift = HOPS_PER_FRAME - self.frame_hops // 2
         shifted = F.pad(log_mel, (0, 0, shift, 0), value=math.log(LOG_OFFSET))
@@ -223,8 +240,8 @@ class YAMNet(nn.Module):
         shared = self._through(self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)], lower)
         upper = self._through(self.layers[_below(SHARED_BLOCKS) :], shared)
         upper = _over_time(upper)[:, :n_frames]
-        # Of half-frame steps a frame's own are those at its beginning, its middle and its end. A
-        # short frame is a step: the one before it, its own and the one after.
+        # The local branch sees three steps of the sixth block: at the beginning, the middle and the
+        # end of a frame of two steps; or a frame of one step, the one before and the one after.
         first, step = (0, 2) if self.frame_hops == HOPS_PER_FRAME else (1, 1)
         own = lower.mean(dim=3)[:, :, first:].unfold(2, 3, step).permute(0, 2, 1, 3).flatten(2)
         frames = upper + self.local(own)
@@ -236,7 +253,7 @@ class YAMNet(nn.Module):
     def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         if self.keeps_activations or not torch.is_grad_enabled():
             return layers(x)
-        first = len(layers) % 4  # of the four layers of a block, but for the stem below the first
+        first = len(layers) % 4  # the stem; blocks have four layers
         x = layers[:first](x)
         for start in range(first, len(layers), 4):
             block = layers[start : start + 4]
@@ -246,7 +263,7 @@ class YAMNet(nn.Module):
 
 
 def _below(n_blocks: int) -> int:
-    """The number of entries of `YAMNet.layers` up to and with that many blocks."""
+    """Return the number of entries of `YAMNet.layers` in the stem and the first blocks."""
     return 3 + 4 * n_blocks
 
 
@@ -255,7 +272,7 @@ def _over_time(x: Float[Tensor, "clip dim frame mel"]) -> Float[Tensor, "clip fr
 
 
 def fold(checkpoint: dict[str, Float[Tensor, "..."]]) -> dict[str, Float[Tensor, "..."]]:
-    """The published variables, in network order, as a state dict of `YAMNet` and its classifier.
+    """Convert the published variables to a state dict of `YAMNet` and its classifier.
 
     Batch normalisation without a gain, epsilon 1e-4, becomes part of the convolution before it:
 

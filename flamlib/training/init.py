@@ -10,6 +10,7 @@ from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.models.yamnet import read_class_names
 from flamlib.parameters import plain
 
 
@@ -37,7 +38,7 @@ def pretrained(
             f"{audio} has no model.safetensors: the audio tower keeps random weights", stacklevel=2
         )
     if isinstance(net, FLAM) and net.audio.n_tags:
-        net.set_class_names((audio / "classes.txt").read_text(encoding="utf-8").splitlines())
+        net.set_class_names(read_class_names(audio))
     return net
 
 

@@ -154,7 +154,7 @@ class Objective:
             )
         if "frame" in self.weights:
             shift = bias.detach() if "prior" in self.weights else bias
-            terms["frame"] = frame_wise.sharded_labelled_loss(
+            terms["frame"] = frame_wise.sharded_framewise_loss(
                 outputs.frame_emb, emb, scale, shift, queries, labels
             )
         if "prior" in self.weights:

@@ -14,7 +14,7 @@ from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import SplitLogits
 from flamlib.models.flam import FLAM
 from flamlib.models.importers import originals
-from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, cosine_score
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
 
 CONFIG = EvaluationConfig(**EVALUATE)
@@ -53,7 +53,7 @@ def evaluate(folder):
     )
 
 
-class KnowsItAll:
+class KnowsItAll(CosineScoring):
     """Knows every held-out recording again, and reads which captions are true of it."""
 
     sample_rate, frame_s, context_frames = 16000, 0.32, 0
@@ -77,10 +77,6 @@ class KnowsItAll:
         return CaptionEmbeddings(
             torch.tensor(true), torch.ones(len(captions)), torch.zeros(len(captions))
         )
-
-    def score(self, waveform, sample_rate, captions, method="unbiased"):
-        heard, asked = self.embed_audio(waveform, sample_rate), self.embed_captions(captions)
-        return cosine_score(heard, asked, method)
 
 
 def test_who_knows_every_recording_finds_it(folder):

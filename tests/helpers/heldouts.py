@@ -22,8 +22,8 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation.splits import EvalSplit
 from flamlib.models import yamnet
+from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.flam import FLAM
-from flamlib.models.importers import weights
 from flamlib.models.mga_clap import MGACLAP
 
 CLIP_S, FRAME_S, N_FRAMES = 2.56, 0.32, 8
@@ -118,10 +118,10 @@ def write_weights(folder):
     torch.manual_seed(2)
     towers.write_bert(folder / "minilm")
     encoder = AutoModel.from_config(AutoConfig.from_pretrained(folder / "minilm"))
-    save_file(encoder.state_dict(), folder / "minilm" / weights.WEIGHTS)
+    save_file(encoder.state_dict(), folder / "minilm" / WEIGHTS)
     state = yamnet.YAMNet().state_dict()
     state["classifier.weight"] = torch.randn(len(CLASSES), yamnet.WIDTH)
     state["classifier.bias"] = torch.randn(len(CLASSES))
     (folder / "yamnet").mkdir()
-    save_file(state, folder / "yamnet" / weights.WEIGHTS)
+    save_file(state, folder / "yamnet" / WEIGHTS)
     (folder / "yamnet/classes.txt").write_text("\n".join(CLASSES) + "\n")

@@ -182,7 +182,7 @@ def test_a_file_that_computes_something_else_is_not_kept(exported, tmp_path, mon
 
 def test_nothing_else_is_replaced(exported, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(FileExistsError, match="is no export"):
+    with pytest.raises(FileExistsError, match="something else than an export"):
         export.export(exported[0], tmp_path)
-    with pytest.raises(ValueError, match="hold no frame"):
+    with pytest.raises(ValueError, match="clip_s must be above 0"):
         export.export(exported[0], tmp_path / "onnx", clip_s=0.0)

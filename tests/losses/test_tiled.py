@@ -29,17 +29,15 @@ class Share(NamedTuple):
     caption_emb: torch.Tensor
     logit_scale: torch.Tensor
     logit_bias: torch.Tensor
-    active: torch.Tensor
-    known_clip: torch.Tensor
-    known_caption: torch.Tensor
     captions: list[str]
+    labels: Labels
 
 
 LEARNT = Share._fields[:4]
 
 
-def draw(seed, sizes, *, n_strings=8, padded=0.3):
-    """A share for each of `sizes`, (clips, captions); slots that are padding hold rubbish.
+def draw(seed, sizes, *, n_strings=8):
+    """A share for each of `sizes`, (clips, captions), with labels of its own pairs.
 
     What a string is true of depends on the clip and the string alone.
     """
@@ -53,15 +51,15 @@ def draw(seed, sizes, *, n_strings=8, padded=0.3):
             F.normalize(torch.randn(n_captions, DIM, generator=g), dim=-1),
             10 * torch.rand(n_captions, generator=g),
             -4 * torch.rand(n_captions, generator=g),
-            truth[:, which],
-            torch.rand(n_clips, generator=g) >= padded,
-            torch.rand(n_captions, generator=g) >= padded,
-            [STRINGS[i] for i in which],
+            *labelled([STRINGS[i] for i in which], truth[:, which]),
         )
-        share.frame_emb[~share.known_clip] = torch.nan
-        share.caption_emb[~share.known_caption] = torch.nan
         shares.append(share)
     return shares
+
+
+def labelled(captions, active):
+    """The last two fields of a share that knows all of its own pairs."""
+    return captions, Labels(caption_keys(captions, torch.device("cpu")), active, aligned=True)
 
 
 def learning(share):
@@ -73,16 +71,15 @@ def gradients(share):
 
 
 def slow(shares):
-    """The definition: every valid clip with every valid slot of every process, one at a time."""
+    """The definition: every clip with every caption of every process, one at a time."""
     nats = []
     for here in shares:
         labelled = {}
         for j, caption in enumerate(here.captions):
-            if here.known_caption[j]:
-                labelled.setdefault(caption, here.active[:, j])
-        for i in here.known_clip.nonzero().flatten().tolist():
+            labelled.setdefault(caption, here.labels.active[:, j])
+        for i in range(len(here.frame_emb)):
             for there in shares:
-                for j in there.known_caption.nonzero().flatten().tolist():
+                for j in range(len(there.captions)):
                     cosine = here.frame_emb[i] @ there.caption_emb[j]
                     logit = there.logit_scale[j] * cosine + there.logit_bias[j]
                     inactive = torch.zeros(N_FRAMES, dtype=torch.bool)
@@ -131,17 +128,19 @@ def test_any_number_of_processes_and_any_tile_is_the_dense_loss(n_ranks, tile):
     st.integers(1, len(STRINGS)),
 )
 def test_it_is_so_for_any_sizes_and_repetitions(seed, sizes, tile, n_strings):
-    """No clips, no captions, everything padded, one string everywhere."""
+    """No clips, no captions, one string everywhere."""
     shares = draw(seed, sizes, n_strings=n_strings)
     check(shares, ranks.together(len(sizes), one_share, shares, tile))
 
 
 @given(st.integers(0, 2**16), st.integers(1, 6), st.integers(1, 7), st.integers(1, 8))
 def test_one_process_in_tiles_is_the_plain_loss(seed, n_clips, n_captions, tile):
-    [share] = draw(seed, [(n_clips, n_captions)], padded=0)
+    [share] = draw(seed, [(n_clips, n_captions)])
     plain = learning(share)
     known = torch.ones(n_clips, n_captions, dtype=torch.bool)
-    loss = frame_wise.framewise_loss(frame_wise.frame_logits(*plain[:4]), share.active, known)
+    loss = frame_wise.framewise_loss(
+        frame_wise.frame_logits(*plain[:4]), share.labels.active, known
+    )
     loss.backward()
     found, slopes = one_share(0, [share], tile)
     assert_close(found, loss.detach(), **EXACT)
@@ -154,9 +153,9 @@ def test_one_process_in_tiles_is_the_plain_loss(seed, n_clips, n_captions, tile)
 
 def test_the_negatives_of_other_processes_weigh_as_much_as_ones_own():
     """There they are divided by the width of the embedding instead of by the frames."""
-    shares = draw(0, [(2, 3), (2, 3)], n_strings=1, padded=0)
+    shares = draw(0, [(2, 3), (2, 3)], n_strings=1)
     for share in shares:
-        share.active[:] = False
+        share.labels.active[:] = False
         for x in (share.logit_scale, share.logit_bias):
             x[:] = 0  # each pair costs log 2
     for value, gradient in ranks.together(2, one_share, shares):
@@ -165,19 +164,18 @@ def test_the_negatives_of_other_processes_weigh_as_much_as_ones_own():
         assert_close(slope, torch.full_like(slope, 0.5 / 6))  # 6 slots, sigmoid(0) each
 
 
-def test_a_caption_travels_with_its_own_scale_bias_and_padding():
+def test_a_caption_travels_with_its_own_scale_and_bias():
     """There they stay behind, which shows from four processes on."""
-    shares = draw(3, [(2, 2)] * 4, padded=0)
+    shares = draw(3, [(2, 2)] * 4)
     for rank, share in enumerate(shares):
         share.logit_scale[:], share.logit_bias[:] = 10.0**rank / 10, -2.0 * rank
-        share.known_caption[rank % 2] = rank == 0
     check(shares, ranks.together(4, one_share, shares))
 
 
 @each_number
 def test_the_loss_does_not_grow_with_the_number_of_processes(n_ranks):
     """It is one mean, where there the means of blocks are added up."""
-    [share] = draw(0, [(2, 3)], padded=0)
+    [share] = draw(0, [(2, 3)])
     alone, _ = one_share(0, [share])
     for value, _ in ranks.together(n_ranks, one_share, [share] * n_ranks):
         assert_close(value, alone)
@@ -186,15 +184,17 @@ def test_the_loss_does_not_grow_with_the_number_of_processes(n_ranks):
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_caption_is_never_a_false_negative_wherever_it_stands(place):
     """There only the slot of the same index is compared."""
-    a, b = draw(0, [(1, 3), (1, 3)], padded=0)
+    a, b = draw(0, [(1, 3), (1, 3)])
     others = ["wind", "steps"]
-    a = a._replace(captions=["rain", *others], active=torch.ones_like(a.active))
-    b = b._replace(captions=[*others[:place], "rain", *others[place:]])
+    names = ["rain", *others], [*others[:place], "rain", *others[place:]]
+    a, b = (
+        Share(*x[:4], *labelled(captions, torch.ones_like(x.labels.active)))
+        for x, captions in zip((a, b), names, strict=True)
+    )
     for x in (a, b):
         x.logit_bias[:] = 0
         x.logit_scale[:] = 1e4  # sure of everything
         x.caption_emb[:] = x.frame_emb[:] = F.one_hot(torch.tensor(0), DIM).float()
-        x.active[:] = True
     values = [value for value, _ in ranks.together(2, one_share, [a, b])]
     assert values == [0, 0]
 
@@ -202,24 +202,11 @@ def test_a_caption_is_never_a_false_negative_wherever_it_stands(place):
 @pytest.mark.parametrize("n_ranks", [2, 4])
 def test_an_even_number_of_processes_needs_no_way_of_its_own(n_ranks):
     """The last hop in one direction only is where the release stops with an error."""
-    shares = draw(7, [(1, 1)] * n_ranks, padded=0)
+    shares = draw(7, [(1, 1)] * n_ranks)
     check(shares, ranks.together(n_ranks, one_share, shares))
 
 
-# Padding, strings, precision
-
-
-def test_what_is_padding_has_no_gradient():
-    for _, gradient in ranks.together(2, one_share, draw(5, SIZES[:2], padded=0.5)):
-        assert all(x.isfinite().all() for x in gradient.values())
-
-
-def test_a_string_that_is_here_only_as_padding_is_not_here():
-    a, b = draw(0, [(1, 1), (1, 1)], padded=0)
-    a, b = a._replace(captions=["rain"]), b._replace(captions=["rain"])
-    a.active[:] = True
-    a.known_caption[:] = False
-    check([a, b], ranks.together(2, one_share, [a, b]))
+# Weights, precision, gradients
 
 
 @each_number
@@ -230,7 +217,7 @@ def test_a_weight_of_the_loss_reaches_every_process(n_ranks):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_embeddings_in_low_precision_are_compared_in_full(dtype):
-    [share] = draw(0, [(6, 7)], padded=0)
+    [share] = draw(0, [(6, 7)])
     low = share._replace(
         frame_emb=share.frame_emb.to(dtype), caption_emb=share.caption_emb.to(dtype)
     )
@@ -246,7 +233,7 @@ def test_embeddings_in_low_precision_are_compared_in_full(dtype):
 
 
 def test_it_agrees_with_its_gradient_by_differences():
-    [share] = draw(2, [(2, 3)], padded=0)
+    [share] = draw(2, [(2, 3)])
     inputs = [x.double().requires_grad_() for x in share[:4]]
     rest = {k: v for k, v in share._asdict().items() if k not in LEARNT}
     loss = partial(frame_wise.sharded_framewise_loss, **rest, tile=2)
@@ -254,7 +241,7 @@ def test_it_agrees_with_its_gradient_by_differences():
 
 
 def test_certainty_never_overflows():
-    [share] = draw(0, [(2, 3)], padded=0)
+    [share] = draw(0, [(2, 3)])
     share.logit_scale[:] = 1e6
     value, slopes = one_share(0, [share])
     assert value.isfinite()
@@ -262,7 +249,7 @@ def test_certainty_never_overflows():
 
 
 def test_a_frozen_input_gets_no_gradient_and_costs_the_others_nothing():
-    [share] = draw(0, [(2, 3)], padded=0)
+    [share] = draw(0, [(2, 3)])
     half = learning(share)._replace(caption_emb=share.caption_emb, logit_bias=share.logit_bias)
     frame_wise.sharded_framewise_loss(*half).backward()
     _, whole = one_share(0, [share])
@@ -282,7 +269,7 @@ def test_without_gradients_it_is_the_same_value():
 
 
 def test_its_gradient_can_be_taken_twice():
-    [share] = draw(0, [(2, 3)], padded=0)
+    [share] = draw(0, [(2, 3)])
     share = learning(share)
     loss = frame_wise.sharded_framewise_loss(*share)
     loss.backward(retain_graph=True)
@@ -295,46 +282,35 @@ def test_its_gradient_can_be_taken_twice():
     "wrong",
     [
         {"captions": ["one too few"]},
-        {"active": torch.zeros(2, 3, N_FRAMES + 1, dtype=torch.bool)},
-        {"known_clip": torch.ones(3, dtype=torch.bool)},
+        {"labels": labelled(["a", "b", "c"], torch.zeros(2, 3, N_FRAMES + 1) > 0)[1]},
+        {"labels": labelled(["a", "b", "c"], torch.zeros(3, 3, N_FRAMES) > 0)[1]},
     ],
 )
 def test_arguments_that_do_not_fit_each_other_are_refused(wrong):
-    [share] = draw(0, [(2, 3)], padded=0)
+    [share] = draw(0, [(2, 3)])
     # Without the tests' own check of shapes, which would speak first.
     loss = getattr(
         frame_wise.sharded_framewise_loss, "__wrapped__", frame_wise.sharded_framewise_loss
     )
-    with pytest.raises(ValueError, match="2 clips of 4 frames and 3 captions need as many"):
+    with pytest.raises(ValueError, match="2 clips of 4 frames and 3 caption embeddings need as"):
         loss(*share._replace(**wrong))
 
 
-# Labels stated apart from the captions: the training's form
-
-
-class Known(NamedTuple):
-    """What one process gives: its clips and captions, and labels of all processes' captions."""
-
-    frame_emb: torch.Tensor
-    caption_emb: torch.Tensor
-    logit_scale: torch.Tensor
-    logit_bias: torch.Tensor
-    captions: list[str]
-    labels: Labels
+# Labels of all captions, some of them unknown: the training's form
 
 
 def spread(seed, n_ranks, *, n_clips=5, n_captions=7):
-    """A whole (logits' inputs, active, known), and what each process has of it."""
-    [whole] = draw(seed, [(n_clips, n_captions)], padded=0)
+    """A whole, which of its pairs are known, and what each process has of it."""
+    [whole] = draw(seed, [(n_clips, n_captions)])
     names = [f"caption {j}" for j in range(n_captions)]
     known = torch.rand(n_clips, n_captions, generator=torch.Generator().manual_seed(seed)) < 0.7
     keys = caption_keys(names, torch.device("cpu"))
     shares = [
-        Known(
+        Share(
             whole.frame_emb[r::n_ranks],
             *(x[r::n_ranks] for x in (whole.caption_emb, whole.logit_scale, whole.logit_bias)),
             names[r::n_ranks],
-            Labels(keys, whole.active[r::n_ranks], known[r::n_ranks]),
+            Labels(keys, whole.labels.active[r::n_ranks], known[r::n_ranks]),
         )
         for r in range(n_ranks)
     ]
@@ -343,7 +319,7 @@ def spread(seed, n_ranks, *, n_clips=5, n_captions=7):
 
 def known_share(rank, shares, tile):
     share = learning(shares[rank])
-    loss = frame_wise.sharded_labelled_loss(*share, tile=tile)
+    loss = frame_wise.sharded_framewise_loss(*share, tile=tile)
     prior = frame_wise.sharded_prior_loss(share.logit_bias, share.captions, share.labels)
     loss.backward()
     slopes = gradients(share)
@@ -357,7 +333,9 @@ def known_share(rank, shares, tile):
 def test_unknown_pairs_are_left_out_whichever_process_has_clip_and_caption(n_ranks, tile):
     whole, known, shares = spread(n_ranks, n_ranks)
     dense = learning(whole)
-    loss = frame_wise.framewise_loss(frame_wise.frame_logits(*dense[:4]), whole.active, known)
+    loss = frame_wise.framewise_loss(
+        frame_wise.frame_logits(*dense[:4]), whole.labels.active, known
+    )
     loss.backward()
     found = ranks.together(n_ranks, known_share, shares, tile)
     assert_close(sum(f[0] for f in found) / n_ranks, loss.detach(), **EXACT)
@@ -370,7 +348,7 @@ def test_unknown_pairs_are_left_out_whichever_process_has_clip_and_caption(n_ran
 def test_the_prior_is_that_of_the_clips_of_all_processes(n_ranks):
     whole, known, shares = spread(n_ranks, n_ranks)
     bias = whole.logit_bias.clone().requires_grad_()
-    loss = frame_wise.prior_loss(bias, whole.active, known)
+    loss = frame_wise.prior_loss(bias, whole.labels.active, known)
     loss.backward()
     found = ranks.together(n_ranks, known_share, shares, None)
     assert_close(sum(f[2] for f in found) / n_ranks, loss.detach(), **EXACT)
@@ -381,12 +359,12 @@ def test_the_prior_is_that_of_the_clips_of_all_processes(n_ranks):
 def test_a_caption_without_labels_is_inactive_and_known_to_be():
     whole, _, [share] = spread(0, 1)
     few = [0, 3]
-    sparse = Labels(share.labels.keys[few], whole.active[:, few])
-    active = torch.zeros_like(whole.active)
-    active[:, few] = whole.active[:, few]
+    sparse = Labels(share.labels.keys[few], whole.labels.active[:, few])
+    active = torch.zeros_like(whole.labels.active)
+    active[:, few] = whole.labels.active[:, few]
     known = torch.ones(active.shape[:2], dtype=torch.bool)
     expected = frame_wise.framewise_loss(frame_wise.frame_logits(*whole[:4]), active, known)
-    assert_close(frame_wise.sharded_labelled_loss(*share[:5], sparse), expected)
+    assert_close(frame_wise.sharded_framewise_loss(*share[:5], sparse), expected)
     prior = frame_wise.sharded_prior_loss(share.logit_bias, share.captions, sparse)
     assert_close(prior, frame_wise.prior_loss(whole.logit_bias, active, known))
 
@@ -394,10 +372,10 @@ def test_a_caption_without_labels_is_inactive_and_known_to_be():
 def test_an_unknown_pair_changes_nothing():
     _, _, [share] = spread(0, 1)
     known = share.labels.known
-    expected = frame_wise.sharded_labelled_loss(*share)
+    expected = frame_wise.sharded_framewise_loss(*share)
     flipped = torch.where(known[:, :, None], share.labels.active, ~share.labels.active)
     poisoned = share._replace(labels=Labels(share.labels.keys, flipped, known))
-    assert torch.equal(frame_wise.sharded_labelled_loss(*poisoned), expected)
+    assert torch.equal(frame_wise.sharded_framewise_loss(*poisoned), expected)
 
 
 def test_equal_captions_have_equal_keys_and_others_do_not():
@@ -453,7 +431,7 @@ def test_no_pairs_at_all_cost_nothing():
 
 def test_a_tile_is_all_the_memory_that_a_loss_takes(monkeypatch):
     """No matrix product of the forward pass is larger than a tile."""
-    [share] = draw(0, [(20, 30)], padded=0)
+    [share] = draw(0, [(20, 30)])
     largest, product = [], torch.addmm
 
     def noted(*args):

@@ -66,9 +66,9 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ([1, 2], "holds no state dict, but list"),
-        ({}, "holds no state dict"),
-        ({"optimizer": {"lr": 0.1}, "a": torch.ones(1)}, "'optimizer' is no tensor"),
+        ([1, 2], "contains no state dict, but list"),
+        ({}, "contains no state dict"),
+        ({"optimizer": {"lr": 0.1}, "a": torch.ones(1)}, "'optimizer' is not a tensor"),
     ],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path, content, why):
@@ -79,11 +79,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content, why):
 
 def test_misfits_are_named(tensors):
     checkpoint.check_tensors(tensors, dict(tensors), "file")
-    with pytest.raises(ValueError, match="file lacks 1 tensors: b"):
+    with pytest.raises(ValueError, match="file: 1 missing tensors: b"):
         checkpoint.check_tensors({"a.weight": tensors["a.weight"]}, tensors, "file")
-    with pytest.raises(ValueError, match=r"file holds, .*, 2 tensors: x, y"):
+    with pytest.raises(ValueError, match=r"file: 2 unexpected tensors: x, y"):
         checkpoint.check_tensors({**tensors, "y": tensors["b"], "x": tensors["b"]}, tensors, "file")
-    with pytest.raises(ValueError, match=r"file: b has shape \[1\], .* asks for \[\]"):
+    with pytest.raises(ValueError, match=r"file: b has shape \[1\], .* expects \[\]"):
         checkpoint.check_tensors({**tensors, "b": torch.ones(1)}, tensors, "file")
 
 
@@ -97,7 +97,7 @@ def test_a_model_with_others_weights_says_whose_they_are(tensors, tmp_path):
     assert model.provenance["imported from"] == "Theirs"
     assert model.provenance["heads"] == "new"
     assert model.provenance["sha256"] == project.sha256(path)
-    with pytest.raises(ValueError, match=r"theirs.safetensors lacks 1 tensors"):
+    with pytest.raises(ValueError, match=r"theirs.safetensors: 1 missing tensors"):
         checkpoint.load_tensors(model, {"weight": ours["weight"]}, path, "Theirs")
 
 
@@ -126,11 +126,11 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     assert checkpoint.read_tensors(tmp_path / "model/model.safetensors").keys() == tensors.keys()
     write(lambda folder: folder.mkdir())  # an older model gives way
     (tmp_path / "model/precious.bin").write_bytes(b"!")
-    with pytest.raises(FileExistsError, match="no saved model alone"):
+    with pytest.raises(FileExistsError, match="more than a saved model"):
         write(lambda folder: folder.mkdir())
     (tmp_path / "model/precious.bin").unlink()
     path.write_text('{"model_type": "clap"}')  # somebody else's
-    with pytest.raises(FileExistsError, match="no saved model alone"):
+    with pytest.raises(FileExistsError, match="more than a saved model"):
         write(lambda folder: folder.mkdir())
 
 
@@ -161,5 +161,5 @@ def test_a_folder_is_never_looked_for_on_the_hub(tmp_path, monkeypatch):
 
 
 def test_a_repository_that_cannot_be_had_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="someone/flam is missing: neither a folder here"):
+    with pytest.raises(FileNotFoundError, match="someone/flam is missing: no such folder"):
         checkpoint.resolve_source("someone/flam", cache_dir=tmp_path)

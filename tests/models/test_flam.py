@@ -71,7 +71,7 @@ def test_without_heads_all_captions_have_one_number(folder, tmp_path, kind):
 
 
 def test_another_kind_of_head_is_refused(folder):
-    with pytest.raises(ValueError, match="bias is per_caption, shared or fixed, not 'none'"):
+    with pytest.raises(ValueError, match="bias must be per_caption, shared or fixed, not 'none'"):
         FLAM(folder, **SETTINGS, bias="none")
 
 
@@ -108,7 +108,9 @@ def test_the_unbiased_score_is_what_one_gets(net):
 
 def test_another_method_is_refused(net):
     with pytest.raises(ValueError, match="not 'cosine'"):
-        inspect.unwrap(FLAM.score)(net, noise(9000), 16_000, CAPTIONS, "cosine")
+        inspect.unwrap(FLAM.score_embeddings)(
+            net, net.embed_audio(noise(9000), 16_000), net.embed_captions(CAPTIONS), "cosine"
+        )
 
 
 def sigmoid(x):

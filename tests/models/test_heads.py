@@ -55,5 +55,5 @@ def test_a_shared_number_learns_as_fast_as_a_head():
 
 
 def test_another_kind_is_refused():
-    with pytest.raises(ValueError, match="bias is per_caption, shared or fixed, not 'none'"):
+    with pytest.raises(ValueError, match="bias must be per_caption, shared or fixed, not 'none'"):
         heads.build_head("bias", "none", width=24, init=0.0)

@@ -79,7 +79,7 @@ def test_the_log_mel_agrees_with_its_definition(sample_rate, n_fft, high_hz):
 
 
 def test_filters_of_another_kind_are_refused():
-    with pytest.raises(ValueError, match=r"filters are .slaney. or .htk., not 'mel'"):
+    with pytest.raises(ValueError, match=r"filters must be .slaney. or .htk., not 'mel'"):
         htsat.LogMel(filters="mel")
 
 
@@ -188,13 +188,13 @@ def test_the_papers_tower_has_as_many_parameters_as_the_papers():
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"heads": [1, 2, 4]}, r"of widths \[8, 16, 32, 64\] needs as many numbers of heads"),
-        ({"heads": [1, 3, 4, 8]}, "each a divisor"),
-        ({"depths": [1, 1], "heads": [1, 1], "patch": 2}, "give 256 frames a window"),
-        ({"depths": [1] * 6, "heads": [1] * 6}, "give 8 frames a window"),
-        ({"depths": [], "heads": []}, "give 256 frames a window"),
-        ({"patch": 8}, "with patches of 4 or 2"),
-        ({"sample_rate": 44_100}, r"hears \[16000, 32000, 48000\] Hz, not 44100"),
+        ({"heads": [1, 2, 4]}, r"of widths \[8, 16, 32, 64\] needs one number of heads"),
+        ({"heads": [1, 3, 4, 8]}, "that divides its width"),
+        ({"depths": [1, 1], "heads": [1, 1], "patch": 2}, "give 256 frames per window"),
+        ({"depths": [1] * 6, "heads": [1] * 6}, "give 8 frames per window"),
+        ({"depths": [], "heads": []}, "give 256 frames per window"),
+        ({"patch": 8}, "with patch 4 or 2"),
+        ({"sample_rate": 44_100}, r"one of \[16000, 32000, 48000\] Hz, not 44100"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(wrong, why):
@@ -251,7 +251,7 @@ def test_other_sample_rates_have_the_same_frames(sample_rate, settings):
 @pytest.mark.parametrize("settings", [TINY, FINE])
 def test_blocks_of_long_audio_are_whole_windows(settings):
     assert dual_encoder.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
-    assert detector.PIECE_FRAMES % HTSAT(**settings).frames_per_window == 0
+    assert detector.READ_FRAMES % HTSAT(**settings).frames_per_window == 0
 
 
 def test_a_clap_checkpoint_fits(tmp_path, tower):

@@ -419,5 +419,5 @@ def test_a_tower_of_short_frames_makes_as_many_as_it_says(fine, n_samples):
 
 
 def test_frames_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="frame_hops 32 or 8, not 16"):
+    with pytest.raises(ValueError, match="frame_hops must be 32 or 8, not 16"):
         YAMNet(frame_hops=16)

@@ -1,4 +1,4 @@
-"""CLAP checkpoints of `transformers` as models of ours, and HTS-AT's own checkpoints as our tower.
+"""Import of `transformers` CLAP checkpoints, and of HTS-AT checkpoints as an audio tower.
 
 A `ClapModel` without fusion, such as laion/clap-htsat-unfused or laion/larger_clap_general, has the
 towers and projections of FLAM:
@@ -8,8 +8,8 @@ towers and projections of FLAM:
     text_projection.linear{1,2}       -> caption_projection.{1,4}
     logit_scale_a                     -> log_temperature
 
-It was trained on whole clips, so it is a model to compare with (`baselines.FLAMGlobal`) and to
-start from; the two heads, which CLAP does not have, are new.
+It was trained on whole clips, so it serves as a baseline (`baselines.FLAMGlobal`) and to start
+training from; CLAP has no scale and bias heads, so these are new and untrained.
 """
 
 import json
@@ -29,10 +29,11 @@ from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
 from flamlib.models.importers import htsat_layout
+from flamlib.models.renaming import add_prefix, rename, strip_prefix
 from flamlib.models.text_tower import FILES
 
 HEADS = {"scale_init": 10.0, "bias_init": -8.0, "temperature_init": 0.07}
-SEED = 0  # of the new heads, so that an import is the same every time
+SEED = 0  # of the new heads, so that every import gives the same model
 
 _HEADS = ("scale_head", "bias_head")
 _PICKLE = "pytorch_model.bin"
@@ -45,20 +46,20 @@ _RENAMED = (
     (r"^text_projection\.linear2\.", "caption_projection.4."),
     (r"^logit_scale_a$", "log_temperature"),
 )
-# Of the text-to-audio direction, which its authors' plain loss does not use; buffers of embeddings.
+# Parameters of LAION-CLAP's other losses; position indices.
 _UNUSED = r"^logit_scale_t$|\.(position_ids|token_type_ids)$|^(audio|text)_transform\."
 
 
 def read(source: str | Path) -> FLAM:
-    """The model in a folder that `ClapModel.save_pretrained` wrote, or in the hub's `owner/name`.
+    """Read a folder that `ClapModel.save_pretrained` wrote, or a hub id `owner/name`, as a FLAM.
 
-    The folder holds config.json, model.safetensors or pytorch_model.bin, and the tokenizer. Raises
-    FileNotFoundError for what is missing, and ValueError for a model with fusion, with another
-    front end or activation, and for tensors that do not map.
+    The folder contains config.json, model.safetensors or pytorch_model.bin, and the tokenizer.
+    Raises FileNotFoundError for a missing file, and ValueError for a model with fusion, for another
+    front end or activation, and for missing or unexpected tensors.
     """
     folder = checkpoint.resolve_source(source)
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder / 'config.json'} is missing: no ClapModel")
+        raise FileNotFoundError(f"{folder / 'config.json'} is missing: not a folder of a ClapModel")
     config = ClapConfig.from_pretrained(folder)
     _check(folder, config)
     file = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / _PICKLE
@@ -92,31 +93,25 @@ def read(source: str | Path) -> FLAM:
 
 
 def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A ClapModel's state dict in our names; what has no place keeps its own."""
-    ours = {}
-    for name, tensor in tensors.items():
-        if re.search(_UNUSED, name):
-            continue
-        for pattern, replacement in _RENAMED:
-            name = re.sub(pattern, replacement, name)
-        ours[name] = tensor
-    return ours
+    """Convert a ClapModel's state dict to our names; unknown tensors keep theirs."""
+    used = {name: tensor for name, tensor in tensors.items() if not re.search(_UNUSED, name)}
+    return {rename(name, _RENAMED): tensor for name, tensor in used.items()}
 
 
 def read_tower(path: str | Path) -> HTSAT:
-    """The encoder in a file of HTS-AT's own layout, such as one trained on AudioSet's classes.
+    """Read the encoder from a checkpoint in HTS-AT's own layout, such as one trained on AudioSet.
 
-    Its front end is found by its mel filters. Prefixes that training programs put before every name
-    (`sed_model.`, `module.`, `audio_branch.`) and the classifier are left out. Raises what
-    `checkpoint.read_tensors` does, and ValueError for what does not map.
+    The sample rate is found by the mel filters. Prefixes of all names (`sed_model.`, `module.`,
+    `audio_branch.`) and the classifier are dropped. Raises what `checkpoint.read_tensors` does, and
+    ValueError for missing or unexpected tensors.
     """
     tensors = checkpoint.read_tensors(path)
     first = "patch_embed.proj.weight"
     anchors = [name for name in tensors if name.endswith(first)]
     if len(anchors) != 1:
-        raise ValueError(f"{path} is no HTS-AT: it has {len(anchors)} tensors {first}")
+        raise ValueError(f"{path} is not an HTS-AT: {len(anchors)} tensors are called {first}")
     prefix = anchors[0].removesuffix(first)
-    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    own = strip_prefix(tensors, prefix)
     own = {n: t for n, t in own.items() if not n.startswith(htsat_layout.CLASSIFIER)}
     try:
         settings = htsat_layout.settings(own, sample_rate=htsat_layout.sample_rate(own))
@@ -130,20 +125,20 @@ def read_tower(path: str | Path) -> HTSAT:
 
 
 def write_tower(folder: str | Path, tower: HTSAT) -> None:
-    """A folder with weights as `HTSAT.load_weights` takes them, such as artifacts/weights/htsat.
+    """Write the weights to a folder for `HTSAT.load_weights`, such as artifacts/weights/htsat.
 
-    Raises FileExistsError rather than replace a folder that holds anything else.
+    Raises FileExistsError if the folder contains other files.
     """
     folder = Path(folder)
     if folder.exists() and {path.name for path in folder.iterdir()} - {WEIGHTS}:
-        raise FileExistsError(f"{folder} holds other files: nothing was written to it")
-    tensors = {f"audio_model.{n}": t.contiguous() for n, t in tower.encoder.state_dict().items()}
+        raise FileExistsError(f"{folder} contains other files: nothing was written")
+    tensors = {n: t.contiguous() for n, t in tower.encoder.state_dict().items()}
     with files.atomic_folder(folder) as partial:
-        save_file(tensors, partial / WEIGHTS)
+        save_file(add_prefix(tensors, "audio_model."), partial / WEIGHTS)
 
 
 def _check(folder: Path, config: ClapConfig) -> None:
-    """Raises ValueError for what HTSAT and FLAM's projections would compute otherwise."""
+    """Raise ValueError if the CLAP computes anything else than HTSAT and FLAM's projections."""
     audio = config.audio_config
     front_end = {
         "enable_fusion": False,
@@ -155,10 +150,10 @@ def _check(folder: Path, config: ClapConfig) -> None:
     }
     for name, wanted in front_end.items():
         if (found := getattr(audio, name)) != wanted:
-            raise ValueError(f"{folder}: {name} of the audio tower is {found}, ours has {wanted}")
+            raise ValueError(f"{folder}: {name} of the audio tower is {found}, expected {wanted}")
     if config.projection_hidden_act != "relu":
         raise ValueError(
-            f"{folder}: projection_hidden_act is {config.projection_hidden_act}, ours is relu"
+            f"{folder}: projection_hidden_act is {config.projection_hidden_act}, expected relu"
         )
     extractor = folder / "preprocessor_config.json"
     if extractor.is_file():
@@ -170,24 +165,24 @@ def _check(folder: Path, config: ClapConfig) -> None:
             "hop_length": htsat.SAMPLE_RATE // htsat.HOPS_PER_S,
             "frequency_min": low_hz,
             "frequency_max": high_hz,
-            "truncation": "rand_trunc",  # of fusion, whose mel filters are others
+            "truncation": "rand_trunc",  # models with fusion have other mel filters
         }.items():
             if said.get(name, wanted) != wanted:
-                raise ValueError(f"{extractor}: {name} is {said[name]}, ours is {wanted}")
+                raise ValueError(f"{extractor}: {name} is {said[name]}, expected {wanted}")
 
 
 def _write_caption_tower(source: Path, folder: Path, config: ClapConfig) -> None:
-    """RoBERTa as `TextTower` wants it: shape and tokenizer."""
+    """Write RoBERTa's configuration and tokenizer in the layout of `TextTower`."""
     text = config.text_config
     shared = RobertaConfig().to_dict().keys() & text.to_dict().keys() - {"model_type"}
     settings = {k: v for k, v in text.to_dict().items() if k in shared}
     tokenizer = RobertaTokenizer.from_pretrained(source, local_files_only=True)
     if len(tokenizer) > text.vocab_size or len(tokenizer) < 6:
         raise ValueError(
-            f"{source}: its tokenizer has {len(tokenizer)} tokens, its text tower "
-            f"{text.vocab_size}; is it missing?"
+            f"{source}: the tokenizer has {len(tokenizer)} tokens, the text tower "
+            f"{text.vocab_size}; is the tokenizer missing?"
         )
     tokenizer.save_pretrained(folder)
     RobertaConfig(**settings).save_pretrained(folder)
     if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise FileNotFoundError(f"{source}: no {missing[0]} comes out of it")
+        raise FileNotFoundError(f"{source}: its tokenizer gives no {missing[0]}")

@@ -1,9 +1,9 @@
-"""HTS-AT as its authors name its tensors, under the names that `transformers` and we use.
+"""HTS-AT in its authors' layout, converted to the names that `transformers` and we use.
 
-The published encoders of AudioSet, LAION-CLAP and OpenFLAM share one layout. Three kinds of tensors
-are in it: weights, which are renamed; constants (the windowed Fourier matrix, the mel filters, the
-masks of shifted windows), which are compared with ours and then left out, so that another front end
-is found out and not silently replaced; and the classifier of AudioSet's 527 classes, which is no
+The published encoders of AudioSet, LAION-CLAP and OpenFLAM share one layout with three kinds of
+tensors: weights, which are renamed; constants (the windowed Fourier matrix, the mel filters, the
+masks of shifted windows), which are compared with ours and dropped, so that a different front end
+is an error and not silently replaced; and the classifier of AudioSet's 527 classes, which is not
 part of the encoder.
 
     bn0                      -> batch_norm
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from flamlib.models import htsat
 from flamlib.models.htsat import HTSAT
+from flamlib.models.renaming import add_prefix, rename
 
 CLASSIFIER = ("tscam_conv.", "head.")
 
@@ -41,9 +42,9 @@ _MEL = "logmel_extractor.melW"
 
 
 def settings(tensors: Mapping[str, Tensor], *, sample_rate: int) -> dict[str, Any]:
-    """Of the encoder with these tensors, as arguments of `HTSAT`: nothing dropped out.
+    """Infer the arguments of `HTSAT` from the shapes of an encoder's tensors, without dropout.
 
-    Raises ValueError where a tensor that tells is missing.
+    Raises ValueError if a tensor needed for that is missing.
     """
     try:
         kernel = tensors["patch_embed.proj.weight"]
@@ -55,7 +56,7 @@ def settings(tensors: Mapping[str, Tensor], *, sample_rate: int) -> dict[str, An
             depths.append(len(blocks))
             heads.append(table.shape[1])
     except KeyError as error:
-        raise ValueError(f"no HTS-AT: {error.args[0]} is missing") from error
+        raise ValueError(f"not an HTS-AT: tensor {error.args[0]} is missing") from error
     return {
         "embed": kernel.shape[0],
         "depths": depths,
@@ -69,47 +70,41 @@ def settings(tensors: Mapping[str, Tensor], *, sample_rate: int) -> dict[str, An
 
 
 def sample_rate(tensors: Mapping[str, Tensor]) -> int:
-    """Of the front end that the tensors carry, found by its mel filters.
+    """Return the sample rate in hertz of the front end, found by its mel filters.
 
-    Raises ValueError if they are missing or those of no front end we have.
+    Raises ValueError if they are missing or not those of any rate in `htsat.FRONT_ENDS`.
     """
     if _MEL not in tensors:
-        raise ValueError(f"{_MEL} is missing: it tells the sample rate")
+        raise ValueError(f"tensor {_MEL} is missing: the sample rate is found by it")
     for rate in htsat.FRONT_ENDS:
         if _same(tensors[_MEL], htsat.LogMel(rate).mel.mel_scale.fb):
             return rate
-    raise ValueError(f"{_MEL} is none of the mel filters for {sorted(htsat.FRONT_ENDS)} Hz")
+    raise ValueError(f"{_MEL} does not match the mel filters of {sorted(htsat.FRONT_ENDS)} Hz")
 
 
 def encoder_tensors(tensors: Mapping[str, Tensor], tower: HTSAT) -> dict[str, Tensor]:
-    """The state dict of `tower.encoder` out of the original's.
+    """Convert the original's encoder tensors to a state dict of `tower.encoder`.
 
-    Raises ValueError for a constant that differs from the tower's, naming it. Names that are not
-    known here come back as they are, for the caller to find them left over.
+    Unknown names are kept, so that `checkpoint.check_tensors` reports them. Raises ValueError
+    naming a constant that differs from the tower's.
     """
     constants = _constants(tower)
     renamed = {}
     for name, tensor in tensors.items():
         if name in constants:
             if not _same(tensor, constants[name]):
-                raise ValueError(f"{name} is not the constant that our front end and windows have")
+                raise ValueError(f"{name} differs from the constant of our front end or windows")
         elif _QKV in name:
             parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
             for part, third in parts:
-                renamed[_prefixed(name.replace(_QKV, f".attention.self.{part}."))] = third
+                renamed[name.replace(_QKV, f".attention.self.{part}.")] = third
         else:
-            for pattern, replacement in _RENAMED:
-                name = re.sub(pattern, replacement, name)
-            renamed[_prefixed(name)] = tensor
-    return renamed
-
-
-def _prefixed(name: str) -> str:
-    return f"audio_encoder.{name}"
+            renamed[rename(name, _RENAMED)] = tensor
+    return add_prefix(renamed, "audio_encoder.")
 
 
 def _constants(tower: HTSAT) -> dict[str, Tensor]:
-    """What the original keeps among its weights though it follows from the settings.
+    """Compute the constants that the original keeps among its weights.
 
     real[k, n] = hann[n] cos(2 pi k n / N),  imaginary[k, n] = -hann[n] sin(2 pi k n / N)
     """
@@ -134,7 +129,7 @@ def _constants(tower: HTSAT) -> dict[str, Tensor]:
 
 
 def _same(found: Tensor, ours: Tensor) -> bool:
-    # The filters of two libraries, and sums of a thousand products, differ in the last digits.
+    # The mel filters of two libraries differ in the last digits.
     return found.shape == ours.shape and torch.allclose(
         found.double(), ours.cpu().double(), rtol=1e-4, atol=1e-5
     )

@@ -1,8 +1,8 @@
-"""LAION-CLAP, CompA-CLAP and MGA-CLAP out of the files that their authors' programs write.
+"""Import of LAION-CLAP, CompA-CLAP and MGA-CLAP checkpoints in their authors' own layouts.
 
-A file is the user's own copy: no weights come with this project, and none of these were at hand
-when it was written. What their programs say of the layout is what is read, and every tensor has its
-place, is known to be of no use, or is named in an error.
+A file is the user's own copy: this project contains no weights, and no original checkpoint was
+available when this was written. The layouts are taken from the authors' programs; every tensor is
+used, known to be unused, or named in an error.
 
     LAION-CLAP   audio_branch.*           -> audio.encoder.*, see `htsat_layout`
     CompA-CLAP   text_branch.*            -> caption.encoder.* (RoBERTa; CompA: the encoder of a T5)
@@ -15,8 +15,8 @@ place, is known to be of no use, or is named in an error.
                  {frame,word}_proj.{0,1,3,4}      -> {frame,word}_projection.{0,2,4,6}
                  codebook, temp                   -> codes, log_temperature (minus its logarithm)
 
-No use is made of the classifier of AudioSet's classes, of the loss's further layers, and of the
-fusion of clips over ten seconds: those are heard in windows, as all audio here.
+Unused are the classifier of AudioSet's classes, the further layers of the loss, and the fusion of
+clips over ten seconds: these are encoded in windows, like all audio here.
 """
 
 import re
@@ -37,10 +37,11 @@ from flamlib.models import checkpoint
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT, SAMPLE_RATE, WINDOW_S
 from flamlib.models.importers import htsat_layout, text_layout
-from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
+from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.models.renaming import add_prefix, rename, require, strip_prefix
 
-CLAP_TOKENS, MGA_TOKENS = 77, 30  # that a caption may have
+CLAP_TOKENS, MGA_TOKENS = 77, 30  # at most in a caption
 MGA_RATE = 32_000
 MGA_CODE_TEMPERATURE = 1000.0
 
@@ -54,14 +55,14 @@ _UNUSED = re.compile(
 )
 
 
-class CLAP(DualEncoder):
-    """LAION-CLAP and its like: FLAM's towers and projections, without its heads.
+class CLAP(CosineScoring, DualEncoder):
+    """LAION-CLAP and CompA-CLAP: FLAM's towers and projections, without scale and bias heads.
 
         frame_emb[l] = unit(audio_projection(frame feature l))
         clip_emb     = unit(audio_projection(mean over l of frame feature l))
         caption_emb  = unit(caption_projection(caption feature))
 
-    It was trained on clips. That a projected frame can be compared with a caption, too, is our use.
+    It was trained on clips; comparing projected frames with captions is our extension.
     """
 
     kind = "clap"
@@ -75,14 +76,27 @@ class CLAP(DualEncoder):
         dim: int,
         temperature_init: float,
     ) -> None:
-        """A model with random weights; `read` gives it those of a checkpoint."""
-        config = dict(audio=audio, caption=caption, dim=dim, temperature_init=temperature_init)
-        super().__init__(caption_folder, config)
+        """Build a model with random weights; `read` loads those of a checkpoint.
+
+        Args:
+            caption_folder: Folder with the caption tower's configuration and tokenizer.
+            audio: `tower` ("yamnet" or "htsat") and the arguments of that class.
+            caption: Arguments of `TextTower`.
+            dim: Dimensions of the embedding space.
+            temperature_init: Initial temperature of the clip-level loss, above 0.
+        """
+        super().__init__(
+            caption_folder,
+            audio=audio,
+            caption=caption,
+            dim=dim,
+            temperature_init=temperature_init,
+        )
         self.audio_projection = _projection(self.audio.width, dim)
         self.caption_projection = _projection(self.caption.width, dim)
 
     def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
-        """Embeddings from the caption tower's features; no scale, no prior."""
+        """Embed captions, given the caption tower's features; no scale, no prior."""
         one = torch.ones(len(features), device=features.device)
         return CaptionEmbeddings(
             normalize(self.caption_projection(features).float(), dim=1), one, 0 * one
@@ -92,9 +106,11 @@ class CLAP(DualEncoder):
     def embed_audio(
         self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
     ) -> AudioEmbeddings:
-        """As `DualEncoder.embed_audio`, with whole windows: audio of less than ten seconds, or what
-        is left after the last ten, is repeated as often as it fits and then silent, as the model
-        was trained. A clip is all of that; of its frames those are given that it reaches itself.
+        """Embed audio as `DualEncoder.embed_audio` does, but fill the last window by repetition.
+
+        As in CLAP's training, audio of less than ten seconds, or the rest after the last whole
+        window, is repeated as often as it fits and then padded with zeros. The clip embedding is of
+        all that; only frames of the audio itself are returned.
         """
         n_window = WINDOW_S * sample_rate
         n_samples = waveform.shape[-1] if waveform.ndim else 0
@@ -104,14 +120,14 @@ class CLAP(DualEncoder):
         if not isinstance(waveform, Tensor):
             waveform = torch.from_numpy(np.array(waveform, order="C"))
         rest = waveform[..., n_samples - n_rest :]
-        n_times = n_window // n_rest - 1  # after the first, which is there
+        n_times = n_window // n_rest - 1  # repetitions
         silence = torch.zeros_like(waveform[..., :1]).expand(
             *waveform.shape[:-1], n_window - (n_times + 1) * n_rest
         )
         filled = torch.cat([waveform, *[rest] * n_times, silence], dim=-1)
-        heard = super().embed_audio(filled, sample_rate)
+        audio = super().embed_audio(filled, sample_rate)
         n_reached = count_frames(n_samples / sample_rate, self.frame_s)
-        return AudioEmbeddings(heard.frame_emb[:, :n_reached], heard.clip_emb)
+        return AudioEmbeddings(audio.frame_emb[:, :n_reached], audio.clip_emb)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         whole = frames.mean(dim=1)
@@ -122,20 +138,27 @@ class CLAP(DualEncoder):
 
 
 def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
-    """The model in a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP, ready to be asked.
+    """Read a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP, in eval mode.
 
-    Which of them it is, its tensors tell. `tokenizer` is a folder with the text encoder's tokenizer
-    or the hub id of one: `roberta-base`, `google/flan-t5-large`, `bert-base-uncased`. Raises what
-    `checkpoint.read_tensors` does, and ValueError for tensors that are missing, left over or of
-    another shape and for a tokenizer that is not the checkpoint's.
+    Args:
+        path: The checkpoint; its tensors tell which of the models it is.
+        tokenizer: Folder with the text encoder's tokenizer, or a hub id: `roberta-base`,
+            `google/flan-t5-large` or `bert-base-uncased`.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: A damaged file, none of these models, missing or unexpected tensors, or a
+            tokenizer whose vocabulary is not the checkpoint's.
     """
     tensors = checkpoint.read_tensors(path)
-    if all(name.startswith("module.") for name in tensors):  # of several processes
-        tensors = {name.removeprefix("module."): t for name, t in tensors.items()}
+    if all(name.startswith("module.") for name in tensors):  # saved by DistributedDataParallel
+        tensors = strip_prefix(tensors, "module.")
     kind = next((kind for kind, sign in _SIGNS.items() if sign in tensors), None)
     if kind is None:
-        raise ValueError(f"{path} is no checkpoint of {', '.join(_SIGNS)}: it has none of their "
-                         f"tensors {', '.join(_SIGNS.values())}")  # fmt: skip
+        raise ValueError(
+            f"{path} is not a checkpoint of {', '.join(_SIGNS)}: it has none of the tensors "
+            f"{', '.join(_SIGNS.values())}"
+        )
     try:
         with tempfile.TemporaryDirectory() as folder:
             build = build_mga_clap if kind == "MGA-CLAP" else build_clap
@@ -147,7 +170,7 @@ def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
     return model
 
 
-# What only the one has. A T5 has it in two places, of which the first is enough.
+# A tensor by which each kind is recognised.
 _SIGNS = {
     "MGA-CLAP": "codebook",
     "CompA-CLAP": f"{_TEXT}encoder.embed_tokens.weight",
@@ -156,36 +179,36 @@ _SIGNS = {
 
 
 def build_clap(folder: Path, tensors: Mapping[str, Tensor], tokenizer: str | Path) -> CLAP:
-    """A CLAP of the shape that the tensors have, with random weights; `folder` is an empty one."""
-    text = _part(tensors, _TEXT)
+    """Build a CLAP of the tensors' shapes with random weights; `folder` is an empty folder."""
+    text = strip_prefix(tensors, _TEXT)
     if _SIGNS["CompA-CLAP"] in tensors:
-        encoder = _part(text, "encoder.")
+        encoder = strip_prefix(text, "encoder.")
         text_layout.write_t5(folder, encoder, tokenizer, max_tokens=CLAP_TOKENS)
         caption = {"pooling": "all"}
     else:
         limits = {"config_class": RobertaConfig, "max_tokens": CLAP_TOKENS}
         text_layout.write_bert(folder, text, tokenizer, **limits)
         caption = {"pooling": "pooler"}
-    audio = _part(tensors, _AUDIO)
+    audio = strip_prefix(tensors, _AUDIO)
     settings = htsat_layout.settings(audio, sample_rate=SAMPLE_RATE)
-    # With fusion the log-mel is another library's, outside the network, and has other filters.
+    # Models with fusion compute the log-mel outside the network, with HTK's filters.
     fused = any(name.startswith(_FUSION) for name in audio)
     return CLAP(
         folder,
         audio={"tower": "htsat", **settings, "filters": "htk" if fused else "slaney"},
         caption=caption,
-        dim=len(_of(tensors, "audio_projection.0.weight")),
+        dim=len(require(tensors, "audio_projection.0.weight")),
         temperature_init=0.07,
     )
 
 
 def build_mga_clap(folder: Path, tensors: Mapping[str, Tensor], tokenizer: str | Path) -> MGACLAP:
-    """An MGA-CLAP of the shape that the tensors have, with random weights; see `build_clap`."""
-    text = _part(tensors, _MGA_TEXT)
+    """Build an MGA-CLAP of the tensors' shapes with random weights; see `build_clap`."""
+    text = strip_prefix(tensors, _MGA_TEXT)
     limits = {"config_class": BertConfig, "max_tokens": MGA_TOKENS}
     text_layout.write_bert(folder, text, tokenizer, **limits)
-    settings = htsat_layout.settings(_part(tensors, _MGA_AUDIO), sample_rate=MGA_RATE)
-    n_codes, dim = _of(tensors, "codebook").shape
+    settings = htsat_layout.settings(strip_prefix(tensors, _MGA_AUDIO), sample_rate=MGA_RATE)
+    n_codes, dim = require(tensors, "codebook").shape
     return MGACLAP(
         folder,
         audio={"tower": "htsat", **settings},
@@ -195,31 +218,32 @@ def build_mga_clap(folder: Path, tensors: Mapping[str, Tensor], tokenizer: str |
         temperature_init=0.07,
         n_codes=n_codes,
         code_temperature=MGA_CODE_TEMPERATURE,
-        # The mark at the end of every caption counts as a word of affinity zero to every code.
+        # The final special token counts as a word of affinity zero to every code.
         floor=0.0,
     )
 
 
 def convert(tensors: Mapping[str, Tensor], model: CLAP | MGACLAP) -> dict[str, Tensor]:
-    """The original's state dict in the names of `model`, those of no use left out.
+    """Convert the original's state dict to the names of `model`, without unused tensors.
 
-    Raises ValueError for a constant that is not what it should be. A tensor without a place keeps
-    its name, so that `checkpoint.check_tensors` says so.
+    Unknown tensors keep their names, so that `checkpoint.check_tensors` reports them. Raises
+    ValueError for a constant that differs from ours.
     """
     mga = isinstance(model, MGACLAP)
     used = {name: t for name, t in tensors.items() if not _UNUSED.search(name)}
-    ours = _encoder(_part(used, _MGA_AUDIO if mga else _AUDIO), model)
+    ours = _encoder(strip_prefix(used, _MGA_AUDIO if mga else _AUDIO), model)
     for name, tensor in used.items():
         if name.startswith(_MGA_AUDIO if mga else _AUDIO):
             continue
-        if name == f"{_TEXT}shared.weight":  # the same table as the encoder's, by another name
-            if not torch.equal(tensor, _of(tensors, _SIGNS["CompA-CLAP"])):
-                raise ValueError(f"{name} is not {_SIGNS['CompA-CLAP']}, as in a T5")
+        if name == f"{_TEXT}shared.weight":  # T5's embedding table again, under another name
+            if not torch.equal(tensor, require(tensors, _SIGNS["CompA-CLAP"])):
+                raise ValueError(
+                    f"{name} differs from {_SIGNS['CompA-CLAP']}; in a T5 they are the same"
+                )
             continue
         if name == "temp":
             tensor = -tensor.log()
-        for pattern, replacement in _RENAMED[model.kind]:
-            name = re.sub(pattern, replacement, name)
+        name = rename(name, _RENAMED[model.kind])
         ours[name] = tensor.reshape(()) if name == "log_temperature" else tensor
     return ours
 
@@ -244,16 +268,16 @@ _RENAMED = {
 
 
 def _encoder(tensors: Mapping[str, Tensor], model: DualEncoder) -> dict[str, Tensor]:
-    """HTS-AT's tensors in the model's names."""
+    """Convert HTS-AT's tensors to the model's names."""
     settings = {k: v for k, v in model.config["audio"].items() if k not in ("tower", "filters")}
-    # A tower of the original's own kind, whatever the model has changed about its own.
+    # An unmodified tower: MGA-CLAP has replaced a block of its own.
     plain = HTSAT(**settings)
     renamed = {_FRONT_END.get(name, name): tensor for name, tensor in tensors.items()}
     encoder = htsat_layout.encoder_tensors(renamed, plain)
-    return {f"audio.encoder.{name}": tensor for name, tensor in encoder.items()}
+    return add_prefix(encoder, "audio.encoder.")
 
 
-# What MGA-CLAP calls the constants of its front end.
+# MGA-CLAP's names of the constants of its front end.
 _FRONT_END = {
     f"audio_feats_extractor.{theirs}": usual
     for theirs, usual in {
@@ -262,16 +286,6 @@ _FRONT_END = {
         "log_trans.melW": "logmel_extractor.melW",
     }.items()
 }
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _of(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in tensors:
-        raise ValueError(f"{name} is missing")
-    return tensors[name]
 
 
 def _projection(width: int, dim: int) -> nn.Module:

@@ -1,9 +1,9 @@
 """Read the tensors of a TensorFlow checkpoint without TensorFlow.
 
-A checkpoint ("tensor bundle") is two files. `variables.index` is an uncompressed sorted string
-table in LevelDB's format whose values are small protocol buffers: the dtype, shape, offset and
-size of each tensor. `variables.data-00000-of-00001` holds the raw little-endian numbers. Only what
-a SavedModel of float weights needs is read here; anything else is an error, never a guess.
+A checkpoint ("tensor bundle") has two files. `variables.index` is an uncompressed sorted string
+table in LevelDB's format whose values are protocol buffers: the dtype, shape, offset and size of
+each tensor. `variables.data-00000-of-00001` contains the raw little-endian numbers. Only what a
+SavedModel of float weights needs is supported; anything else is an error.
 """
 
 import struct
@@ -17,11 +17,11 @@ _BLOCK_TRAILER = 5  # one byte of compression type, four of checksum
 
 
 def read_bundle(index: bytes, data: bytes) -> dict[str, np.ndarray]:
-    """The float32 tensors of a checkpoint by name.
+    """Return the float32 tensors of a checkpoint by name.
 
     `index` and `data` are the contents of the two files. Entries of other types (the object graph
-    is a string) are left out. Raises ValueError if `index` is not an uncompressed table or is
-    damaged, or if a tensor reaches past the end of `data`, as it does in a truncated download.
+    is a string) are skipped. Raises ValueError if `index` is not an uncompressed table or damaged,
+    or if a tensor reaches past the end of `data`, as in a truncated download.
     """
     try:
         return dict(_tensors(index, data))

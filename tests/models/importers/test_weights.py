@@ -135,7 +135,7 @@ def test_the_folded_network_computes_what_the_checkpoint_says(shelf, variables):
 
 def test_the_classifier_is_the_checkpoints(shelf, variables):
     shelf.build()
-    tower, names = yamnet.YAMNet(tags=True), weights.yamnet_classes(shelf.out / "yamnet")
+    tower, names = yamnet.YAMNet(tags=True), yamnet.read_class_names(shelf.out / "yamnet")
     tower.load_weights(shelf.out / "yamnet/model.safetensors")
     weight, bias = tower.classifier.weight.numpy(), tower.classifier.bias.numpy()
     np.testing.assert_array_equal(weight.T, variables[VARIABLE.format(54, "kernel")])
@@ -246,5 +246,5 @@ def test_a_table_of_other_columns_or_no_rows_is_refused(tmp_path):
     ):
         weights.read_members(tmp_path / "weights.tsv")
     write_table(tmp_path / "weights.tsv", weights.COLUMNS, [])
-    with pytest.raises(ValueError, match="lists no weights"):
+    with pytest.raises(ValueError, match="the table has no rows"):
         weights.read_members(tmp_path / "weights.tsv")
