@@ -1,4 +1,4 @@
-"""What the commands of `flam` have in common: how arguments are read, and how one is refused."""
+"""Shared by the commands of `flam`: types of arguments, common options, errors for the user."""
 
 import argparse
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 
 from flamlib import paths
 
-CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # in a project; a model elsewhere goes by --model
+CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; the message says why and what would help."""
+    """A command cannot be carried out; the message says why and what would help."""
 
 
 @contextmanager
 def usage_errors(*errors: type[Exception]) -> Iterator[None]:
-    """Within it such an error, an OSError or a ValueError is what the user is told, and no more."""
+    """Turn OSError, ValueError and these errors into `UsageError`: a message without traceback."""
     try:
         yield
     except (OSError, ValueError, *errors) as error:
@@ -24,45 +24,51 @@ def usage_errors(*errors: type[Exception]) -> Iterator[None]:
 
 
 def model_folder(given: str | None) -> Path:
-    """The model to use. Raises `UsageError` where there is none."""
+    """Return the folder of the model: the one given, or the project's.
+
+    Raises `UsageError` if there is none.
+    """
     if given is not None:
         if not Path(given).is_dir():
-            raise UsageError(
-                f"{given}: no such folder; --model takes one that a model was saved to"
-            )
+            raise UsageError(f"{given}: no such folder; --model takes a folder with a saved model")
         return Path(given)
     try:
         folder = paths.root() / CHECKPOINT
     except FileNotFoundError:
         raise UsageError(
-            "no model: give --model FOLDER, or start in a folder of the project"
+            "no model: pass --model FOLDER, or run flam in a folder of the project"
         ) from None
     if not folder.is_dir():
-        raise UsageError(f"no model in {folder}: `make repro` trains one, --model takes another")
+        raise UsageError(
+            f"no model in {folder}: `make repro` trains one, or pass another with --model"
+        )
     return folder
 
 
 def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) -> None:
-    """Options --jobs and --scheduler, as `parallel.each` understands them."""
+    """Add the options --jobs and --scheduler, the arguments of `parallel.each`.
+
+    `jobs` is the default of --jobs, `what` its help text.
+    """
     parser.add_argument(
         "--jobs", type=count, default=jobs, metavar="N", help=f"{what} (default: %(default)s)"
     )
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="of a dask scheduler, tcp://host:8786, or its scheduler file: its workers do the work",
+        help="use the workers of this dask scheduler: tcp://host:8786, or its scheduler file",
     )
 
 
 def caption(text: str) -> str:
-    """A caption, with single spaces."""
+    """Parse a caption; runs of spaces become one."""
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty caption")
     return " ".join(text.split())
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
@@ -70,15 +76,15 @@ def share(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """A duration, 0 or more and finite."""
+    """Parse a duration in seconds, 0 or more and finite."""
     value = number(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no duration in seconds")
+        raise argparse.ArgumentTypeError(f"{text} is not a duration in seconds, 0 or more")
     return value
 
 
 def odd(text: str) -> int:
-    """An odd number of frames."""
+    """Parse an odd number of frames."""
     value = number(text)
     if value < 1 or value % 2 != 1:
         raise argparse.ArgumentTypeError(f"{text} is not an odd number of frames")
@@ -86,7 +92,7 @@ def odd(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     value = number(text)
     if value < 1 or value % 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
@@ -94,8 +100,8 @@ def count(text: str) -> int:
 
 
 def number(text: str) -> float:
-    """Any number."""
+    """Parse a number."""
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None

@@ -1,4 +1,4 @@
-"""The commands of `flam` that ask a model: detect, embed, export."""
+"""The commands of `flam` that use a model: detect, embed, export."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ from flamlib.cli.arguments import (
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add them to those of the parser."""
+    """Add the commands to the parser."""
     _add_detect(commands)
     _add_embed(commands)
     _add_export(commands)
@@ -29,12 +29,17 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _add_detect(commands: argparse._SubParsersAction) -> None:
     detect = commands.add_parser(
-        "detect", help="find the moments that captions describe", description=_detect.__doc__
+        "detect",
+        help="find the events in a recording that captions describe",
+        description=_detect.__doc__,
     )
     detect.set_defaults(run=_detect)
     add = detect.add_argument
     add(
-        "audio", metavar="AUDIO", help="any length and rate that libsndfile reads: WAV, FLAC, MP3 …"
+        "audio",
+        metavar="AUDIO",
+        help="a recording of any length and sample rate: WAV, FLAC, MP3 and what else libsndfile "
+        "reads",
     )
     add(
         "-c",
@@ -44,95 +49,118 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         type=caption,
         dest="captions",
         metavar="TEXT",
-        help='what to listen for, such as "a dog barks"; give it again for more',
+        help='a sound to look for, such as "a dog barks"; repeat the option for more',
     )
-    add("-o", "--output", metavar="FILE", help="where to write the events (default: print them)")
-    add("--model", metavar="FOLDER", help=f"a saved model (default: {CHECKPOINT} of the project)")
+    add("-o", "--output", metavar="FILE", help="file to write the events to (default: print them)")
+    add(
+        "--model",
+        metavar="FOLDER",
+        help=f"folder of a saved model (default: {CHECKPOINT} of the project)",
+    )
     add(
         "--threshold",
         metavar="X",
         type=share,
         default=0.5,
-        help="lowest score of an event, 0 to 1; at 0.5 all that is likelier than usual, at 0.9 few "
-        "and surer ones (default: %(default)s)",
+        help="lowest score of a frame of an event, 0 to 1; higher: fewer, more certain events. An "
+        "unbiased score above 0.5 is evidence for the caption (default: %(default)s)",
     )
     add(
         "--method",
         choices=["unbiased", "biased", "approximate"],
         default="unbiased",
-        help="kind of score: unbiased takes out how common a caption is; a model that knows no "
-        "priors has no other (default: %(default)s)",
+        help="kind of score: unbiased (independent of how common a caption is), biased (the "
+        "probability, prior included) or approximate (unbiased, for very rare captions); models "
+        "without priors have unbiased scores only (default: %(default)s)",
     )
     add(
         "--median-frames",
         metavar="N",
         type=odd,
         default=1,
-        help="smooth over N frames (default: 1)",
+        help="length of a median filter over the scores, odd (default: %(default)s, no filter)",
     )
     add(
         "--scores",
         metavar="FILE",
-        help="where to write the scores of all frames, too: a table as sed_scores_eval reads it",
+        help="also write the scores of all frames to this file, in the format of sed_scores_eval",
     )
-    add("--min-duration", metavar="S", type=seconds, default=0.0, help="drop shorter events")
-    add("--merge-gap", metavar="S", type=seconds, default=0.0, help="join events this close")
+    add(
+        "--min-duration",
+        metavar="S",
+        type=seconds,
+        default=0.0,
+        help="drop events shorter than this, in seconds (default: %(default)s)",
+    )
+    add(
+        "--merge-gap",
+        metavar="S",
+        type=seconds,
+        default=0.0,
+        help="merge events of a caption with a gap of at most this, in seconds (default: "
+        "%(default)s)",
+    )
     add(
         "--format",
         choices=["tsv", "audacity"],
         default="tsv",
-        help="a table, or a label track for Audacity (default: %(default)s)",
+        help="tab-separated table, or label track for Audacity (default: %(default)s)",
     )
 
 
 def _add_embed(commands: argparse._SubParsersAction) -> None:
     embed = commands.add_parser(
-        "embed", help="recordings as embeddings, here or on a cluster", description=_embed.__doc__
+        "embed", help="write embeddings of a folder of recordings", description=_embed.__doc__
     )
     embed.set_defaults(run=_embed, extra="serve")
     add = embed.add_argument
-    add("audio", metavar="AUDIO", help="a folder of recordings, and of folders of them")
-    add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
-    add("--model", metavar="MODEL", help=f"a saved model (default: {CHECKPOINT} of the project)")
+    add("audio", metavar="AUDIO", help="folder of recordings; subfolders are included")
+    add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
+    add(
+        "--model",
+        metavar="MODEL",
+        help=f"folder of a saved model (default: {CHECKPOINT} of the project)",
+    )
     add(
         "--shard-size",
         type=count,
         default=1000,
         metavar="N",
-        help="recordings in a file (default: %(default)s)",
+        help="recordings per file (default: %(default)s)",
     )
-    add_workers(embed, what="processes here")
+    add_workers(embed, what="number of processes on this machine")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
     export = commands.add_parser(
-        "export", help="a model as ONNX, in float32 and int8", description=_export.__doc__
+        "export", help="export a model to ONNX, in float32 and int8", description=_export.__doc__
     )
     export.set_defaults(run=_export, extra="onnx")
-    export.add_argument("model", metavar="MODEL", help="a saved model")
-    export.add_argument("out", metavar="OUT", help="the folder to write")
+    export.add_argument("model", metavar="MODEL", help="folder of a saved model")
+    export.add_argument("out", metavar="OUT", help="folder to write to")
     export.add_argument(
         "--clip",
         metavar="S",
         type=seconds,
         default=10.0,
-        help="length of the clips it will hear, rounded up to whole frames (default: %(default)s)",
+        help="duration of a clip in seconds, rounded up to whole frames (default: %(default)s)",
     )
 
 
 def _detect(args: argparse.Namespace) -> None:
-    """Write the events of a recording that the captions describe: onset, offset, caption, score."""
+    """Find the events in a recording that the captions describe. Writes a table with the columns
+    onset, offset (both in seconds), event_label and score."""
     if not Path(args.audio).is_file():
         raise UsageError(f"{args.audio}: no such file")
     folder = model_folder(args.model)
 
-    # Not at the top: torch takes seconds to import, which --help and a typo need not.
+    # Imported here: torch takes seconds, and --help does not need it.
     from flamlib import audio, detection
     from flamlib.inference import detector
     from flamlib.models import baselines
 
     with usage_errors(audio.Unreadable):
-        heard = detector.score(
+        scores = detector.score(
             baselines.load(folder),
             args.audio,
             args.captions,
@@ -141,9 +169,9 @@ def _detect(args: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
         )
         if args.scores is not None:
-            detection.write_scores(args.scores, *heard)
+            detection.write_scores(args.scores, *scores)
         found = detector.events(
-            heard,
+            scores,
             threshold=args.threshold,
             min_duration_s=args.min_duration,
             merge_gap_s=args.merge_gap,
@@ -157,8 +185,8 @@ def _detect(args: argparse.Namespace) -> None:
 
 
 def _embed(args: argparse.Namespace) -> None:
-    """Hear every recording of a folder once, and write what a caption can be compared with: unit
-    vectors of frames and of whole recordings, in Parquet."""
+    """Write unit vectors of the frames and of the whole of every recording in a folder, in Parquet
+    files. They can be compared with any caption later, without the audio."""
     model = model_folder(args.model)
 
     from flamlib.inference import embedding
@@ -181,7 +209,8 @@ def _embed(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    """Write ONNX files of what hears and what reads, and print how far they are from the model."""
+    """Write the audio half and the caption half of a model as ONNX files, and print how far their
+    outputs are from the model's."""
     folder = model_folder(args.model)
 
     from flamlib.inference import export

@@ -1,4 +1,4 @@
-"""The commands of `flam` that make models out of what others published."""
+"""The commands of `flam` that convert published checkpoints to models of ours."""
 
 import argparse
 
@@ -6,51 +6,60 @@ from flamlib.cli.arguments import usage_errors
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """The commands that turn what others published into folders of ours."""
+    """Add the commands to the parser."""
     openflam = commands.add_parser(
-        "import-openflam", help="the authors' checkpoint as a model", description=_openflam.__doc__
+        "import-openflam",
+        help="import the FLAM authors' checkpoint (OpenFLAM)",
+        description=_openflam.__doc__,
     )
-    openflam.add_argument("source", metavar="CKPT", help="your copy of the published .pth file")
+    openflam.add_argument("source", metavar="CKPT", help="the published .pth file")
     openflam.add_argument(
         "--tokenizer",
         required=True,
         metavar="FOLDER_OR_HUB_ID",
-        help="RoBERTa's: a folder, or roberta-base to ask the hub for it",
+        help="RoBERTa's tokenizer: a folder, or roberta-base to download it from the hub",
     )
     clap = commands.add_parser(
-        "import-clap", help="a CLAP of transformers as a model", description=_clap.__doc__
+        "import-clap", help="import a CLAP checkpoint of transformers", description=_clap.__doc__
     )
     clap.add_argument(
-        "source", metavar="FOLDER_OR_HUB_ID", help="without fusion, as laion/clap-htsat-unfused"
+        "source",
+        metavar="FOLDER_OR_HUB_ID",
+        help="a CLAP without fusion, such as laion/clap-htsat-unfused",
     )
     baseline = commands.add_parser(
         "import-baseline",
-        help="LAION-CLAP's, CompA-CLAP's or MGA-CLAP's own checkpoint as a model",
+        help="import a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP in its authors' format",
         description=_baseline.__doc__,
     )
     baseline.add_argument(
-        "source", metavar="CKPT", help="your copy, such as 630k-audioset-best.pt; its tensors tell "
-        "which of them it is",
-    )  # fmt: skip
+        "source",
+        metavar="CKPT",
+        help="the checkpoint, such as 630k-audioset-best.pt; which model it is, is detected",
+    )
     baseline.add_argument(
         "--tokenizer",
         required=True,
         metavar="FOLDER_OR_HUB_ID",
-        help="of its text encoder: a folder, or roberta-base, google/flan-t5-large or "
-        "bert-base-uncased to ask the hub for it",
+        help="tokenizer of its text encoder: a folder, or roberta-base, google/flan-t5-large or "
+        "bert-base-uncased to download it from the hub",
     )
     htsat = commands.add_parser(
-        "import-htsat", help="HTS-AT's own checkpoint as a tower", description=_htsat.__doc__
+        "import-htsat",
+        help="import an HTS-AT checkpoint as an audio tower to train from",
+        description=_htsat.__doc__,
     )
-    htsat.add_argument("source", metavar="CKPT", help="such as one trained on AudioSet's classes")
+    htsat.add_argument(
+        "source", metavar="CKPT", help="the checkpoint, such as one trained on AudioSet"
+    )
     runs = ((openflam, _openflam), (clap, _clap), (baseline, _baseline), (htsat, _htsat))
     for command, run in runs:
-        command.add_argument("out", metavar="OUT", help="the folder to write")
+        command.add_argument("out", metavar="OUT", help="folder to write to")
         command.set_defaults(run=run)
 
 
 def _openflam(args: argparse.Namespace) -> None:
-    """Write the model in the authors' checkpoint, for --model and FLAM.from_pretrained."""
+    """Convert the FLAM authors' checkpoint to a model for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import openflam
 
     with usage_errors():
@@ -58,7 +67,7 @@ def _openflam(args: argparse.Namespace) -> None:
 
 
 def _clap(args: argparse.Namespace) -> None:
-    """Write the model in a CLAP checkpoint, for --model and FLAM.from_pretrained."""
+    """Convert a CLAP checkpoint of transformers to a model for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import clap
 
     with usage_errors():
@@ -66,7 +75,7 @@ def _clap(args: argparse.Namespace) -> None:
 
 
 def _baseline(args: argparse.Namespace) -> None:
-    """Write a model to compare with out of its authors' own checkpoint, for --model."""
+    """Convert a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP to a model for --model."""
     from flamlib.models.importers import originals
 
     with usage_errors():
@@ -74,7 +83,8 @@ def _baseline(args: argparse.Namespace) -> None:
 
 
 def _htsat(args: argparse.Namespace) -> None:
-    """Write the encoder alone, for a training that finds it as artifacts/weights/htsat."""
+    """Convert the encoder of an HTS-AT checkpoint to an audio tower; written to
+    artifacts/weights/htsat, training starts from it."""
     from flamlib.models.importers import clap
 
     with usage_errors():

@@ -1,32 +1,38 @@
-"""The console script `flam`: when does a recording sound like a sentence?
+"""flam: find the events in a recording that a caption describes.
 
     flam detect AUDIO -c CAPTION [-c CAPTION …] [--model FOLDER] [-o FILE] …
 
-writes a table, `onset offset event_label score` in seconds, or Audacity's labels.
+writes a table `onset offset event_label score`, times in seconds, or an Audacity label track.
+
+    flam embed AUDIO_FOLDER OUT [--model FOLDER] [--jobs 8 | --scheduler ADDRESS]
+
+writes embeddings of a collection of recordings, to be searched with `datasets`.
+
+    flam export MODEL OUT
+
+writes a model as ONNX and prints how far onnxruntime is from torch.
 
     flam import-openflam CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-clap FOLDER_OR_HUB_ID OUT
     flam import-baseline CKPT OUT --tokenizer FOLDER_OR_HUB_ID
     flam import-htsat CKPT OUT
 
-make models, and the last a tower to train from, out of what others published.
-
-    flam export MODEL OUT
-
-writes a model as ONNX and says how far onnxruntime is from torch.
-
-    flam embed AUDIO_FOLDER OUT [--model FOLDER] [--jobs 8 | --scheduler ADDRESS]
-
-hears a collection once, and writes embeddings for `datasets` to search.
+convert published checkpoints to models; the last one to an audio tower to train from.
 
     flam mix FOLDER -n 1000000 [--form webdataset] [--jobs 8 | --scheduler ADDRESS] …
 
-renders the project's mixtures to files for any loader.
+renders the project's mixtures to files for any data loader.
 
     flam caption TABLE -o sounds.tsv [--url http://localhost:11434/v1 --model NAME | --local FOLDER]
 
-writes captions for recordings of which tags or titles are known. Exit code 0, also if nothing was
-found; 2 if the call or a file is no good, or an optional package is missing.
+writes captions for recordings with known tags or titles.
+
+    flam verify FOLDER
+
+compares the files of `flam mix` or `flam embed` with their checksums.
+
+The exit code is 0, also if no event was found; 2 if an argument or a file is invalid, or an
+optional package is missing.
 """
 
 import argparse
@@ -36,6 +42,7 @@ from collections.abc import Sequence
 from flamlib.cli import ask, import_models, make
 from flamlib.cli.arguments import UsageError
 
+_DESCRIPTION = "Find the events in a recording that a caption describes."
 _UNFIT = (
     "flam: torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
     "CUDA? Install both of one kind, see docs/install.md"
@@ -43,7 +50,7 @@ _UNFIT = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of `flam` with these arguments, by default those of the command line."""
+    """Run `flam`, by default with the arguments of the command line; return the exit code."""
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flam: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if args.extra is None:  # a fault of the installation: what the command needs is no option
+        if args.extra is None:  # not an optional package: the installation is broken
             raise
         needed = f'flam {args.command} needs {error.name}: pip install "flamlib[{args.extra}]"'
         print(needed, file=sys.stderr)
@@ -65,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="flam", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="flam", description=_DESCRIPTION)
     parser.set_defaults(extra=None)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for part in (ask, import_models, make):

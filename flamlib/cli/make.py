@@ -1,4 +1,4 @@
-"""The commands of `flam` that make what a model learns from, and check it: mix, caption, verify."""
+"""The commands of `flam` that make training data and check it: mix, caption, verify."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add them to those of the parser."""
+    """Add the commands to the parser."""
     _add_mix(commands)
     _add_caption(commands)
     _add_verify(commands)
@@ -18,31 +18,32 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _add_mix(commands: argparse._SubParsersAction) -> None:
     mix = commands.add_parser(
-        "mix", help="render mixtures to files, here or on a cluster", description=_mix.__doc__
+        "mix", help="render training mixtures to files", description=_mix.__doc__
     )
     mix.set_defaults(run=_mix, extra="train")
     add = mix.add_argument
-    add("folder", metavar="FOLDER", help="where to; a call that was stopped goes on there")
-    add("-n", type=count, required=True, metavar="N", help="how many mixtures")
-    add("--split", default="train", help="whose recordings (default: %(default)s)")
+    add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
+    add("-n", type=count, required=True, metavar="N", help="number of mixtures")
+    add("--split", default="train", help="split whose recordings are mixed (default: %(default)s)")
     add(
         "--form",
         choices=["parquet", "webdataset"],
         default="parquet",
-        help="FLAC in Parquet, as `datasets` reads it, or tar files (default: %(default)s)",
+        help="file format: FLAC in Parquet, for `datasets`, or tar files (default: %(default)s)",
     )
     add(
         "--shard-size",
         type=count,
         default=1000,
         metavar="N",
-        help="mixtures in a file (default: %(default)s)",
+        help="mixtures per file (default: %(default)s)",
     )
-    add_workers(mix, what="processes here")
+    add_workers(mix, what="number of processes on this machine")
 
 
 def _mix(args: argparse.Namespace) -> None:
-    """Render mixtures by the `seed` and `mixture` of params.yaml from artifacts/bank."""
+    """Render mixtures of the recordings in artifacts/bank, by the sections `seed` and
+    `mixture` of params.yaml."""
     from flamlib.config import load_config
     from flamlib.data.mixtures import shards
 
@@ -77,38 +78,58 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
     add(
         "table",
         metavar="TABLE",
-        help="a .tsv or .csv with a column path and any of tags, title, description",
+        help="a .tsv or .csv with a column path and any of the columns tags, title, description",
     )
-    add("-o", "--output", metavar="FILE", required=True, help="the table with captions, to write")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="file to write the table with captions to",
+    )
     who = caption.add_mutually_exclusive_group()
-    who.add_argument("--url", help="of a server that speaks the OpenAI protocol, up to /v1")
-    who.add_argument("--local", metavar="FOLDER", help="a text-generation model of transformers")
-    add("--model", metavar="NAME", help="which model of the server, with --url")
-    add("--per-second", metavar="X", type=number, default=10.0, help="requests (default: 10)")
-    add_workers(caption, jobs=4, what="requests at once")
-    add("--tries", type=count, default=3, metavar="N", help="for one that keeps the rules")
-    add("--seed", type=int, default=0)
+    who.add_argument("--url", help="address of a server with the OpenAI protocol, up to /v1")
+    who.add_argument(
+        "--local", metavar="FOLDER", help="folder of a text-generation model of transformers"
+    )
+    add("--model", metavar="NAME", help="name of the model on the server, with --url")
+    add(
+        "--per-second",
+        metavar="X",
+        type=number,
+        default=10.0,
+        help="highest number of requests per second (default: 10)",
+    )
+    add_workers(caption, jobs=4, what="number of requests at a time")
+    add(
+        "--tries",
+        type=count,
+        default=3,
+        metavar="N",
+        help="attempts per caption until one keeps the rules (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="seed of the writer (default: %(default)s)")
     add(
         "--cache",
         metavar="FILE",
-        help="what was written before (default: captions.sqlite beside the table to write)",
+        help="captions of earlier runs (default: captions.sqlite beside the output)",
     )
 
 
 def _captions(args: argparse.Namespace) -> None:
-    """Write the table with a column caption, from tags, title and description, or the file's name
-    where all three are empty: a template's without --url or --local. A server's key is taken from
-    the variable OPENAI_API_KEY."""
+    """Add a column caption to a table of recordings, written from tags, title and description, or
+    from the file's name if all three are empty: by a model on a server (--url), a local model
+    (--local), or else a template. The key of a server is read from the variable OPENAI_API_KEY."""
     import httpx
 
     from flamlib.data.corpus import captioning
 
     if args.url is not None and not args.model:
-        raise UsageError("--url needs --model, the name that the server knows it by")
+        raise UsageError("--url needs --model, the name of the model on the server")
     if args.model is not None and not args.url:
         raise UsageError(
-            "--model names a model of a server and needs its --url; one of transformers is given "
-            "by --local FOLDER alone"
+            "--model is the name of a model on a server and needs --url; for a model of "
+            "transformers pass --local FOLDER only"
         )
     with usage_errors(httpx.HTTPError):
         made = captioning.caption_table(
@@ -143,12 +164,12 @@ def _add_verify(commands: argparse._SubParsersAction) -> None:
         description=_verify.__doc__,
     )
     verify.set_defaults(run=_verify)
-    verify.add_argument("folder", metavar="FOLDER", help="a folder with a manifest.json")
+    verify.add_argument("folder", metavar="FOLDER", help="folder with a manifest.json")
 
 
 def _verify(args: argparse.Namespace) -> None:
-    """Read every file that the manifest.json of a folder lists and compare its SHA-256 with the one
-    recorded when it was written: after a copy, say. Stops at the first file that differs."""
+    """Compare every file that the manifest.json of a folder lists with its recorded SHA-256, for
+    example after copying the folder. Stops at the first file that differs."""
     from flamlib import manifest
 
     with usage_errors():

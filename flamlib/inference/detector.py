@@ -88,7 +88,18 @@ def detect(
     merge_gap_s: float,
     progress: bool = False,
 ) -> list[Detection]:
-    """Find the events of a recording: `score`, then `events`, which describe the arguments.
+    """Find the events of a recording: `score`, then `events`.
+
+    Args:
+        model: See `score`.
+        recording: See `score`.
+        captions: See `score`.
+        method: See `score`.
+        median_frames: See `score`.
+        threshold: See `events`.
+        min_duration_s: See `events`.
+        merge_gap_s: See `events`.
+        progress: Whether to show a progress bar.
 
     Returns:
         Events in order of onset.

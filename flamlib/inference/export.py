@@ -54,6 +54,7 @@ class AudioEncoder(nn.Module):
         self.model = model
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `frame_emb` and `clip_emb`."""
         frame_emb, clip_emb = self.model.encode_audio(waveform)
         return frame_emb, clip_emb
 
@@ -66,6 +67,7 @@ class CaptionEncoder(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `caption_emb`, `logit_scale` and `logit_bias`."""
         features = self.model.caption(input_ids, attention_mask)
         caption_emb, logit_scale, logit_bias = self.model.encode_captions(features)
         return caption_emb, logit_scale, logit_bias

@@ -35,6 +35,7 @@ class Head(nn.Module):
             self.layers[2].bias += init
 
     def forward(self, features: Float[Tensor, "caption dim"]) -> Float[Tensor, "caption"]:
+        """Return a number for each caption."""
         # squeeze(1) and not squeeze(): a single caption is still a list of captions.
         return self.layers(features).squeeze(1)
 
@@ -55,4 +56,5 @@ class SharedHead(nn.Module):
         self.register_buffer("nothing", torch.ones(1, width), persistent=False)
 
     def forward(self, features: Float[Tensor, "caption dim"]) -> Float[Tensor, "caption"]:
+        """Return a number for each caption."""
         return self.head(self.nothing).expand(len(features))

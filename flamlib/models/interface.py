@@ -86,7 +86,7 @@ class AudioTextModel(Protocol):
         captions: list[str],
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
-        """Return scores in [0, 1]: `embed_audio`, `embed_captions`, then `score_embeddings`."""
+        """Return scores in [0, 1] from audio and captions; see `EmbeddingScoring.score`."""
 
 
 class EmbeddingScoring:

@@ -136,6 +136,7 @@ class LocalBlock(nn.Module):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Float[Tensor, "clip cell dim"]]:
+        """Return the output of the block, as `transformers`' blocks do: in a tuple."""
         value = self.attention.self.value(self.layernorm_before(hidden_states))
         v = hidden_states + self.drop_path(self.attention.output(value, hidden_states))
         return (v + self.drop_path(self.layernorm_after(v)),)

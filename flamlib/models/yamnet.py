@@ -105,6 +105,7 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
 
     def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
+        """Return the log-mel spectrogram."""
         # Outside autocast: the spectrum's range, 120 dB, is more than bf16 can hold.
         with torch.autocast(waveform.device.type, enabled=False):
             return self._log_mel(waveform.float())
@@ -132,6 +133,7 @@ class StridedDepthwise(nn.Conv2d):
         self.ahead = 1 if hole is None else 2 * hole  # steps of padding at the end
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pad and convolve, `[clip, channel, time, frequency]`."""
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(F.pad(x.float(), (0, 1, 0, self.ahead)))
 

@@ -155,9 +155,9 @@ def test_captions_that_cannot_be_asked(here, capsys):
         (["sound.wav", "-c", " "], "an empty caption"),
         (["sound.wav", "-c", "a bell", "--threshold", "1.5"], "1.5 is not from 0 to 1"),
         (["sound.wav", "-c", "a bell", "--threshold", "nan"], "nan is not from 0 to 1"),
-        (["sound.wav", "-c", "a bell", "--threshold", "low"], "'low' is no number"),
+        (["sound.wav", "-c", "a bell", "--threshold", "low"], "'low' is not a number"),
         (["sound.wav", "-c", "a bell", "--median-frames", "4"], "not an odd number"),
-        (["sound.wav", "-c", "a bell", "--merge-gap", "-1"], "no duration"),
+        (["sound.wav", "-c", "a bell", "--merge-gap", "-1"], "not a duration"),
         (["sound.wav", "-c", "a bell", "--method", "best"], "invalid choice"),
     ],
 )

@@ -56,9 +56,9 @@ def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        (["--model", "llama3"], "--model names a model of a server and needs its --url"),
-        (["--model", "llama3", "--url", ""], "needs its --url"),
-        (["--model", "llama3", "--local", "llama"], "by --local FOLDER alone"),
+        (["--model", "llama3"], "--model is the name of a model on a server and needs --url"),
+        (["--model", "llama3", "--url", ""], "needs --url"),
+        (["--model", "llama3", "--local", "llama"], "pass --local FOLDER only"),
         (["--url", ""], "--url needs --model"),
         (["--local", ""], "''"),
         (["-o", "raw.tsv"], "raw.tsv: the table to write is the one to read"),
