@@ -86,7 +86,17 @@ class AudioTextModel(Protocol):
         captions: list[str],
         method: Method = "unbiased",
     ) -> Float[Tensor, "clip caption frame"]:
-        """Return scores in [0, 1] from audio and captions; see `EmbeddingScoring.score`."""
+        """Score every caption in every frame.
+
+        Args:
+            waveform: Mono audio, full scale 1.
+            sample_rate: Of the waveform, in hertz.
+            captions: At least one text.
+            method: Kind of score.
+
+        Returns:
+            Scores in [0, 1].
+        """
 
 
 class EmbeddingScoring:
