@@ -1,7 +1,4 @@
-"""How a training run went, in figures: its losses, the priors it found, what it hears.
-
-Apart from the other figures, so that a change of those does not make the trainings out of date.
-"""
+"""Figures of a training run: its losses, the learned priors, the scores of one clip."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,23 +13,36 @@ from flamlib.plots.style import BLUE, COLUMN, GREY, ORANGE, PAGE, styled
 
 @styled
 def loss_curves(history: pd.DataFrame | Sequence[Mapping[str, float | int]]) -> Figure:
-    """Every loss of a training run over its steps, in nats, each on its own scale.
+    """Draw the losses of a training run over its steps, in nats, each on its own scale.
 
-    `history` has a column `step` and the losses in columns `<name>_nats`. Thin: as logged; thick: a
-    moving average, with its last value.
+    The total is the weighted sum of the others. The validation loss is the same sum for the
+    averaged weights, without dropout and noise, on mixtures of recordings that are not trained on.
+
+    `history` has columns `step`, `loss` and `valid_loss` (both totals), and `<name>_nats`; what is
+    missing is not drawn. Thin: as logged; thick: a moving average, with its last value.
     """
     table = pd.DataFrame(history).set_index("step")
-    names = [name for name in table if name.endswith("_nats") and table[name].notna().any()]
-    figure = Figure(figsize=(PAGE * len(names) / 3, 1.9), layout="constrained")
-    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+    panels = {"loss": "total (weighted sum)"}
+    panels |= {name: name.removesuffix("_nats") for name in table if name.endswith("_nats")}
+    panels = {name: title for name, title in panels.items() if _has_values(table, name)}
+    figure = Figure(figsize=(PAGE * max(len(panels), 3) / 3, 1.9), layout="constrained")
+    for axes, (name, title) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
         loss = table[name].dropna()
         smooth = loss.ewm(span=max(1, len(loss) / 20)).mean()
         axes.plot(loss.index, loss, color=BLUE, linewidth=0.6, alpha=0.4)
-        axes.plot(loss.index, smooth, color=BLUE)
-        axes.set_title(name.removesuffix("_nats"))
+        axes.plot(loss.index, smooth, color=BLUE, label="training")
+        axes.set_title(title)
         axes.set_title(f"{smooth.iloc[-1]:.3g}", loc="right", color=BLUE, weight="normal")
         axes.set(xlabel="step", xlim=(0, None))
         axes.grid(axis="y")
+        if name == "loss" and _has_values(table, "valid_loss"):
+            valid = table["valid_loss"].dropna()
+            axes.plot(
+                valid.index, valid, "o--", color=ORANGE, label=f"validation, {valid.iloc[-1]:.3g}"
+            )
+            axes.legend()
     figure.axes[0].set_ylabel("loss (nats)")
     return figure
 
@@ -43,9 +53,10 @@ def priors(
     active: Bool[np.ndarray, "clip caption frame"],
     known: Bool[np.ndarray, "clip caption"],
 ) -> Figure:
-    """The prior log-odds read from each caption over those of its known frames.
+    """Draw the predicted prior log-odds of each caption over the measured ones.
 
-    Captions that sound in none of them, or in all, have no finite log-odds and are left out.
+    These are the log-odds of the share of its known frames that are active. Captions that are
+    active in none of them, or in all, have no finite log-odds and are left out.
     """
     n_active = (active & known[:, :, None]).sum(axis=(0, 2))
     n_silent = known.sum(axis=0) * active.shape[2] - n_active
@@ -59,7 +70,7 @@ def priors(
     low, high = (both.min() - 0.3, both.max() + 0.3) if len(both) else (-8, 0)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel="log-odds in these mixtures", ylabel="logit_bias, read from the caption")
+    axes.set(xlabel="measured prior log-odds", ylabel="predicted prior log-odds (logit bias)")
     return figure
 
 
@@ -71,7 +82,14 @@ def score_map(
     *,
     frame_s: float,
 ) -> Figure:
-    """The score of each caption in each frame; framed, where it truly sounds."""
+    """Draw the score of each caption in each frame, with frames around its events.
+
+    Args:
+        scores: in [0, 1].
+        active: ground truth.
+        captions: names of the rows.
+        frame_s: seconds of a frame.
+    """
     n_captions, n_frames = scores.shape
     figure = Figure(figsize=(PAGE, 0.8 + 0.2 * n_captions), layout="constrained")
     axes = figure.subplots()
@@ -88,3 +106,7 @@ def score_map(
     axes.tick_params(axis="y", length=0)
     figure.colorbar(image, ax=axes, label="score", pad=0.01)
     return figure
+
+
+def _has_values(table: pd.DataFrame, name: str) -> bool:
+    return name in table and bool(table[name].notna().any())

@@ -1,7 +1,6 @@
-"""What an evaluation found, as figures; sound itself is drawn by `scenes`.
+"""Figures of an evaluation; those of single clips are in `spectrograms`.
 
-Each function draws one figure and returns it; what to see in it is for the notebook to say. Models
-and parts look the same everywhere (`MODELS`, `PARTS`), whatever else is in the figure.
+Models and splits have the same colours and markers in all figures (`MODELS`, `SPLITS`).
 """
 
 import math
@@ -31,7 +30,7 @@ MODELS = {
     "mga_clap": ("MGA-CLAP", ORANGE, "-.", "D"),
     "label_matching": ("label matching", GREEN, ":", "^"),
 }
-PARTS = {
+SPLITS = {
     "seen_captions": ("seen captions", BLUE, "o"),
     "unseen_captions": ("unseen captions", ORANGE, "D"),
 }
@@ -39,9 +38,9 @@ PARTS = {
 
 @styled
 def f1_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Macro F1 of the frames over the threshold, which all captions share; the best is marked.
+    """Draw frame-wise macro F1 over the threshold, one for all captions; the best is marked.
 
-    `curves[model]` is what `metrics.f1_over_thresholds` returns.
+    `curves[model]` is what `f1.f1_over_thresholds` returns.
     """
     figure = Figure(figsize=(COLUMN, 2.3), layout="constrained")
     axes = figure.subplots()
@@ -55,7 +54,7 @@ def f1_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             threshold, f1, marker, color=color, linestyle=line, label=label, markevery=[best],
             markeredgecolor="white", markersize=5.5,
         )  # fmt: skip
-    axes.set(xlim=(0, 1), xlabel="threshold", ylabel="frame F1, mean over captions")
+    axes.set(xlim=(0, 1), xlabel="threshold for all captions", ylabel="frame-wise F1, macro")
     axes.set_ylim(0, 1.7 * max(np.max(c["f1_macro"]) for c in curves.values()))
     axes.grid(axis="y")
     axes.legend(loc="upper left")
@@ -66,9 +65,9 @@ def f1_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
 def per_caption(
     captions: pd.DataFrame, *, models: Sequence[str] = ("flam", "flam_global")
 ) -> Figure:
-    """AUROC of every caption under two models, a line from the second to the first.
+    """Draw the AUROC of every caption with two models, and a line between them.
 
-    `captions` is `evaluation.caption_table`. Two columns, sorted by the first model, best on top.
+    `captions` is `evaluate.caption_table`. Two columns, sorted by the first model, best on top.
     """
     columns = [f"auroc_{model}" for model in models]
     table = captions.dropna(subset=columns).sort_values(columns[0], ascending=False)
@@ -89,7 +88,7 @@ def per_caption(
         axes.axvline(0.5, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
         axes.set_yticks(rows, [textwrap.shorten(c, 34, placeholder=" …") for c in part["caption"]])
         axes.tick_params(axis="y", length=0, labelsize=6)
-        axes.set(ylim=(half - 0.4, -0.6), xlim=(low, 1.01), xlabel="AUROC of the frames")
+        axes.set(ylim=(half - 0.4, -0.6), xlim=(low, 1.01), xlabel="frame-wise AUROC")
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
     legend_above(figure.axes[1], figure.axes[1].get_legend_handles_labels()[0][::-1])
@@ -98,16 +97,16 @@ def per_caption(
 
 @styled
 def bias_against_prior(captions: pd.DataFrame) -> Figure:
-    """The prior log-odds that FLAM reads out of each caption over what they are in the mixtures.
+    """Draw the prior log-odds that FLAM predicts for each caption over the measured ones.
 
-    `captions` is `evaluation.caption_table`. On the diagonal the prior is right; Spearman's rank
-    correlation says how well the order is.
+    `captions` is `evaluate.caption_table`. On the diagonal the prior is right; ρ is Spearman's rank
+    correlation.
     """
     table = captions[np.isfinite(captions["log_odds"])]
     figure = Figure(figsize=(COLUMN, 3.1), layout="constrained")
     axes = figure.subplots()
     for name, part in table.groupby("part"):
-        label, color, marker = PARTS[name]
+        label, color, marker = SPLITS[name]
         rank = part["log_odds"].corr(part["logit_bias"], method="spearman")
         axes.scatter(
             part["log_odds"], part["logit_bias"], s=10 + 2 * part["n_clips"], marker=marker,
@@ -118,7 +117,7 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
     low, high = (both.min() - 0.3, both.max() + 0.3) if len(both) else (-8, 0)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel="log-odds in the mixtures", ylabel="logit_bias, read from the caption")
+    axes.set(xlabel="measured prior log-odds", ylabel="predicted prior log-odds (logit bias)")
     if len(table):
         legend_above(axes, axes.get_legend_handles_labels()[0])
     return figure
@@ -126,10 +125,10 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
 
 @styled
 def reliability(bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """How often a claim was true over the probability claimed; below, how often it was made.
+    """Draw a reliability diagram, and below it a histogram of the probabilities.
 
-    `bins[model]` is what `metrics.reliability` returns. On the diagonal a model means what it says.
-    A model that is none of `MODELS` is grey.
+    `bins[model]` is what `calibration.reliability` returns. A calibrated model lies on the
+    diagonal. A model that is none of `MODELS` is grey.
     """
     figure = Figure(figsize=(COLUMN, 3.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
@@ -142,9 +141,9 @@ def reliability(bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         )  # fmt: skip
         edges = np.linspace(0, 1, len(of["count"]) + 1)
         below.stairs(of["count"], edges, color=color, linestyle=line, linewidth=1)
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is true")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of frames active")
     above.legend(loc="upper left")
-    below.set(yscale="log", xlabel="probability claimed", ylabel="frames")
+    below.set(yscale="log", xlabel="predicted probability", ylabel="frames")
     for axes in (above, below):
         axes.grid()
     return figure

@@ -1,4 +1,4 @@
-"""A corpus, and the mixtures made of it, at a glance."""
+"""Figures of a corpus and of the mixtures made from it."""
 
 import math
 import textwrap
@@ -19,28 +19,30 @@ SPLITS = ("train", "valid", "heldout", "seen_captions", "unseen_captions")
 
 @styled
 def corpus_overview(clips: pd.DataFrame) -> Figure:
-    """What recordings there are: how many of what, how long, how sampled, on which terms.
+    """Draw how many recordings a corpus has, of which split, duration, sample rate and licence.
 
     `clips` is the corpus's table `clips.tsv`, one row per recording.
     """
     figure = Figure(figsize=(PAGE, 4.2), layout="constrained")
     (splits, captions, repeats), (seconds, rates, licences) = figure.subplots(2, 3)
     foreground = clips[clips["role"] == "foreground"]
-    _counts(splits, clips.groupby(["split", "role"]).size().unstack(fill_value=0), "recordings")
-    _counts(captions, foreground.groupby("split")["caption"].nunique(), "captions")
+    _counts(
+        splits, clips.groupby(["split", "role"]).size().unstack(fill_value=0), "recordings by split"
+    )
+    _counts(captions, foreground.groupby("split")["caption"].nunique(), "captions by split")
     edges = [0, 1, 2, 4, 8, 16, 32, math.inf]
     names = ["1", "2", "3–4", "5–8", "9–16", "17–32", "more"]
     several = pd.cut(foreground["caption"].value_counts(), edges, labels=names)
-    _counts(repeats, several.value_counts(sort=False), "captions, by recordings")
+    _counts(repeats, several.value_counts(sort=False), "captions by number of recordings")
     seaborn.histplot(
         clips, x="duration_s", hue="role", hue_order=list(ROLES), palette=list(ROLES.values()),
         ax=seconds, log_scale=True, bins=30, element="step", linewidth=0.8, legend=False,
     )  # fmt: skip
-    seconds.set(title="seconds of a recording", xlabel="", ylabel="recordings")
+    seconds.set(title="duration of recordings", xlabel="seconds", ylabel="recordings")
     seconds.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
     rate = clips["sample_rate"].map(lambda hz: f"{hz / 1000:g} kHz")
-    _counts(rates, _common(rate, 7), "native sample rate")
-    _counts(licences, _common(clips["licence"], 7), "licence")
+    _counts(rates, _common(rate, 7), "recordings by sample rate")
+    _counts(licences, _common(clips["licence"], 7), "recordings by licence")
     handles = [Patch(color=color, label=role) for role, color in ROLES.items()]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
     return figure
@@ -53,45 +55,51 @@ def mixtures_overview(
     captions: pd.DataFrame,
     polyphony: Float[np.ndarray, "captions_at_once"],
 ) -> Figure:
-    """What is in mixtures: how much at once, how long, how loud, and which captions how often.
+    """Draw statistics of mixtures: their events, polyphony, SNR, and how common each caption is.
 
-    The tables and the shares are those of `contents`.
+    Args:
+        events: of `stats.events`, one row per event of a recipe.
+        labels: of `stats.labels`, one row per event of the ground truth.
+        captions: of `stats.captions`, one row per caption.
+        polyphony: of `stats.polyphony`, the share of time with 0, 1, … active captions.
     """
     figure = Figure(figsize=(PAGE, 4.0), layout="constrained")
     (number, at_once, seconds), (snr, often, prior) = figure.subplots(2, 3)
     per_mixture = events.groupby("index").size().value_counts(normalize=True).sort_index()
     number.bar(per_mixture.index, per_mixture, 0.8, color=BLUE)
-    number.set(title="events", xlabel="in a mixture", ylabel="share")
+    number.set(title="events per mixture", xlabel="events", ylabel="share of mixtures")
     at_once.bar(range(len(polyphony)), polyphony, 0.8, color=BLUE)
-    at_once.set(title="captions at once", ylabel="share of the time")
+    at_once.set(title="polyphony", xlabel="captions active at once", ylabel="share of time")
     for axes in (number, at_once):
         axes.xaxis.get_major_locator().set_params(integer=True)
     look = dict(color=BLUE, element="step", linewidth=0.8, bins=25, stat="proportion")
     seaborn.histplot(labels["duration_s"], ax=seconds, log_scale=True, **look)
     seconds.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
-    seconds.set(title="an event lasts", xlabel="s", ylabel="")
+    seconds.set(title="duration of events", xlabel="seconds", ylabel="share of events")
     seaborn.histplot(events["snr_db"], ax=snr, **look)
-    snr.set(title="over background", xlabel="dB", ylabel="")
+    snr.set(title="level of events", xlabel="dB above the background", ylabel="share of events")
     rank = np.arange(1, len(captions) + 1)
     often.plot(rank, captions["n_events"], color=BLUE, drawstyle="steps-mid")
-    often.set(title="caption sounds", xlabel="caption, by rank", ylim=(0, None))
+    often.set(title="events per caption", xlabel="captions, by rank", ylim=(0, None))
     often.set_ylabel("events")
     prior.plot(rank, captions["prior"].sort_values(ascending=False), color=BLUE)
-    prior.set(title="prior of a caption", xlabel="caption, by rank", ylabel="share of the time")
+    prior.set(
+        title="prior of each caption", xlabel="captions, by rank", ylabel="share of time active"
+    )
     if captions["prior"].gt(0).any():
         prior.set_yscale("log")
     return figure
 
 
 def _common(values: pd.Series, n: int) -> pd.Series:
-    """How often the n most common values occur, and the rest together."""
+    """Count the n most common values, and all others together."""
     counts = values.value_counts()
     rest = counts[n:].sum()
     return counts if not rest else pd.concat([counts[:n], pd.Series({"other": rest})])
 
 
 def _counts(axes: Axes, counts: pd.Series | pd.DataFrame, title: str) -> None:
-    """Horizontal bars with their numbers; the columns of a table, by role, end to end."""
+    """Draw horizontal bars with their numbers; the columns of a table, by role, are stacked."""
     table = counts.to_frame("all") if isinstance(counts, pd.Series) else counts
     order = [split for split in SPLITS if split in table.index]
     table = table.loc[order] if order else table

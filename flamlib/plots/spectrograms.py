@@ -1,4 +1,4 @@
-"""Sound and what is in it: a spectrogram over rows of time."""
+"""Figures of one clip: its spectrogram above a row for each caption or event."""
 
 import math
 import textwrap
@@ -45,11 +45,20 @@ def detection_map(
     detections: Sequence[Detection] = (),
     threshold: float | None = None,
 ) -> Figure:
-    """What there is to hear and what is claimed: a spectrogram, and a row for each caption.
+    """Draw a spectrogram, and for each caption its scores, ground truth and detections.
 
-    A row shows the caption's score over time, from 0 at its foot to 1, and the `threshold`. Below
-    it are bars: when the caption sounds, if a `truth` is given, and when it was detected. A caption
-    that does not sound at all is marked absent.
+    A row shows the caption's score over time, from 0 at its foot to 1, and below it the events of
+    the ground truth and the detections as bars. A caption without events is marked absent.
+
+    Args:
+        waveform: mono samples.
+        sample_rate: Hz.
+        scores: in [0, 1].
+        frame_edges: seconds, one more than there are frames.
+        captions: names of the rows.
+        ground_truth: the true events; None: unknown.
+        detections: detected events.
+        threshold: drawn as a line.
     """
     figure, above, below = _sound_over_rows(waveform, sample_rate, len(captions), 0.38)
     for row, caption in enumerate(captions):
@@ -71,7 +80,7 @@ def detection_map(
     if threshold is not None:
         handles.append(Line2D([], [], color=INK, lw=0.5, ls=(0, (1, 3)), label="threshold"))
     if ground_truth is not None:
-        handles.append(Line2D([], [], color=ORANGE, linewidth=3, label="sounds"))
+        handles.append(Line2D([], [], color=ORANGE, linewidth=3, label="ground truth"))
     if detections:
         handles.append(Line2D([], [], color=INK, linewidth=3, label="detected"))
     legend_above(above, handles)
@@ -80,10 +89,10 @@ def detection_map(
 
 @styled
 def mixture(waveform: Float[np.ndarray, "sample"], recipe: Recipe) -> Figure:
-    """A mixture and what it is made of: a spectrogram, and a row for each event.
+    """Draw the spectrogram of a mixture, and a row for each of its events.
 
-    The pale bars are the recording as it was placed, the full ones the time for which its caption
-    is true of the mixture. To the right stands the event's level over that of the background.
+    Pale bars are the recording as it was placed, full ones the time when its caption is active. The
+    number at the right is the event's level above the background (SNR).
     """
     rate, n_rows = recipe.sample_rate, len(recipe.events)
     figure, above, below = _sound_over_rows(waveform, rate, n_rows, 0.3)
@@ -99,8 +108,8 @@ def mixture(waveform: Float[np.ndarray, "sample"], recipe: Recipe) -> Figure:
         _bars(below, row, 0.34, 0.66, met, ORANGE)
         _note(below, row, f"{event.snr_db:+.0f} dB")
     _name_rows(below, [event.caption for event in recipe.events])
-    pale = Line2D([], [], color=TRUTH, linewidth=5, label="recording")
-    full = Line2D([], [], color=ORANGE, linewidth=3, label="caption is true")
+    pale = Line2D([], [], color=TRUTH, linewidth=5, label="recording as placed")
+    full = Line2D([], [], color=ORANGE, linewidth=3, label="caption active")
     legend_above(above, [pale, full])
     return figure
 
@@ -115,10 +124,18 @@ def heat_map(
     *,
     ground_truth: Sequence[Event],
 ) -> Figure:
-    """What there is to hear, and every caption's score over time as colour, from 0 to 1.
+    """Draw a spectrogram, and the scores of all captions over time as colours, from 0 to 1.
 
-    A box is drawn where the caption does sound; one that does not sound at all is marked absent.
-    The axes have room for names at their left, so that all of these figures are alike.
+    Boxes are the events of the ground truth; a caption without events is marked absent. All figures
+    have the same room for names at their left.
+
+    Args:
+        waveform: mono samples.
+        sample_rate: Hz.
+        scores: in [0, 1].
+        frame_edges: seconds, one more than there are frames.
+        captions: names of the rows.
+        ground_truth: the true events.
     """
     n_rows, duration_s = len(captions), len(waveform) / sample_rate
     inches = [1.1, 0.27 * n_rows]
@@ -148,7 +165,7 @@ def heat_map(
 
 
 def _sound_over_rows(waveform, sample_rate, n_rows, row_inches) -> tuple[Figure, Axes, Axes]:
-    """A spectrogram over axes with so many rows of height 1, from 0 at the top."""
+    """Draw a spectrogram above axes with `n_rows` rows of height 1, from 0 at the top."""
     heights = [1.25, row_inches * max(n_rows, 1)]
     figure = Figure(figsize=(PAGE, sum(heights) + 0.75), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
@@ -165,13 +182,13 @@ def _sound_over_rows(waveform, sample_rate, n_rows, row_inches) -> tuple[Figure,
 
 
 def _bars(axes: Axes, row: int, top: float, foot: float, events: Iterable, color: str) -> None:
-    """The events' times as bars between two heights of a row."""
+    """Draw events as bars between two heights of a row."""
     spans = [(event.onset, event.offset - event.onset) for event in events]
     axes.broken_barh(spans, (row + top, foot - top), color=color, linewidth=0)
 
 
 def _name_rows(axes: Axes, captions: Sequence[str], absent: Iterable[bool] = ()) -> None:
-    """Captions as labels of the rows, in two lines if need be; absent ones in grey italics."""
+    """Label the rows with captions, in two lines if need be; absent ones in grey italics."""
     texts = [textwrap.fill(textwrap.shorten(c, 56, placeholder=" …"), 30) for c in captions]
     axes.set_yticks([row + 0.5 for row in range(len(captions))], texts)
     axes.tick_params(axis="y", length=0)
@@ -182,7 +199,7 @@ def _name_rows(axes: Axes, captions: Sequence[str], absent: Iterable[bool] = ())
 
 
 def _note(axes: Axes, row: int, text: str, **kwargs) -> None:
-    """A word to the right of a row."""
+    """Write a word to the right of a row."""
     axes.annotate(
         text, (1, row + 0.5), (4, 0), ("axes fraction", "data"), "offset points",
         va="center", fontsize=7, annotation_clip=False, **kwargs,
@@ -190,7 +207,7 @@ def _note(axes: Axes, row: int, text: str, **kwargs) -> None:
 
 
 def _spectrogram(axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate: int) -> None:
-    """Log-mel, the loudest 70 dB of it."""
+    """Draw a log-mel spectrogram, its loudest 70 dB."""
     hop = max(N_FFT // 4, len(waveform) // 2000)  # columns enough for any width on paper
     padded = np.pad(waveform.astype(np.float32), N_FFT // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::hop]
@@ -206,7 +223,7 @@ def _spectrogram(axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate:
     )  # fmt: skip
     ticks = [hz for hz in (250, 500, 1000, 2000, 4000, 8000) if low <= hz <= high]
     axes.set_yticks([_mel(hz) for hz in ticks], [f"{hz / 1000:g}" for hz in ticks])
-    axes.set(ylabel="kHz")
+    axes.set(ylabel="frequency (kHz)")
     axes.tick_params(axis="x", labelbottom=False)
     axes.spines[:].set_visible(False)
 

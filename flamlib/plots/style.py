@@ -64,18 +64,18 @@ STYLE = {
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """A function that draws, in this style whatever the notebook's own."""
+    """Make a function draw in this style, whatever the notebook's own."""
 
     @wraps(draw)
-    def drawn(*args, **kwargs) -> Figure:
+    def draw_styled(*args, **kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
-    return drawn
+    return draw_styled
 
 
 def legend_above(axes: Axes, handles: list) -> None:
-    """One line, over the right end of the axes."""
+    """Draw a legend in one line, above the right end of the axes."""
     axes.legend(
         handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles),
         borderaxespad=0.2, handlelength=1.4, columnspacing=1.2,
@@ -83,7 +83,7 @@ def legend_above(axes: Axes, handles: list) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as the kind of file that the suffix names; the same bytes for the same figure.
+    """Write a figure in the format of the suffix; the same figure gives the same bytes.
 
     Letters become outlines, so that it looks the same where a font is missing.
     """

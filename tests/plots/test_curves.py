@@ -9,14 +9,26 @@ RNG = np.random.default_rng(0)
 def test_each_loss_has_axes_of_its_own_and_says_where_it_ended():
     rows = [{"step": s, "loss": 9.0, "frame_nats": 1 / s, "clip_nats": 2.0} for s in range(1, 9)]
     figure = curves.loss_curves(rows)
-    assert [axes.get_title("left") for axes in figure.axes] == ["frame", "clip"]
-    assert figure.axes[1].get_title("right") == "2"
-    logged = figure.axes[0].lines[0].get_xydata()
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["total (weighted sum)", "frame", "clip"]
+    assert figure.axes[2].get_title("right") == "2"
+    logged = figure.axes[1].lines[0].get_xydata()
     np.testing.assert_allclose(logged, [[s, 1 / s] for s in range(1, 9)])
 
 
+def test_the_validation_loss_stands_beside_the_total():
+    rows = [{"step": s, "loss": 9.0, "frame_nats": 1 / s} for s in range(1, 9)]
+    rows[3]["valid_loss"], rows[7]["valid_loss"] = 12.0, 11.0
+    total, frame = curves.loss_curves(rows).axes
+    assert total.lines[-1].get_xydata().tolist() == [[4, 12.0], [8, 11.0]]
+    texts = [text.get_text() for text in total.get_legend().get_texts()]
+    assert texts == ["training", "validation, 11"]
+    assert frame.get_legend() is None
+
+
 def test_one_step_can_be_drawn():
-    curves.loss_curves([{"step": 1, "frame_nats": 0.5}])
+    [axes] = curves.loss_curves([{"step": 1, "frame_nats": 0.5}]).axes
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[1, 0.5]]] * 2
 
 
 def test_a_prior_that_is_right_lies_on_the_diagonal():

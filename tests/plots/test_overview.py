@@ -43,7 +43,9 @@ def test_every_split_of_a_corpus_is_counted():
 
 
 def test_a_corpus_of_one_recording_can_be_drawn():
-    overview.corpus_overview(clips(1).iloc[:1])
+    figure = overview.corpus_overview(clips(1).iloc[:1])
+    for axes in (figure.axes[i] for i in (0, 1, 4, 5)):  # one split, one rate, one licence
+        assert [patch.get_width() for patch in axes.patches] == [1]
 
 
 def test_the_shares_of_mixtures_are_shares():
@@ -52,9 +54,11 @@ def test_the_shares_of_mixtures_are_shares():
     np.testing.assert_allclose([p.get_height() for p in at_once.patches], [0.4, 0.4, 0.2])
     assert often.lines[0].get_ydata().tolist() == [3, 0]
     np.testing.assert_allclose(prior.lines[0].get_ydata(), [8 / 20, 8 / 20])
-    assert (seconds.get_xlabel(), snr.get_xlabel()) == ("s", "dB")
+    assert (seconds.get_xlabel(), snr.get_xlabel()) == ("seconds", "dB above the background")
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_hardly_any_mixtures_can_be_drawn(n):
-    drawn(mixtures()[:n])
+    number, *_, prior = drawn(mixtures()[:n]).axes
+    assert [patch.get_height() for patch in number.patches] == [1.0] * n
+    assert len(prior.lines[0].get_ydata()) == 2 * n

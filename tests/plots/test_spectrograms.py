@@ -37,7 +37,7 @@ def test_every_caption_has_a_row():
     figure = spectrograms.detection_map(WAVEFORM, RATE, SCORES, EDGES, CAPTIONS)
     assert [name.get_text() for name in row_names(figure)] == CAPTIONS
     assert "absent" not in texts(figure)
-    assert not {"sounds", "detected", "threshold"} & texts(figure)
+    assert not {"ground truth", "detected", "threshold"} & texts(figure)
 
 
 def test_what_does_not_sound_is_marked_absent():
@@ -53,7 +53,7 @@ def test_what_does_not_sound_is_marked_absent():
     )
     sounding, silent = row_names(figure)
     assert (sounding.get_style(), silent.get_style()) == ("normal", "italic")
-    assert {"absent", "sounds", "detected", "threshold", "score"} <= texts(figure)
+    assert {"absent", "ground truth", "detected", "threshold", "score"} <= texts(figure)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,9 @@ def test_silence_and_a_single_sample_can_be_seen(tmp_path, waveform):
     scores = np.array([[0.5]])
     figure = spectrograms.detection_map(waveform, RATE, scores, edges, ["a tone"])
     style.save(figure, tmp_path / "figure.png")
+    [image] = figure.axes[0].images
+    assert np.isfinite(np.asarray(image.get_array())).all()
+    assert image.get_extent()[1] == len(waveform) / RATE
 
 
 def test_an_hour_is_drawn_in_minutes():
