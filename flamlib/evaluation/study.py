@@ -45,7 +45,7 @@ METRICS = {
 }
 
 
-class Claim(NamedTuple):
+class PaperClaim(NamedTuple):
     """What a paper says an arm does to metrics: worse (-1) or better (+1)."""
 
     says: str
@@ -57,14 +57,16 @@ class Claim(NamedTuple):
 SED = ("AUROC, seen", "AUROC, unseen", "F1, common threshold, seen", "F1, common threshold, unseen")
 SEARCH = ("R@10, text to audio", "R@10, audio to text", "zero-shot, seen", "zero-shot, unseen")
 # FLAM, arXiv:2505.05335: Figure 3, Table 4 and appendix C.12.
-CLAIMS = (
-    Claim("clips alone do not teach when", "flam_global", SED, -1),
-    Claim("F1 falls without a bias per caption", "no_bias", SED[2:], -1),
-    Claim("F1 falls without a scale per caption", "no_scale", SED[2:], -1),
-    Claim("without the global loss retrieval is worse", "no_global_loss", SEARCH, -1),
-    Claim("without the global loss events are found marginally better", "no_global_loss", SED, 1),
-    Claim("128 frames find events marginally better", "frames_128", SED, 1),
-    Claim("128 frames are worse at retrieval", "frames_128", SEARCH, -1),
+PAPER_CLAIMS = (
+    PaperClaim("clips alone do not teach when", "flam_global", SED, -1),
+    PaperClaim("F1 falls without a bias per caption", "no_bias", SED[2:], -1),
+    PaperClaim("F1 falls without a scale per caption", "no_scale", SED[2:], -1),
+    PaperClaim("without the global loss retrieval is worse", "no_global_loss", SEARCH, -1),
+    PaperClaim(
+        "without the global loss events are found marginally better", "no_global_loss", SED, 1
+    ),
+    PaperClaim("128 frames find events marginally better", "frames_128", SED, 1),
+    PaperClaim("128 frames are worse at retrieval", "frames_128", SEARCH, -1),
 )
 
 
@@ -163,7 +165,7 @@ def differences(table: pd.DataFrame, *, against: str = "flam") -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["arm", "metric"])
 
 
-def findings(of: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+def findings(of: pd.DataFrame, claims: Sequence[PaperClaim] = PAPER_CLAIMS) -> pd.DataFrame:
     """Of `differences`: each claim beside what was found here, a row per claim and metric.
 
     `here` says "agrees" or "disagrees" where the interval leaves out zero, and "not settled" where

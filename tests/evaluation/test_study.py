@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamlib.evaluation import study
-from flamlib.evaluation.study import Claim
+from flamlib.evaluation.study import PaperClaim
 
 PARTS = ("seen_captions", "unseen_captions")
 
@@ -114,7 +114,7 @@ def test_a_claim_is_settled_where_the_interval_leaves_out_zero(low, width, sign)
     high = low + width
     row = {"difference": (low + high) / 2, "low": low, "high": high, "n": 3}
     index = pd.MultiIndex.from_tuples([("no_bias", "AUROC, seen")], names=["arm", "metric"])
-    claims = [Claim("it says", "no_bias", ["AUROC, seen", "mAP, seen"], sign)]
+    claims = [PaperClaim("it says", "no_bias", ["AUROC, seen", "mAP, seen"], sign)]
     [here] = study.findings(pd.DataFrame([row], index=index), claims)["here"]
     if low <= 0 <= high:
         assert here == "not settled"
@@ -123,7 +123,7 @@ def test_a_claim_is_settled_where_the_interval_leaves_out_zero(low, width, sign)
 
 
 def test_every_claim_is_of_metrics_that_there_are():
-    assert {name for claim in study.CLAIMS for name in claim.metrics} <= set(study.METRICS)
+    assert {name for claim in study.PAPER_CLAIMS for name in claim.metrics} <= set(study.METRICS)
 
 
 def test_the_figures_show_every_arm_and_part(folder):

@@ -51,7 +51,7 @@ def test_thresholds_out_of_order_are_refused():
 # Segments and events
 
 
-def claims_of(clips, threshold):
+def detections_of(clips, threshold):
     scores, edges, captions, *_ = clips
     settings = {"threshold": threshold, "min_duration_s": 0.0, "merge_gap_s": 0.0}
     return {
@@ -68,9 +68,9 @@ def as_lists(events, clip):
 
 
 def test_segment_f1_by_hand():
-    """The claim reaches into segments 0 to 2, the event into 1 to 3: two of four."""
-    claims, truth = {"clip": [(0.5, 2.5, "rain")]}, {"clip": [(1.2, 3.1, "rain")]}
-    found = f1.segment_f1(claims, truth, ["rain"], {"clip": 4.0}, segment_s=1.0)
+    """The detection reaches into segments 0 to 2, the event into 1 to 3: two of four."""
+    detections, ground_truth = {"clip": [(0.5, 2.5, "rain")]}, {"clip": [(1.2, 3.1, "rain")]}
+    found = f1.segment_f1(detections, ground_truth, ["rain"], {"clip": 4.0}, segment_s=1.0)
     assert found["f1_macro"] == found["f1_pooled"] == pytest.approx(2 * 2 / (3 + 3))
     assert found["counts"].tolist() == [[[2, 3, 3]]]
 
@@ -79,31 +79,31 @@ COLLARS = {"onset_collar_s": 0.2, "offset_collar_s": 0.2, "offset_collar_rate": 
 
 
 def test_event_f1_by_hand():
-    """The first claim is 0.2 s early and 0.6 s short of an event of 3 s, both just allowed; the
+    """The first detection is 0.2 s early and 0.6 s short of an event of 3 s, both just allowed; the
     second begins too late; the third is of nothing."""
-    truth = {"a": [(1.0, 4.0, "rain"), (6.0, 7.0, "rain")], "b": []}
-    claims = {"a": [(0.8, 3.4, "rain"), (6.25, 7.0, "rain")], "b": [(0.0, 1.0, "rain")]}
-    found = f1.event_f1(claims, truth, ["rain", "wind"], **COLLARS)
+    ground_truth = {"a": [(1.0, 4.0, "rain"), (6.0, 7.0, "rain")], "b": []}
+    detections = {"a": [(0.8, 3.4, "rain"), (6.25, 7.0, "rain")], "b": [(0.0, 1.0, "rain")]}
+    found = f1.event_f1(detections, ground_truth, ["rain", "wind"], **COLLARS)
     assert found["f1_macro"] == found["f1_pooled"] == pytest.approx(2 * 1 / (3 + 2))
     assert (found["precision_pooled"], found["recall_pooled"]) == (1 / 3, 1 / 2)
     assert found["n_skipped"] == 1
 
 
-def test_each_event_meets_one_claim_and_as_many_meet_as_can():
-    """Two claims are near the first event, only the earlier of them near the second as well."""
-    truth = {"clip": [(1.0, 2.0, "rain"), (1.3, 2.0, "rain")]}
-    claims = {"clip": [(1.15, 2.0, "rain"), (0.9, 2.0, "rain")]}
-    found = f1.event_f1(claims, truth, ["rain"], **COLLARS)
+def test_each_event_matches_one_detection_and_as_many_match_as_can():
+    """Two detections are near the first event, only the earlier of them near the second as well."""
+    ground_truth = {"clip": [(1.0, 2.0, "rain"), (1.3, 2.0, "rain")]}
+    detections = {"clip": [(1.15, 2.0, "rain"), (0.9, 2.0, "rain")]}
+    found = f1.event_f1(detections, ground_truth, ["rain"], **COLLARS)
     assert found["f1_macro"] == 1.0
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_segment_and_event_f1_are_those_of_sed_eval(seed):
-    clips = _, _, captions, truth, durations = random_clips(seed, n_clips=8)
-    claims = claims_of(clips, threshold=0.8)
+    clips = _, _, captions, ground_truth, durations = random_clips(seed, n_clips=8)
+    detections = detections_of(clips, threshold=0.8)
     ours = {
-        "segment": f1.segment_f1(claims, truth, captions, durations, segment_s=1.0),
-        "event": f1.event_f1(claims, truth, captions, **COLLARS),
+        "segment": f1.segment_f1(detections, ground_truth, captions, durations, segment_s=1.0),
+        "event": f1.event_f1(detections, ground_truth, captions, **COLLARS),
     }
     theirs = {
         "segment": sed_eval.sound_event.SegmentBasedMetrics(captions, time_resolution=1.0),
@@ -114,8 +114,8 @@ def test_segment_and_event_f1_are_those_of_sed_eval(seed):
             empty_system_output_handling="zero_score",
         ),
     }
-    for clip, events in truth.items():
-        given = as_lists(events, clip), as_lists(claims[clip], clip)
+    for clip, events in ground_truth.items():
+        given = as_lists(events, clip), as_lists(detections[clip], clip)
         theirs["segment"].evaluate(*given, evaluated_length_seconds=durations[clip])
         theirs["event"].evaluate(*given)
     for name, found in ours.items():
@@ -129,8 +129,8 @@ def test_segment_and_event_f1_are_those_of_sed_eval(seed):
 
 def test_an_onset_exactly_a_collar_away_is_near_enough():
     """7.7 - 7.5 is a little more than 0.2 in binary, which makes sed_eval refuse it."""
-    claims, truth = {"clip": [(7.5, 8.2, "rain")]}, {"clip": [(7.7, 8.2, "rain")]}
-    assert f1.event_f1(claims, truth, ["rain"], **COLLARS)["f1_macro"] == 1.0
+    detections, ground_truth = {"clip": [(7.5, 8.2, "rain")]}, {"clip": [(7.7, 8.2, "rain")]}
+    assert f1.event_f1(detections, ground_truth, ["rain"], **COLLARS)["f1_macro"] == 1.0
 
 
 def test_without_events_there_is_no_f1_and_no_crash():
