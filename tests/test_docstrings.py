@@ -16,10 +16,6 @@ N_UNDOCUMENTED = 3  # a function of at most so many parameters may do without
 NOT_YET = [
     "evaluation.ablation",
     "evaluation.dependency",
-    "evaluation.evaluate",
-    "plots.curves",
-    "plots.overview",
-    "plots.spectrograms",
     "training.fit",
     "training.logbook",
     "training.objective",

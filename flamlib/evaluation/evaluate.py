@@ -259,8 +259,13 @@ def retrieval(model: AudioTextModel, bank: Bank, lexicon: Lexicon, *, clip_s: fl
     """Retrieve held-out recordings of both test splits by caption, and captions by recording.
 
     A caption is right for a recording if it is its own or implied by it; every other one is wrong,
-    also one of the same family. Recordings are embedded as they are, their first `clip_s` seconds.
-    See `metrics.retrieval`.
+    also one of the same family. See `metrics.retrieval`.
+
+    Args:
+        model: any that embeds audio and captions.
+        bank: the recordings.
+        lexicon: which captions imply others.
+        clip_s: how much of a recording is embedded, its first seconds.
     """
     rows, own = [], []
     for split in TEST_SPLITS:

@@ -13,19 +13,19 @@ def test_f1_is_scikit_learns(seed):
     scores, active, known = frames(seed, n_levels=10)
     thresholds = np.array([0.0, 0.2, 0.4, 0.5, 2.0])
     result = f1.f1_over_thresholds(scores, active, thresholds, known)
-    heard = (active & known).any(axis=0)
+    has_events = (active & known).any(axis=0)
     for i, threshold in enumerate(thresholds):
-        claimed = scores >= threshold
-        if heard.any():
+        detected = scores >= threshold
+        if has_events.any():
             macro = np.mean(
                 [
-                    f1_score(active[k, c], claimed[k, c], zero_division=0.0)
+                    f1_score(active[k, c], detected[k, c], zero_division=0.0)
                     for c, k in enumerate(known.T)
-                    if heard[c]
+                    if has_events[c]
                 ]
             )
             assert result["f1_macro"][i] == pytest.approx(macro)
-            pooled = f1_score(active[known], claimed[known], zero_division=0.0)
+            pooled = f1_score(active[known], detected[known], zero_division=0.0)
             assert result["f1_pooled"][i] == pytest.approx(pooled)
         else:
             assert np.isnan(result["f1_macro"][i])
