@@ -53,17 +53,11 @@ baselines: setup ## what FLAM is compared with, trained on the same recordings
 	$(BIN)/dvc repro train@flam_global train@mga_clap
 
 # Runs share nothing but what they read, so as many go at once as there are cores, a thread each.
-# One that is done is not done again, so this goes on where it was stopped.
+# One that is done is not repeated, so this continues where it was stopped.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
-QUICK := 0-flam|0-no_bias|0-no_scale|0-flam_global
 ablations: setup ## FLAM with one thing changed, arm by arm (GRID=quick: four arms, one seed; JOBS=2)
 	$(BIN)/dvc repro mix train@flam_global
-	$(BIN)/dvc stage list --name-only ablations/dvc.yaml | grep -o 'ablate@.*' \
-		$(if $(filter quick,$(GRID)),| grep -E '@($(QUICK))$$') \
-		| OMP_NUM_THREADS=1 xargs -t -P $(JOBS) -I{} \
-			$(BIN)/dvc repro --single-item --quiet ablations/dvc.yaml:{}
-	$(if $(filter quick,$(GRID)),,$(BIN)/dvc repro --single-item ablations/dvc.yaml:dependency)
-	$(BIN)/dvc repro --single-item ablations/dvc.yaml:compare
+	$(BIN)/python -m flamlib.evaluation.run_study --jobs $(JOBS) $(if $(filter quick,$(GRID)),--quick)
 
 test: setup ## the test suite, on two cores (ARGS for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)

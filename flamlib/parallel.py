@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 AHEAD = 2  # results that wait for the reader of `in_order`, per job

@@ -19,7 +19,7 @@ stage only shows and does not save. The last is intended: a colour does not trai
 import ast
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from flamlib import files, paths
 
 FOLDER = Path(paths.CODE)
+DIGESTS = ("code", "parameters", "data")
 PACKAGE = "flamlib"
 # Modules of the drawing package count where a notebook itself imports one that saves figures.
 DRAWING = f"{PACKAGE}.plots"
@@ -72,6 +73,66 @@ def code_digest(notebook: str | Path, *, root: str | Path) -> str:
 def values_digest(values: Any) -> str:
     """Compute the digest of named values, such as parameters or checksums of data; in any order."""
     return _short(json.dumps(values, sort_keys=True))
+
+
+def record(
+    notebook: str | Path, *, root: str | Path, parameters: Any, data: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Record what a run of a notebook is computed from, to be kept beside its numbers.
+
+    Args:
+        notebook: the notebook that runs.
+        root: the project's folder.
+        parameters: all numbers that the result depends on, as JSON.
+        data: name and checksum of all that is read.
+
+    Returns:
+        `commit`, which is for readers only, and the digests `code`, `parameters` and `data`.
+    """
+    return {
+        "commit": paths.commit(),
+        "code": code_digest(notebook, root=root),
+        "parameters": values_digest(parameters),
+        "data": values_digest(data),
+    }
+
+
+def versions(
+    records: Mapping[str, Mapping[str, Any]], *, mixed: Collection[str] = ()
+) -> dict[str, dict[str, list[str]]]:
+    """Sort runs by what they are computed from, and refuse those that must not be compared.
+
+    Args:
+        records: what `record` returned, by the name of the run's file; a file without one has an
+            empty record.
+        mixed: of `code`, `parameters` and `data` those in which the runs may differ.
+
+    Returns:
+        For each of the three, the names of the files by digest.
+
+    Raises:
+        ValueError: the runs differ in something else, or a name in `mixed` is none of the three.
+    """
+    if unknown := set(mixed) - set(DIGESTS):
+        raise ValueError(f"mixed = {sorted(unknown)}: only {', '.join(DIGESTS)} can be mixed")
+    found: dict[str, dict[str, list[str]]] = {kind: {} for kind in DIGESTS}
+    for name, kept in records.items():
+        for kind in DIGESTS:
+            found[kind].setdefault(kept.get(kind) or "not recorded", []).append(name)
+    refused = {k: of for k, of in found.items() if len(of) > 1 and k not in mixed}
+    if refused:
+        lines = [
+            f"  {kind} {digest}: {_few(names)}"
+            for kind, of in refused.items()
+            for digest, names in of.items()
+        ]
+        raise ValueError(
+            "these runs differ in more than what is to be compared:\n"
+            + "\n".join(lines)
+            + "\nCompute the older ones again, or move them away. If you know that the difference "
+            f"changes no number, allow it: mixed = {sorted({*mixed, *refused})}"
+        )
+    return found
 
 
 def module_digest(source: str) -> str:
@@ -181,6 +242,11 @@ def _plain(node: Any) -> Any:
 def _is_text(node: Any) -> bool:
     alone = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     return alone and isinstance(node.value.value, str)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _hash(plain: Any) -> str:

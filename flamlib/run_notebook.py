@@ -27,6 +27,7 @@ from typing import Any, TextIO
 import papermill
 import yaml
 from jupyter_client.manager import KernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from flamlib import paths
@@ -131,6 +132,12 @@ def run(notebook: str | Path, out: str | Path, parameters: Mapping[str, Any]) ->
         _say(f"── {name} failed after {_since(begun)}, in cell [{error.exec_count}] of {out}:\n")
         _say(text if sys.stdout.isatty() else ANSI.sub("", text))
         _say(f"\n── {_advice()}")
+        return 1
+    except DeadKernelError:
+        _say(
+            f"── {name} failed after {_since(begun)}: its kernel died, by lack of memory or killed"
+        )
+        _say(f"── Executed so far: {out}\n── {_advice()}")
         return 1
     _say(f"── {name} done in {_since(begun)} · {out}")
     return 0

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import traceback
+from typing import NamedTuple
 
 import papermill
 import pytest
@@ -17,7 +18,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from IPython.core.interactiveshell import InteractiveShell
 from test_pipeline import NOTEBOOKS, ROOT, STAGES, code_cells
 
-from flamlib import config, run_notebook
+from flamlib import config, provenance, run_notebook
 from flamlib.config import Config
 
 SMALLER = {  # in place of the sizes of a small run: of sounds that this test makes
@@ -54,8 +55,26 @@ SMALLER = {  # in place of the sizes of a small run: of sounds that this test ma
 }
 
 
-# Of the study's many cells two; the others are the same with other numbers.
-TRIED = [{"seed": 0, "arm": "flam"}, {"seed": 0, "arm": "no_bias"}]
+class Run(NamedTuple):
+    """A run of a notebook, the sections of params.yaml that its stage names, and what it leaves."""
+
+    notebook: str
+    chosen: dict
+    params: set[str] | None
+    outs: list[str]
+
+
+def runs():
+    """All runs of all stages and, of the study's many, two: the others are as they are."""
+    found = [Run(s.notebook.name, s.chosen, set(s.params), [*s.outs]) for s in STAGES]
+    for arm in ("flam", "no_bias"):
+        outs = [f"reports/06_ablate/0_{arm}{suffix}" for suffix in (".json", ".tsv")]
+        found.append(Run("06_ablate.ipynb", {"seed": 0, "arm": arm}, None, outs))
+    outs = ["06_ablate.json", "07_compare.json", "07_compare.tsv", "figures/07_compare"]
+    found.append(Run("07_compare.ipynb", {}, None, [f"reports/{out}" for out in outs]))
+    outs = ["08_dependency.json", "figures/08_dependency"]
+    found.append(Run("08_dependency.ipynb", {}, None, [f"reports/{out}" for out in outs]))
+    return sorted(found, key=lambda each: each.notebook)
 
 
 @pytest.fixture
@@ -63,7 +82,7 @@ def root(tmp_path, monkeypatch):
     """A project before its first run."""
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for folder in ("notebooks", "catalogue", "configs"):
+    for folder in ("notebooks", "catalogue", "configs", "flamlib"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     tiny.write_own_sounds(tmp_path / "sounds")
     tiny.write_weights(tmp_path / "artifacts/weights", tmp_path / "catalogue")
@@ -109,18 +128,16 @@ def run(notebook, given):
 def test_the_notebooks_run_in_order_and_leave_what_their_stages_declare(root, monkeypatch):
     # A shell puts itself in the place of __main__, from which later tests spawn processes.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    assert NOTEBOOKS
+    assert {each.notebook for each in runs()} == {path.name for path in NOTEBOOKS}
     used = set()
     load = config.load_config
     monkeypatch.setattr(config, "load_config", lambda **given: Watched(load(**given), used))
-    for stage in STAGES:
-        notebook = root / "notebooks" / stage.notebook.name
-        if stage.notebook not in NOTEBOOKS or ("arm" in stage.chosen and stage.chosen not in TRIED):
-            continue
-        given = run_notebook.declared_parameters(notebook) | stage.chosen
+    for each in runs():
+        notebook = root / "notebooks" / each.notebook
+        given = run_notebook.declared_parameters(notebook) | each.chosen
         given["overrides"] = SMALLER
         report = root / f"reports/{notebook.name}"
-        if stage.notebook == NOTEBOOKS[0]:
+        if notebook.name == NOTEBOOKS[0].name:
             report.parent.mkdir()
             how = {"kernel_name": "python3", "cwd": str(root), "progress_bar": False}
             papermill.execute_notebook(str(notebook), str(report), parameters=given, **how)
@@ -128,10 +145,12 @@ def test_the_notebooks_run_in_order_and_leave_what_their_stages_declare(root, mo
         else:
             used.clear()
             run(notebook, given)
-            sections = {name.split(".")[0] for name in stage.params}
-            assert used <= sections | stage.chosen.keys(), f"{stage.name}: params of dvc.yaml"
-            assert used, stage.name
-        made = [out for out in stage.outs if not out.endswith(".ipynb")]
-        assert [out for out in made if not (root / out).exists()] == [], stage.name
+            if each.params is not None:
+                assert used <= each.params | each.chosen.keys(), f"{each}: params of dvc.yaml"
+            assert used, each
+        made = [out for out in each.outs if not out.endswith(".ipynb")]
+        assert [out for out in made if not (root / out).exists()] == [], each
         numbers = [json.loads((root / out).read_text()) for out in made if out.endswith(".json")]
-        assert all(numbers), stage.name
+        assert all(numbers), each
+        for kept in (of["provenance"] for of in numbers if "provenance" in of):
+            assert set(provenance.DIGESTS) <= set(kept)

@@ -3,5 +3,5 @@
 A module imports only from those before it:
 
     splits split_metrics evaluate benchmarks single_model
-    ablation study dependency
+    ablation study dependency run_study
 """

@@ -8,8 +8,6 @@ which is what `dvc exp run -S network.bias=shared` would do to the whole pipelin
 changed in the same way, for the models that FLAM is compared with.
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flamlib import paths
+from flamlib import paths, provenance
 from flamlib.config import AblationConfig, Config
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -30,6 +28,7 @@ from flamlib.parameters import plain
 from flamlib.training import launch
 from flamlib.training.resume import checksum
 
+TRAINING = ("audio", "mixture", "network", "objectives", "codebook", "train")  # sections it reads
 HOW = ("n_processes", "n_workers", "save_every", "keep_last", "log_every")  # of `train`
 
 
@@ -59,26 +58,47 @@ def configured(config: Config, changes: Mapping[str, Any]) -> tuple[str, Config]
     return changes.get("model", "flam"), config.override(own)
 
 
-def experiment(root: Path, config: Config) -> str:
-    """Return a digest of what the runs of a study have in common.
+def record(root: Path, config: Config, arm: str) -> dict[str, Any]:
+    """Record what a run is computed from.
 
-    These are the parameters before an arm changes them, but for the seed and for what decides only
-    how training is computed, and the content of all that every run reads. Runs of other digests are
-    not to be compared.
+    Returns what `record_of_all` does, which all runs of a study share, and `arm`, the digest of
+    what this one is about. `config` has the parameters before the arm changes them.
     """
-    sections = ("audio", "mixture", "network", "objectives", "codebook", "train", "evaluate")
-    shared = {name: plain(getattr(config, name)) for name in sections}
-    shared["train"] = {key: of for key, of in shared["train"].items() if key not in HOW}
-    read = [
-        root / paths.CAPTIONS,
-        root / paths.BANK,
-        root / paths.STRONG,
-        root / paths.WEIGHTS / config.network.audio.tower,
-        root / paths.WEIGHTS / config.network.caption.tower,
-        *sorted((root / paths.MIXTURES).glob("*.parquet")),
-    ]
-    parts = [json.dumps([shared, config.ablate.budget], sort_keys=True), *map(checksum, read)]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]
+    return record_of_all(root, config) | {"arm": arm_digest(root, config, arm)}
+
+
+def record_of_all(root: Path, config: Config) -> dict[str, Any]:
+    """Record what all runs of a study are computed from, see `provenance.record`."""
+    mixtures = sorted((root / paths.MIXTURES).glob("*.parquet"))
+    return provenance.record(
+        root / "notebooks/06_ablate.ipynb",
+        root=root,
+        parameters=[shared(config), plain(config.evaluate), config.ablate.budget],
+        data=checksums(root, config) | {path.name: checksum(path) for path in mixtures},
+    )
+
+
+def arm_digest(root: Path, config: Config, arm: str) -> str:
+    """Compute the digest of what an arm changes, and of the weights that it starts from, if any."""
+    own = config.ablate.arms[arm]
+    start = own.get("train.init_from", config.train.init_from)
+    weights = sorted((root / start).glob("*.safetensors")) if start else []
+    return provenance.values_digest([own, [checksum(path) for path in weights]])
+
+
+def shared(config: Config) -> dict[str, Any]:
+    """Choose the sections that training reads, without the seed, which differs from run to run, and
+    without what only decides how training is computed."""
+    sections = {name: plain(getattr(config, name)) for name in TRAINING}
+    return sections | {"train": {k: v for k, v in sections["train"].items() if k not in HOW}}
+
+
+def checksums(root: Path, config: Config) -> dict[str, str]:
+    """Compute checksums, by path, of what every training reads beside mixtures."""
+    towers = (config.network.audio.tower, config.network.caption.tower)
+    read = [paths.CAPTIONS, paths.BANK, paths.STRONG]
+    read += [f"{paths.WEIGHTS}/{tower}" for tower in towers]
+    return {path: checksum(root / path) for path in read}
 
 
 def run(root: Path, name: str, model: str, config: Config) -> Judged:

@@ -8,13 +8,14 @@ pays. Here a model of each kind is trained on such mixtures of real recordings, 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from flamlib import paths
+from flamlib import paths, provenance
 from flamlib.config import Config, DependencyConfig, MixtureConfig
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
@@ -27,6 +28,7 @@ from flamlib.metrics import sed
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.flam import FLAM
+from flamlib.parameters import plain
 from flamlib.plots.style import BLUE, GREY, ORANGE, PAGE, styled
 
 KINDS = ("per_caption", "shared")  # of bias
@@ -161,6 +163,16 @@ def metrics_of(logits: SplitLogits, pair: DependencyConfig) -> dict[str, dict[st
             "score_other": means.get((caption, HOLDS[1])),
         }
     return evaluate.nan_to_none(found)
+
+
+def record(root: Path, config: Config) -> dict[str, Any]:
+    """Record what the comparison is computed from, see `provenance.record`."""
+    return provenance.record(
+        root / "notebooks/08_dependency.ipynb",
+        root=root,
+        parameters=[ablation.shared(config), config.seed, plain(config.dependency)],
+        data=ablation.checksums(root, config),
+    )
 
 
 def compare(root: Path, config: Config) -> dict[str, SplitLogits]:

@@ -11,7 +11,7 @@ other seeds would give, on these held-out clips; of one seed there is none.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ import pandas as pd
 import scipy.stats
 from matplotlib.figure import Figure
 
+from flamlib import provenance
 from flamlib.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PAGE, RED, styled
 
 Runs = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float | None]]]]
@@ -71,36 +72,51 @@ PAPER_CLAIMS = (
 
 
 class Gathered(NamedTuple):
-    """Runs, `{arm: {seed: {part: {metric: value}}}}`; their F1 curves, a row per arm, seed, part
-    and threshold; and the files of runs that these are not to be compared with."""
+    """The runs of a study.
+
+    Attributes:
+        runs: `{arm: {seed: {part: {metric: value}}}}`.
+        curves: frame F1, a row per arm, seed, part and threshold.
+        versions: the files by digest of `code`, `parameters` and `data`.
+    """
 
     runs: dict[str, dict]
     curves: pd.DataFrame
-    left_out: list[str]
+    versions: dict[str, dict[str, list[str]]]
 
 
-def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
-    """All runs that are done, of the experiment of the latest run of FLAM (`ablation.experiment`):
-    those of another corpus or budget have nothing to be compared with, and are left out.
+def gather(
+    folder: str | Path,
+    arms: Iterable[str],
+    *,
+    only: Collection[str] | None = None,
+    mixed: Collection[str] = (),
+) -> Gathered:
+    """Read all runs of these arms that are done, `<seed>_<arm>.json` and `.tsv`.
 
-    Reads `<seed>_<arm>.json` and `.tsv`. Arms come in the order given; behind them those of
-    `SCORED`, from FLAM's own runs. Raises FileNotFoundError if no run of `flam` is there to compare
-    with.
+    Arms come in the order given; behind them those of `SCORED`, from FLAM's own runs.
+
+    Args:
+        folder: where the runs lie.
+        arms: names of arms; files of others are not read.
+        only: names of the runs to read, such as "0_flam"; None: all.
+        mixed: of `code`, `parameters` and `data` those in which runs may differ.
+
+    Raises:
+        FileNotFoundError: there is no run of `flam` to compare with.
+        ValueError: runs differ in something that is not in `mixed`, see `provenance.versions`.
     """
     runs: dict[str, dict] = {arm: {} for arm in (*arms, *SCORED)}
-    curves, left_out = [], []
     paths = sorted(Path(folder).glob("*.json"))
     paths = [path for path in paths if path.stem.split("_", 1)[1] in runs]  # not of other arms
+    paths = [path for path in paths if only is None or path.stem in only]
     read = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    experiments = {path: numbers.pop("experiment", None) for path, numbers in read.items()}
-    anchors = [path for path in paths if path.stem.split("_", 1)[1] == "flam"]
-    if not anchors:
+    records = {path.name: numbers.pop("provenance", {}) for path, numbers in read.items()}
+    if not any(path.stem.split("_", 1)[1] == "flam" for path in paths):
         raise FileNotFoundError(f"{folder} has no run of flam that others could be compared with")
-    latest = max(anchors, key=lambda path: path.stat().st_mtime_ns)
+    versions = provenance.versions(records, mixed=mixed)
+    curves = []
     for path, numbers in read.items():
-        if experiments[path] != experiments[latest]:
-            left_out.append(path.name)
-            continue
         seed, arm = path.stem.split("_", 1)
         table = pd.read_csv(path.with_suffix(".tsv"), sep="\t").assign(seed=seed)
         for way in ("", *SCORED) if arm == "flam" else ("",):
@@ -115,7 +131,14 @@ def gather(folder: str | Path, arms: Iterable[str]) -> Gathered:
             named = drawn["part"].str.removeprefix(prefix)
             curves.append(drawn.assign(arm=way or arm, part=named))
     runs = {arm: of for arm, of in runs.items() if of}
-    return Gathered(runs, pd.concat(curves, ignore_index=True), left_out)
+    return Gathered(runs, pd.concat(curves, ignore_index=True), versions)
+
+
+def counted(versions: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, dict[str, int]]:
+    """Count the runs of each digest of `Gathered.versions`."""
+    return {
+        kind: {digest: len(names) for digest, names in of.items()} for kind, of in versions.items()
+    }
 
 
 def _way(part: str) -> str:

@@ -4,6 +4,7 @@ import pytest
 import tiny
 from heldouts import CLIP_S, EVALUATE, write_artifacts
 
+from flamlib import provenance
 from flamlib.config import AblationConfig
 from flamlib.evaluation import ablation, evaluate, study
 
@@ -34,27 +35,38 @@ def test_an_arm_changes_what_it_names_and_nothing_else():
         ablation.configured(config, {"train.n_step": 3})
 
 
-def test_an_experiment_is_what_its_runs_share(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/captions.tsv").write_text("caption\n")
-    for name in ("bank", "mixtures", "strong", "weights/yamnet", "weights/tiny_text"):
-        (tmp_path / "artifacts" / name).mkdir(parents=True)
-    config = tiny.config()
-    one = ablation.experiment(tmp_path, config)
+def test_a_run_records_what_it_is_computed_from(tmp_path):
+    tiny.write_inputs(tmp_path)
+    config = tiny.config().override({"ablate.arms": ARMS, "ablate.budget": {"train.n_steps": 3}})
+
+    def record(changes=None, arm="fewer"):
+        return ablation.record(tmp_path, config.override(changes or {}), arm)
+
+    def differ(other):
+        return {name for name in one if one[name] != other[name]}
+
+    one = record()
+    assert set(one) == {"commit", "code", "parameters", "data", "arm"}
+    notebook = tmp_path / "notebooks/06_ablate.ipynb"
+    assert one["code"] == provenance.code_digest(notebook, root=tmp_path)
     for same in ({"seed": 1}, {"train.n_workers": 2}, {"detect.threshold": 0.5}):
-        assert ablation.experiment(tmp_path, config.override(same)) == one
+        assert record(same) == one
     (tmp_path / "artifacts/weights/other").mkdir()  # of a tower that is not used
     (tmp_path / "artifacts/mixtures/00000.flac").write_bytes(b"for listeners")
-    assert ablation.experiment(tmp_path, config) == one
-    others = [
-        ablation.experiment(tmp_path, config.override({"train.n_steps": 7})),
-        ablation.experiment(tmp_path, config.override({"ablate.budget": {}})),
-    ]
+    assert record() == one
+    for other in ({"train.n_steps": 7}, {"ablate.budget": {}}, {"evaluate.n_clips": 3}):
+        assert differ(record(other)) == {"parameters"}
+    assert differ(record({"ablate.arms": ARMS | {"fewer": {"train.n_steps": 4}}})) == {"arm"}
+    assert differ(record(arm="flam")) == {"arm"}
+    before = record({"ablate.arms": ARMS | {"fewer": {"train.init_from": "start"}}})
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start/model.safetensors").write_bytes(b"weights")
+    after = record({"ablate.arms": ARMS | {"fewer": {"train.init_from": "start"}}})
+    assert len({one["arm"], before["arm"], after["arm"]}) == 3
     (tmp_path / "artifacts/bank/samples.i16").write_bytes(b"other sounds")
-    others.append(ablation.experiment(tmp_path, config))
+    assert differ(of_bank := record()) == {"data"}
     (tmp_path / "artifacts/mixtures/train.parquet").write_bytes(b"other mixtures")
-    others.append(ablation.experiment(tmp_path, config))
-    assert len({one, *others}) == 5
+    assert record()["data"] not in (one["data"], of_bank["data"])
 
 
 @pytest.mark.parametrize("name", ["flam", "mga_clap"])

@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pandas as pd
@@ -50,30 +49,44 @@ def test_a_study_without_flam_has_nothing_to_compare_with(folder):
         study.gather(folder, ["no_bias"])
 
 
-def test_runs_of_another_experiment_are_left_out_and_named(folder):
-    for name, experiment in (("0_flam", "new"), ("0_no_bias", "new"), ("1_flam", "old")):
-        path = folder / f"{name}.json"
-        path.write_text(json.dumps({"experiment": experiment, **json.loads(path.read_text())}))
-    os.utime(folder / "0_flam.json", ns=(2**62, 2**62))
-    runs, curves, left_out = study.gather(folder, ["flam", "no_bias", "siglip"])
-    assert {arm: list(of) for arm, of in runs.items() if arm not in study.SCORED} == {
-        "flam": ["0"],
-        "no_bias": ["0"],
+def record(folder, name, **digests):
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"provenance": digests, **json.loads(path.read_text())}))
+
+
+def test_runs_of_other_code_parameters_or_data_are_refused(folder):
+    alike = {"code": "c1", "parameters": "p1", "data": "d1"}
+    names = [path.stem for path in folder.glob("*.json")]
+    for name in names:
+        record(folder, name, commit=name, **alike)
+    arms = ["flam", "no_bias", "siglip"]
+    runs, _, versions = study.gather(folder, arms)
+    assert study.counted(versions) == {
+        "code": {"c1": 7},
+        "parameters": {"p1": 7},
+        "data": {"d1": 7},
     }
-    assert set(curves["seed"]) == {"0"}
-    assert "experiment" not in runs["flam"]["0"]
-    assert sorted(left_out) == [
-        "0_siglip.json", "1_flam.json", "1_no_bias.json", "2_flam.json", "2_no_bias.json",
-    ]  # fmt: skip
-
-
-def test_a_run_of_another_corpus_alone_does_not_put_the_study_aside(folder):
-    path = folder / "0_siglip.json"
-    path.write_text(json.dumps({"experiment": "new", **json.loads(path.read_text())}))
-    os.utime(path, ns=(2**62, 2**62))
-    runs, _, left_out = study.gather(folder, ["flam", "no_bias", "siglip"])
-    assert left_out == ["0_siglip.json"]
-    assert len(runs["flam"]) == len(runs["no_bias"]) == 3
+    assert "provenance" not in runs["flam"]["0"]
+    write_run(folder, 0, "siglip", 0.6)
+    record(folder, "0_siglip", **alike | {"code": "c2"})
+    with pytest.raises(
+        ValueError, match=r"(?s)code c2: 0_siglip\.json\n.*mixed = \['code'\]"
+    ) as error:
+        study.gather(folder, arms)
+    assert "code c1: 0_flam.json, 0_no_bias.json, 1_flam.json and 3 more" in str(error.value)
+    assert "parameters" not in str(error.value)
+    _, _, versions = study.gather(folder, arms, mixed=["code"])
+    assert versions["code"]["c2"] == ["0_siglip.json"]
+    study.gather(folder, ["flam", "no_bias"])  # without the one that differs
+    runs, _, _ = study.gather(folder, arms, only=["0_flam", "0_no_bias", "1_flam"])
+    assert {arm: list(of) for arm, of in runs.items()} == {
+        "flam": ["0", "1"], "no_bias": ["0"], "biased": ["0", "1"], "approximate": ["0", "1"],
+    }  # fmt: skip
+    write_run(folder, 1, "siglip", 0.6)  # says nothing of what it was computed from
+    with pytest.raises(ValueError, match=r"data not recorded: 1_siglip\.json"):
+        study.gather(folder, arms, mixed=["code", "parameters"])
+    with pytest.raises(ValueError, match="only code, parameters, data can be mixed"):
+        study.gather(folder, arms, mixed=["seeds"])
 
 
 def test_differences_are_taken_seed_by_seed(folder):

@@ -265,3 +265,16 @@ def write_yamnet(folder):
     save_file({k: v.contiguous() for k, v in wanted.items()}, folder / "model.safetensors")
     names = [f"sound {i}" for i in range(yamnet.N_CLASSES)]
     (folder / "classes.txt").write_text("\n".join(names) + "\n")
+
+
+def write_inputs(root):
+    """What the record of a run of the ablation study looks at, with nothing in it."""
+    (root / "dvc.yaml").touch()
+    (root / "data").mkdir()
+    (root / "data/captions.tsv").write_text("caption\n")
+    for name in ("bank", "mixtures", "strong", "weights/yamnet", "weights/tiny_text"):
+        (root / "artifacts" / name).mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    for name in ("06_ablate", "08_dependency"):
+        cell = {"cell_type": "code", "source": [f"name = '{name}'"]}
+        (root / f"notebooks/{name}.ipynb").write_text(json.dumps({"cells": [cell]}))

@@ -1,0 +1,130 @@
+"""Run the ablation study: every arm and seed that is not done yet, then the notebooks about them.
+
+    python -m flamlib.evaluation.run_study --jobs 2
+
+A run is notebook 06 with one arm and one seed, in a process of its own and with one thread. It is
+done when its file in `reports/06_ablate` carries the digests of the code, parameters and data as
+they are now (see `flamlib.provenance`). The order is by seed, so that every arm has one run before
+any has two. When stopped, the same command continues; a training continues from its last state.
+"""
+
+import argparse
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flamlib import parallel, paths, run_notebook
+from flamlib.config import Config, load_config
+from flamlib.evaluation import ablation, dependency
+
+SEEDS = (0, 1, 2)
+QUICK = ("flam", "no_bias", "no_scale", "flam_global")
+INTERRUPTED = 130  # exit status after Ctrl-C
+AGAIN = "To continue, run the same command again: runs that are done are not repeated."
+
+
+class Cell(NamedTuple):
+    """One run of the study."""
+
+    seed: int
+    arm: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.seed}_{self.arm}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is not done yet; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flamlib.evaluation.run_study", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"one seed of {', '.join(QUICK)}, without notebook 08"
+    )
+    given = parser.parse_args(arguments)
+    root = paths.root()
+    os.chdir(root)
+    config = load_config()
+    cells = study_cells(config.ablate.arms, quick=given.quick)
+    todo = unfinished(root, config, cells)
+    jobs = max(min(given.jobs, len(todo)), 1)
+    print(f"{len(cells)} runs, of which {len(cells) - len(todo)} are done", flush=True)
+    if todo:
+        print(f"{jobs} at a time; what they print: artifacts/ablation/<seed>_<arm>.log", flush=True)
+    work = functools.partial(run, root)
+    try:
+        how = {"n_jobs": jobs, "threads": True, "progress": bool(todo), "what": "runs"}
+        for _ in parallel.each(work, todo, **how):
+            pass
+    except (subprocess.CalledProcessError, KeyboardInterrupt) as error:
+        status = getattr(error, "returncode", INTERRUPTED)
+        print(f"{'Interrupted' if status == INTERRUPTED else error}. {AGAIN}")
+        return status
+    about = dependency.record(root, config)
+    if not given.quick and not _is_done(root / "reports/08_dependency.json", about):
+        status = run_notebook.main([*_files("08_dependency"), "-p", "small", "False"])
+        if status:
+            return status
+    # Runs of an earlier study that lie beside them may be of other code or data.
+    only = repr([cell.name for cell in cells])
+    return run_notebook.main([*_files("07_compare"), "-p", "only", only])
+
+
+def study_cells(arms: Iterable[str], *, quick: bool) -> list[Cell]:
+    """List all runs in their order; with `quick` those of one seed of the first four arms."""
+    seeds = SEEDS[:1] if quick else SEEDS
+    return [Cell(seed, arm) for seed in seeds for arm in arms if arm in QUICK or not quick]
+
+
+def unfinished(root: Path, config: Config, cells: Iterable[Cell]) -> list[Cell]:
+    """Choose the runs without a file, or with one of other code, parameters or data than now."""
+    of_all = ablation.record_of_all(root, config)
+    todo = []
+    for cell in cells:
+        about = of_all | {"arm": ablation.arm_digest(root, config, cell.arm)}
+        if not _is_done(root / f"reports/06_ablate/{cell.name}.json", about):
+            todo.append(cell)
+    return todo
+
+
+def run(root: Path, cell: Cell) -> None:
+    """Run one cell in a process of its own; what it prints goes to a file.
+
+    Raises CalledProcessError if it fails, with the end of that file printed.
+    """
+    log = root / f"artifacts/ablation/{cell.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "flamlib.run_notebook"]
+    command += _files("06_ablate", f"06_ablate_{cell.name}")
+    command += ["-p", "small", "False", "-p", "seed", str(cell.seed), "-p", "arm", cell.arm]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(log, "w", encoding="utf-8") as file:
+        done = subprocess.run(
+            command, cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+    if done.returncode not in (0, INTERRUPTED):
+        print(log.read_text(encoding="utf-8")[-3000:], file=sys.stderr, flush=True)
+    done.check_returncode()
+
+
+def _files(notebook: str, report: str | None = None) -> list[str]:
+    return [f"notebooks/{notebook}.ipynb", f"reports/{report or notebook}.ipynb"]
+
+
+def _is_done(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file of numbers was computed from what is recorded, at whichever commit."""
+    if not path.exists():
+        return False
+    kept = json.loads(path.read_text(encoding="utf-8")).get("provenance", {})
+    return kept | {"commit": None} == dict(record) | {"commit": None}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
