@@ -9,7 +9,7 @@ new_enough := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c '$(new_enough)' 2>/dev/null && echo $$python && break; done)
 
-# dvc finds papermill on the path.
+# dvc finds python on the path.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # After set-up nothing asks a hub for anything: every file the models need is under artifacts/.
