@@ -5,8 +5,8 @@
 is the first stage of the pipeline. For each notebook it writes `artifacts/code/<name>.txt`, a line
 per file: the notebook itself and each module of flamlib that it imports, directly or not, with a
 digest of its syntax tree. The other stages depend on their one file, so a stage runs again when
-code that it uses has changed, and not for a comment, a docstring, the text between the cells of a
-notebook, or another layout of the same code.
+code that it uses has changed, and not for a comment, a docstring, the description of a parameter,
+the text between the cells of a notebook, or another layout of the same code.
 
 A digest is the same in all versions of Python that read a file as the same tree. For the code here
 that is so from 3.11 to 3.13; a later version may read it differently, and then stages run again.
@@ -29,6 +29,8 @@ from flamlib import files, paths
 FOLDER = Path(paths.CODE)
 DIGESTS = ("code", "parameters", "data")
 PACKAGE = "flamlib"
+# A field of flamlib.config is `parameter("what it means", unit=..., paper=..., low=...)`.
+DECLARING, FOR_READERS = "parameter", ("unit", "paper")
 # Modules of the drawing package count where a notebook itself imports one that saves figures.
 DRAWING = f"{PACKAGE}.plots"
 SAVING = {f"{PACKAGE}.plots.style", f"{PACKAGE}.report.document"}
@@ -228,9 +230,12 @@ def _plain(node: Any) -> Any:
     """A syntax tree as nested lists of names and values, without what says nothing to Python.
 
     Written out here, because `ast.dump` differs from version to version. Left out are positions,
-    texts that stand alone (docstrings), and fields that are empty, among them those that only later
-    versions have.
+    texts that stand alone (docstrings), what a parameter's declaration says for readers, and fields
+    that are empty, among them those that only later versions have.
     """
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == DECLARING:
+        keywords = [each for each in node.keywords if each.arg not in FOR_READERS]
+        node = ast.Call(node.func, node.args[1:], keywords)
     if isinstance(node, ast.AST):
         fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name != "kind")
         return [type(node).__name__, *([name, value] for name, value in fields if value != [])]

@@ -80,6 +80,13 @@ def test_text_in_a_module_is_no_part_of_its_digest(module):
     assert provenance.module_digest(rewritten) == provenance.module_digest(source)
 
 
+def test_the_description_of_a_parameter_is_no_part_of_its_digest():
+    digest = provenance.module_digest
+    old = "x: int = parameter('steps', unit='s', low=1, paper='3')"
+    assert digest(old) == digest("x: int = parameter('optimiser steps', low=1)")
+    assert digest(old) != digest("x: int = parameter('steps', unit='s', low=2, paper='3')")
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
