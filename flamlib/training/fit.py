@@ -177,7 +177,14 @@ def fit(
 def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> TrainState:
     """Read the data, make the model and its optimiser, and check that they fit each other.
 
-    Args: see `fit`. Raises ValueError and RuntimeError as `fit` does.
+    Args:
+        config: of the experiment.
+        model: "flam", "flam_global" or "mga_clap".
+        inputs: data and pretrained towers.
+        resume: folder of states to go on from.
+
+    Raises:
+        ValueError, RuntimeError: as `fit` does.
     """
     train, objective = config.train, config.objective(model)
     accelerator = distributed.accelerator(train.mixed_precision, train.n_processes)

@@ -32,9 +32,15 @@ class CaptionFeatures:
     """Turn texts into the input of the model's caption side.
 
     A frozen caption tower encodes every wording of the corpus once, here; for one that learns the
-    texts are only tokenised. `noise` adds Gaussian noise to the features of a frozen tower, with a
-    standard deviation of that share of theirs: a few hundred captions cover few points of a space
-    in which the model has to work everywhere.
+    texts are only tokenised.
+
+    Args:
+        net: the model.
+        lexicon: the captions of the corpus and their wordings.
+        device: of the features.
+        noise: standard deviation of Gaussian noise on the features of a frozen tower, as a share of
+            theirs: a few hundred captions cover few points of a space in which the model has to
+            work everywhere.
     """
 
     def __init__(
