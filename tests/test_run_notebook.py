@@ -156,3 +156,9 @@ def test_stages_are_counted_as_dvc_runs_them():
     order = [stage.addressing for stage in plan_repro(repo.index.graph)]
     order = [name for name in order if ":" not in name and name != "data.dvc"]
     assert run_notebook._names(yaml.safe_load((ROOT / "dvc.yaml").read_text())) == order
+
+
+def test_progress_bars_are_text():
+    """`tqdm.auto` draws widgets in a notebook, which no terminal shows."""
+    drawing = [path for path in ROOT.glob("flamlib/**/*.py") if "tqdm.auto" in path.read_text()]
+    assert drawing == []
