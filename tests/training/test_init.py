@@ -4,6 +4,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from torch._inductor.utils import fresh_cache
 from towers import HTSAT
 
 from flamlib.config import LossWeights
@@ -149,7 +150,8 @@ def test_a_compiled_tower_computes_the_same(bare, small):
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
     init.adapt(net, torch.device("cpu"), tiny.config(compile=True).train)
-    found = features_and_gradients()
+    with fresh_cache():  # kernels of another CPU, or of other settings of oneDNN, do not fit
+        found = features_and_gradients()
     assert torch._dynamo.utils.counters["inductor"]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

@@ -103,7 +103,7 @@ def test_a_state_of_a_model_of_other_tensors_is_refused(tmp_path):
     checkpoints.save(3, [], *Run(0).parts)
     other = Run(0)
     other.net.append(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"lacks 2 tensors: 2\.bias, 2\.weight.* to start anew"):
+    with pytest.raises(ValueError, match=r"2 missing tensors: 2\.bias, 2\.weight.* to start anew"):
         checkpoints.load(*other.parts)
 
 
