@@ -23,10 +23,15 @@ from flamlib.distributions import generator
 class Batch(NamedTuple):
     """One process's share of a step.
 
-    `queries` are those of the whole step, each once, the same in every process, and `texts` a
-    wording of each; the labels say what all of them mean for this process's clips. `own` are the
-    queries that this process reads for all the others. `pair_captions` are wordings too. Where
-    mixtures, or pairs, are not heard, there are none of them.
+    Attributes:
+        waveform: this process's clips; none where no loss uses them.
+        queries: the captions of the whole step, each once, the same in every process.
+        texts: the wording of each query in this step.
+        own: the queries that this process encodes, for all processes.
+        active: whether a query sounds in a frame of one of this process's clips.
+        known: whether that is known of a query and a clip.
+        pair_waveform: this process's single recordings; none where no loss uses them.
+        pair_captions: the wording of their captions.
     """
 
     waveform: Float[Tensor, "clip sample"]
@@ -139,22 +144,22 @@ class Batches(Dataset):
 
     @property
     def n_pairs_drawn(self) -> int:
-        """The recordings of a step, of all processes: no two are of one family."""
+        """Number of single recordings of a step, over all processes; no two are of one family."""
         return min(self.train.pair_batch_size, len(self._captions_by_family()))
 
     def step_slots(self, step: int) -> list[tuple[int, int]]:
-        """The clips of all processes: of which set (0: a mixture, 1: the first of `sets`), which.
+        """Return (dataset, row) of every clip of a step, over all processes.
 
-        Each pass over the mixtures, or over a set, is shuffled anew. As many places as there are
-        clips in a step pass by in each of them, whichever the clips are then taken from: a step can
-        be told without those before it, and the clips of a set come equally often.
+        Dataset 0 is the mixtures, 1 the first of `sets`. Each dataset has its own shuffled order
+        per epoch and advances by `batch_size` rows each step, used or not. So a step can be
+        computed without the steps before it, and the clips of a set come equally often.
         """
         numbers = self._numbers(step)
         rows = {number: self._rows(step, number) for number in set(numbers)}
         return [(number, rows[number][place]) for place, number in enumerate(numbers)]
 
     def names(self, step: int) -> list[str]:
-        """The clips of all processes, for a reader: `synthetic 12`, `desed 3`."""
+        """Name the clips of all processes: `synthetic 12`, `desed 3`."""
         sets = [strong.SYNTHETIC, *(each.name for each in self.sets)]
         return [f"{sets[number]} {row}" for number, row in self.step_slots(step)]
 

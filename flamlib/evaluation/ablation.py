@@ -32,7 +32,7 @@ TRAINING = ("audio", "mixture", "network", "objectives", "codebook", "train")  #
 HOW = ("n_processes", "n_workers", "save_every", "keep_last", "log_every")  # of `train`
 
 
-class Judged(NamedTuple):
+class RunResult(NamedTuple):
     """`numbers[part][metric]`; frame F1 over thresholds, a row per part and threshold."""
 
     numbers: dict[str, dict]
@@ -101,7 +101,7 @@ def checksums(root: Path, config: Config) -> dict[str, str]:
     return {path: checksum(root / path) for path in read}
 
 
-def run(root: Path, name: str, model: str, config: Config) -> Judged:
+def run(root: Path, name: str, model: str, config: Config) -> RunResult:
     """Train a model with these parameters, and evaluate it on the held-out splits.
 
     Args:
@@ -115,7 +115,7 @@ def run(root: Path, name: str, model: str, config: Config) -> Judged:
     """
     out = root / paths.ABLATION / name
     with trained(root, out, root / paths.MIXTURES, model, config) as folder:
-        return judge(root, folder, config)
+        return evaluate_run(root, folder, config)
 
 
 @contextmanager
@@ -141,7 +141,7 @@ def trained(root: Path, out: Path, mixtures: Path, model: str, config: Config) -
         shutil.rmtree(out, ignore_errors=True)
 
 
-def judge(root: Path, model: Path, config: Config) -> Judged:
+def evaluate_run(root: Path, model: Path, config: Config) -> RunResult:
     """Evaluate a saved model on the held-out splits, see `single_model`."""
     sources, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
     network = baselines.load(model)
@@ -165,4 +165,4 @@ def judge(root: Path, model: Path, config: Config) -> Judged:
         )
         for part, of in results.curves.items()
     ]
-    return Judged(evaluation.nan_to_none(results.metrics), pd.concat(curves, ignore_index=True))
+    return RunResult(evaluation.nan_to_none(results.metrics), pd.concat(curves, ignore_index=True))

@@ -1,8 +1,8 @@
 """What the runs of the ablation study say together: tables, differences, F1 over thresholds.
 
-A run is one arm and one seed, as `ablation` judged it: `{part: {metric: value}}`. Differences are
-taken seed by seed, since runs of one seed heard the same mixtures in the same order, and, unless
-the arm is about which captions are asked for, the same recordings beside them:
+A run is one arm and one seed, as `ablation` evaluated it: `{part: {metric: value}}`. Differences
+are taken seed by seed, since runs of one seed see the same mixtures in the same order, and, unless
+the arm changes which captions are used, the same single recordings:
 
     difference = mean over seeds of (arm - flam),  interval = difference ± t * s.d. / sqrt(n)
 
@@ -27,7 +27,7 @@ Runs = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float | None]]]]
 
 SCORED = ("biased", "approximate")  # arms that need no training: FLAM's scores, otherwise made
 
-# What a study is told by: name in tables, part, metric.
+# The metrics of the study: name in tables, split, metric.
 METRICS = {
     "AUROC, seen": ("seen_captions", "auroc_macro"),
     "AUROC, unseen": ("unseen_captions", "auroc_macro"),

@@ -74,10 +74,10 @@ def test_any_model_is_judged_and_flam_in_three_ways(folder, tmp_path, name):
     config = tiny.config().override(
         {"mixture.clip_s": CLIP_S} | {f"evaluate.{k}": v for k, v in EVALUATE.items()}
     )
-    judged = ablation.judge(folder, folder / "artifacts/checkpoints" / name, config)
+    result = ablation.evaluate_run(folder, folder / "artifacts/checkpoints" / name, config)
     # The evaluation's numbers can be written as they are, and the study reads them again.
-    (tmp_path / "0_flam.json").write_text(json.dumps(judged.numbers, allow_nan=False))
-    judged.curves.to_csv(tmp_path / "0_flam.tsv", sep="\t", index=False)
+    (tmp_path / "0_flam.json").write_text(json.dumps(result.numbers, allow_nan=False))
+    result.curves.to_csv(tmp_path / "0_flam.tsv", sep="\t", index=False)
     runs, curves, _ = study.gather(tmp_path, ["flam"])
     ways = ["flam", "biased", "approximate"] if name == "flam" else ["flam"]
     assert list(runs) == ways
