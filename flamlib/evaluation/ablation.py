@@ -104,14 +104,14 @@ def checksums(root: Path, config: Config) -> dict[str, str]:
 def run(root: Path, name: str, model: str, config: Config) -> RunResult:
     """Train a model with these parameters, and evaluate it on the held-out splits.
 
+    The model is not kept: a study of fifteen arms would be six gigabytes. Training that was
+    stopped goes on where it was.
+
     Args:
         root: the project.
         name: of the run, for the files of its training.
         model: a key of `config.objectives`.
         config: the parameters, an arm's changes among them.
-
-    The model is not kept: a study of fifteen arms would be six gigabytes. Training that was
-    stopped goes on where it was.
     """
     out = root / paths.ABLATION / name
     with trained(root, out, root / paths.MIXTURES, model, config) as folder:
