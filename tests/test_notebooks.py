@@ -35,6 +35,7 @@ SMALLER = {  # in place of the sizes of a small run: of sounds that this test ma
     "mix.n_jobs": 1,
     "network.dim": 16,
     "train.n_steps": 2,
+    "train.n_workers": 0,
     "train.batch_size": 2,
     "train.pair_batch_size": 2,
     "train.pair_s": 2.56,
@@ -69,7 +70,7 @@ def runs():
     found = [Run(s.notebook.name, s.chosen, set(s.params), [*s.outs]) for s in STAGES]
     for arm in ("flam", "no_bias"):
         outs = [f"reports/06_ablate/0_{arm}{suffix}" for suffix in (".json", ".tsv")]
-        found.append(Run("06_ablate.ipynb", {"seed": 0, "arm": arm}, None, outs))
+        found.append(Run("06_ablate.ipynb", {"seed": 0, "arm": arm, "small": False}, None, outs))
     outs = ["06_ablate.json", "07_compare.json", "07_compare.tsv", "figures/07_compare"]
     found.append(Run("07_compare.ipynb", {}, None, [f"reports/{out}" for out in outs]))
     outs = ["08_dependency.json", "figures/08_dependency"]
