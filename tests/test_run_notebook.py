@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 
 import nbformat
 import pytest
@@ -60,6 +62,20 @@ def start(tmp_path, *arguments, stage=None, **how):
     return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes, **how)
 
 
+def rest(run):
+    """Return what a run prints from here to its end, which must come within a minute.
+
+    `communicate` would miss what came together with the last line that was read.
+    """
+    end = Timer(60, run.kill)
+    end.start()
+    with ThreadPoolExecutor() as pool:
+        out, err = pool.map(lambda file: file.read(), (run.stdout, run.stderr))
+    run.wait()
+    end.cancel()
+    return out, err
+
+
 def test_output_is_shown_while_the_notebook_runs(tmp_path):
     write_notebook(tmp_path / "a.ipynb", CELLS)
     (tmp_path / "dvc.yaml").write_text("stages: {mix: {}, train: {matrix: {model: [flam]}}}")
@@ -69,7 +85,7 @@ def test_output_is_shown_while_the_notebook_runs(tmp_path):
     assert run.stdout.readline() == "model='flam' sizes={'n': 2}\n"
     assert "0/3" in run.stderr.readline()  # and the notebook waits for us
     (tmp_path / "seen").touch()
-    out, err = run.communicate(timeout=60)
+    out, err = rest(run)
     assert run.returncode == 0
     assert out.startswith("── train@flam (stage 2 of 2) done in ")
     assert out.endswith(" s · out.ipynb\n")
@@ -104,7 +120,7 @@ def test_an_interruption_ends_the_kernel_and_tells_how_to_continue(tmp_path):
     kernel = int(run.stdout.readline())
     run.stdout.readline()
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does at Ctrl-C; the kernel has another group
-    out, err = run.communicate(timeout=60)
+    out, err = rest(run)
     assert run.returncode == 130
     assert "── mix (stage 1 of 1) interrupted after " in out
     assert "To continue, run `make repro`" in out
