@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from flamlib import provenance
 from flamlib.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PAGE, RED, styled
@@ -237,7 +238,7 @@ def f1_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
             here = table[table["part"] == part].groupby("threshold")["f1"]
             mean, spread = here.mean(), here.std().fillna(0)
             look = {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i % len(LINES)]}
-            axes.plot(mean.index, mean, label=arm, linewidth=1.5 if i else 2.2, **look)
+            axes.plot(mean.index, mean, label=_words(arm), linewidth=1.5 if i else 2.2, **look)
             area = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
             axes.fill_between(mean.index, mean - spread, mean + spread, **area)
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="threshold")
@@ -250,12 +251,12 @@ def f1_curves(curves: Mapping[str, pd.DataFrame]) -> Figure:
 
 @styled
 def difference_map(of: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    """Of `differences`: what each change was worth, in points, a panel per metric.
+    """Draw `differences`: what each change was worth, in points, a panel per metric.
 
     Lines are the intervals; blue where they leave out zero to the better, red to the worse.
     """
     arms = list(of.index.unique("arm"))
-    figure = Figure(figsize=(PAGE, 0.7 + 0.17 * len(arms)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 0.9 + 0.17 * len(arms)), layout="constrained")
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, metrics, strict=True):
         here = of[of.index.get_level_values("metric") == name]
@@ -269,7 +270,15 @@ def difference_map(of: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         axes.axvline(0, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
         axes.set_title(name.replace(", ", "\n"), fontsize=7)
         axes.grid(axis="x")
-    panels[0].set_yticks(range(len(arms)), arms)
+    panels[0].set_yticks(range(len(arms)), map(_words, arms))
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
     figure.supxlabel("difference to FLAM, points", fontsize=8)
+    meanings = {BLUE: "better than FLAM", RED: "worse", GREY: "the interval holds zero"}
+    handles = [Line2D([], [], marker="o", color=c, label=text) for c, text in meanings.items()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     return figure
+
+
+def _words(arm: str) -> str:
+    """The name of an arm as words."""
+    return arm.replace("_", " ")

@@ -20,6 +20,7 @@ from flamlib.plots.style import (
     PAGE,
     RED,
     legend_above,
+    plain_numbers,
     styled,
 )
 
@@ -99,8 +100,8 @@ def per_caption(
 def bias_against_prior(captions: pd.DataFrame) -> Figure:
     """Draw the prior log-odds that FLAM predicts for each caption over the measured ones.
 
-    `captions` is `evaluate.caption_table`. On the diagonal the prior is right; ρ is Spearman's rank
-    correlation.
+    `captions` is `evaluate.caption_table`. On the diagonal the prior is right. A mark is the larger
+    the more clips its caption is in; ρ is Spearman's rank correlation.
     """
     table = captions[np.isfinite(captions["log_odds"])]
     figure = Figure(figsize=(COLUMN, 3.1), layout="constrained")
@@ -144,6 +145,7 @@ def reliability(bins: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of frames active")
     above.legend(loc="upper left")
     below.set(yscale="log", xlabel="predicted probability", ylabel="frames")
+    plain_numbers(below.yaxis)
     for axes in (above, below):
         axes.grid()
     return figure

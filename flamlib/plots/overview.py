@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from flamlib.plots.style import BLUE, ORANGE, PAGE, styled
+from flamlib.plots.style import BLUE, ORANGE, PAGE, plain_numbers, styled
 
 ROLES = {"foreground": BLUE, "background": ORANGE}
 SPLITS = ("train", "valid", "heldout", "seen_captions", "unseen_captions")
@@ -39,7 +39,7 @@ def corpus_overview(clips: pd.DataFrame) -> Figure:
         ax=seconds, log_scale=True, bins=30, element="step", linewidth=0.8, legend=False,
     )  # fmt: skip
     seconds.set(title="duration of recordings", xlabel="seconds", ylabel="recordings")
-    seconds.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
+    plain_numbers(seconds.xaxis)
     rate = clips["sample_rate"].map(lambda hz: f"{hz / 1000:g} kHz")
     _counts(rates, _common(rate, 7), "recordings by sample rate")
     _counts(licences, _common(clips["licence"], 7), "recordings by licence")
@@ -74,7 +74,7 @@ def mixtures_overview(
         axes.xaxis.get_major_locator().set_params(integer=True)
     look = dict(color=BLUE, element="step", linewidth=0.8, bins=25, stat="proportion")
     seaborn.histplot(labels["duration_s"], ax=seconds, log_scale=True, **look)
-    seconds.xaxis.set_major_formatter(lambda s, _: f"{s:g}")
+    plain_numbers(seconds.xaxis)
     seconds.set(title="duration of events", xlabel="seconds", ylabel="share of events")
     seaborn.histplot(events["snr_db"], ax=snr, **look)
     snr.set(title="level of events", xlabel="dB above the background", ylabel="share of events")
@@ -88,6 +88,7 @@ def mixtures_overview(
     )
     if captions["prior"].gt(0).any():
         prior.set_yscale("log")
+        plain_numbers(prior.yaxis)
     return figure
 
 

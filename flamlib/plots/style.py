@@ -13,7 +13,9 @@ from pathlib import Path
 import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from flamlib import files
 
@@ -28,7 +30,7 @@ SCORE, TRUTH = "#a9cfe8", "#f8dfae"  # blue and orange in water: areas behind li
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
-    "mathtext.default": "regular",
+    "text.parse_math": False,  # captions are of users: a $ is a letter like any other
     "axes.titlesize": 8,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -72,6 +74,12 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             return draw(*args, **kwargs)
 
     return draw_styled
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with numbers, as powers of ten would be formulas."""
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_above(axes: Axes, handles: list) -> None:

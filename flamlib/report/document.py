@@ -18,17 +18,26 @@ from flamlib.metrics.outcomes import Outcome
 from flamlib.plots import figures
 from flamlib.report import gallery, page
 from flamlib.report.cells import Results, cell, row
-from flamlib.report.paper_tables import paper_table
+from flamlib.report.paper_tables import paper_tables
 from flamlib.report.set_tables import held_out_tables, set_table
 
-FIGURES = {
-    "f1_seen": "Seen captions: frame-wise F1 over the threshold, one for all captions.",
-    "f1_unseen": "Unseen captions: the same.",
-    "reliability_seen": "Reliability diagram: the share of frames that are active over the "
-    "predicted probability. A calibrated model lies on the diagonal.",
-    "priors": "The prior log-odds that FLAM predicts from a caption's text over the measured ones.",
-    "captions_seen": "Every seen caption: AUROC with FLAM and with FLAM-Global.",
-    "captions_unseen": "Every unseen caption: the same.",
+F1 = "Frame-wise F1, mean over captions, over one threshold for all of them; marks are the best."
+RELIABILITY = (
+    "The share of frames in which a caption is active over its predicted probability, and below "
+    "how many frames have that probability. A calibrated model lies on the diagonal."
+)
+AUROC = "Frame-wise AUROC of every caption with FLAM and FLAM-Global. Chance is 0.5, dotted."
+FIGURES = {  # of notebook 04: title and explanation
+    "f1_seen": ("Threshold, seen captions", F1),
+    "f1_unseen": ("Threshold, unseen captions", F1),
+    "reliability_seen": ("Reliability, seen captions", RELIABILITY),
+    "priors": (
+        "Priors",
+        "The prior log-odds that FLAM predicts from a caption's text over the measured ones. Each "
+        "mark is a caption, the larger the more clips it is in; ρ is Spearman's rank correlation.",
+    ),
+    "captions_seen": ("Every seen caption", AUROC),
+    "captions_unseen": ("Every unseen caption", AUROC),
 }
 
 PROTOCOL = (
@@ -64,7 +73,7 @@ def write(
     results: Results,
     read: Sequence[AnnotatedSet],
     skipped: Mapping[str, str],
-    figures: Sequence[tuple[str, str]],
+    figures: Sequence[Mapping[str, str]],
     clips: Sequence[Mapping[str, str]],
     settings: Mapping[str, Any],
 ) -> None:
@@ -75,14 +84,14 @@ def write(
         results: see the module's docstring.
         read: test sets, of `testsets.read_all`.
         skipped: those that were not read, by name, and why.
-        figures: SVGs with their captions, of `load_figures` and `reliability_figure`.
+        figures: of `load_figures` and `reliability_figure`.
         clips: examples, of `gallery.example_content`.
         settings: parameters, listed at the end.
     """
     models = list(dict.fromkeys(m for of in results.values() for m in of if m != "difference"))
     coverage = {one.name: f"{len(one.present)} of {len(one.clips)}" for one in read}
     paper = {
-        name: paper_table(name, results, models, skipped, coverage)
+        name: paper_tables(name, results, models, coverage)
         for name in ("sed", "retrieval", "zero_shot")
     }
     in_full = [
@@ -91,12 +100,12 @@ def write(
         if one.name in results
     ]
     sections = [
-        _section("sed", "Sound event detection", [], paper["sed"]),
-        _section("retrieval", "Retrieval", [], paper["retrieval"]),
-        _section("zero-shot", "Zero-shot", [], paper["zero_shot"]),
+        _section("sed", "Sound event detection", [], *paper["sed"]),
+        _section("retrieval", "Retrieval", [], *paper["retrieval"]),
+        _section("zero-shot", "Zero-shot", [], *paper["zero_shot"]),
         _section("held-out", "Held-out mixtures", HELD_OUT, *held_out_tables(results, models)),
         _section("in-full", "Public sets in full", [], *in_full),
-        _section("figures", "Figures", []) | {"figures": _figures(figures)},
+        _section("figures", "Figures", []) | {"figures": list(figures)},
         _section("clips", "Best and worst clips", [GALLERY]) | {"clips": list(clips)},
         _section("coverage", "Coverage", [COVERAGE], _coverage_table(read, skipped)),
         _section("protocol", "How it was measured", PROTOCOL, _settings_table(settings)),
@@ -141,18 +150,18 @@ def metrics_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["testset", "model", "metric", "value", "low", "high"])
 
 
-def load_figures(folder: str | Path) -> list[tuple[str, str]]:
-    """Load the figures of notebook 04 that exist, as SVG for a page, with their captions."""
+def load_figures(folder: str | Path) -> list[dict[str, Any]]:
+    """Load the figures of notebook 04 that exist, as SVG for a page, with title and caption."""
     figures = []
-    for name, words in FIGURES.items():
+    for name, (title, words) in FIGURES.items():
         path = Path(folder) / f"{name}.svg"
         if path.is_file():
             svg = gallery.inline_svg(path.read_text(encoding="utf-8"), f"{name}-")
-            figures.append((svg, words))
+            figures.append(_figure(svg, title, words, is_wide=words == AUROC))
     return figures
 
 
-def reliability_figure(name: str, outcomes: Mapping[str, Outcome]) -> list[tuple[str, str]]:
+def reliability_figure(name: str, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
     """Draw the reliability diagram of a public set, in the form of `load_figures`.
 
     The list is empty if no model predicts probabilities.
@@ -161,7 +170,11 @@ def reliability_figure(name: str, outcomes: Mapping[str, Outcome]) -> list[tuple
     if not bins:
         return []
     svg = gallery.inline_svg(figures.reliability(bins), f"reliability-{name}-")
-    return [(svg, f"{_title(name)}: reliability diagram, uncalibrated.")]
+    return [_figure(svg, f"Reliability, {_title(name)}", f"{RELIABILITY} Here uncalibrated.")]
+
+
+def _figure(svg: str, title: str, caption: str, *, is_wide: bool = False) -> dict[str, Any]:
+    return {"svg": svg, "title": title, "caption": caption, "is_wide": is_wide}
 
 
 def _section(
@@ -203,13 +216,6 @@ def _coverage_table(read: Sequence[AnnotatedSet], skipped: Mapping[str, str]) ->
 def _settings_table(settings: Mapping[str, Any]) -> dict[str, Any]:
     rows = [row([cell(name), cell(str(value), kind="wrap")]) for name, value in settings.items()]
     return {"title": "Settings", "columns": ["", ""], "rows": rows, "notes": [], "left": True}
-
-
-def _figures(figures: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
-    return [
-        {"svg": svg, "caption": caption, "is_wide": caption.startswith("Every")}
-        for svg, caption in figures
-    ]
 
 
 def _cards(results: Results, models: Sequence[str]) -> list[dict[str, str]]:

@@ -19,10 +19,11 @@ header h1 { margin:0 0 6px; font-size:32px; letter-spacing:-.4px; line-height:1.
 header p { margin:0; max-width:760px; color:#d6e6f2 }
 nav { position:sticky; top:0; background:rgba(255,255,255,.95); border-bottom:1px solid var(--pale);
   z-index:5 }
-nav > div { padding:9px 24px; display:flex; flex-wrap:wrap; gap:4px 20px; font-size:13.5px }
-nav a { color:var(--grey); text-decoration:none } nav a:hover { color:var(--blue) }
+nav > div { padding:9px 24px; display:flex; gap:20px; overflow-x:auto; font-size:13.5px }
+nav a { color:var(--grey); text-decoration:none; white-space:nowrap }
+nav a:hover { color:var(--blue) }
 main { padding:8px 24px 60px }
-section { padding-top:30px; scroll-margin-top:34px }
+section { padding-top:30px; scroll-margin-top:28px }
 h2 { font-size:22px; margin:0 0 4px; letter-spacing:-.2px } h3 { font-size:16px; margin:22px 0 4px }
 p, li { max-width:820px } .note { color:var(--grey); font-size:13.5px }
 .cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(205px,1fr)); gap:14px;
@@ -55,9 +56,11 @@ td.best { color:var(--blue); font-weight:700 } td.none { color:#b8bdc7 }
 figure { margin:0; border:1px solid var(--pale); border-radius:10px; padding:14px; background:#fff }
 figure.wide { grid-column:1/-1 }
 figure svg { width:100%; height:auto; display:block }
+figure h4 { margin:0 0 8px; font-size:14.5px }
+.drawing { overflow-x:auto }
 figcaption { color:var(--grey); font-size:13px; margin-top:8px }
 .gallery { display:grid; grid-template-columns:repeat(auto-fit,minmax(520px,1fr)); gap:18px }
-.clip h4 { margin:0 0 8px; font-size:14.5px; display:flex; justify-content:space-between; gap:8px }
+.clip h4 { display:flex; justify-content:space-between; gap:8px }
 .clip h4 span { font-weight:400; color:var(--grey) }
 .clip audio { width:100%; height:36px; margin-top:8px }
 .pill { border-radius:20px; padding:0 9px; font-size:12px; color:#fff; background:var(--green) }
@@ -66,7 +69,9 @@ figcaption { color:var(--grey); font-size:13px; margin-top:8px }
 .playhead { position:absolute; top:0; bottom:0; width:2px; background:#e5007a; display:none;
   pointer-events:none }
 footer { border-top:1px solid var(--pale); color:var(--grey); font-size:13px; padding:20px 24px }
-@media (max-width:600px) { .figures, .gallery { grid-template-columns:1fr } }
+@media (max-width:600px) { .figures, .gallery { grid-template-columns:minmax(0,1fr) }
+  .cards { grid-template-columns:repeat(2,minmax(0,1fr)) } .card b { font-size:22px }
+  .sounding { width:560px } .wide svg { width:760px } }
 @media print { nav { position:static } }
 """
 
@@ -137,7 +142,7 @@ TEMPLATE = """<!doctype html>
 {%- if section.figures %}
 <div class="figures">
 {%- for figure in section.figures %}
-<figure{% if figure.is_wide %} class="wide"{% endif %}>{{ figure.svg|safe }}<figcaption>{{ figure.caption }}</figcaption></figure>
+<figure{% if figure.is_wide %} class="wide"{% endif %}><h4>{{ figure.title }}</h4><div class="drawing">{{ figure.svg|safe }}</div><figcaption>{{ figure.caption }}</figcaption></figure>
 {%- endfor %}
 </div>
 {%- endif %}
@@ -146,7 +151,7 @@ TEMPLATE = """<!doctype html>
 {%- for clip in section.clips %}
 <figure class="clip" data-left="{{ clip.left }}" data-right="{{ clip.right }}">
 <h4>{{ clip.title }} <span>AUROC {{ clip.value }} <i class="pill {{ clip.kind }}">{{ clip.kind }}</i></span></h4>
-<div class="sounding">{{ clip.svg|safe }}<div class="playhead"></div></div>
+<div class="drawing"><div class="sounding">{{ clip.svg|safe }}<div class="playhead"></div></div></div>
 <audio controls preload="metadata" src="{{ clip.audio }}"></audio>
 <figcaption>{{ clip.caption }}</figcaption>
 </figure>

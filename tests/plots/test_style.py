@@ -1,8 +1,9 @@
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from flamlib.plots import style
+from flamlib.plots import figures, spectrograms, style
 
 
 @style.styled
@@ -56,3 +57,24 @@ def test_the_colours_can_be_told_apart_without_red_and_green():
     pairs = [(a, b) for a in seen for b in seen if a < b]
     for a, b in pairs:
         assert max(abs(x - y) for x, y in zip(seen[a], seen[b], strict=True)) > 0.15, (a, b)
+
+
+@pytest.mark.parametrize("caption", ["$x_$ dog", r"$\frac$", "rings $5 and $6", r"100 % $\alpha$"])
+def test_a_dollar_sign_in_a_caption_is_a_letter(tmp_path, caption):
+    scores = np.zeros((4, 2), np.float32)
+    figure = spectrograms.heat_map(
+        np.zeros(4000, np.float32), 4000, scores, np.linspace(0, 1, 5), [caption, "rain"],
+        ground_truth=[],
+    )  # fmt: skip
+    style.save(figure, tmp_path / "a.svg")
+    label = figure.axes[1].get_yticklabels()[0]
+    assert (label.get_text(), label.get_parse_math()) == (caption, False)
+
+
+def test_a_logarithmic_axis_has_plain_numbers(tmp_path):
+    bins = {"mean_prob": np.array([0.1]), "frequency": np.array([0.1]), "count": [1, 20_000]}
+    figure = figures.reliability({"flam": bins})
+    style.save(figure, tmp_path / "a.svg")
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert "10k" in labels
+    assert not any("$" in label for label in labels)

@@ -83,7 +83,7 @@ def test_a_public_set_has_all_its_numbers_its_coverage_and_how_probable_it_was(m
     html = made.read_text(encoding="utf-8")
     assert "URBAN-SED, test: 1 of 1 clips, 3 captions" in html
     assert html.count("1 of 1") == 3 + 2  # three columns; in full, in the coverage
-    assert "URBAN-SED, test: reliability diagram, uncalibrated." in html
+    assert "<h4>Reliability, URBAN-SED, test</h4>" in html
     assert document.reliability_figure("urbansed", {"deaf": JUDGED["deaf"]}) == []
 
 

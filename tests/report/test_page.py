@@ -28,9 +28,12 @@ def test_text_is_shown_as_it_is_and_figures_are_drawn():
     html = page.render(**content())
     assert "&lt;i&gt;no&lt;/i&gt;" in html
     assert "1 &amp; 2" in html
-    figure = dict(svg="<svg></svg>", caption="<", is_wide=False)
+    figure = dict(svg="<svg></svg>", title="<b>", caption="<", is_wide=False)
     section = content()["sections"][0] | {"figures": [figure]}
-    assert "<svg></svg><figcaption>&lt;" in page.render(**content(sections=[section]))
+    html = page.render(**content(sections=[section]))
+    assert "<svg></svg>" in html
+    assert "<h4>&lt;b&gt;</h4>" in html
+    assert "<figcaption>&lt;</figcaption>" in html
 
 
 def test_the_page_asks_no_other_machine_for_anything():
