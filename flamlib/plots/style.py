@@ -15,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from flamlib import files
 
@@ -78,7 +78,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def plain_numbers(axis: Axis) -> None:
     """Label a logarithmic axis with numbers, as powers of ten would be formulas."""
-    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
