@@ -16,10 +16,13 @@ class UsageError(Exception):
 
 @contextmanager
 def usage_errors(*errors: type[Exception]) -> Iterator[None]:
-    """Turn OSError, ValueError and these errors into `UsageError`: a message without traceback."""
+    """Turn these errors into `UsageError`, a message without traceback.
+
+    Errors of files and values, OSError and ValueError, become such a message without it.
+    """
     try:
         yield
-    except (OSError, ValueError, *errors) as error:
+    except errors as error:
         raise UsageError(str(error)) from error
 
 

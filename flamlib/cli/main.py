@@ -44,7 +44,7 @@ from flamlib.cli.arguments import UsageError
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
 _UNFIT = (
-    "flam: torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
+    "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
     "CUDA? Install both of one kind, see docs/install.md"
 )
 
@@ -54,21 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
-    except UsageError as error:
-        print(f"flam: {error}", file=sys.stderr)
-        return 2
     except ModuleNotFoundError as error:
         if args.extra is None:  # not an optional package: the installation is broken
             raise
         needed = f'flam {args.command} needs {error.name}: pip install "flamlib[{args.extra}]"'
         print(needed, file=sys.stderr)
         return 2
-    except OSError as error:
-        if "torchaudio" not in str(error):
-            raise
-        print(_UNFIT, file=sys.stderr)
+    except (UsageError, OSError, ValueError) as error:
+        print(f"flam: {_sentence(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, on one line, with letters only that a terminal can show."""
+    if isinstance(error, OSError) and "torchaudio" in str(error):
+        return _UNFIT
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    text = " ".join(text.split()) or type(error).__name__
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _parser() -> argparse.ArgumentParser:

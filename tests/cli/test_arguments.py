@@ -44,8 +44,8 @@ def test_what_an_argument_cannot_mean(read, text):
 
 
 def test_an_error_of_the_user_is_told_and_one_of_ours_is_not_hidden():
-    with pytest.raises(arguments.UsageError, match="no such thing"), arguments.usage_errors():
-        raise ValueError("no such thing")
+    with pytest.raises(arguments.UsageError, match="no such"), arguments.usage_errors(KeyError):
+        raise KeyError("no such thing")
     with pytest.raises(arguments.UsageError), arguments.usage_errors(LookupError):
         raise KeyError("missing")
     with pytest.raises(KeyError), arguments.usage_errors():
