@@ -4,7 +4,7 @@ The notebooks call this package; they define nothing. A module, and a package, i
 those before it in this list and, within a package, in the package's own; `tests/test_layers.py`
 reads both:
 
-    paths         files         parallel      distributions tables
+    paths         files         parallel      distributions texts         tables
     parameters    config        manifest      events        jams
     audio         runs          detection     provenance    run_notebook
     losses        metrics       data          models        plots

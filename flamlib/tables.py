@@ -1,15 +1,21 @@
 """Read tables of text (.tsv, .csv) strictly: every error names the file and the line.
 
-UTF-8 with or without a byte order mark, any line ends; blank lines, and empty fields beyond the
-last column, do not count. In a table with commas a field may be quoted; in one with tabs a
-quotation mark is a letter like any other.
+UTF-8 with or without a byte order mark; lines end at \\n, \\r\\n or \\r and nowhere else; blank
+lines, and empty fields beyond the last column, do not count. In a table with commas a field may be
+quoted; in one with tabs a quotation mark is a letter like any other.
 """
 
 import csv
 import difflib
-from collections.abc import Iterable, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from flamlib import texts
+
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 @dataclass(frozen=True)
@@ -56,33 +62,32 @@ def read(
     Args:
         path: the file.
         columns: columns that it must have, in any order; without a `header`, all of them in order.
-        optional: other columns that it may have. None: any others, which are kept.
+        optional: other columns that it may have. None: any others, which are kept if they have a
+            name.
         filled: columns in which no field may be empty.
         unique: a column in which no text may stand twice.
-        delimiter: what separates columns. None: a comma in a .csv, else a tab.
+        delimiter: what separates columns. None: that of `delimiter_of`.
         header: the first line names the columns.
         short_rows: a row may end early; its last fields are then empty.
         encoding: of the text.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has another encoding, lacks a column or has an unknown one, or a row does not
-            fit; names file and line.
+        ValueError: it has another encoding, lacks a column, has an unknown one or one twice, or a
+            row does not fit; names file and line.
     """
     path = Path(path)
-    if delimiter is None:
-        delimiter = "," if path.suffix.lower() == ".csv" else "\t"
+    delimiter = delimiter or delimiter_of(path)
     lines = _split_lines(path, delimiter, encoding)
     names = list(columns)
     if header:
         number, first = lines.pop(0) if lines else (1, [])
-        names = _without_empty_end([name.strip() for name in first])
-        _check_names(f"{path}, line {number}", names, columns, optional)
+        names = _without_empty_end([texts.normal(name) for name in first])
+        hint = _separator_hint(first, delimiter)
+        _check_names(f"{path}, line {number}", names, columns, optional, hint)
     rows = []
     for number, fields in lines:
         fields = _without_empty_end(fields, at_least=len(names))
-        if not any(field.strip() for field in fields):
-            continue
         if len(fields) > len(names) or (len(fields) < len(names) and not short_rows):
             raise ValueError(
                 f"{path}, line {number}: {len(fields)} fields, expected {len(names)}: {fields[:6]}"
@@ -97,29 +102,90 @@ def read(
     return rows
 
 
-def check_unique(rows: Iterable[Row], column: str) -> None:
-    """Raise ValueError, naming both lines, if a text stands in a column twice."""
+def delimiter_of(path: str | Path) -> str:
+    """Return what separates the columns of a table: a comma in a .csv, in any case, else a tab."""
+    return "," if Path(path).suffix.lower() == ".csv" else "\t"
+
+
+def check_unique(
+    rows: Iterable[Row], column: str, *, key: Callable[[str], str] = texts.composed
+) -> None:
+    """Raise ValueError, naming both lines, if two texts of a column have one key."""
     first: dict[str, str] = {}
     for row in rows:
-        if row[column] in first:
+        of_text = key(row[column])
+        if of_text in first:
             raise ValueError(
-                f"{row.where}: {column} {row[column]!r} is listed twice, first in "
-                f"{first[row[column]]}"
+                f"{row.where}: {column} {row[column]!r} is listed twice, first in {first[of_text]}"
             )
-        first[row[column]] = row.where
+        first[of_text] = row.where
+
+
+class FileFinder:
+    """The files in a folder, by the names that a table gives them.
+
+    A file is also found where the disk keeps its name composed otherwise (NFC or NFD), and where
+    its folders are separated by `\\`, as on Windows. Links are followed, wherever they lead.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._listed: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Return the file, or None if there is none or the name leads out of the folder."""
+        for way in dict.fromkeys((name, name.replace("\\", "/"))):
+            parts = PurePosixPath(way).parts
+            if not parts or ".." in parts or PurePosixPath(way).is_absolute():
+                continue
+            path = self.folder.joinpath(*parts)
+            if _is_file(path):
+                return path
+            if not way.isascii() and (path := self._descend(self.folder, parts)):
+                return path
+        return None
+
+    def _descend(self, folder: Path, parts: Sequence[str]) -> Path | None:
+        if not parts:
+            return folder if _is_file(folder) else None
+        if folder not in self._listed:
+            self._listed[folder] = _names_in(folder)
+        same = self._listed[folder].get(texts.composed(parts[0]), [])
+        found = (self._descend(folder / name, parts[1:]) for name in same)
+        return next((path for path in found if path is not None), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _names_in(folder: Path) -> dict[str, list[str]]:
+    """The names in a folder, by their composed form."""
+    try:
+        found = sorted(os.listdir(folder))
+    except OSError:  # no folder, or one that may not be read
+        return {}
+    names = defaultdict(list)
+    for name in found:
+        names[texts.composed(name)].append(name)
+    return names
 
 
 def _split_lines(path: Path, delimiter: str, encoding: str) -> list[tuple[int, list[str]]]:
-    """The fields of every row, each with the number of its line."""
+    """The fields of every row that is not blank, each with the number of its line."""
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
         with path.open(encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-            return [(reader.line_num, fields) for fields in reader]
+            rows = [(reader.line_num, fields) for fields in reader]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not {encoding} text ({error})") from error
+        raise ValueError(f"{path}: not {encoding} text ({error}): save it as UTF-8") from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+    return [(number, fields) for number, fields in rows if any(field.strip() for field in fields)]
 
 
 def _without_empty_end(fields: list[str], at_least: int = 0) -> list[str]:
@@ -129,15 +195,26 @@ def _without_empty_end(fields: list[str], at_least: int = 0) -> list[str]:
 
 
 def _check_names(
-    where: str, names: list[str], required: Sequence[str], optional: Sequence[str] | None
+    where: str,
+    names: list[str],
+    required: Sequence[str],
+    optional: Sequence[str] | None,
+    hint: str,
 ) -> None:
+    for name in names:
+        if name and names.count(name) > 1:
+            raise ValueError(f"{where}: column {name!r} stands twice")
     if missing := [column for column in required if column not in names]:
-        raise ValueError(f"{where}: no column {', '.join(missing)}; found {names}")
+        raise ValueError(f"{where}: no column {', '.join(missing)}; found {names}{hint}")
     known = [*required, *(optional or ())]
     for name in names:
-        if names.count(name) > 1 and (name in known or optional is not None):
-            raise ValueError(f"{where}: column {name!r} stands twice")
         if optional is not None and name not in known:
             near = difflib.get_close_matches(name, set(known) - set(names), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"
             raise ValueError(f"{where}: unknown column {name!r}; {hint}")
+
+
+def _separator_hint(names: list[str], delimiter: str) -> str:
+    if len(names) != 1 or not (others := [c for c in SEPARATORS if c in names[0]]):
+        return ""
+    return f": the columns are separated by {SEPARATORS[others[0]]}, not {SEPARATORS[delimiter]}"

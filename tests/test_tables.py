@@ -1,4 +1,9 @@
+import os
+import unicodedata
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from set_files import write_text
 
 from flamlib import tables
@@ -12,7 +17,7 @@ def test_rows_know_where_they_stand(tmp_path):
     assert rows[1].number("b") == 4.0
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path, newline, mark):
     write_text(tmp_path / "t.tsv", f"{mark}name\tlabel", 'käfer\tein "wort"', newline=newline)
@@ -80,12 +85,97 @@ def test_unknown_columns_are_kept_or_refused_with_the_nearest(tmp_path):
         ValueError, match="line 1: unknown column 'license'; did you mean 'licence'"
     ):
         tables.read(tmp_path / "t.tsv", ("path",), optional=("licence",))
-    write_text(tmp_path / "t.tsv", "path\tpath", "a\tb")
-    with pytest.raises(ValueError, match="line 1: column 'path' stands twice"):
-        tables.read(tmp_path / "t.tsv", ("path",))
+
+
+@pytest.mark.parametrize("header", ["path\tpath", "path\tx\tx", "path\tcaption\tcaption "])
+@pytest.mark.parametrize("optional", [None, ("caption", "x")])
+def test_a_column_that_stands_twice_is_refused(tmp_path, header, optional):
+    write_text(tmp_path / "t.tsv", header, "a\tb\tc")
+    with pytest.raises(ValueError, match=r"line 1: column '.*' stands twice"):
+        tables.read(tmp_path / "t.tsv", ("path",), optional=optional)
+
+
+def test_columns_without_a_name_may_be_several(tmp_path):
+    write_text(tmp_path / "t.csv", ",,path,", "0,0,a,")
+    [row] = tables.read(tmp_path / "t.csv", ("path",))
+    assert row["path"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "hint"),
+    [
+        ("t.tsv", "path,caption", "separated by commas, not tabs"),
+        ("t.csv", "path;caption", "separated by semicolons, not commas"),
+        ("t.csv", "path\tcaption", "separated by tabs, not commas"),
+    ],
+)
+def test_other_separators_are_named(tmp_path, name, header, hint):
+    write_text(tmp_path / name, header)
+    with pytest.raises(ValueError, match=hint):
+        tables.read(tmp_path / name, ("path", "caption"))
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.csv"])
+@given(field=st.text(st.characters(exclude_categories=["Cs"], exclude_characters='\t\r\n",')))
+def test_a_row_ends_at_line_ends_and_nowhere_else(tmp_path_factory, name, field):
+    path = tmp_path_factory.mktemp("table") / name
+    for end in ("\n", "\r\n", "\r"):
+        lines = ["a,b".replace(",", tables.delimiter_of(path))]
+        lines += [f"x{tables.delimiter_of(path)}{field}"] * 2
+        path.write_bytes(end.join([*lines, ""]).encode())
+        assert [row.fields for row in tables.read(path, ("a", "b"))] == [{"a": "x", "b": field}] * 2
 
 
 @pytest.mark.parametrize(("name", "line"), [("t.csv", "1,2"), ("t.CSV", "1,2"), ("t.tsv", "1\t2")])
 def test_the_separator_follows_the_suffix(tmp_path, name, line):
     write_text(tmp_path / name, line.replace("1", "a").replace("2", "b"), line)
     assert tables.read(tmp_path / name, ("a", "b"))[0].fields == {"a": "1", "b": "2"}
+
+
+def test_a_file_is_found_however_its_name_is_composed_and_its_folders_are_separated(tmp_path):
+    forms = [
+        unicodedata.normalize(form, "T\u00fcr/caf\u00e9 \u2013 1.wav") for form in ("NFC", "NFD")
+    ]
+    (tmp_path / forms[1]).parent.mkdir()
+    (tmp_path / forms[1]).write_bytes(b"")
+    finder = tables.FileFinder(tmp_path)
+    for name in [*forms, *(form.replace("/", "\\") for form in forms), f"./{forms[0]}"]:
+        assert finder.find(name) == tmp_path / forms[1]
+    # What is there by that very name is meant.
+    for name in (forms[0], "Tu\u0308r\\a.wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+        assert tables.FileFinder(tmp_path).find(name) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "x.wav", "b\\x.wav", "../out.wav", "..\\out.wav", "é" * 5000, "x" * 5000, "a\0"],
+)
+def test_what_is_not_in_the_folder_is_not_found(tmp_path, name):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out.wav").write_bytes(b"")
+    os.symlink("nowhere", tmp_path / "in/x.wav")
+    assert tables.FileFinder(tmp_path / "in").find(name) is None
+    assert tables.FileFinder(tmp_path / "nowhere").find(name) is None
+    assert tables.FileFinder(tmp_path / "in").find(str(tmp_path / "out.wav")) is None
+
+
+def test_a_link_is_followed_out_of_the_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.wav").write_bytes(b"")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "in/sub")
+    assert tables.FileFinder(tmp_path / "in").find("sub/a.wav") == tmp_path / "in/sub/a.wav"
+
+
+def test_one_text_in_two_spellings_is_listed_twice_where_texts_are_compared(tmp_path):
+    write_text(tmp_path / "t.tsv", "name", "caf\u00e9", "cafe\u0301")
+    with pytest.raises(ValueError, match=r"line 3: name .* is listed twice, first in .*line 2"):
+        tables.read(tmp_path / "t.tsv", ("name",), unique="name")
+
+
+def test_blank_lines_do_not_count_but_are_counted(tmp_path):
+    write_text(tmp_path / "t.tsv", "", "a\tb", "\t", " ", "1\t2")
+    [row] = tables.read(tmp_path / "t.tsv", ("a", "b"))
+    assert row.where.endswith("line 5")
