@@ -2,14 +2,35 @@
 
 import json
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Raw:
+    """What goes over the wire from the status line on: pieces of bytes, as fast as they come."""
+
+    pieces: Iterable[bytes]
+
+
+def raw(content, *, status="200 OK", **headers):
+    """An answer of these bytes; `content_encoding="gzip"` is a header."""
+    headers = {"content-length": len(content)} | headers
+    lines = [f"HTTP/1.1 {status}", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    return Raw(["\r\n".join([*lines, "", ""]).encode() + content])
+
+
+def completion(text):
+    """The JSON of an answer with this content."""
+    return {"choices": [{"message": {"role": "assistant", "content": text}}]}
 
 
 class Server:
     """A chat server on this machine, for tests of what asks one.
 
-    `answers` are given in turn, the last for ever: a text, a status, the whole JSON of an answer,
-    or a function that makes a text of the question.
+    `answers` are given in turn, the last for ever: a text, a status, the whole JSON of an answer, a
+    `Raw`, or a function that makes one of these of the question.
     """
 
     def __init__(self, *answers):
@@ -22,10 +43,13 @@ class Server:
                 server.asked.append((self.path, body))
                 server.keys.append(self.headers.get("authorization"))
                 answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
-                text = answer(body) if callable(answer) else answer
-                status = text if isinstance(text, int) else 200
-                said = {"choices": [{"message": {"role": "assistant", "content": text}}]}
-                said = text if isinstance(text, dict) else said
+                answer = answer(body) if callable(answer) else answer
+                if isinstance(answer, Raw):
+                    self.close_connection = True
+                    self._send(answer.pieces)
+                    return
+                status = answer if isinstance(answer, int) else 200
+                said = answer if isinstance(answer, dict) else completion(answer)
                 content = json.dumps(said).encode() if status == 200 else b"busy"
                 self.send_response(status)
                 self.send_header("content-length", str(len(content)))
@@ -33,6 +57,13 @@ class Server:
                     self.send_header("retry-after", "0")
                 self.end_headers()
                 self.wfile.write(content)
+
+            def _send(self, pieces):
+                try:
+                    for piece in pieces:
+                        self.wfile.write(piece)
+                except ConnectionError:  # who asked has heard enough
+                    pass
 
             def log_message(self, *_):
                 pass

@@ -9,11 +9,15 @@ When a writer is pickled, the other process makes it once from the same argument
 once per process, and each process keeps the limit on requests per second for itself.
 """
 
+import asyncio
 import functools
+import json
 import re
 import threading
 import time
+import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -37,6 +41,8 @@ title: metal_gate_creak_03
 a metal gate creaks"""
 TEMPLATES = ("{}", "the sound of {}", "{} is heard")
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  # HTTP status codes that are tried again
+MAX_BYTES = 1_000_000  # of a server's answer, packed or unpacked
+MAX_TOKENS = 1024  # of an answer: a phrase has forty, but some models think before they write it
 
 
 def facts_as_text(facts: Facts) -> str:
@@ -101,8 +107,9 @@ class Template:
 class Endpoint:
     """A chat model behind a URL.
 
-    Connection errors, time-outs and the status codes `RETRIED` are tried again after `wait_s`
-    seconds, then twice as many and so on, or as long as the server asks for (Retry-After).
+    Connection errors and the status codes `RETRIED` are tried again after `wait_s` seconds, then
+    twice as many and so on, or as long as the server asks for (Retry-After, at most a minute). A
+    redirection is not followed.
 
     Args:
         url: of the server, such as http://localhost:11434/v1.
@@ -110,7 +117,7 @@ class Endpoint:
         key: sent as bearer token; None: no such header.
         per_second: at most so many requests a second.
         n_calls: attempts for one caption.
-        timeout_s: of a request.
+        timeout_s: of all requests for one caption together, up to the last byte of the answer.
         temperature: of the sampling.
         wait_s: before the second attempt.
     """
@@ -127,8 +134,11 @@ class Endpoint:
         temperature: float | int = 0.7,
         wait_s: float | int = 1.0,
     ):
-        if per_second <= 0:
-            raise ValueError(f"per_second: expected more than 0, got {per_second}")
+        if not per_second >= 1e-3:
+            raise ValueError(f"per_second: expected 0.001 or more, got {per_second}")
+        _check_address(url)
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ValueError("the key of the server holds characters that no key has")
         self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.name = f"{model} at temperature {temperature:g}"
         self.model, self.temperature, self.n_calls, self.wait_s = (
@@ -137,8 +147,9 @@ class Endpoint:
             n_calls,
             wait_s,
         )
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+        self.timeout_s, self._url = timeout_s, f"{url.rstrip('/')}/chat/completions"
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._certificates = httpx.create_ssl_context()  # takes longer than a short request
         self._apart_s, self._next, self._lock = 1 / per_second, 0.0, threading.Lock()
 
     def __reduce__(self):
@@ -151,26 +162,87 @@ class Endpoint:
             retry=tenacity.retry_if_exception(_may_pass),
             reraise=True,
         )
-        return calls(self._ask, facts, seed)
+        left_s = self.timeout_s
 
-    def _ask(self, facts: Facts, seed: int) -> str:
-        self._wait_for_turn()
+        def call() -> str:
+            nonlocal left_s
+            self._wait_for_turn()
+            started = time.monotonic()
+            try:
+                return self._ask(facts, seed, left_s)
+            finally:
+                left_s -= time.monotonic() - started
+
+        return calls(call)
+
+    def _ask(self, facts: Facts, seed: int, timeout_s: float) -> str:
         body = {
             "model": self.model,
-            "messages": [
-                {"role": "system", "content": PROMPT},
-                {"role": "user", "content": facts_as_text(facts)},
-            ],
+            "messages": _messages(facts),
             "temperature": self.temperature,
-            "max_tokens": 40,
+            "max_tokens": MAX_TOKENS,
             "seed": seed,
         }
-        answer = self._client.post("/chat/completions", json=body)
-        answer.raise_for_status()
+        # In a thread of its own: the event loop of a notebook's thread is running already.
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(asyncio.run, self._post(body, timeout_s)).result()
+        if answer.status_code != httpx.codes.OK:
+            raise httpx.HTTPStatusError(
+                f"{self._url}: {answer.status_code} {answer.reason_phrase} {_shown(answer)}",
+                request=httpx.Request("POST", self._url),
+                response=answer,
+            )
         try:
-            return answer.json()["choices"][0]["message"]["content"] or ""
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{answer.url}: no chat completion: {answer.text[:200]!r}") from error
+            text = json.loads(answer.content)["choices"][0]["message"]["content"]
+            if not isinstance(text, str | None):
+                raise TypeError(f"content is {type(text).__name__}")
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{self._url}: no chat completion: {_shown(answer)}") from error
+        return text or ""
+
+    async def _post(self, body: dict[str, Any], timeout_s: float) -> httpx.Response:
+        """The whole answer: at most `MAX_BYTES`, within `timeout_s`, however slowly it comes."""
+        # Neither httpx nor a socket has a limit for the whole of an answer, only for each read.
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                httpx.AsyncClient(
+                    headers={"Accept-Encoding": "gzip"} | self._headers,
+                    timeout=None,
+                    verify=self._certificates,
+                ) as client,
+                client.stream("POST", self._url, json=body) as answer,
+            ):
+                packed = b""
+                async for piece in answer.aiter_raw():
+                    packed += piece
+                    if len(packed) > MAX_BYTES:
+                        raise ValueError(self._too_large)
+        except TimeoutError as error:
+            raise TimeoutError(
+                f"{self._url}: no whole answer within {self.timeout_s:g} s; is it too slow, "
+                "or still loading the model?"
+            ) from error
+        headers = dict(answer.headers)
+        content = self._unpacked(packed, headers.pop("content-encoding", "identity"))
+        return httpx.Response(answer.status_code, headers=headers, content=content)
+
+    def _unpacked(self, packed: bytes, encoding: str) -> bytes:
+        if encoding.lower() == "identity":
+            return packed
+        if encoding.lower() != "gzip":
+            raise ValueError(f"{self._url}: no chat completion: packed as {encoding!r}")
+        try:
+            content = zlib.decompressobj(wbits=31).decompress(packed, MAX_BYTES + 1)
+        except zlib.error as error:
+            raise ValueError(f"{self._url}: no chat completion: damaged gzip ({error})") from error
+        if len(content) > MAX_BYTES:
+            raise ValueError(self._too_large)
+        return content
+
+    @property
+    def _too_large(self) -> str:
+        return f"{self._url}: no chat completion: an answer of more than {MAX_BYTES:,} bytes"
 
     def _wait_for_turn(self) -> None:
         with self._lock:
@@ -189,22 +261,53 @@ class Endpoint:
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in RETRIED
-    return isinstance(error, httpx.TransportError)
+    return isinstance(error, httpx.TransportError) and not isinstance(
+        error, httpx.LocalProtocolError | httpx.UnsupportedProtocol
+    )
+
+
+def _check_address(url: str) -> None:
+    """Raise ValueError for a text that is no address of a server."""
+    try:
+        address = httpx.URL(url)
+        known = address.scheme in ("http", "https") and address.host
+        if not known or (address.port or 0) > 65535:
+            raise httpx.InvalidURL("expected http:// or https://, a host and perhaps a port")
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url!r} is not the address of a server: {error}") from error
+
+
+def _shown(answer: httpx.Response) -> str:
+    """The beginning of an answer, for a message."""
+    return repr(answer.content[:200].decode(errors="replace"))
+
+
+def _messages(facts: Facts) -> list[dict[str, str]]:
+    return [
+        {"role": "system", "content": PROMPT},
+        {"role": "user", "content": facts_as_text(facts)},
+    ]
 
 
 class Local:
     """A causal language model of transformers, from a folder or a hub.
 
-    Uses the tokenizer's chat template if it has one. The same seed gives the same text on the same
-    machine; threads take turns.
+    Uses the tokenizer's chat template if it has one, and asks it to let the model answer without
+    thinking. The same seed gives the same text on the same machine; threads take turns.
+
+    Raises OSError or ValueError for a folder without such a model, and for one that needs code of
+    its own: that is never run.
     """
 
     def __init__(self, model: str, *, temperature: float | int = 0.7, max_new_tokens: int = 40):
         import transformers
 
         self._arguments = model, temperature, max_new_tokens
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(model, dtype="auto").eval()
+        safely = {"trust_remote_code": False}  # else transformers may ask on the terminal
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, **safely)
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+            model, dtype="auto", **safely
+        ).eval()
         self.name = f"{model} at temperature {temperature:g}"
         self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
         if temperature > 0:
@@ -219,16 +322,10 @@ class Local:
         import torch
 
         if self._tokenizer.chat_template:
-            messages = [
-                {"role": "system", "content": PROMPT},
-                {"role": "user", "content": facts_as_text(facts)},
-            ]
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+            tokens = self._chat(facts)
         else:
             text = f"{PROMPT}\n\n{facts_as_text(facts)}\n"
-        tokens = self._tokenizer(text, return_tensors="pt").input_ids
+            tokens = self._tokenizer(text, return_tensors="pt").input_ids
         with self._lock, torch.inference_mode(), torch.random.fork_rng():
             torch.manual_seed(seed)
             generated = self._model.generate(
@@ -238,3 +335,22 @@ class Local:
                 **self._sampling,
             )
         return self._tokenizer.decode(generated[0, tokens.shape[1] :], skip_special_tokens=True)
+
+    def _chat(self, facts: Facts):
+        """The ids of the question in the model's chat template."""
+        import jinja2
+
+        system, user = _messages(facts)
+        together = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+        for messages in ([system, user], [together]):
+            try:
+                # Not text for the tokenizer, which would add the tokens of a beginning once more.
+                return self._tokenizer.apply_chat_template(
+                    messages,
+                    add_generation_prompt=True,
+                    enable_thinking=False,  # a variable of some templates, unknown to the others
+                    return_tensors="pt",
+                ).input_ids
+            except jinja2.TemplateError as error:  # those of Gemma and Mistral have no "system"
+                why = error
+        raise ValueError(f"{self.name}: its chat template cannot be filled in: {why}") from why
