@@ -117,7 +117,9 @@ def _ar(stream: Stream) -> Members:
     while header := stream.read(60):
         if len(header) < 60 or not header.endswith(b"`\n"):
             raise EOFError("the .deb ends in the middle of a header, or is damaged")
-        size = int(header[48:58])
+        if not (digits := header[48:58].strip()).isdigit():
+            raise ValueError(f"the .deb has a member of size {digits!r}")
+        size = int(digits)
         part = _Slice(stream, size)
         yield header[:16].decode("ascii").rstrip(" /"), io.BufferedReader(part, 1 << 16)
         part.skip()

@@ -33,6 +33,20 @@ from flamlib.tables import Row
 
 COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
 
+# What a client is given as an argument, by channel: nothing that it could take for an option, an
+# address, a path or a pattern. The forms are those that each channel allows for its packages.
+_NAMES = {
+    "apt": r"[A-Za-z0-9]([A-Za-z0-9+.-]*[A-Za-z0-9+])?",
+    "pip": r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?",
+    "npm": r"(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*",
+}
+_VERSIONS = {
+    "apt": r"([0-9]+:)?[0-9A-Za-z][0-9A-Za-z.+~-]*",
+    "pip": r"([0-9]+!)?[0-9A-Za-z][0-9A-Za-z.+_-]*",
+    "npm": r"[0-9A-Za-z][0-9A-Za-z.+-]*",
+}
+_FILE = r"[A-Za-z0-9][A-Za-z0-9._+~%!:-]*"
+_LONGEST = 120  # characters of a name; a file system takes 255 bytes, and the name is a part
 _TIMEOUT_S = 3600  # the largest package, 1.4 GB, at 400 kB/s
 
 
@@ -73,8 +87,9 @@ class Substituted(UserWarning):
 def read_packages(path: str | Path) -> list[Package]:
     """Read a table of packages with the columns `COLUMNS`.
 
-    Raises ValueError naming file and line for an unknown channel, a file name that is a path, a
-    malformed checksum or size, and a package listed twice.
+    Raises ValueError naming file and line for an unknown channel, a package or version that its
+    client could take for anything else, a file name that is a path, a malformed checksum or size,
+    and a package listed twice.
     """
     packages = []
     for row in tables.read(path, COLUMNS, optional=(), unique="package", short_rows=True):
@@ -139,14 +154,24 @@ def fetch(
 
 
 def _problems(row: Row) -> Iterator[str]:
-    if row["channel"] not in _CLIENTS:
-        yield f"channel {row['channel']!r} is none of {list(_CLIENTS)}"
-    if not row["file"] or Path(row["file"]).name != row["file"]:
+    channel = row["channel"]
+    if channel not in _CLIENTS:
+        yield f"channel {channel!r} is none of {list(_CLIENTS)}"
+        return
+    if not _is(_NAMES[channel], row["package"]):
+        yield f"{row['package']!r} is no name of a package of {channel}"
+    if not _is(_VERSIONS[channel], row["version"]):
+        yield f"{row['version']!r} is no version of a package of {channel}"
+    if not _is(_FILE, row["file"]):
         yield f"{row['file']!r} is no file name"
     if not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
         yield f"{row['sha256']!r} is no SHA-256 in hexadecimal"
-    if not row["bytes"].isdigit():
+    if not re.fullmatch("[0-9]{1,15}", row["bytes"]):
         yield f"{row['bytes']!r} is no number of bytes"
+
+
+def _is(form: str, text: str) -> bool:
+    return len(text) <= _LONGEST and re.fullmatch(form, text) is not None
 
 
 def _fetch_or_reason(package: Package, *, downloads: Path, apt_lists: "_AptLists") -> Path | str:
@@ -194,7 +219,7 @@ def _download(
 
 def _other_versions(package: Package, downloads: Path) -> list[Path]:
     """Files that look like other versions of a package, the most recent last."""
-    name = re.escape(package.name)
+    name = re.escape(package.name.removeprefix("@").replace("/", "-"))  # as npm calls its files
     if package.channel == "pip":
         name = re.sub(r"(\\[-.]|_)+", "[-_.]+", name)
     pattern = {
@@ -202,7 +227,7 @@ def _other_versions(package: Package, downloads: Path) -> list[Path]:
         "pip": f"{name}-[0-9].*[.]whl",
         "npm": f"{name}-[0-9].*[.]tgz",
     }
-    others = (path for path in downloads.iterdir() if path.name != package.file)
+    others = (p for p in downloads.iterdir() if p.name != package.file and p.is_file())
     matching = (p for p in others if re.fullmatch(pattern[package.channel], p.name, re.IGNORECASE))
     return sorted(matching, key=lambda path: path.stat().st_mtime)
 

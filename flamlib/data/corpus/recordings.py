@@ -66,7 +66,7 @@ def clip_id(row: Row) -> str:
     """Return a unique and readable name for a recording: package-name-hash."""
     name = unicodedata.normalize("NFKD", PurePosixPath(row["member"].replace("!", "/")).stem)
     slug = re.sub("[^a-z0-9]+", "_", name.encode("ascii", "ignore").decode().lower()).strip("_")
-    package = row["package"].replace(".", "_")
+    package = row["package"].replace(".", "_").replace("/", "_")
     return f"{package}-{slug[:60] or 'clip'}-{name_hash(row['package'], row['member'])[:8]}"
 
 

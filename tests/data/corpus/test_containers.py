@@ -138,3 +138,12 @@ def test_a_member_is_never_larger_than_allowed(monkeypatch):
     assert len(containers.read_whole("a", io.BytesIO(bytes(999)))) == 999
     with pytest.raises(ValueError, match="a is larger"):
         containers.read_whole("a", io.BytesIO(bytes(1000)))
+
+
+@pytest.mark.parametrize("size", [b"-1", b"1_0", b"", b"ten", "²".encode("latin-1")])
+def test_a_member_of_no_size_is_refused(size):
+    deb = handmade.ar({"data.tar": b"x" * 10})
+    at = deb.index(b"10        `\n")
+    broken = deb[:at] + size.ljust(10) + deb[at + 10 :]
+    with pytest.raises((ValueError, *containers.DAMAGE_ERRORS)):
+        listed("x.deb", broken)

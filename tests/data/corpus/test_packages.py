@@ -224,14 +224,64 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
         ({"channel": "ftp"}, "channel 'ftp'"),
         ({"file": "../bells.deb"}, "no file name"),
         ({"file": ""}, "no file name"),
+        *(
+            ({"file": name}, "no file name")
+            for name in ("..", ".", "-o", "a\\b", "a\0b", "a" * 300)
+        ),
         ({"sha256": "abc"}, "no SHA-256"),
         ({"n_bytes": "many"}, "no number"),
+        ({"n_bytes": "²"}, "no number"),
+        ({"n_bytes": "9" * 5000}, "no number"),
+        ({"n_bytes": "-1"}, "no number"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, wrong, why):
     path = write_table(tmp_path / "packages.tsv", package("a"), package()._replace(**wrong))
     with pytest.raises(ValueError, match=f"line 3: package 'bells': .*{why}"):
         read_packages(path)
+
+
+NO_NAMES = [
+    *(
+        "--option",
+        "-oDir::x",
+        "http://x/y",
+        "git+https://x/y",
+        "../x",
+        "./x",
+        "/x",
+        "x/y",
+        "x:i386",
+    ),
+    *("", " ", "x y", "x*", "x[y]", "x=1", "x>1", "x@1", "x;y", "$(x)", "x\ny", "é", "x" * 300),
+]
+
+
+@pytest.mark.parametrize("column", ["name", "version"])
+@pytest.mark.parametrize("channel", ["apt", "pip", "npm"])
+@pytest.mark.parametrize("text", NO_NAMES)
+def test_what_a_client_could_take_for_anything_but_a_package_is_refused(
+    tmp_path, shelf, channel, column, text
+):
+    wrong = package("bells", channel=channel)._replace(**{column: text})
+    with pytest.raises(ValueError, match=r"packages\.tsv, line [23]: "):
+        read_packages(write_table(tmp_path / "packages.tsv", wrong))
+    assert shelf.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "name", "version"),
+    [
+        ("apt", "wesnoth-1.16-data", "1:1.16.9-1"),
+        ("apt", "libstdc++6", "3.43~svn170+dfsg-7"),
+        ("pip", "gt_all.MiniLM-L6", "1!2.0.post1+cpu"),
+        ("npm", "@scope/ion-sound", "3.0.7-beta.1+build.5"),
+    ],
+)
+def test_the_names_and_versions_that_a_channel_allows_are_read(tmp_path, channel, name, version):
+    row = package(name, version, channel=channel)
+    row = row._replace(file="a%3a1.0_all.deb")
+    assert read_packages(write_table(tmp_path / "packages.tsv", row)) == [row]
 
 
 def test_a_package_listed_twice_or_a_wrong_column_is_named(tmp_path):

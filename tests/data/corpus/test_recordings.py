@@ -123,6 +123,7 @@ def test_a_clip_id_is_a_file_name_on_any_system_and_no_other_clips():
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for name in ids)
     assert all(len(name) < 100 for name in ids)
     assert ids[0].startswith("wesnoth-1_16-data-bell_toll-")
+    assert "/" not in recordings.clip_id({"package": "@scope/name", "member": "a.wav"})
 
 
 def test_the_same_recording_gives_the_same_bytes(store):
