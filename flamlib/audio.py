@@ -1,16 +1,27 @@
-"""Read recordings as mono waveforms, resample them, and measure A-weighted levels."""
+"""Read recordings as mono waveforms, resample them, and measure A-weighted levels.
 
+Everything that hears a file does so through `read` or `Recording`. What a header or a decoder says
+about a recording is compared with what is there: where they differ, the recording is `Unreadable`,
+or heard with a note.
+"""
+
+import warnings
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from jaxtyping import Float
 
+from flamlib import decoders, formats
+
 FLOOR_DB = -120.0  # the lowest level: that of digital silence
-ENDLESS = 2**40  # samples; libsndfile reports more for a header without a length
 GATE_DB = 20.0  # hops quieter than the loudest by more are left out of the level of the whole
+
+SUFFIXES = formats.SUFFIXES  # of files that are heard
+OTHER_SUFFIXES = formats.OTHER_SUFFIXES  # of audio files that are not
+FULL_SCALE = 100.0  # no floating-point recording is that loud; one on the scale of integers is
 
 
 class Unreadable(Exception):
@@ -24,52 +35,188 @@ class Unreadable(Exception):
         return f"{self.path}: {self.why}"
 
 
+class Repaired(UserWarning):
+    """A recording is heard, but not all in it is as it should be."""
+
+
+class Recording:
+    """A recording, in any format that libsndfile or FFmpeg reads, of which parts are read.
+
+    A context manager. Parts in order of time are cheap: nothing is decoded anew for them.
+
+    Attributes:
+        path: The file.
+        sample_rate: In hertz.
+        notes: What is not as it should be, in sentences: where it is cut off, what was filled with
+            silence. `n_samples` makes them complete.
+    """
+
+    def __init__(self, path: str | Path):
+        """Open a file.
+
+        Args:
+            path: The file.
+
+        Raises:
+            Unreadable: No decoder reads all of it, or its header claims what cannot be.
+        """
+        self.path = Path(path)
+        with _unreadable(path):
+            self._decoder = decoders.Chain(*formats.plan(self.path))
+        self.sample_rate, self.notes = self._decoder.sample_rate, self._decoder.notes
+        self._n_samples: int | None = None
+        self._loudest: int | None = None
+        self._kept, self._kept_start = np.zeros((0, self._decoder.n_channels), np.float32), 0
+
+    @property
+    def n_samples(self) -> int:
+        """The number of samples, counted by decoding all of it once.
+
+        Raises:
+            Unreadable: It is damaged, has no samples, or some that cannot be used.
+        """
+        if self._n_samples is None:
+            powers, n_samples = 0.0, 0
+            with _unreadable(self.path):
+                self._decoder.seek(0)
+                while len(piece := self._decoder.read(decoders.PIECE)):
+                    _check(self.path, piece)
+                    together = np.column_stack([piece, piece.mean(axis=1)])
+                    powers = powers + np.sum(np.square(together, dtype=np.float64), axis=0)
+                    n_samples += len(piece)
+            if not n_samples:
+                raise Unreadable(self.path, "holds no samples")
+            self._loudest = _cancelled(powers[:-1], powers[-1])
+            self._n_samples = n_samples
+        return self._n_samples
+
+    @property
+    def duration_s(self) -> float:
+        """Its length in seconds."""
+        return self.n_samples / self.sample_rate
+
+    def read(
+        self, start_s: float | int = 0.0, stop_s: float | int | None = None
+    ) -> Float[np.ndarray, "sample"]:
+        """Return a part of it as a mono waveform, float32.
+
+        The parts of a recording together are the whole: for all the average of the channels is
+        taken, or for all the same channel (`mono`).
+
+        Args:
+            start_s: Begin, in seconds.
+            stop_s: End, in seconds, at most that of the recording; None: that of the recording.
+
+        Raises:
+            Unreadable: There are no samples in that part, or what `n_samples` raises.
+        """
+        stop = self.n_samples
+        if stop_s is not None:
+            stop = min(stop, round(stop_s * self.sample_rate))
+        channels = self._read(round(start_s * self.sample_rate), stop)
+        if self._loudest is not None:
+            return np.ascontiguousarray(channels[:, self._loudest])
+        return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+
+    def _read(self, start: int, stop: int | None) -> Float[np.ndarray, "sample channel"]:
+        """Return samples `start` to `stop` of all channels, or up to the end."""
+        if start < 0 or (stop is not None and stop <= start):
+            raise Unreadable(self.path, f"no samples from {start} to {stop}: an empty part")
+        kept_stop = self._kept_start + len(self._kept)
+        reuse = self._kept_start <= start < kept_stop and kept_stop == self._decoder.position
+        pieces = [self._kept[start - self._kept_start :][: None if stop is None else stop - start]]
+        pieces = pieces if reuse else []
+        at = start + sum(map(len, pieces))
+        with _unreadable(self.path):
+            if not reuse and self._decoder.position != start:
+                self._decoder.seek(start)
+            while stop is None or at < stop:
+                n = decoders.PIECE if stop is None else min(decoders.PIECE, stop - at)
+                piece = self._decoder.read(n)
+                if not len(piece):
+                    break
+                pieces.append(piece)
+                at += len(piece)
+            if at == start:
+                begin_s = start / self.sample_rate
+                raise Unreadable(self.path, f"no samples from {begin_s} s on: it ends before")
+            channels = np.concatenate(pieces)
+        _check(self.path, channels)
+        if at == self._decoder.position:
+            self._kept, self._kept_start = channels, start
+        return channels
+
+    def close(self) -> None:
+        """Close the file."""
+        self._decoder.close()
+
+    def __enter__(self) -> "Recording":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
 def read(
     path: str | Path,
     *,
     sample_rate: int | None = None,
     start_s: float | int = 0.0,
     stop_s: float | int | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Float[np.ndarray, "sample"], int]:
-    """Read a recording, in any format that libsndfile reads, as a mono waveform.
+    """Read a recording, in any format that libsndfile or FFmpeg reads, as a mono waveform.
 
     Args:
-        path: the file.
-        sample_rate: of the waveform, Hz; None: that of the file.
-        start_s: begin of the part to read, in seconds.
-        stop_s: its end, in seconds; None: that of the file.
+        path: The file.
+        sample_rate: Of the waveform, Hz; None: that of the file.
+        start_s: Begin of the part to read, in seconds.
+        stop_s: Its end, in seconds; None: that of the file.
+        notes: What is not as it should be is appended, see `Recording`; None: it is a warning.
 
     Returns:
         The waveform, float32, and its sample rate.
 
     Raises:
-        Unreadable: the file is missing or damaged, has no samples in that part, holds NaN or
-            infinity, or is a FLAC written to a pipe, whose header does not have its length.
+        Unreadable: The file is missing or damaged, has no samples in that part, or holds NaN,
+            infinity or samples on the scale of integers.
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.frames >= ENDLESS:
-                raise Unreadable(path, "its header does not say how long it is; write it again")
-            native_rate = file.samplerate
-            start = round(start_s * native_rate)
-            stop = file.frames if stop_s is None else round(stop_s * native_rate)
-            if not 0 <= start < min(stop, file.frames):
-                raise Unreadable(
-                    path, f"no samples from {start_s} s to {stop_s} s of {file.frames} samples"
-                )
-            file.seek(start)
-            channels = file.read(stop - start, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise Unreadable(path, str(error)) from error
-    if not len(channels):
-        raise Unreadable(path, "no samples could be decoded: a truncated file?")
-    if not np.isfinite(channels).all():
-        raise Unreadable(path, "holds NaN or infinity")
-
+    with Recording(path) as recording:
+        rate = recording.sample_rate
+        stop = None if stop_s is None else round(stop_s * rate)
+        channels = recording._read(round(start_s * rate), stop)
+    if notes is not None:
+        notes += recording.notes
+    else:
+        for note in recording.notes:
+            warnings.warn(f"{path}: {note}", Repaired, stacklevel=2)
     waveform = mono(channels)
     if sample_rate is None:
-        return waveform, native_rate
-    return resample(waveform, native_rate, sample_rate), sample_rate
+        return waveform, rate
+    return resample(waveform, rate, sample_rate), sample_rate
+
+
+@contextmanager
+def _unreadable(path):
+    try:
+        yield
+    except decoders.Undecodable as error:
+        raise Unreadable(path, str(error)) from error
+    except MemoryError as error:
+        raise Unreadable(path, "too long for the memory of this machine") from error
+
+
+def _check(path, channels):
+    """Raise Unreadable for samples that cannot be used."""
+    low, high = channels.min(initial=0), channels.max(initial=0)
+    if not np.isfinite([low, high]).all():
+        raise Unreadable(path, "holds NaN or infinity")
+    if max(-low, high) > FULL_SCALE:
+        raise Unreadable(
+            path,
+            f"its samples reach {max(-low, high):.0f}, where 1 is full scale: floats on the scale "
+            "of integers? Divide 16-bit ones by 32768",
+        )
 
 
 def mono(channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
@@ -83,10 +230,14 @@ def mono(channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sa
         return channels[:, 0]
     average = channels.mean(axis=1)
     powers = np.mean(np.square(channels, dtype=np.float64), axis=0)
+    loudest = _cancelled(powers, np.mean(np.square(average, dtype=np.float64)))
+    return average if loudest is None else np.ascontiguousarray(channels[:, loudest])
+
+
+def _cancelled(powers, average_power):
+    """Return the loudest channel if the average of the channels cancels it, else None."""
     loudest = int(np.argmax(powers))
-    if np.mean(np.square(average, dtype=np.float64)) < 10**-0.61 * powers[loudest]:
-        return np.ascontiguousarray(channels[:, loudest])
-    return average
+    return loudest if average_power < 10**-0.61 * powers[loudest] else None
 
 
 def resample(
