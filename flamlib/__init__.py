@@ -5,7 +5,7 @@ those before it in this list and, within a package, in the package's own; `tests
 reads both:
 
     paths         files         parallel      distributions texts         tables
-    parameters    config        manifest      events        jams
+    parameters    config        manifest      events        jams          labels
     ogg           mpeg          decoders      formats       audio         runs
     detection     provenance    run_notebook
     losses        metrics       data          models        plots

@@ -122,12 +122,16 @@ def write_detections(path: str | Path, detections: Iterable[Detection]) -> None:
 
 
 def to_table(detections: Iterable[Detection]) -> str:
-    """Format detections as a table, `onset offset event_label score` in tab-separated columns."""
+    """Format detections as a table, `onset offset event_label score` in tab-separated columns.
+
+    As in all our tables with tabs, a quotation mark is a letter; line breaks and tabs in a caption
+    become blanks.
+    """
     rows = [
-        (str(round(d.onset, 6)), str(round(d.offset, 6)), d.caption, f"{d.score:.6g}")
+        f"{round(d.onset, 6)}\t{round(d.offset, 6)}\t{' '.join(d.caption.split())}\t{d.score:.6g}\n"
         for d in detections
     ]
-    return _table(["onset", "offset", "event_label", "score"], rows)
+    return "onset\toffset\tevent_label\tscore\n" + "".join(rows)
 
 
 def to_audacity_labels(detections: Iterable[Detection]) -> str:

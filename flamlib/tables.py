@@ -8,6 +8,7 @@ quoted; in one with tabs a quotation mark is a letter like any other.
 import csv
 import difflib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from flamlib import texts
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Row:
         except ValueError:
             value = float("nan")
         if not abs(value) < float("inf"):
-            raise ValueError(f"{self.where}: {column} is {text!r}, expected a number")
+            hint = " with a decimal point, not a comma" if DECIMAL_COMMA.fullmatch(text) else ""
+            raise ValueError(f"{self.where}: {column} is {text!r}, expected a number{hint}")
         return value
 
 
@@ -105,6 +109,19 @@ def read(
 def delimiter_of(path: str | Path) -> str:
     """Return what separates the columns of a table: a comma in a .csv, in any case, else a tab."""
     return "," if Path(path).suffix.lower() == ".csv" else "\t"
+
+
+def first_line(path: str | Path) -> str:
+    """Return the first line of a text that is not blank, without its end; "" if there is none.
+
+    Raises FileNotFoundError if there is no such file, and ValueError if it is not UTF-8.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return next((line.strip("\r\n") for line in file if line.strip()), "")
+    except UnicodeDecodeError as error:
+        raise _not_text(path, "utf-8-sig", error) from error
 
 
 def check_unique(
@@ -182,10 +199,21 @@ def _split_lines(path: Path, delimiter: str, encoding: str) -> list[tuple[int, l
             reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
             rows = [(reader.line_num, fields) for fields in reader]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not {encoding} text ({error}): save it as UTF-8") from error
+        raise _not_text(path, encoding, error) from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     return [(number, fields) for number, fields in rows if any(field.strip() for field in fields)]
+
+
+def _not_text(path: Path, encoding: str, error: UnicodeDecodeError) -> ValueError:
+    with path.open("rb") as file:
+        is_utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    what = (
+        "UTF-16 text, as some spreadsheets write it"
+        if is_utf16
+        else f"not {encoding} text ({error})"
+    )
+    return ValueError(f"{path}: {what}: save it as UTF-8")
 
 
 def _without_empty_end(fields: list[str], at_least: int = 0) -> list[str]:

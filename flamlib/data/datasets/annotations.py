@@ -10,7 +10,7 @@ counted in `AnnotatedSet.repairs`:
 
     merged       overlapping or touching events of one caption, joined
     zero_length  events that end where they begin, dropped
-    clipped      events that reach beyond the end of the audio, shortened
+    clipped      events that reach beyond the end of the audio by more than half a sample, shortened
     beyond       events that begin after the end of the audio, dropped
 
 Errors are raised, with file and line, for an event that ends before it begins, a time that is not a
@@ -23,10 +23,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from flamlib.audio import Unreadable, read
-from flamlib.events import Event, merge
+from flamlib.events import Event
+from flamlib.labels import RawEvent, repair
 from flamlib.tables import Row
 
 AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au"}
@@ -96,15 +97,6 @@ class AnnotatedSet:
         return len(self.present) / len(self.clips) if self.clips else 0.0
 
 
-class RawEvent(NamedTuple):
-    """An event as a table has it, before checks and repairs; `where` is file and line."""
-
-    where: str
-    onset: float
-    offset: float
-    caption: str
-
-
 def read_event(row: Row, onset: str, offset: str, caption: str) -> RawEvent:
     """Read an event from a row of a table.
 
@@ -146,27 +138,10 @@ def make_event_set(
     clips = []
     for clip, raw_events in events.items():
         path, duration_s = probe_audio(audio[clip])
-        repaired = []
-        for raw in raw_events:
-            if raw.offset < raw.onset or raw.onset < 0:
-                raise ValueError(
-                    f"{raw.where}: an event from {raw.onset} to {raw.offset} s; expected "
-                    "0 <= onset <= offset"
-                )
-            if raw.offset == raw.onset:
-                repairs["zero_length"] += 1
-            elif path is not None and raw.onset >= duration_s:
-                repairs["beyond"] += 1
-            else:
-                offset = raw.offset
-                if path is not None and offset > duration_s:
-                    offset = duration_s
-                    repairs["clipped"] += 1
-                repaired.append(Event(raw.onset, offset, raw.caption))
-        merged = merge(repaired)
-        repairs["merged"] += len(repaired) - len(merged)
-        clips.append(Clip(clip, path, duration_s, merged))
-    return AnnotatedSet(name, task, clips, captions, +repairs, notes)
+        repaired, changed = repair(raw_events, None if path is None else duration_s)
+        repairs += changed
+        clips.append(Clip(clip, path, duration_s, repaired))
+    return AnnotatedSet(name, task, clips, captions, repairs, notes)
 
 
 def probe_audio(path: Path | None) -> tuple[Path | None, float]:

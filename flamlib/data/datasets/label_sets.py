@@ -62,18 +62,20 @@ def esc50(root: Path, split: str = "all") -> AnnotatedSet:
 def urbansound8k(root: Path, split: str = "all") -> AnnotatedSet:
     """Read UrbanSound8K; it has one split, "all".
 
-    `start` and `end` of its table are times in another recording, from which a file was cut.
+    `start` and `end` of its table are times in another recording, from which a file was cut. A file
+    is found by its stem in the folder of its fold, whatever its suffix.
     """
     root = root / "UrbanSound8K" if (root / "UrbanSound8K").is_dir() else root
     columns = ("slice_file_name", "fold", "classID", "class")
     rows = tables.read(root / "metadata/UrbanSound8K.csv", columns, unique="slice_file_name")
+    folds = {fold: AudioFolder(root, f"audio/fold{fold}") for fold in {row["fold"] for row in rows}}
     clips = []
     for row in rows:
         label = check_label(row, row["class"], URBAN_CLASSES)
         if row["classID"] != str(URBAN_CLASSES.index(label)):
             raise ValueError(f"{row.where}: classID {row['classID']} is not that of {label!r}")
-        path = root / f"audio/fold{row['fold']}" / row["slice_file_name"]
-        clips.append((row["slice_file_name"], path if path.is_file() else None, label, row["fold"]))
+        name = row["slice_file_name"]
+        clips.append((name, folds[row["fold"]].find(stem(name)), label, row["fold"]))
     return _make_set("urbansound8k", clips)
 
 

@@ -3,23 +3,22 @@
 Each takes the folder that holds the dataset's official files and folders, and a split.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from flamlib import tables
+from flamlib import labels, tables
 from flamlib.data.datasets.annotations import (
     AnnotatedSet,
     AudioFolder,
-    RawEvent,
     check_label,
     label_to_caption,
     make_event_set,
     read_event,
 )
 from flamlib.data.datasets.annotations import stem as stem_of
+from flamlib.labels import RawEvent
 from flamlib.tables import Row
 
 DESED_CLASSES = (
@@ -48,7 +47,6 @@ MAESTRO_VALIDATION = {
     "residential_area": (3, 5, 6, 12),
 }
 SEGMENT = re.compile(r"[\w-]{11}_\d+")  # an id may itself hold "_"
-SCAPER = {"scaper", "sound_event"}  # the namespaces of its versions 2 and 1
 AUDIOSET_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
 EVENT_COLUMNS = ("filename", "onset", "offset", "event_label")
 
@@ -137,17 +135,19 @@ def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
     folder = AudioFolder(root, "development_audio", "audio")
     events, audio = {}, {}
     for path in sorted((root / "development_annotation").glob("soft_labels_*/*.txt")):
-        scene, number = path.stem.rsplit("_", 1)
+        scene, _, number = path.stem.rpartition("_")
+        if not number.isdecimal():
+            raise ValueError(f"{path}: not <scene>_<number>.txt")
         is_validation = int(number) in MAESTRO_VALIDATION.get(scene, ())
         if is_validation != (split == "validation"):
             continue
         rows = tables.read(path, ("start", "end", "label", "value"), delimiter="\t", header=False)
-        events[path.stem] = [
+        events[path.stem] = _join_seconds(
             read_event(row, "start", "end", label_to_caption(label))
             for row in rows
             if (label := check_label(row, row["label"].strip(), MAESTRO_CLASSES)) in MAESTRO_SCORED
             and _soft(row) > 0.5
-        ]
+        )
         audio[path.stem] = folder.find(path.stem)
     if not events:
         raise FileNotFoundError(f"{root}: no development_annotation/soft_labels_*/*.txt of {split}")
@@ -168,7 +168,10 @@ def urban_sed(root: Path, split: str = "test") -> AnnotatedSet:
     folder = AudioFolder(root, f"audio/{split}", "audio")
     events, audio = {}, {}
     for path in sorted(annotations.glob("*.jams")) or sorted(annotations.glob("*.txt")):
-        events[path.stem] = list(_jams(path) if path.suffix == ".jams" else _urban_text(path))
+        events[path.stem] = [
+            event._replace(caption=label_to_caption(_check_urban(event)))
+            for event in labels.read(path).of(path.stem)
+        ]
         audio[path.stem] = folder.find(path.stem)
     if not events:
         raise FileNotFoundError(f"{annotations} holds neither .jams nor .txt")
@@ -217,6 +220,20 @@ def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, 
     return events
 
 
+def _join_seconds(seconds: Iterable[RawEvent]) -> list[RawEvent]:
+    """Events of the active seconds of a file, which is how they are defined and no repair."""
+    joined: list[RawEvent] = []
+    last: dict[str, int] = {}  # caption -> index of its latest event
+    for second in sorted(seconds, key=lambda second: second.onset):
+        i = last.get(second.caption)
+        if i is not None and joined[i].offset == second.onset:
+            joined[i] = joined[i]._replace(offset=second.offset)
+        else:
+            last[second.caption] = len(joined)
+            joined.append(second)
+    return joined
+
+
 def _soft(row: Row) -> float:
     value = row.number("value")
     if not 0 <= value < 1.5:
@@ -224,32 +241,5 @@ def _soft(row: Row) -> float:
     return value
 
 
-def _urban_text(path: Path) -> Iterable[RawEvent]:
-    for row in tables.read(path, ("start", "end", "label"), delimiter="\t", header=False):
-        label = check_label(row, row["label"].strip(), URBAN_CLASSES)
-        yield read_event(row, "start", "end", label_to_caption(label))
-
-
-def _jams(path: Path) -> Iterable[RawEvent]:
-    """The foreground events of a JAMS file of scaper.
-
-    The duration is that of the observation: the one in its value is from before time-stretching.
-    """
-    try:
-        annotations = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
-        of_scaper = [a["data"] for a in annotations if a["namespace"] in SCAPER]
-        observations = [(o, o["value"]) for data in of_scaper for o in data]
-        fields = [
-            {"time": str(o["time"]), "duration": str(o["duration"]), "label": value["label"]}
-            for o, value in observations
-            if value["role"] == "foreground"
-        ]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a JAMS file of scaper ({error!r})") from error
-    if not of_scaper:
-        raise ValueError(f"{path}: no annotation in the namespaces {sorted(SCAPER)}")
-    for number, of_event in enumerate(fields):
-        row = Row(f"{path}, event {number}", of_event)
-        caption = label_to_caption(check_label(row, row["label"], URBAN_CLASSES))
-        onset = row.number("time")
-        yield RawEvent(row.where, onset, onset + row.number("duration"), caption)
+def _check_urban(event: RawEvent) -> str:
+    return check_label(Row(event.where, {}), event.caption, URBAN_CLASSES)

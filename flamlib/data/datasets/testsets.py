@@ -74,7 +74,7 @@ SETS: dict[str, TestSet] = {
     "esc50": TestSet("ESC-50", "classification", label_sets.esc50, 2000, 50),
     "urbansound8k": TestSet("UrbanSound8K", "classification", label_sets.urbansound8k, 8732, 10),
     "vggsound": TestSet(
-        "VGGSound, test", "classification", _split(label_sets.vggsound, "test"), None, 309
+        "VGGSound, test", "classification", _split(label_sets.vggsound, "test"), 15446, 309
     ),
 }
 
@@ -84,6 +84,22 @@ STRONG: dict[str, Callable[[Path], AnnotatedSet]] = {
     "maestro": _split(sed_sets.maestro, "train"),
     "urbansed": _split(sed_sets.urban_sed, "train"),
     "tacos": _split(sed_sets.tacos, "development"),
+}
+
+# Where the official files of a set come from; one that has several splits stands here once.
+HOMES = {
+    "asfx_sed": "no official files are published; make events.tsv and audio/ in the form above",
+    "audioset_strong": "research.google.com/audioset, 'strong' download",
+    "desed": "github.com/turpaultn/DESED",
+    "maestro": "Zenodo, 'MAESTRO Real', development set",
+    "urbansed": "urbansed.weebly.com",
+    "asfx": "no official files are published; make captions.csv and audio/ in the form above",
+    "clotho": "Zenodo, 'Clotho dataset', version 2",
+    "audiocaps": "github.com/cdjkim/audiocaps",
+    "esc50": "github.com/karolpiczak/ESC-50",
+    "urbansound8k": "urbansounddataset.weebly.com",
+    "vggsound": "robots.ox.ac.uk/~vgg/data/vggsound",
+    "tacos": "Zenodo, 'TACOS: Temporally-aligned Audio Captions'",
 }
 
 # Names of the parts of the project's own corpus in the reports of notebooks 04 and 09: a user's set
@@ -101,9 +117,7 @@ def read(name: str, root: str | Path) -> AnnotatedSet:
     if name not in SETS:
         raise ValueError(f"no test set {name!r}; there are {', '.join(SETS)}")
     root = Path(root).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"{name}: {root} is no folder")
-    expected, dataset = SETS[name], SETS[name].read(root)
+    expected, dataset = SETS[name], _read_official(name, SETS[name].read, root)
     notes = list(dataset.notes)
     for what, n, n_expected in (
         ("clips", len(dataset.clips), expected.n_listed),
@@ -159,9 +173,7 @@ def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> Annotate
         name, root = entry["name"], _resolve(base, entry["folder"])
         if name not in STRONG:
             raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
-        if not root.is_dir():
-            raise FileNotFoundError(f"{name}: {root} is no folder")
-        return _check_audio(replace(STRONG[name](root), name=name), root)
+        return _check_audio(replace(_read_official(name, STRONG[name], root), name=name), root)
     if keys | {"closed"} != {"name", "table", "audio", "closed"}:
         raise ValueError(
             "mix.strong: a set has name and folder, or name, table and audio (and closed), found "
@@ -212,6 +224,20 @@ def read_all(
         table, audio = _resolve(base, entry["table"]), _resolve(base, entry["audio"])
         datasets.append(read_own(entry["name"], table, audio))
     return datasets, skipped
+
+
+def _read_official(name: str, reader: Callable[[Path], AnnotatedSet], root: Path) -> AnnotatedSet:
+    """Read a public set. Raises FileNotFoundError that says which file of which set is missing."""
+    home = HOMES.get(name) or HOMES[name.partition("_")[0]]
+    if not root.is_dir():
+        raise FileNotFoundError(f"{name}: {root} is no folder; official files: {home}")
+    try:
+        return reader(root)
+    except FileNotFoundError as error:
+        missing = f"{error.filename} is missing" if error.filename else str(error)
+        raise FileNotFoundError(
+            f"{name}: {missing}; {root} must hold the official files ({home})"
+        ) from error
 
 
 def _resolve(base: str | Path, path: str | Path) -> Path:

@@ -29,6 +29,12 @@ def test_good_events_are_left_alone(tmp_path):
     assert (len(clip.events), repairs, clip.duration_s) == (2, {}, 4.0)
 
 
+@pytest.mark.parametrize(("later_s", "repairs"), [(2e-15, {}), (3e-5, {}), (0.001, {"clipped": 1})])
+def test_half_a_sample_beyond_the_end_is_no_repair(tmp_path, later_s, repairs):
+    clip, found = repaired(tmp_path, (1.0, 4.0 + later_s))
+    assert (clip.events, found) == ([Event(1.0, 4.0, "rain")], repairs)
+
+
 def test_without_audio_nobody_knows_where_it_ends(tmp_path):
     clip, repairs = repaired(tmp_path, (3.0, 50.0), audio=False)
     assert (clip.path, clip.events, repairs) == (None, [Event(3.0, 50.0, "rain")], {})

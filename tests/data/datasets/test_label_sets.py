@@ -63,6 +63,14 @@ def test_urbansound8k_is_found_in_its_folds(tmp_path):
     assert found.clips[0].duration_s == pytest.approx(0.05)
 
 
+def test_urbansound8k_is_found_whatever_its_suffix(tmp_path):
+    root = set_files.urbansound8k(tmp_path)
+    path = root / "audio/fold10/999003-8-1-4.wav"
+    soundfile.write(path.with_suffix(".flac"), *soundfile.read(path))
+    path.unlink()
+    assert label_sets.urbansound8k(root).clips[2].path == path.with_suffix(".flac")
+
+
 def test_urbansound8k_refuses_a_class_of_another_number(tmp_path):
     root = set_files.urbansound8k(tmp_path)
     table = root / "metadata/UrbanSound8K.csv"

@@ -89,6 +89,7 @@ def test_maestro_takes_more_than_one_half_and_joins_seconds(tmp_path):
     assert clip.events == [Event(0.0, 2.0, "people talking"), Event(3.0, 4.0, "people talking")]
     assert len(found.captions) == 11
     assert "coffee machine" not in found.captions
+    assert found.repairs == {}  # seconds that touch are one event by definition
 
 
 def test_maestro_keeps_a_file_in_which_nothing_scored_sounds_and_says_so(tmp_path):
@@ -114,7 +115,22 @@ def test_urban_sed_is_the_same_from_jams_and_from_text(tmp_path, jams):
     [clip] = sed_sets.urban_sed(set_files.urban_sed(tmp_path, jams)).clips
     assert [event.caption for event in clip.events] == ["dog bark", "siren"]
     assert clip.events[0].offset == pytest.approx(2.871905)
-    assert clip.events[1].offset == 10.0  # 10.000001 by rounding, ended with the audio
+    assert clip.events[1].offset == 10.0
+
+
+@pytest.mark.parametrize("jams", [True, False])
+def test_the_last_digits_of_urban_sed_are_no_repair(tmp_path, jams):
+    root = set_files.urban_sed(tmp_path, jams)
+    path = next((root / "annotations/test").glob("*.jams" if jams else "*.txt"))
+    onset, duration = 7.123456789012345, 2.876543210987657
+    assert onset + duration == 10.000000000000002
+    content = path.read_text().replace("5.977001", repr(onset))
+    path.write_text(
+        content.replace("4.023", repr(duration)).replace("10.0\tsi", f"{onset + duration}\tsi")
+    )
+    found = sed_sets.urban_sed(root)
+    assert found.clips[0].events[1] == Event(onset, 10.0, "siren")
+    assert found.repairs == {}
 
 
 def test_urban_sed_is_found_in_the_folder_of_its_archive(tmp_path):
@@ -127,7 +143,8 @@ def test_urban_sed_is_found_in_the_folder_of_its_archive(tmp_path):
     [
         (("annotations", "remarks"), "not a JAMS file"),
         (('"role"', '"roll"'), "not a JAMS file"),
-        (('"scaper"', '"tag_open"'), "no annotation in the namespaces"),
+        (('"scaper"', '"tempo"'), "no annotation in the namespaces .* it has tempo"),
+        (('"scaper"', '"tag_open"'), "not a JAMS file of events .*the label of event 0 is no text"),
         (
             ('"dog_bark"', '"dog_brak"'),
             "event 0: unknown label 'dog_brak'; did you mean 'dog_bark'",

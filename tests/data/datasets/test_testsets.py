@@ -51,6 +51,28 @@ def test_a_file_that_is_no_audio_is_as_good_as_lost(tmp_path, name):
         assert before.present[0].name in testsets.read(name, root).missing
 
 
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [(name, testsets.read) for name in testsets.SETS]
+    + [
+        (name, lambda n, f: testsets.training_set({"name": n, "folder": f}))
+        for name in testsets.STRONG
+    ],
+)
+def test_a_set_without_its_table_says_which_file_of_which_set_and_where_from(tmp_path, name, read):
+    with pytest.raises(FileNotFoundError) as missing:
+        read(name, tmp_path)
+    home = testsets.HOMES.get(name) or testsets.HOMES[name.partition("_")[0]]
+    message = str(missing.value)
+    assert message.startswith(f"{name}: {tmp_path}")
+    assert message.endswith(f"{tmp_path} must hold the official files ({home})")
+    assert "Errno" not in message
+
+
+def test_vggsound_lists_as_many_clips_as_its_official_test():
+    assert testsets.SETS["vggsound"].n_listed == 15446
+
+
 def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
     writers = {
         "audioset_strong": set_files.audioset,

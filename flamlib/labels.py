@@ -1,0 +1,363 @@
+"""Read the label files of annotation tools: when what sounds in a recording, or in many.
+
+    kind                       a row of it
+    Audacity label track       0.5  1.25  a dog barks
+    Raven selection table      columns Begin Time (s), End Time (s) and one with the label
+    table of DCASE and ours    filename  onset  offset  event_label; the file name, and the header
+                               line, may be absent
+    JAMS                       namespaces scaper, sound_event (foreground alone) and tag_open
+
+The content decides what kind a file is. Text is UTF-8 with or without a byte order mark, with any
+line ends; blank lines do not count.
+
+Every event has finite times, 0 <= onset <= offset, and a label. One without a duration, such as a
+point label, is left out by `repair`, as no frame of it sounds.
+"""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from flamlib import tables, texts
+from flamlib.events import Event, merge
+from flamlib.jams import GRACE_S
+from flamlib.tables import Row
+
+SUFFIXES = (".jams", ".txt", ".tsv", ".csv", ".ann")
+NAMESPACES = ("scaper", "sound_event", "tag_open")  # of JAMS; the first that a file has is read
+RAVEN_TIMES = ("Begin Time (s)", "End Time (s)")
+RAVEN_LABELS = (
+    *("annotation", "annotations", "label", "labels", "event_label", "class", "species"),
+    *("common name", "call type", "call", "sound", "sound type", "tag", "type"),
+)
+RAVEN_OWN = {
+    *("selection", "view", "channel", "begin file", "end file", "begin path", "end path"),
+    *("begin clock time", "end clock time", "begin date", "end date", "begin date time"),
+    *("species code", "score", "confidence", "notes", "comments"),
+}
+RAVEN_NAME = re.compile(r"\.[^.]+(\.\d+)?\.selections?(\.table)?$")  # a.Table.1.selections.txt
+OUR_SCORE = re.compile(r"(.+) \((0\.\d\d|1\.00)\)")  # the label that `flam detect` writes
+
+
+class NoLabels(ValueError):
+    """A file that is of none of the kinds that can be read."""
+
+
+class RawEvent(NamedTuple):
+    """An event as a file has it, before `repair`; `where` is file and line, or file and number."""
+
+    where: str
+    onset: float
+    offset: float
+    caption: str
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The content of a label file.
+
+    Attributes:
+        path: the file.
+        events: of each recording, by its name; "" stands for the recording of a file that names
+            none. A recording in which nothing sounds may have an empty list.
+        scored: whether it holds a model's detections with their scores.
+    """
+
+    path: Path
+    events: Mapping[str, Sequence[RawEvent]]
+    scored: bool = False
+
+    def of(self, recording: str | Path) -> Sequence[RawEvent]:
+        """Return the events of a recording: its name, or else its stem, is the one in the file.
+
+        Raises ValueError if the file has events of other recordings alone.
+        """
+        if set(self.events) <= {""}:
+            return self.events.get("", ())
+        names = {texts.composed(PurePosixPath(name).name): name for name in self.events}
+        stems = {texts.composed(PurePosixPath(name).stem): name for name in self.events}
+        recording = Path(recording)
+        name = names.get(texts.composed(recording.name)) or stems.get(
+            texts.composed(recording.stem)
+        )
+        if name is None:
+            raise ValueError(
+                f"{self.path}: has labels of {_listed(self.events)} and not of {recording.name}"
+            )
+        return self.events[name]
+
+
+def read(path: str | Path) -> LabelFile:
+    """Read a label file of one of the kinds above.
+
+    Raises FileNotFoundError if there is none; NoLabels, a ValueError, for a file of another kind,
+    naming what it holds; and ValueError, naming file and line, for what cannot be an event: no
+    label, times that are no numbers, or not 0 <= onset <= offset.
+    """
+    path = Path(path)
+    first = tables.first_line(path)
+    if path.suffix.lower() == ".jams" or first.startswith("{"):
+        return LabelFile(path, {"": _read_jams(path)})
+    fields = [field.strip() for field in first.split(tables.delimiter_of(path))]
+    if set(RAVEN_TIMES) <= set(fields):
+        return _read_raven(path)
+    if {"onset", "offset", "event_label"} <= set(fields):
+        rows = tables.read(path, ("onset", "offset", "event_label"), short_rows=True)
+        by_file = _by_recording(rows, "filename" if "filename" in fields else None)
+        return LabelFile(path, by_file, "score" in fields)
+    if len(fields) == 4 and _are_times(fields[1:3]):
+        columns = ("filename", "onset", "offset", "event_label")
+        rows = tables.read(path, columns, header=False, short_rows=True)
+        return LabelFile(path, _by_recording(rows, "filename"))
+    if not first or fields[0] == "\\" or _are_times(fields[:2]):
+        return _read_track(path)
+    raise NoLabels(
+        f"{path}: not an Audacity label track, a Raven selection table, JAMS, or a table with the "
+        f"columns onset, offset and event_label; its first line is {first[:80]!r}"
+    )
+
+
+def repair(
+    events: Iterable[RawEvent], duration_s: float | None
+) -> tuple[list[Event], Counter[str]]:
+    """Return events of a recording as frames and metrics can use them, and what was changed.
+
+    They are joined and in order. `duration_s` is the length of the recording, None if that is not
+    known. An event that ends by half a sample later than the recording ends with it, which is no
+    repair. The repairs are counted by kind: `zero_length`, an event that ends where it begins, and
+    `beyond`, one that begins after the end, are dropped; one that is `clipped` reached beyond the
+    end; events that are `merged` overlapped or touched one of the same caption.
+
+    Raises ValueError, naming file and line, for an event that `check` refuses.
+    """
+    end_s = float("inf") if duration_s is None else duration_s
+    kept, repairs = [], Counter()
+    for event in events:
+        check(event)
+        if event.onset == event.offset:
+            repairs["zero_length"] += 1
+        elif event.onset >= end_s:
+            repairs["beyond"] += 1
+        else:
+            repairs["clipped"] += event.offset > end_s + GRACE_S
+            kept.append(Event(event.onset, min(event.offset, end_s), event.caption))
+    merged = merge(kept)
+    repairs["merged"] += len(kept) - len(merged)
+    return merged, +repairs
+
+
+def check(event: RawEvent) -> RawEvent:
+    """Return the event. Raises ValueError if it is not 0 <= onset <= offset, or has no label."""
+    if not 0 <= event.onset <= event.offset < float("inf"):
+        raise ValueError(
+            f"{event.where}: an event from {event.onset} to {event.offset} s; expected "
+            "0 <= onset <= offset"
+        )
+    if not event.caption.strip():
+        raise ValueError(f"{event.where}: an event without a label")
+    return event
+
+
+def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]]:
+    """Return the files of a folder that may be label files, by the recording they are named after.
+
+    Those of `a.wav` are `a.jams`, `a.txt`, `a.tsv`, `a.csv` or `a.ann`, the same with `a.wav` for
+    `a`, and what Raven and BirdNET write: `a.Table.1.selections.txt`,
+    `a.BirdNET.selection.table.txt`.
+
+    Args:
+        folder: of the files.
+        below: also those in folders below it.
+
+    Returns:
+        Their paths, by the path of the recording in the folder without suffix (or with it, for
+        `a.wav.txt`).
+    """
+    folder = Path(folder)
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*") if below else folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            found[texts.composed(path.relative_to(folder).with_name(stem(path)).as_posix())].append(
+                path
+            )
+    return dict(found)
+
+
+def pick(paths: Iterable[Path]) -> LabelFile | None:
+    """Read those of some files that hold labels of one recording; None if none does.
+
+    Notes and a model's detections, which have scores, do not count. Of a JAMS file and a text, both
+    of which scaper writes, the JAMS is taken.
+
+    Raises ValueError for labels that cannot be read, and if two texts hold some.
+    """
+    found = []
+    for path in sorted(paths, key=lambda path: path.suffix.lower() != ".jams"):
+        if found and found[0].path.suffix.lower() == ".jams":
+            break
+        try:
+            found.append(read(path))
+        except NoLabels:
+            continue
+    found = [file for file in found if not file.scored]
+    if len(found) > 1:
+        raise ValueError(f"{found[0].path} and {found[1].path}: which of them has the labels?")
+    return found[0] if found else None
+
+
+def beside(
+    recording: str | Path, files: Mapping[str, Sequence[Path]] | None = None
+) -> LabelFile | None:
+    """Return the labels in a file beside a recording, see `files_of` and `pick`; None without any.
+
+    `files` are those of the recording's folder, where they are known already.
+    """
+    recording = Path(recording)
+    files = files_of(recording.parent) if files is None else files
+    names = (recording.stem, recording.name)
+    return pick(path for name in names for path in files.get(texts.composed(name), ()))
+
+
+def stem(path: str | Path) -> str:
+    """Return the name, without suffix, of the recording that a label file is named after.
+
+    >>> [stem(name) for name in ("a.txt", "b.Table.1.selections.txt", "Yid_30.000_40.000.jams")]
+    ['a', 'b', 'Yid_30.000_40.000']
+    """
+    return RAVEN_NAME.sub("", Path(path).stem)
+
+
+def _read_track(path: Path) -> LabelFile:
+    """An Audacity label track; a line that begins with a backslash is a range of frequencies."""
+    columns = ("onset", "offset", "event_label")
+    rows = tables.read(path, columns, header=False, short_rows=True)
+    events = [_event(row) for row in rows if row["onset"].strip() != "\\"]
+    ours = [OUR_SCORE.fullmatch(event.caption) for event in events]
+    scored = bool(ours) and all(ours)
+    if scored:
+        events = [e._replace(caption=m[1]) for e, m in zip(events, ours, strict=True)]
+    return LabelFile(path, {"": events}, scored)
+
+
+def _read_raven(path: Path) -> LabelFile:
+    """A Raven selection table.
+
+    A selection has a row for each view (waveform, spectrogram) and counts once. Of several
+    recordings opened as one, `File Offset (s)` is the onset in `Begin File`.
+    """
+    rows = tables.read(path, RAVEN_TIMES, delimiter="\t", short_rows=True)
+    if not rows:
+        return LabelFile(path, {"": []})
+    names = {name.lower(): name for name in rows[0].fields}
+    label, score = _raven_label(rows), names.keys() & {"score", "confidence"}
+    file_column = names.get("begin file") or names.get("begin path")
+    offset_column = names.get("file offset (s)") if file_column else None
+    begun_in = {row[file_column].strip() for row in rows} if file_column else {""}
+    if len(begun_in) > 1 and offset_column is None:
+        raise ValueError(
+            f"{path}: its times count from the beginning of the first of {len(begun_in)} "
+            "recordings; add the column 'File Offset (s)' in Raven and save it again"
+        )
+    events: dict[str, dict[RawEvent, None]] = defaultdict(dict)
+    seen = set()
+    for row in rows:
+        begin, end = (row.number(column) for column in RAVEN_TIMES)
+        onset = row.number(offset_column) if offset_column else begin
+        offset = onset + (end - begin) if offset_column else end
+        event = check(RawEvent(row.where, onset, offset, texts.normal(row[label])))
+        recording = re.split(r"[\\/]", row[file_column].strip())[-1] if file_column else ""
+        key = (row.fields.get(names.get("selection", ""), ""), recording, *event[1:])
+        if key not in seen:
+            events[recording][event] = None
+        seen.add(key)
+    return LabelFile(path, {name: list(of) for name, of in events.items()}, bool(score))
+
+
+def _raven_label(rows: Sequence[Row]) -> str:
+    """The column of labels: one of `RAVEN_LABELS`, or the only text that is not Raven's own."""
+    names = {name.lower(): name for name in rows[0].fields}
+    known = [names[name] for name in RAVEN_LABELS if name in names]
+    others = [
+        name
+        for name in rows[0].fields
+        if name.lower() not in RAVEN_OWN
+        and not name.endswith(")")  # a measurement and its unit
+        and any(not _are_times([row[name]]) for row in rows if row[name].strip())
+    ]
+    if not known and len(others) != 1:
+        raise ValueError(
+            f"{rows[0].where}: which column has the labels? Call it Annotation; found "
+            f"{list(rows[0].fields)}"
+        )
+    return (known or others)[0]
+
+
+def _read_jams(path: Path) -> list[RawEvent]:
+    """The events of a JAMS file; of scaper's those in the foreground.
+
+    The duration is that of the observation: the one in its value is from before time-stretching.
+    """
+    try:
+        annotations = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
+        by_namespace = defaultdict(list)
+        for annotation in annotations:
+            by_namespace[annotation["namespace"]] += annotation["data"]
+        namespace = next((name for name in NAMESPACES if name in by_namespace), None)
+        rows = list(_jams_rows(path, by_namespace[namespace], namespace)) if namespace else []
+    except UnicodeDecodeError as error:
+        raise NoLabels(f"{path}: not UTF-8 text ({error})") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise NoLabels(f"{path}: not a JAMS file of events ({error!r})") from error
+    if namespace is None:
+        raise NoLabels(
+            f"{path}: no annotation in the namespaces {', '.join(NAMESPACES)}; it has "
+            f"{', '.join(by_namespace) or 'none'}"
+        )
+    return [_event(row) for row in rows]
+
+
+def _jams_rows(path: Path, observations: Iterable[Mapping], namespace: str) -> Iterator[Row]:
+    number = 0
+    for observation in observations:
+        value = observation["value"]
+        if namespace != "tag_open":
+            if value["role"] != "foreground":
+                continue
+            value = value["label"]
+        if not isinstance(value, str):
+            raise TypeError(f"the label of event {number} is no text: {value!r}")
+        times = {"onset": str(observation["time"]), "duration": str(observation["duration"])}
+        yield Row(f"{path}, event {number}", times | {"event_label": value})
+        number += 1
+
+
+def _by_recording(rows: Iterable[Row], column: str | None) -> dict[str, list[RawEvent]]:
+    """The events of each recording; a row of its name alone is one in which nothing sounds."""
+    events: dict[str, list[RawEvent]] = {}
+    for row in rows:
+        of_recording = events.setdefault(row[column].strip() if column else "", [])
+        values = [row[name] for name in ("onset", "offset", "event_label")]
+        if column is None or any(value.strip() for value in values):
+            of_recording.append(_event(row))
+    return events
+
+
+def _event(row: Row) -> RawEvent:
+    onset = row.number("onset")
+    offset = row.number("offset") if "offset" in row.fields else onset + row.number("duration")
+    return check(RawEvent(row.where, onset, offset, texts.normal(row["event_label"])))
+
+
+def _are_times(fields: Sequence[str]) -> bool:
+    """Whether these look like numbers, with a decimal comma too, so that the row is told of it."""
+    return all(re.fullmatch(r"[-+]?(\d[\d.,]*|\.\d+)([eE][-+]?\d+)?", field) for field in fields)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

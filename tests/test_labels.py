@@ -1,0 +1,386 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamlib import labels, texts
+from flamlib.detection import Detection, to_audacity_labels, to_table
+from flamlib.events import Event, write_events
+from flamlib.jams import write_jams
+from flamlib.labels import RawEvent
+
+DOG, RAIN = Event(0.5, 1.25, "a dog barks"), Event(1.0, 3.0, "rain; heavy: #1, « naß »")
+RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
+
+
+def jams(*annotations):
+    return json.dumps({"annotations": list(annotations), "file_metadata": {"duration": 10.0}})
+
+
+def scaper(*events, namespace="scaper", role="foreground"):
+    """As scaper writes it: a background, and a value whose duration is from before stretching."""
+    background = Event(0.0, 10.0, "noise")
+    return {
+        "namespace": namespace,
+        "data": [
+            {
+                "time": onset,
+                "duration": offset - onset,
+                "value": {"label": caption, "role": this, "event_duration": 99.0},
+                "confidence": 1.0,
+            }
+            for this, (onset, offset, caption) in [("background", background)]
+            + [(role, event) for event in events]
+        ],
+    }
+
+
+def tags(*events):
+    return {
+        "namespace": "tag_open",
+        "data": [
+            {"time": a, "duration": b - a, "value": c, "confidence": None} for a, b, c in events
+        ],
+    }
+
+
+def rows(*events, before="", after=""):
+    return "".join(f"{before}{a}\t{b}\t{c}{after}\n" for a, b, c in events)
+
+
+def raven(*events, columns="\tAnnotation", views=("Spectrogram 1",)):
+    lines = [RAVEN + columns]
+    for number, (onset, offset, caption) in enumerate(events, start=1):
+        lines += [f"{number}\t{view}\t1\t{onset}\t{offset}\t100\t8000\t{caption}" for view in views]
+    return "\n".join(lines) + "\n"
+
+
+# Every kind of file, as each tool writes it, with these events.
+KINDS = {
+    "audacity": (".txt", rows),
+    "audacity with frequencies": (
+        ".txt",
+        lambda *events: "".join(rows(e) + "\\\t120.5\t8000.0\n" for e in events),
+    ),
+    "raven": (".txt", raven),
+    "raven, two views": (".txt", lambda *e: raven(*e, views=("Waveform 1", "Spectrogram 1"))),
+    "raven, a column of one's own": (".txt", lambda *e: raven(*e, columns="\tWhat I hear")),
+    "dcase": (".tsv", lambda *e: "onset\toffset\tevent_label\n" + rows(*e)),
+    "dcase with names": (
+        ".tsv",
+        lambda *e: "filename\tonset\toffset\tevent_label\n" + rows(*e, before="a.wav\t"),
+    ),
+    "dcase without a header": (".txt", lambda *e: rows(*e, before="a.wav\t")),
+    "commas": (
+        ".csv",
+        lambda *e: "onset,offset,event_label\n" + "".join(f'{a},{b},"{c}"\n' for a, b, c in e),
+    ),
+    "scaper": (".jams", lambda *e: jams(scaper(*e))),
+    "scaper 0": (".jams", lambda *e: jams(scaper(*e, namespace="sound_event"))),
+    "tags": (".jams", lambda *e: jams({"namespace": "tempo", "data": []}, tags(*e))),
+}
+
+
+def write(path, text, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def read(path, recording="a.wav"):
+    return [Event(*event[1:]) for event in labels.read(path).of(recording)]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return KINDS[request.param]
+
+
+def test_every_kind_has_the_same_events(tmp_path, kind):
+    suffix, text = kind
+    assert read(write(tmp_path / f"a{suffix}", text(DOG, RAIN))) == [DOG, RAIN]
+    assert not labels.read(tmp_path / f"a{suffix}").scored
+
+
+@pytest.mark.parametrize(
+    ("changed", "encoding"),
+    [
+        (("\n", "\r\n"), "utf-8-sig"),
+        (("\n", "\r"), "utf-8"),
+        (("\n", "\n\n"), "utf-8"),
+        (("\n", "\n"), "utf-8-sig"),
+    ],
+)
+def test_byte_order_marks_line_ends_and_blank_lines_change_nothing(
+    tmp_path, kind, changed, encoding
+):
+    suffix, text = kind
+    path = write(tmp_path / f"a{suffix}", text(DOG, RAIN).replace(*changed), encoding)
+    assert read(path) == [DOG, RAIN]
+
+
+def test_utf_16_is_named(tmp_path, kind):
+    suffix, text = kind
+    path = write(tmp_path / f"a{suffix}", text(DOG, RAIN), "utf-16")
+    with pytest.raises(ValueError, match=rf"a{suffix}: .*UTF-16.*save it as UTF-8"):
+        labels.read(path)
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (Event(2.0, 1.0, "rain"), "0 <= onset <= offset"),
+        (Event(-1.0, 1.0, "rain"), "0 <= onset <= offset"),
+        (Event(0.0, float("inf"), "rain"), "expected a number"),
+        (Event(float("nan"), 1.0, "rain"), "expected a number"),
+        (Event(0.5, 1.5, " "), "without a label|empty"),
+    ],
+)
+def test_what_cannot_be_an_event_is_refused_with_its_line(tmp_path, kind, event, why):
+    suffix, text = kind
+    path = write(tmp_path / f"a{suffix}", text(DOG, event))
+    with pytest.raises(ValueError, match=rf"a{suffix}, (line|event) \d+.*({why})"):
+        labels.read(path)
+
+
+def test_a_decimal_comma_is_named(tmp_path):
+    path = write(tmp_path / "a.txt", "0,5\t1,25\ta dog barks\n")
+    with pytest.raises(ValueError, match=r"line 1: onset is '0,5', .*decimal point, not a comma"):
+        labels.read(path)
+
+
+def test_a_mark_without_a_duration_is_left_out_and_counted_whatever_the_kind(tmp_path, kind):
+    suffix, text = kind
+    path = write(tmp_path / f"a{suffix}", text(DOG, Event(2.0, 2.0, "click")))
+    events, repairs = labels.repair(labels.read(path).of("a.wav"), 10.0)
+    assert (events, repairs) == ([DOG], {"zero_length": 1})
+
+
+def test_events_end_with_the_recording_whatever_the_kind(tmp_path, kind):
+    suffix, text = kind
+    late = [Event(9.0, 14.0, "rain"), Event(5.0, 10.000000000000002, "wind"), Event(11, 12, "x")]
+    path = write(tmp_path / f"a{suffix}", text(*late))
+    events, repairs = labels.repair(labels.read(path).of("a.wav"), 10.0)
+    assert events == [Event(5.0, 10.0, "wind"), Event(9.0, 10.0, "rain")]
+    assert repairs == {"clipped": 1, "beyond": 1}
+
+
+times = st.floats(0, 20, allow_subnormal=False)
+raw = st.builds(
+    lambda a, b, caption: RawEvent("line", min(a, b), max(a, b), caption),
+    times,
+    times,
+    st.sampled_from(["rain", "wind"]),
+)
+
+
+@given(st.lists(raw, max_size=6), st.floats(0.1, 20))
+def test_what_is_repaired_is_within_the_recording_and_needs_no_other_repair(drawn, duration_s):
+    events, repairs = labels.repair(drawn, duration_s)
+    assert all(0 <= onset < offset <= duration_s for onset, offset, _ in events)
+    assert sum(repairs.values()) >= len(drawn) - len(events)
+    again, none = labels.repair([RawEvent("again", *event) for event in events], duration_s)
+    assert (again, none) == (events, {})
+
+
+# What we write is read back.
+
+captions = st.text(min_size=1).map(texts.normal).filter(bool)
+detections = st.lists(
+    st.builds(
+        lambda a, b, caption, score: Detection(
+            min(a, b) / 50, max(a, b) / 50 + 0.32, caption, score
+        ),
+        *(st.integers(0, 500), st.integers(0, 500), captions, st.floats(0, 1)),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(detections)
+def test_what_is_detected_is_read_back(tmp_path_factory, found):
+    folder = tmp_path_factory.mktemp("detected")
+    expected = [Event(round(a, 6), round(b, 6), caption) for a, b, caption, _ in found]
+    for name, text in (("a.txt", to_audacity_labels(found)), ("a.tsv", to_table(found))):
+        path = write(folder / name, text)
+        assert read(path) == expected, name
+        assert labels.read(path).scored, name
+
+
+@given(detections)
+def test_the_events_of_mixtures_are_read_back(tmp_path_factory, found):
+    folder = tmp_path_factory.mktemp("mixtures")
+    events = [Event(a, b, caption) for a, b, caption, _ in found]
+    write_jams(folder / "a.jams", events, 20.0, sandbox={})
+    write_events(folder / "events.tsv", {"a.wav": events, "b.wav": []})
+    assert read(folder / "events.tsv") == events
+    assert read(folder / "events.tsv", "b.flac") == []
+    for one, other in zip(sorted(read(folder / "a.jams")), sorted(events), strict=True):
+        assert one == (pytest.approx(other.onset), pytest.approx(other.offset), other.caption)
+
+
+def test_a_score_in_some_labels_alone_is_part_of_them(tmp_path):
+    path = write(tmp_path / "a.txt", "0\t1\tsiren (0.75)\n1\t2\tdog\n")
+    assert [event.caption for event in labels.read(path).of("a")] == ["siren (0.75)", "dog"]
+
+
+# Raven
+
+SEQUENCE = RAVEN + "\tBegin File\tFile Offset (s)\tSpecies\n"
+
+
+def test_raven_s_times_in_several_recordings_are_those_in_the_file(tmp_path):
+    text = SEQUENCE + (
+        "1\tSpectrogram 1\t1\t5.0\t6.5\t0\t1\ta.wav\t5.0\towl\n"
+        "2\tSpectrogram 1\t1\t65.0\t66.5\t0\t1\tb.wav\t5.0\tlark\n"
+    )
+    found = labels.read(write(tmp_path / "t.txt", text))
+    assert {name: [e[1:] for e in of] for name, of in found.events.items()} == {
+        "a.wav": [(5.0, 6.5, "owl")],
+        "b.wav": [(5.0, 6.5, "lark")],
+    }
+    without = text.replace("File Offset (s)", "Offset of it (s)")
+    with pytest.raises(ValueError, match=r"first of 2 recordings; add the column 'File Offset"):
+        labels.read(write(tmp_path / "t.txt", without))
+
+
+def test_birdnet_s_paths_are_those_of_its_own_computer(tmp_path):
+    text = (
+        f"{RAVEN}\tCommon Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)\n"
+        "1\tSpectrogram 1\t1\t3.0\t6.0\t0\t15000\tBarn Owl\tbrnowl\t0.83\tC:\\rec\\a.wav\t3.0\n"
+    )
+    found = labels.read(write(tmp_path / "a.BirdNET.selection.table.txt", text))
+    assert [event[1:] for event in found.of("a.flac")] == [(3.0, 6.0, "Barn Owl")]
+    assert found.scored
+
+
+def test_selections_of_one_time_are_two_where_raven_has_two(tmp_path):
+    text = raven(DOG, DOG._replace(caption="rain"), views=("Waveform 1", "Spectrogram 1"))
+    assert len(read(write(tmp_path / "a.txt", text))) == 2
+
+
+def test_raven_without_a_column_of_labels_says_what_there_is(tmp_path):
+    for columns in ("", "\tWhat\tWho"):
+        text = raven(DOG, columns=columns).replace("a dog barks", "a\tb" if columns else "")
+        with pytest.raises(ValueError, match=r"which column has the labels\? Call it Annotation"):
+            labels.read(write(tmp_path / "a.txt", text))
+
+
+@pytest.mark.parametrize("name", ["audacity", "raven", "dcase", "scaper", "tags"])
+def test_a_recording_in_which_nothing_sounds_has_no_events(tmp_path, name):
+    suffix, text = KINDS[name]
+    assert read(write(tmp_path / f"a{suffix}", text())) == []
+
+
+# What is no label file
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.txt", "Recorded in May\n", "its first line is 'Recorded in May'"),
+        ("a.tsv", "onset\toffset\ta dog barks\n0\t1\t0.5\n", "its first line is 'onset"),
+        ("a.csv", "path,caption\n", "its first line is 'path,caption'"),
+        ("a.jams", jams({"namespace": "beat", "data": []}), "it has beat"),
+        ("a.jams", jams(), "it has none"),
+        ("a.jams", "{", "not a JAMS file"),
+        ("a.jams", "[" * 100_000, "not a JAMS file"),
+        ("a.jams", "", "not a JAMS file"),
+        ("a.jams", jams({"namespace": "tag_open", "data": [{}]}), "not a JAMS file.*value"),
+        ("a.jams", jams({"namespace": ["tag_open"], "data": []}), "not a JAMS file"),
+        ("a.json", jams({"namespace": "chord", "data": []}), "it has chord"),
+    ],
+)
+def test_another_kind_is_refused_with_what_was_found(tmp_path, name, text, what):
+    path = write(tmp_path / name, text)
+    with pytest.raises(labels.NoLabels, match=what) as refused:
+        labels.read(path)
+    assert str(refused.value).startswith(f"{path}: ")
+
+
+def refusal(path):
+    """Why a file is not read; None if it is."""
+    try:
+        labels.read(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@given(st.binary(max_size=80))
+def test_no_content_ends_in_another_error(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("any")
+    for name in ("a.txt", "a.jams", "a.csv"):
+        (folder / name).write_bytes(content)
+        assert str(folder / name) in (refusal(folder / name) or str(folder / name))
+
+
+leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+values = st.recursive(
+    leaf, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3)
+)
+
+
+@given(
+    st.fixed_dictionaries({"time": leaf, "duration": leaf, "value": values | st.just({"role": 1})}),
+    st.sampled_from(labels.NAMESPACES),
+)
+def test_no_json_ends_in_another_error(tmp_path_factory, observation, namespace):
+    path = tmp_path_factory.mktemp("any") / "a.jams"
+    path.write_text(jams({"namespace": namespace, "data": [observation]}))
+    if (why := refusal(path)) is not None:
+        assert str(path) in why
+        return
+    for event in labels.read(path).of("a.wav"):
+        assert 0 <= event.onset <= event.offset < float("inf")
+
+
+# Which file belongs to which recording
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.txt", "a b.TSV", "a b.csv", "a b.jams", "a b.Table.1.selections.txt", "a b.wav.txt",
+     "a b.BirdNET.selection.table.txt"],
+)  # fmt: skip
+def test_a_label_file_is_found_beside_its_recording(tmp_path, name):
+    text = "onset,offset,event_label\n0,1,x\n" if name.endswith("csv") else "0\t1\tx\n"
+    text = jams(tags(Event(0, 1, "x"))) if name.endswith("jams") else text
+    write(tmp_path / name, text)
+    write(tmp_path / "other.txt", "0\t1\ty\n")
+    write(tmp_path / "._a b.txt", "\0\0")
+    found = labels.beside(tmp_path / "a b.wav")
+    assert [event.caption for event in found.of("a b.wav")] == ["x"]
+    assert labels.beside(tmp_path / "c.wav") is None
+
+
+def test_names_are_compared_as_they_are_read(tmp_path):
+    write(tmp_path / "cafe\u0301.txt", "0\t1\tx\n")
+    assert labels.beside(tmp_path / "caf\u00e9.wav") is not None
+    write(tmp_path / "t.tsv", "filename\tonset\toffset\tevent_label\ncafe\u0301.wav\t0\t1\tx\n")
+    assert len(labels.read(tmp_path / "t.tsv").of("caf\u00e9.flac")) == 1
+
+
+def test_notes_and_detections_beside_a_recording_are_no_labels(tmp_path):
+    write(tmp_path / "a.txt", "Recorded in May\n")
+    write(tmp_path / "a.tsv", to_table([Detection(0, 1, "x", 0.5)]))
+    assert labels.beside(tmp_path / "a.wav") is None
+    write(tmp_path / "a.Table.1.selections.txt", raven(DOG))
+    assert labels.beside(tmp_path / "a.wav").path.name == "a.Table.1.selections.txt"
+
+
+def test_of_two_texts_nobody_knows_which_is_right_and_of_scaper_s_two_the_jams_is(tmp_path):
+    write(tmp_path / "a.txt", "0\t1\tx\n")
+    write(tmp_path / "a.tsv", "0\t1\ty\n")
+    with pytest.raises(ValueError, match=r"a\.tsv and .*a\.txt: which of them has the labels"):
+        labels.beside(tmp_path / "a.wav")
+    write(tmp_path / "a.jams", jams(scaper(DOG)))
+    assert labels.beside(tmp_path / "a.wav").path.suffix == ".jams"
+
+
+def test_labels_of_another_recording_are_refused(tmp_path):
+    path = write(tmp_path / "a.txt", SEQUENCE + "1\tS 1\t1\t5\t6\t0\t1\tb.wav\t5.0\towl\n")
+    with pytest.raises(ValueError, match=r"a\.txt: has labels of b\.wav and not of a\.wav"):
+        labels.read(path).of("a.wav")
