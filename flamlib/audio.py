@@ -172,7 +172,7 @@ def read(
         sample_rate: Of the waveform, Hz; None: that of the file.
         start_s: Begin of the part to read, in seconds.
         stop_s: Its end, in seconds; None: that of the file.
-        notes: What is not as it should be is appended, see `Recording`; None: it is a warning.
+        notes: What is not as it should be is appended, see `Recording`; None: it is warned of.
 
     Returns:
         The waveform, float32, and its sample rate.
@@ -185,15 +185,20 @@ def read(
         rate = recording.sample_rate
         stop = None if stop_s is None else round(stop_s * rate)
         channels = recording._read(round(start_s * rate), stop)
-    if notes is not None:
-        notes += recording.notes
+    if notes is None:
+        warn(path, recording.notes)
     else:
-        for note in recording.notes:
-            warnings.warn(f"{path}: {note}", Repaired, stacklevel=2)
+        notes += recording.notes
     waveform = mono(channels)
     if sample_rate is None:
         return waveform, rate
     return resample(waveform, rate, sample_rate), sample_rate
+
+
+def warn(path: str | Path, notes: list[str]) -> None:
+    """Warn of what is not as it should be in a recording."""
+    for note in notes:
+        warnings.warn(f"{path}: {note}", Repaired, stacklevel=3)
 
 
 @contextmanager

@@ -89,7 +89,10 @@ class Sndfile:
             self.container, self.encoding = self._file.format, self._file.subtype
             self.n_claimed, self.log = self._file.frames, self._file.extra_info
             # Lossy decoders depend on what came before, so they always read on from the start.
-            self.seeks = soundfile.SoundFile.seekable(self._file) and self.container not in ("MP3", "OGG")
+            self.seeks = soundfile.SoundFile.seekable(self._file) and self.container not in (
+                "MP3",
+                "OGG",
+            )
 
     def read(self, n_samples: int) -> Channels:
         with errors_of("libsndfile"):

@@ -5,12 +5,12 @@ frames of context on either side of it, so cutting the file changes no score. Ca
 once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 from jaxtyping import Float
 from tqdm import tqdm
 
@@ -130,7 +130,7 @@ def score(
 
     Args:
         model: Any model that `baselines.load` returns.
-        recording: A file that libsndfile reads, or mono samples `[sample]` and their sample rate in
+        recording: A file, or mono samples `[sample]` and their sample rate in
             hertz.
         captions: At least one, all different.
         method: Kind of score, see `FLAM.score_embeddings`.
@@ -145,17 +145,17 @@ def score(
     captions = list(captions)
     if len(set(captions)) != len(captions):
         raise ValueError(f"a caption is given twice: {captions}")
-    duration_s, sample_rate, read = _open(recording)
-    caption_embeddings = model.embed_captions(captions)
-    n_frames = count_frames(duration_s, model.frame_s)
-    context, blocks = model.context_frames, []
-    for first in tqdm(range(0, n_frames, READ_FRAMES), "detect", disable=not progress):
-        begin, end = max(0, first - context), first + READ_FRAMES + context
-        waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))
-        audio_embeddings = model.embed_audio(waveform, sample_rate)
-        scores = model.score_embeddings(audio_embeddings, caption_embeddings, method)
-        [by_caption] = scores.numpy(force=True)
-        blocks.append(by_caption[:, first - begin :][:, :READ_FRAMES])
+    with _open(recording) as (duration_s, sample_rate, read):
+        caption_embeddings = model.embed_captions(captions)
+        n_frames = count_frames(duration_s, model.frame_s)
+        context, blocks = model.context_frames, []
+        for first in tqdm(range(0, n_frames, READ_FRAMES), "detect", disable=not progress):
+            begin, end = max(0, first - context), first + READ_FRAMES + context
+            waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))
+            audio_embeddings = model.embed_audio(waveform, sample_rate)
+            scores = model.score_embeddings(audio_embeddings, caption_embeddings, method)
+            [by_caption] = scores.numpy(force=True)
+            blocks.append(by_caption[:, first - begin :][:, :READ_FRAMES])
     by_caption = np.concatenate(blocks, axis=1)[:, :n_frames]
     scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
     return Scores(scores, frame_edges(duration_s, model.frame_s), captions)
@@ -185,25 +185,21 @@ def events(
     )
 
 
-def _open(recording: Recording) -> tuple[float, int, Read]:
-    """Return duration (s), sample rate (Hz) and a function that reads between two times (s)."""
+@contextmanager
+def _open(recording: Recording) -> Iterator[tuple[float, int, Read]]:
+    """Give duration (s), sample rate (Hz) and a function that reads between two times (s)."""
     if isinstance(recording, tuple):
         waveform, sample_rate = recording
         if waveform.ndim != 1 or not len(waveform):
             raise ValueError(f"samples must be mono, [sample], and not empty, got {waveform.shape}")
-        return (
+        yield (
             len(waveform) / sample_rate,
             sample_rate,
             lambda start_s, stop_s: waveform[
                 round(start_s * sample_rate) : round(stop_s * sample_rate)
             ],
         )
-    try:
-        info = soundfile.info(recording)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise audio.Unreadable(recording, str(error)) from error
-    return (
-        info.frames / info.samplerate,
-        info.samplerate,
-        lambda start_s, stop_s: audio.read(recording, start_s=start_s, stop_s=stop_s)[0],
-    )
+        return
+    with audio.Recording(recording) as opened:
+        yield opened.duration_s, opened.sample_rate, opened.read
+        audio.warn(recording, opened.notes)

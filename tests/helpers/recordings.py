@@ -27,7 +27,8 @@ def encode(path, waveform, rate, codec, *, container=None, quality=None, **optio
             stream.codec_context.qscale = True
             stream.codec_context.global_quality = quality
         resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate)
-        frame = av.AudioFrame.from_ndarray(waveform[None], format="flt", layout="mono")
+        samples = np.asarray(waveform, np.float32)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
         frame.sample_rate, frame.pts = rate, 0
         for converted in [*resampler.resample(frame), None]:
             for packet in stream.encode(converted):

@@ -5,6 +5,7 @@ import torch
 from heldouts import write_model
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import encode
 from sounds import RATE, noise, tone
 
 from flamlib import audio
@@ -110,6 +111,34 @@ def test_what_is_detected_are_the_runs_above_the_threshold(model, waveform):
         spans = [(f.onset, f.offset) for f in found if f.caption == caption]
         inside = [any(a < middle < b for a, b in spans) for middle in middles]
         assert inside == (scores >= threshold).tolist()
+
+
+@pytest.mark.parametrize("seconds", [(3, 57), (57, 3)])
+def test_all_of_an_mp3_that_does_not_say_its_length_is_heard(model, tmp_path, seconds):
+    """libsndfile takes loud beginnings for too short, quiet ones for too long."""
+    loud, quiet = (level * noise(s) for level, s in zip((1, 0.01), sorted(seconds), strict=True))
+    waveform = np.concatenate([loud, quiet] if seconds[0] < seconds[1] else [quiet, loud])
+    encode(tmp_path / "a.mp3", waveform, RATE, "libmp3lame", quality=4, write_xing="0")
+    assert soundfile.info(tmp_path / "a.mp3").duration != pytest.approx(60, abs=5)
+    heard = detector.score(model, tmp_path / "a.mp3", CAPTIONS, **PLAIN)
+    assert heard.frame_edges[-1] == pytest.approx(60, abs=0.2)
+    samples, rate = audio.read(tmp_path / "a.mp3")
+    assert heard.frame_edges[-1] == len(samples) / rate
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.m4a", "a.opus"])
+def test_pieces_of_a_lossy_file_score_as_the_whole(model, monkeypatch, tmp_path, name):
+    waveform = np.concatenate([noise(3.0), tone(300, 2.0), noise(3.0, 0.3, seed=1)])
+    codec = {"a.mp3": "libmp3lame", "a.m4a": "aac", "a.opus": "libopus"}.get(name)
+    if codec is None:
+        soundfile.write(tmp_path / name, waveform, RATE)
+    else:
+        encode(tmp_path / name, waveform, 48000, codec)
+    whole = detector.score(model, audio.read(tmp_path / name), CAPTIONS, **PLAIN)
+    monkeypatch.setattr(detector, "READ_FRAMES", 5)
+    pieces = detector.score(model, tmp_path / name, CAPTIONS, **PLAIN)
+    assert pieces.frame_edges.tolist() == whole.frame_edges.tolist()
+    assert pieces.scores == pytest.approx(whole.scores, abs=1e-3)
 
 
 def test_what_is_no_recording_is_refused(model, tmp_path):
