@@ -187,15 +187,15 @@ def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]
     return dict(found)
 
 
-def pick(paths: Iterable[Path]) -> LabelFile | None:
-    """Read those of some files that hold labels of one recording; None if none does.
+def pick(paths: Iterable[Path], *, scored: bool = False) -> LabelFile | None:
+    """Read the one of some files that holds the labels of a recording; None if none does.
 
-    Notes and a model's detections, which have scores, do not count. Of a JAMS file and a text, both
-    of which scaper writes, the JAMS is taken.
+    Notes do not count, and a model's detections, which have scores, only if `scored`, where nothing
+    else is there. Of a JAMS file and a text, both of which scaper writes, the JAMS is taken.
 
     Raises ValueError for labels that cannot be read, and if two texts hold some.
     """
-    found = []
+    found: list[LabelFile] = []
     for path in sorted(paths, key=lambda path: path.suffix.lower() != ".jams"):
         if found and found[0].path.suffix.lower() == ".jams":
             break
@@ -203,7 +203,7 @@ def pick(paths: Iterable[Path]) -> LabelFile | None:
             found.append(read(path))
         except NoLabels:
             continue
-    found = [file for file in found if not file.scored]
+    found = [file for file in found if not file.scored] or (found if scored else [])
     if len(found) > 1:
         raise ValueError(f"{found[0].path} and {found[1].path}: which of them has the labels?")
     return found[0] if found else None

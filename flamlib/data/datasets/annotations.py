@@ -188,12 +188,13 @@ class AudioFolder:
     def named(self, filename: str) -> Path | None:
         """Return the recording that a user's own table names, or None.
 
-        `filename` is a path in the folder. A name without a folder is also found by its stem, in
-        any folder below and with any suffix of audio.
+        `filename` is a path in the folder, its suffix may be left out. A name without a folder is
+        also found by its stem, in any folder below and with any suffix of audio.
         """
         name = _composed(PurePosixPath(filename).as_posix())
         for path in self.paths.get(_composed(stem(filename)), []):
-            if _composed(path.relative_to(self.root).as_posix()) == name:
+            of_file = path.relative_to(self.root)
+            if name in (_composed(p.as_posix()) for p in (of_file, of_file.with_suffix(""))):
                 return path
         return None if "/" in name else self.find(stem(filename))
 

@@ -4,11 +4,11 @@ Each takes the folder that holds the dataset's official files and folders, and a
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flamlib import labels, tables
+from flamlib import labels, tables, texts
 from flamlib.data.datasets.annotations import (
     AnnotatedSet,
     AudioFolder,
@@ -197,12 +197,47 @@ def tacos(root: Path, split: str = "test") -> AnnotatedSet:
     return replace(make_event_set(f"tacos_{split}", "sed", events, audio, captions), closed=False)
 
 
-def read_own_events(name: str, rows: list[Row], audio: Path) -> AnnotatedSet:
-    """Make a dataset of the rows `filename onset offset event_label` of a user's table."""
-    events, folder = _by_file(rows, None), AudioFolder(audio)
-    paths = {name: folder.named(name) for name in events}
-    captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
-    return make_event_set(name, "sed", events, paths, captions)
+def read_own_events(name: str, table: Path, audio: Path) -> AnnotatedSet:
+    """Make a dataset of a label file, see `labels`, or of a folder of them, and a folder of audio.
+
+    A file that names no recordings is of the one that it is named after.
+    """
+    found = AudioFolder(audio)
+    events, notes = _in_folder(table, found) if table.is_dir() else (_in_file(table), [])
+    spelled = texts.spellings(event.caption for of in events.values() for event in of)
+    events = {
+        of: [event._replace(caption=spelled[event.caption]) for event in in_file]
+        for of, in_file in events.items()
+    }
+    paths = {recording: found.named(recording) for recording in events}
+    notes += texts.spelling_notes(spelled)
+    return make_event_set(name, "sed", events, paths, sorted(set(spelled.values())), notes)
+
+
+def _in_file(table: Path) -> Mapping[str, Sequence[RawEvent]]:
+    events = labels.read(table).events
+    return {recording or labels.stem(table): of for recording, of in events.items()}
+
+
+def _in_folder(
+    folder: Path, audio: AudioFolder
+) -> tuple[Mapping[str, Sequence[RawEvent]], list[str]]:
+    """The events of each recording that a file in the folder names or is named after, and notes."""
+    events: dict[str, list[RawEvent]] = {}
+    others = []
+    for named_after, paths in labels.files_of(folder, below=True).items():
+        file = labels.pick(paths, scored=True)
+        if file is None:
+            others += [path.name for path in paths]
+            continue
+        for recording, of in file.events.items():
+            events.setdefault(recording or named_after, []).extend(of)
+    labelled = {audio.named(recording) for recording in events} - {None}
+    n_without = sum(map(len, audio.paths.values())) - len(labelled)
+    notes = [f"{n_without} recordings without a label file left out"] if n_without else []
+    if others:
+        notes.append(f"{len(others)} files that hold no labels left out: {', '.join(others[:3])}")
+    return events, notes
 
 
 def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, list[RawEvent]]:

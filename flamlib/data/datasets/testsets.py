@@ -5,7 +5,9 @@ read from the folder that holds its official files. A user's own data joins by c
 
     {name: my_set, table: my_set/events.tsv, audio: my_set/audio}
 
-The header of the table, separated by tabs or in a `.csv` by commas, says what the task is:
+`table` may also be a label file of another tool (Audacity, Raven, JAMS; see `flamlib.labels`), or a
+folder of them. The header of a table, separated by tabs or in a `.csv` by commas, says what the
+task is:
 
     filename  onset  offset  event_label    sound event detection
     filename  caption                       retrieval
@@ -131,36 +133,49 @@ def read(name: str, root: str | Path) -> AnnotatedSet:
 def read_own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
     """Read a user's own dataset from its table and the folder of its audio.
 
-    Raises ValueError, naming the file, for a header of none of the three forms, and for a table of
-    events that has none for any recording with audio.
+    Instead of a table of events there may be any label file of `flamlib.labels`, or a folder of
+    such files, each named after its recording.
+
+    Raises FileNotFoundError for a table or folder that is not there; ValueError, naming the file,
+    for one of none of these forms, and for events of which none is in a recording with audio.
     """
     table, audio = Path(table).expanduser(), Path(audio).expanduser()
+    for path, is_there in ((table, table.exists()), (audio, audio.is_dir())):
+        if not is_there:
+            raise FileNotFoundError(f"{name}: {path} is not there")
+    if _has_times(table):
+        dataset = _check_audio(sed_sets.read_own_events(name, table, audio), audio)
+        if not any(clip.events for clip in dataset.present):
+            raise ValueError(f"{name}: {table} has no event for the recordings in {audio}")
+        return dataset
     rows = tables.read(table, ("filename",), short_rows=True)
     if not rows:
         raise ValueError(f"{table}: a header and no rows")
     columns = rows[0].fields.keys()
-    forms = {
-        ("onset", "offset", "event_label"): sed_sets.read_own_events,
-        ("caption",): caption_sets.read_own_captions,
-        ("label",): label_sets.read_own_labels,
-    }
-    for needed, reader in forms.items():
-        if set(needed) <= columns:
-            dataset = _check_audio(reader(name, rows, audio), audio)
-            if dataset.task == "sed" and not any(clip.events for clip in dataset.present):
-                raise ValueError(f"{name}: {table} has no event for the recordings in {audio}")
-            return dataset
+    readers = {"caption": caption_sets.read_own_captions, "label": label_sets.read_own_labels}
+    for column, reader in readers.items():
+        if column in columns:
+            return _check_audio(reader(name, rows, audio), audio)
     raise ValueError(
         f"{table}, line 1: beside filename, expected onset, offset and event_label, or caption, or "
         f"label; found {sorted(columns)}"
     )
 
 
+def _has_times(table: Path) -> bool:
+    """Whether it is labels with times, and no table `filename caption` or `filename label`."""
+    if table.is_dir():
+        return True
+    header = [name.strip() for name in tables.first_line(table).split(tables.delimiter_of(table))]
+    return "filename" not in header or {"onset", "offset", "event_label"} <= set(header)
+
+
 def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> AnnotatedSet:
     """Read a dataset of timed events to train on, from an entry of `mix.strong` of params.yaml.
 
         {name: desed, folder: /sets/desed}                    the training split of one of `STRONG`
-        {name: mine, table: events.tsv, audio: recordings}    a user's own table; with
+        {name: mine, table: events.tsv, audio: recordings}    a user's own table, label file or
+                                                              folder of label files; with
                                                               `closed: false` if it is free text
 
     Paths are absolute, or relative to the folder `base`.
@@ -235,6 +250,7 @@ def _read_official(name: str, reader: Callable[[Path], AnnotatedSet], root: Path
         return reader(root)
     except FileNotFoundError as error:
         missing = f"{error.filename} is missing" if error.filename else str(error)
+        missing = missing.removeprefix(f"{name}: ")
         raise FileNotFoundError(
             f"{name}: {missing}; {root} must hold the official files ({home})"
         ) from error

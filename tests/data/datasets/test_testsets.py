@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import set_files
 from set_files import write_audio, write_text
 
 from flamlib.data.datasets import testsets
+from flamlib.events import Event
 
 
 def test_every_set_has_a_fixture_in_its_official_layout():
@@ -187,6 +190,70 @@ def test_a_table_without_an_event_to_be_heard_is_refused(tmp_path):
         write_text(tmp_path / "t.tsv", header, *rows)
         with pytest.raises(ValueError, match=r"mine: .*t\.tsv has no event for the recordings in"):
             testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+
+
+LABEL_FILES = {
+    "a.txt": "0.5\t1.5\tDog bark\n\\\t100\t4000\n",
+    "b.Table.1.selections.txt": (
+        "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tAnnotation\n"
+        "1\tWaveform 1\t1\t0.25\t0.75\tdog  bark\n1\tSpectrogram 1\t1\t0.25\t0.75\tdog  bark\n"
+    ),
+    "deep/c.jams": json.dumps(
+        {"annotations": [{"namespace": "scaper", "data": [set_files.scaper(0.0, 9.0, "rain")]}]}
+    ),
+    "gone.tsv": "onset\toffset\tevent_label\n0\t1\train\n",
+    "README.txt": "Labelled in May.\n",
+}
+
+
+def label_files(root):
+    """A folder of label files of every kind, and of recordings, one without labels."""
+    for name, content in LABEL_FILES.items():
+        write_text(root / "labels" / name, *content.splitlines())
+    for name in ("a.wav", "b.flac", "deep/c.ogg", "unlabelled.wav"):
+        write_audio(root / "audio" / name, 2.0)
+    return {"name": "mine", "table": str(root / "labels"), "audio": str(root / "audio")}
+
+
+def test_a_folder_of_label_files_is_a_set(tmp_path):
+    entry = label_files(tmp_path)
+    [evaluated], _ = testsets.read_all({}, [entry])
+    for found in (evaluated, testsets.training_set(entry)):
+        assert found.captions == ["Dog bark", "rain"]
+        assert {clip.name: list(clip.events) for clip in found.present} == {
+            "a": [Event(0.5, 1.5, "Dog bark")],
+            "b": [Event(0.25, 0.75, "Dog bark")],
+            "deep/c": [Event(0.0, 2.0, "rain")],
+        }
+        assert (found.missing, found.repairs) == (["gone"], {"clipped": 1})
+        assert "1 recordings without a label file left out" in found.notes
+        assert "1 files that hold no labels left out: README.txt" in found.notes
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b.Table.1.selections.txt", "deep/c.jams"])
+def test_one_label_file_is_a_set_of_the_recording_it_is_named_after(tmp_path, name):
+    entry = label_files(tmp_path)
+    of_one = entry | {"table": str(tmp_path / "labels" / name)}
+    [clip] = testsets.training_set(of_one).clips
+    whole = {one.path: one.events for one in testsets.training_set(entry).present}
+    assert [event[:2] for event in clip.events] == [event[:2] for event in whole[clip.path]]
+
+
+def test_label_files_and_recordings_may_share_a_folder(tmp_path):
+    write_audio(tmp_path / "x/a.wav", 2.0)
+    write_text(tmp_path / "x/a.txt", "0\t1\tdog")
+    [clip] = testsets.read_own("mine", tmp_path / "x", tmp_path / "x").clips
+    assert clip.events == [Event(0.0, 1.0, "dog")]
+
+
+def test_a_table_or_folder_that_is_not_there_is_named(tmp_path):
+    entry = label_files(tmp_path)
+    for key in ("table", "audio"):
+        with pytest.raises(FileNotFoundError, match=r"mine: .*nowhere is not there"):
+            testsets.training_set(entry | {key: str(tmp_path / "nowhere")})
+    write_text(tmp_path / "t.txt", "Labelled in May.")
+    with pytest.raises(ValueError, match=r"t\.txt: not an Audacity label track"):
+        testsets.training_set(entry | {"table": str(tmp_path / "t.txt")})
 
 
 def test_no_set_of_one_s_own_is_called_as_what_is_reported_beside_it(tmp_path):
