@@ -5,10 +5,13 @@
     out/done/            while the folder is being filled: the parameters and one note per file
 
 A file gets its name, and its note, when it is complete. So a run that was stopped, or whose disk
-was full, goes on with the files that are missing, and a complete folder is left as it is.
+was full, goes on with the files that are missing, and a complete folder is left as it is. A note
+that cannot be read counts as none. What a manifest lists are files of its folder: a name that leads
+anywhere else is refused.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +23,25 @@ from flamlib import files, parallel
 
 Job = Mapping[str, Any]  # "name" is that of the file; the rest says what belongs into it
 Write = Callable[[Path, Job], Mapping[str, Any]]
+
+MOST_FILES = 100_000  # their names have five digits
+
+_ANEW = "delete the folder and write it again"
+
+
+def split(n: int, size: int) -> list[range]:
+    """Return the ranges of `n` items, numbered from 0, in files of `size`; the last may be smaller.
+
+    Raises ValueError if either is below 1, or if that makes more than `MOST_FILES` files.
+    """
+    if n < 1 or size < 1:
+        raise ValueError(f"number of items and items per file: expected 1 or more, got {n}, {size}")
+    if (n_files := -(-n // size)) > MOST_FILES:
+        raise ValueError(
+            f"{n:,} items, {size:,} in a file, are {n_files:,} files, and {MOST_FILES:,} are the "
+            f"most: take {-(-n // MOST_FILES):,} or more per file (--shard-size)"
+        )
+    return [range(first, min(first + size, n)) for first in range(0, n, size)]
 
 
 def fill(
@@ -49,7 +71,8 @@ def fill(
         `n_bytes`, `sha256` and what `write` returned.
 
     Raises:
-        ValueError: `out` holds files of other parameters, or another run is writing there.
+        ValueError: `out` holds files of other parameters or a manifest that is none, or another run
+            is writing there.
         OSError: a file cannot be written, as when the disk is full; says how many are complete.
     """
     out = Path(out).resolve()
@@ -64,22 +87,29 @@ def fill(
 
 def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
     manifest, done = out / "manifest.json", out / "done"
+    of_notes = _read_json(done / "parameters.json")
     if manifest.is_file():
-        old = json.loads(manifest.read_text())
+        old = _read(manifest)
         _check_same(out, parameters, old["parameters"])
+        if [shard["name"] for shard in old["shards"]] != [job["name"] for job in jobs]:
+            raise ValueError(f"{manifest}: lists other files than its parameters say; {_ANEW}")
         if all(_is_complete(out, shard) for shard in old["shards"]):
+            _remove_notes(done)  # of a run that ended between writing the manifest and this
             return old
         _put(done / "parameters.json", parameters)  # some were deleted: those are made again
         for shard in old["shards"]:
             _put(done / f"{shard['name']}.json", shard)
         manifest.unlink()
-    elif (done / "parameters.json").is_file():
-        _check_same(out, parameters, json.loads((done / "parameters.json").read_text()))
+    elif isinstance(of_notes, dict):
+        _check_same(out, parameters, of_notes)
     elif _files_like(out, jobs):
-        raise ValueError(f"{out}: holds shards, but nothing says of what; choose another folder")
+        raise ValueError(
+            f"{out}: holds shards, but nothing says of what ({done / 'parameters.json'} is missing "
+            "or damaged); choose another folder, or delete this one"
+        )
     else:
         _put(done / "parameters.json", parameters)
-    _clear(out)
+    files.sweep(out)
 
     missing = [job for job in jobs if _read_note(out, job) is None]
     n_complete = len(jobs) - len(missing)
@@ -95,31 +125,27 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
             f"{out}: {error.strerror or error}; {n_complete} of {len(jobs)} shards are complete, "
             "the same call goes on from there",
         ) from error
-    _clear(out)  # a scheduler gives the job of a killed worker to another, and the run goes on
+    files.sweep(out)  # a scheduler gives the job of a killed worker to another, and the run goes on
     content = {"parameters": parameters, "shards": [_read_note(out, job) for job in jobs]}
     _put(manifest, content)
-    for note in done.iterdir():
-        note.unlink()
-    done.rmdir()
+    _remove_notes(done)
     return content
 
 
-def _clear(out: Path) -> None:
-    """Remove the unfinished files of workers that were killed."""
-    for partial_file in out.glob(".*.partial"):
-        partial_file.unlink(missing_ok=True)
+def _remove_notes(done: Path) -> None:
+    shutil.rmtree(done, ignore_errors=True)
 
 
 def verify(out: str | Path) -> dict[str, Any]:
     """Compare the SHA-256 of every file of a folder with its manifest; return the manifest.
 
-    Raises FileNotFoundError for a folder without a manifest, and ValueError naming the first file
-    that is missing or differs.
+    Raises FileNotFoundError for a folder without a manifest, and ValueError for a manifest that is
+    none, or naming the first file that is missing or differs.
     """
     out = Path(out)
     if not (out / "manifest.json").is_file():
         raise FileNotFoundError(f"{out}: no manifest.json, so no run was completed here")
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = _read(out / "manifest.json")
     for shard in manifest["shards"]:
         path = out / shard["name"]
         if not path.is_file() or files.sha256(path) != shard["sha256"]:
@@ -139,12 +165,44 @@ def _write_one(out: Path, write: Write, job: Job) -> dict[str, Any]:
     return note
 
 
-def _read_note(out: Path, job: Job) -> dict[str, Any] | None:
-    """The note of a file, if the file is there and as large as noted."""
-    path = out / "done" / f"{job['name']}.json"
-    if not path.is_file():
+def _read(manifest: Path) -> dict[str, Any]:
+    """Read a manifest.json and check that it is one."""
+    content = _read_json(manifest)
+    shards = content.get("shards") if isinstance(content, dict) else None
+    if not isinstance(shards, list) or not isinstance(content.get("parameters"), dict):
+        raise ValueError(f"{manifest}: not the manifest of a folder that flam filled; {_ANEW}")
+    for k, shard in enumerate(shards):
+        if not _is_note(shard):
+            raise ValueError(
+                f"{manifest}: entry {k} of shards needs name (of a file in this folder), n_bytes "
+                f"and sha256, and is {str(shard)[:80]}; {_ANEW}"
+            )
+    return content
+
+
+def _is_note(content: Any) -> bool:
+    """Whether this is what is noted of a file, and the file one of the folder itself."""
+    if not isinstance(content, dict):
+        return False
+    name, n_bytes, sha256 = (content.get(key) for key in ("name", "n_bytes", "sha256"))
+    is_plain = isinstance(name, str) and name not in ("", ".", "..")
+    is_plain = is_plain and not any(mark in name for mark in "/\\\0")
+    return is_plain and isinstance(n_bytes, int) and isinstance(sha256, str)
+
+
+def _read_json(path: Path) -> Any:
+    """The content of a JSON file; None if it is not there or cannot be parsed."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
-    note = json.loads(path.read_text())
+
+
+def _read_note(out: Path, job: Job) -> dict[str, Any] | None:
+    """The note of a job's file, if there is one and the file is as large as noted."""
+    note = _read_json(out / "done" / f"{job['name']}.json")
+    if not _is_note(note) or any(note.get(key) != value for key, value in job.items()):
+        return None
     return note if _is_complete(out, note) else None
 
 

@@ -1,6 +1,15 @@
+import errno
 import json
 import math
 import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -101,4 +110,217 @@ def test_a_metric_that_is_no_number_is_named(tmp_path, value):
     assert not (tmp_path / "m.json").exists()
 
 
-TRAIN = 'seed = 0\ntrain = {"n_steps": 20, "lr_peak": 1.0e-4, "snr_db": [6.0, 30.0], "init": None}'
+def killed(work, at):
+    """Run `work` in a process that is killed at its event number `at`: before it opens a file,
+    makes a folder, renames, removes … Return whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        n_events = 0
+
+        def hook(event, arguments):
+            nonlocal n_events
+            if event.startswith(("os.", "open", "shutil.", "ctypes.", "fcntl.")):
+                n_events += 1
+                if n_events == at + 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def put_folder(path, name):
+    with files.atomic_folder(path) as folder:
+        (folder / name).write_text(name)
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_kill_at_any_moment_leaves_one_whole_folder_and_the_next_write_nothing_else(
+    tmp_path, monkeypatch, can_exchange
+):
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    path, at = tmp_path / "model", 0
+    put_folder(path, "old")
+    while killed(lambda: put_folder(path, "new"), at):
+        if can_exchange:  # in one step: there is no moment without
+            assert os.listdir(path) in (["old"], ["new"])
+        with pytest.raises(ZeroDivisionError), files.atomic_folder(path):
+            raise ZeroDivisionError  # a next writer that fails finds one as well
+        [name] = os.listdir(path)
+        assert (path / name).read_text() == name
+        assert os.listdir(tmp_path) == ["model"]
+        put_folder(path, "old")
+        at += 1
+    assert os.listdir(path) == ["new"]
+    assert at > 10
+
+
+def test_a_kill_at_any_moment_leaves_one_whole_file_and_the_next_write_nothing_else(tmp_path):
+    path, at = tmp_path / "file", 0
+    path.write_text("old")
+    while killed(lambda: files.atomic_write(path, "new"), at):
+        assert path.read_text() in ("old", "new")
+        files.atomic_write(path, "old")
+        assert os.listdir(tmp_path) == ["file"]
+        at += 1
+    assert path.read_text() == "new"
+    assert at > 10
+
+
+def test_two_writers_at_a_time_leave_each_other_alone(tmp_path):
+    with files.atomic_file(tmp_path / "file") as first:
+        first.write_text("first")
+        with files.atomic_file(tmp_path / "file") as second:
+            second.write_text("second")
+            files.sweep(tmp_path)
+        assert (tmp_path / "file").read_text() == "second"
+        assert first.read_text() == "first"
+    assert (tmp_path / "file").read_text() == "first"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("write", [files.atomic_write, put_folder])
+def test_many_writers_at_a_time_leave_one_whole_result(tmp_path, write):
+    names = [f"{k}" for k in range(8)]
+    threads = [
+        threading.Thread(target=lambda n=name: [write(tmp_path / "x", n) for _ in range(9)])
+        for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert os.listdir(tmp_path) == ["x"]
+    found = tmp_path / "x"
+    assert (found.read_text() if found.is_file() else os.listdir(found)[0]) in names
+
+
+def test_a_file_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("second")
+    (tmp_path / "second").symlink_to("a/file")  # which is not there yet
+    for content in ("one", "two"):
+        files.atomic_write(tmp_path / "link", content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "second").is_symlink()
+        assert (tmp_path / "a/file").read_text() == content
+    assert sorted(os.listdir(tmp_path)) == ["a", "link", "second"]
+    assert os.listdir(tmp_path / "a") == ["file"]
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "link").symlink_to("folder")
+    for name in ("one", "two"):
+        put_folder(tmp_path / "link", name)
+        assert (tmp_path / "link").is_symlink()
+        assert os.listdir(tmp_path / "folder") == [name]
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
+
+
+def test_what_a_link_protects_stays_as_it_was(tmp_path):
+    """DVC can link a stage's files to its cache, where nobody may write them."""
+    (tmp_path / "cached").write_text("cached")
+    (tmp_path / "cached").chmod(0o444)
+    (tmp_path / "file").symlink_to("cached")
+    files.atomic_write(tmp_path / "file", "new")
+    assert (tmp_path / "cached").read_text() == "cached"
+    assert (tmp_path / "file").read_text() == "new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_links_in_a_ring_are_an_error(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links") as error:
+        files.atomic_write(tmp_path / "a", "")
+    assert error.value.errno == errno.ELOOP
+
+
+def test_a_device_stays_a_device():
+    before = os.stat("/dev/null")
+    files.atomic_write("/dev/null", "content")
+    after = os.stat("/dev/null")
+    assert stat.S_ISCHR(after.st_mode)
+    assert (before.st_rdev, before.st_ino) == (after.st_rdev, after.st_ino)
+
+
+def test_a_link_to_a_device_stays_and_so_does_the_device(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/null")
+    files.atomic_write(tmp_path / "link", "content")
+    assert (tmp_path / "link").readlink() == Path("/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_pipe_is_written_to(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    files.atomic_write(tmp_path / "pipe", "content")
+    reader.join()
+    assert read == ["content"]
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("to_file", [True, False])
+def test_the_standard_output_gets_what_is_written_to_its_name(tmp_path, name, to_file):
+    """Also one that a shell has redirected to a file, behind what that holds already."""
+    script = "import sys; from flamlib import files; files.atomic_write(sys.argv[1], 'new')"
+    command = [sys.executable, "-c", script, name]
+    if to_file:
+        (tmp_path / "out").write_text("old ")
+        with open(tmp_path / "out", "a") as out:
+            subprocess.run(command, stdout=out, check=True)
+        assert (tmp_path / "out").read_text() == "old new"
+        assert os.listdir(tmp_path) == ["out"]
+    else:
+        assert subprocess.run(command, capture_output=True, check=True).stdout == b"new"
+
+
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("content")
+    with pytest.raises(IsADirectoryError, match=r"a folder, not a file.*folder"):
+        files.atomic_write(tmp_path / "folder", "")
+    with pytest.raises(NotADirectoryError, match=r"a file, not a folder.*file"):
+        put_folder(tmp_path / "file", "name")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_a_file_has_the_mode_of_the_umask_whoever_made_it(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        with files.atomic_folder(tmp_path / "folder") as folder:
+            os.close(tempfile.mkstemp(dir=folder)[0])  # 600, as libraries make them
+            (Path(tempfile.mkdtemp(dir=folder)) / "file").touch()  # 700
+        with files.atomic_file(tmp_path / "file") as path:
+            os.rename(tempfile.mkstemp(dir=path.parent)[1], path)
+    finally:
+        os.umask(old)
+    found = [tmp_path / "file", *(tmp_path / "folder").rglob("*"), tmp_path / "folder"]
+    for path in found:
+        full = 0o777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == full & ~umask, path
+    assert len(found) == 5
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
+    """The system refuses to write beyond a size, as a full disk would."""
+    files.atomic_write(tmp_path / "file", "old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            files.atomic_write(tmp_path / "file", "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]

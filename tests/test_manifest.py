@@ -1,11 +1,16 @@
 import errno
 import functools
+import itertools
 import json
+import re
+import shutil
 import subprocess
 import sys
 
 import filelock
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flamlib import files, manifest
 
@@ -94,6 +99,132 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path):
     (tmp_path / ".3.txt.partial").write_text("half")
     fill(tmp_path)
     assert not list(tmp_path.glob(".*.partial"))
+
+
+DAMAGES = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size // 2)),
+    "removed": lambda path: path.unlink(),
+    "of another": lambda path: path.write_text("{}"),
+    "a list": lambda path: path.write_text("[]"),
+    "nested": lambda path: path.write_text("[" * 100_000),
+}
+
+
+def broken_off(out):
+    """A folder as a run leaves it that ended after three of five files."""
+    with pytest.raises(OSError, match="3 of 5"):
+        fill(out, write=functools.partial(put_until, "3.txt"))
+
+
+def refusal(call):
+    """Why a call refuses, or None."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def names(out):
+    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return content_of(tmp_path_factory.mktemp("whole"))
+
+
+def content_of(out):
+    fill(out)
+    return content(out) | {"manifest.json": (out / "manifest.json").read_bytes()}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("begin", [broken_off, fill])
+def test_whatever_file_is_lost_the_same_call_makes_it_again_or_names_it(
+    tmp_path, whole, begin, damage
+):
+    begin(tmp_path / "one")
+    for name in names(tmp_path / "one"):
+        out = tmp_path / name.replace("/", "-")
+        shutil.copytree(tmp_path / "one", out)
+        DAMAGES[damage](out / name)
+        if why := refusal(lambda out=out: fill(out)):
+            assert str(out) in why
+            assert "delete" in why
+        else:
+            assert content(out) | {"manifest.json": (out / "manifest.json").read_bytes()} == whole
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_verify_names_whatever_file_is_lost(tmp_path, damage):
+    fill(tmp_path / "one")
+    for name in set(names(tmp_path / "one")) - {".lock"}:
+        out = tmp_path / name
+        shutil.copytree(tmp_path / "one", out)
+        DAMAGES[damage](out / name)
+        with pytest.raises((ValueError, FileNotFoundError), match=re.escape(name)):
+            manifest.verify(out)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/hostname", "a/b", "..\\x", "", ".", "..", "a\0b", 3, None, ["a"]]
+)
+def test_a_manifest_names_files_of_its_folder_alone(tmp_path, name):
+    fill(tmp_path / "out")
+    (tmp_path / "x").write_text("not to be touched")
+    path = tmp_path / "out/manifest.json"
+    listed = json.loads(path.read_text())
+    listed["shards"][1]["name"] = name
+    path.write_text(json.dumps(listed))
+    for call in (lambda: manifest.verify(tmp_path / "out"), lambda: fill(tmp_path / "out")):
+        with pytest.raises(ValueError, match=r"manifest\.json: entry 1 of shards"):
+            call()
+    assert (tmp_path / "x").read_text() == "not to be touched"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x"]
+
+
+@given(
+    listed=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["parameters", "shards", "name", "n_bytes", "sha256"]), inner
+            )
+        ),
+    )
+)
+def test_any_json_as_a_manifest_is_one_or_is_refused_by_name(tmp_path_factory, listed):
+    out = tmp_path_factory.mktemp("any")
+    (out / "manifest.json").write_text(json.dumps(listed))
+    why = refusal(lambda: manifest.verify(out))
+    assert str(out) in why if why else manifest.verify(out) == listed
+
+
+def test_what_a_run_left_behind_its_manifest_goes(tmp_path):
+    """It ended between writing the manifest and removing the notes."""
+    made = fill(tmp_path)
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/parameters.json").write_text("{}")
+    assert fill(tmp_path) == made
+    assert not (tmp_path / "done").exists()
+
+
+@given(n=st.integers(1, 10**7), size=st.integers(1, 10**7))
+def test_items_are_split_into_files_without_gaps(n, size):
+    if n > size * manifest.MOST_FILES:
+        assert f"{-(-n // manifest.MOST_FILES):,} or more per file" in refusal(
+            lambda: manifest.split(n, size)
+        )
+        return
+    ranges = manifest.split(n, size)
+    assert ranges[0].start == 0
+    assert ranges[-1].stop == n
+    assert all(a.stop == b.start and len(a) == size for a, b in itertools.pairwise(ranges))
+    assert 1 <= len(ranges[-1]) <= size
 
 
 def test_a_second_run_into_the_folder_is_refused(tmp_path):

@@ -62,10 +62,8 @@ def write(
 
     Raises:
         FileNotFoundError: No such folder, or no audio in it.
-        ValueError: `shard_size` below 1, or what `baselines.load` and `manifest.fill` raise.
+        ValueError: What `manifest.split`, `baselines.load` and `manifest.fill` raise.
     """
-    if shard_size < 1:
-        raise ValueError(f"shard_size: expected 1 or more, got {shard_size}")
     model, folder = Path(model).resolve(), Path(recordings).resolve()
     frame_s = _open(model).frame_s  # loaded here first, so that a wrong model fails at once
     found = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in AUDIO)
@@ -83,8 +81,8 @@ def write(
         "frame_s": frame_s,
     }
     jobs = [
-        {"name": f"{k:05d}.parquet", "paths": paths[first : first + shard_size]}
-        for k, first in enumerate(range(0, len(paths), shard_size))
+        {"name": f"{k:05d}.parquet", "paths": paths[of.start : of.stop]}
+        for k, of in enumerate(manifest.split(len(paths), shard_size))
     ]
     return manifest.fill(
         out,

@@ -11,6 +11,7 @@ machine writes the same bytes.
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from dataclasses import asdict
 from functools import lru_cache, partial
@@ -30,6 +31,7 @@ from flamlib.data.mixtures.recipes import Recipe
 
 FORMS = {"parquet": "parquet", "webdataset": "tar"}  # file format, and suffix of its files
 ROWS = 100  # of a row group in Parquet
+PER_CORE_S = 145  # mixtures that a processor core renders in a second, see docs/EXPERIMENTS.md
 COMPRESSION = 0.0  # level of FLAC: the fastest of libsndfile
 
 
@@ -67,15 +69,16 @@ def write(
 
     Raises:
         ValueError: the bank does not hold what mixtures of the split need, or an argument is out of
-            range; also what `manifest.fill` raises.
+            range, such as more mixtures than the disk could ever hold; also what `manifest.split`
+            and `manifest.fill` raise.
     """
     if form not in FORMS:
         raise ValueError(f"form: expected one of {sorted(FORMS)}, got {form!r}")
-    if n < 1 or shard_size < 1:
-        raise ValueError(f"n and shard_size: expected 1 or more, got {n} and {shard_size}")
+    ranges = manifest.split(n, shard_size)
     bank = Path(bank).resolve()
     opened = Bank.open(bank)
     mixing.check(opened, rules, split=split)
+    _check_size(Path(out), n, round(rules.clip_s * opened.sample_rate))
     parameters = {
         "seed": seed,
         "split": split,
@@ -87,12 +90,8 @@ def write(
         "bank": _digest(bank),
     }
     jobs = [
-        {
-            "name": f"{split}-{k:05d}.{FORMS[form]}",
-            "first": first,
-            "stop": min(first + shard_size, n),
-        }
-        for k, first in enumerate(range(0, n, shard_size))
+        {"name": f"{split}-{k:05d}.{FORMS[form]}", "first": of.start, "stop": of.stop}
+        for k, of in enumerate(ranges)
     ]
     return manifest.fill(
         out,
@@ -103,6 +102,19 @@ def write(
         scheduler=scheduler,
         progress=progress,
     )
+
+
+def _check_size(out: Path, n: int, n_samples: int) -> None:
+    """Refuse what could never fit: more than the whole disk even if FLAC made it a tenth."""
+    needed = n * n_samples * 2 // 10
+    there = next(folder for folder in [out, *out.resolve().parents] if folder.exists())
+    disk = shutil.disk_usage(there).total
+    if needed > disk:
+        raise ValueError(
+            f"{n:,} mixtures are at least {needed / 1e9:,.0f} GB and, at some {PER_CORE_S} per "
+            f"second, {n / PER_CORE_S / 3600:,.0f} hours of a processor core; the disk of {out} "
+            f"holds {disk / 1e9:,.0f} GB"
+        )
 
 
 def _render_shard(bank, rules, seed, split, path, job):
