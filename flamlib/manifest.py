@@ -35,7 +35,7 @@ def split(n: int, size: int) -> list[range]:
     Raises ValueError if either is below 1, or if that makes more than `MOST_FILES` files.
     """
     if n < 1 or size < 1:
-        raise ValueError(f"number of items and items per file: expected 1 or more, got {n}, {size}")
+        raise ValueError(f"n and shard_size: expected 1 or more, got {n} and {size}")
     if (n_files := -(-n // size)) > MOST_FILES:
         raise ValueError(
             f"{n:,} items, {size:,} in a file, are {n_files:,} files, and {MOST_FILES:,} are the "
