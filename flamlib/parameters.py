@@ -302,7 +302,7 @@ def _chosen(kinds: Sequence[type], value: Any, name: str, problems: Problems) ->
     key = dataclasses.fields(kinds[0])[0].name
     names = {typing.get_args(typing.get_type_hints(kind)[key])[0]: kind for kind in kinds}
     chosen = value.get(key) if isinstance(value, Mapping) else None
-    if chosen not in names:
+    if not isinstance(chosen, str) or chosen not in names:
         problems.append(f"{name}.{key} = {chosen!r}: expected one of {', '.join(names)}")
         return Any
     return names[chosen]

@@ -2,7 +2,7 @@
 
 A module imports only from those before it:
 
-    renaming class_features yamnet htsat card checkpoint text_tower
-    interface heads dual_encoder flam mga_clap
+    renaming class_features card settings state_dict checkpoint
+    yamnet htsat text_tower interface heads dual_encoder flam mga_clap
     importers baselines
 """

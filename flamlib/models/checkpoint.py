@@ -1,29 +1,27 @@
-"""Checkpoints on disk: our own folders, written atomically, and safe reading of others' files.
+"""Saved models: folders that are written as a whole and whose every setting is checked.
 
     config.json        format and settings      caption_tower/  configuration and tokenizer
     model.safetensors  every tensor             training.json   provenance, if known
     README.md          the model card, made from the two
 
-Nothing is written as a pickle. A pickle of others is read with torch's weights-only unpickler: a
-file that would need code to be read is refused before any of it runs.
+Nothing is written as a pickle; for reading one see `state_dict`.
 """
 
 import json
-import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flamlib import files
+from flamlib.models import settings, state_dict
+from flamlib.models.state_dict import reason
+from flamlib.parameters import ParameterError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -31,15 +29,6 @@ CAPTION_FOLDER = "caption_tower"
 TRAINING = "training.json"
 CARD = "README.md"
 FORMAT = 1  # of a saved folder; newer formats are refused
-
-# What numpy scalars are pickled as; the function has another name in numpy 1 and in numpy 2.
-_scalar = np.float64(0).__reduce__()[0]
-_NUMPY_NUMBERS = [
-    (_scalar, "numpy.core.multiarray.scalar"),
-    (_scalar, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)),
-]
 
 _PATTERNS = ("*.json", "*.txt", "*.md")  # settings, tokenizer, card
 
@@ -109,7 +98,7 @@ def resolve_source(source: str | Path, **hub: Any) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(
             f"{source} is missing: no such folder, and no such repository on the hub, or no access "
-            f"to it ({str(error).splitlines()[0][:200]})"
+            f"to it ({reason(error)})"
         ) from error
 
 
@@ -124,30 +113,25 @@ def read_kind(folder: str | Path) -> str | None:
     return _parse_config(path).get("model")
 
 
-def read_config(
-    path: Path, needed: Set[str], known: Set[str], *, kind: str | None
-) -> dict[str, Any]:
+def read_config(path: Path, section: type, *, kind: str | None) -> dict[str, Any]:
     """Read the settings from a config.json.
 
     Args:
         path: The config.json.
-        needed: Settings that must be there.
-        known: Settings that may be there.
+        section: What they may be, one of `settings`.
         kind: Expected kind of model, None for FLAM.
 
     Raises:
-        ValueError: Not a config.json of ours, a newer format, another kind of model, missing or
-            unknown settings.
+        ValueError: Not a config.json of a saved model, a newer format, another kind of model, or
+            settings that are missing, unknown, of another type or out of range, each by its name.
     """
     config = _parse_config(path)
     if (found := config.pop("model", None)) != kind:
         raise ValueError(f"{path}: the model is {found or 'flam'!r}, expected {kind or 'flam'!r}")
-    missing, unknown = needed - config.keys(), config.keys() - known
-    if missing or unknown:
-        raise ValueError(
-            f"{path}: missing settings {sorted(missing)}, unknown settings {sorted(unknown)}"
-        )
-    return config
+    try:
+        return settings.check(section, config)
+    except ParameterError as error:
+        raise ValueError(f"{path}: {'; '.join(str(error).splitlines())}") from error
 
 
 def _is_saved(folder: Path) -> bool:
@@ -163,75 +147,34 @@ def _is_saved(folder: Path) -> bool:
 def _parse_config(path: Path) -> dict[str, Any]:
     """Read a config.json, check its format and return the rest."""
     config = _read_json(path)
-    if not isinstance(config, dict) or not isinstance(config.get("format"), int):
+    # Compared exactly because a bool passes for an int.
+    if not isinstance(config, dict) or type(config.get("format")) is not int:
         raise ValueError(f"{path} is not the config.json of a model saved by flamlib")
     written = config.pop("format")
     if written > FORMAT:
         raise ValueError(
             f"{path} has format {written}, of a newer flamlib; this one reads up to {FORMAT}"
         )
+    if not isinstance(config.get("model", ""), str):
+        raise ValueError(f"{path}: model = {config['model']!r}: expected the name of a kind")
     return config
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """Read training.json; None if there is none."""
-    return _read_json(folder / TRAINING) if (folder / TRAINING).is_file() else None
-
-
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict from safetensors or a file of `torch.save`, without running any code.
-
-    Training programs often save a larger dict: a dict under its key `state_dict` or `model` is then
-    returned. Raises FileNotFoundError, and ValueError for a file that is damaged, needs code to be
-    read, or contains no state dict.
-    """
-    path = Path(path)
+    """Read training.json; None if there is none. Raises ValueError for another layout."""
+    path = folder / TRAINING
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read ({error}): truncated?") from error
-    try:
-        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is refused: it contains objects other than tensors, and reading them could "
-            f"run code from the file ({_first_reason(error)})"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"{path} cannot be read ({str(error)[:200]}): truncated?") from error
-    if isinstance(content, dict):
-        whole = (content[key] for key in ("state_dict", "model") if key in content)
-        content = next((part for part in whole if isinstance(part, dict)), content)
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} contains no state dict, but {type(content).__name__}")
-    if strange := [name for name, t in content.items() if not isinstance(t, Tensor)]:
-        raise ValueError(f"{path}: {strange[0]!r} is not a tensor; is this a training state?")
-    return dict(content)
-
-
-def check_tensors(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path
-) -> None:
-    """Compare names and shapes of a state dict with those the model expects.
-
-    Raises ValueError naming missing or unexpected tensors, or one of another shape.
-    """
-    for what, names in (
-        ("missing", expected.keys() - found.keys()),
-        ("unexpected", found.keys() - expected.keys()),
-    ):
-        if names:
-            raise ValueError(f"{path}: {len(names)} {what} tensors: {preview(names)}")
-    for name, tensor in found.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"{path}: {name} has shape {[*tensor.shape]}, the model expects "
-                f"{[*expected[name].shape]}"
-            )
+        return None
+    found = _read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected names and values, got {type(found).__name__}")
+    for names in (("parameters",), ("parameters", "objective")):
+        part = found
+        for name in names:
+            part = part.get(name, {})
+        if not isinstance(part, dict):
+            raise ValueError(f"{path}: {'.'.join(names)} = {part!r}: expected names and values")
+    return found
 
 
 def load_tensors(
@@ -247,10 +190,10 @@ def load_tensors(
         more: Further entries of the provenance.
 
     Raises:
-        ValueError: What `check_tensors` raises.
+        ValueError: What `state_dict.check` raises.
     """
-    check_tensors(tensors, model.state_dict(), path)
-    model.load_state_dict(tensors)
+    state_dict.check(tensors, model.state_dict(), path)
+    model.load_state_dict(tensors)  # half and double precision become float32
     model.provenance = {
         "imported from": origin,
         "sha256": files.sha256(path),
@@ -260,22 +203,6 @@ def load_tensors(
     model.eval()
 
 
-def preview(names: Iterable[str]) -> str:
-    """Return the first three names of many, for an error message.
-
-    >>> preview({"d", "b", "a", "c"})
-    'a, b, c, …'
-    """
-    names = sorted(names)
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-
-
-def _first_reason(error: Exception) -> str:
-    """Return the line of torch's long error message that names what was refused."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if "WeightsUnpickler error" in line), lines[0])[:200]
-
-
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -283,5 +210,5 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # nested a thousand times
         raise ValueError(f"{path} is not valid JSON ({error}): truncated?") from error

@@ -1,6 +1,5 @@
 """A dual encoder: an audio tower and a caption tower whose features share one embedding space."""
 
-import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +11,17 @@ from huggingface_hub import ModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flamlib.models import card, checkpoint
+from flamlib.models import card, checkpoint, settings, state_dict, text_tower
 from flamlib.models.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
 from flamlib.models.htsat import HTSAT
 from flamlib.models.interface import (
     AudioEmbeddings,
     CaptionEmbeddings,
     EmbeddingScoring,
+    require_finite,
     resample_to_model,
 )
+from flamlib.models.state_dict import reason
 from flamlib.models.text_tower import TextTower
 from flamlib.models.yamnet import YAMNet
 
@@ -62,6 +63,7 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
     """
 
     kind: str | None = None  # "model" in config.json; FLAM has none
+    settings: type  # what `config` may be, one of `settings`
 
     def __init__(self, caption_folder: str | Path, **config: Any) -> None:
         """Build the towers with random weights.
@@ -70,9 +72,12 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
             caption_folder: Folder with the caption tower's configuration and tokenizer.
             config: The other arguments of the subclass; of these, `audio` and `caption` are the
                 arguments of the towers, `temperature_init` is the initial temperature.
+
+        Raises:
+            ParameterError: Naming what is not as `settings` says.
         """
         super().__init__()
-        self.config = config
+        self.config = config = settings.check(self.settings, config)
         self.provenance: dict[str, Any] | None = None
         self.audio = audio_tower(**config["audio"])
         self.caption = TextTower(Path(caption_folder), **config["caption"])
@@ -149,7 +154,7 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
 
         Raises:
             ValueError: Audio that is empty, not finite, has more than two axes or a channel axis,
-                or is in integers.
+                or is in integers; or so loud that its embeddings are no numbers.
         """
         if not isinstance(waveform, Tensor):
             waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
@@ -168,7 +173,9 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         if not waveform.isfinite().all():
             raise ValueError("the audio contains NaN or infinite samples: a damaged file?")
         clips = waveform.float().reshape(-1, waveform.shape[-1])
-        return self._project(self._frames_by_blocks(resample_to_model(clips, sample_rate, self)))
+        audio = self._project(self._frames_by_blocks(resample_to_model(clips, sample_rate, self)))
+        peak = float(clips.abs().max())
+        return require_finite(audio, f"audio with samples up to {peak:.3g} (full scale is 1)")
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
@@ -179,7 +186,8 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         """
         if isinstance(captions, str) or not captions:
             raise ValueError("captions must be a list of at least one text")
-        return self.encode_captions(self.caption.embed(list(captions)))
+        found = self.encode_captions(self.caption.embed(list(captions)))
+        return require_finite(found, "captions, by weights too large for float32,")
 
     def save_pretrained(
         self,
@@ -238,23 +246,40 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
 
         Raises:
             FileNotFoundError: A missing folder or file, or a repository that cannot be downloaded.
-            ValueError: A newer format, another kind of model, missing or unknown settings or
-                tensors, or a damaged file.
+            ValueError: A newer format, another kind of model, settings or tensors other than the
+                model's own, weights that are no numbers, a caption tower that needs code of its
+                own, or a damaged file; naming the file and what is wrong in it.
         """
         folder = checkpoint.resolve_source(folder, **hub)
         for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
             if not path.exists():
                 raise FileNotFoundError(f"{path} is missing: pass a folder with a saved model")
-        settings = list(inspect.signature(cls.__init__).parameters.values())[2:]
-        needed = {p.name for p in settings if p.default is p.empty}
-        known = {p.name for p in settings}
-        config = checkpoint.read_config(folder / CONFIG, needed, known, kind=cls.kind)
-        model = cls(folder / CAPTION_FOLDER, **config)
-        tensors = checkpoint.read_tensors(folder / WEIGHTS)
-        checkpoint.check_tensors(tensors, model.state_dict(), folder / WEIGHTS)
-        model.load_state_dict(tensors)
+        config = checkpoint.read_config(folder / CONFIG, cls.settings, kind=cls.kind)
+        tensors = state_dict.read(folder / WEIGHTS)
+        with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
+            shapes = cls._build(folder, config).state_dict()
+        state_dict.check(tensors, shapes, folder / WEIGHTS)
+        model = cls._build(folder, config)
+        state_dict.check(tensors, model.state_dict(), folder / WEIGHTS)
+        model.load_state_dict(tensors)  # half and double precision become float32
         model.provenance = checkpoint.read_provenance(folder)
-        return model.eval()
+        model.eval()
+        with text_tower.unusable(folder / CAPTION_FOLDER):
+            model.embed_captions(["a sound"])
+        return model
+
+    @classmethod
+    def _build(cls, folder: Path, config: Mapping[str, Any]) -> "DualEncoder":
+        """Build a model of checked settings. Raises ValueError naming the file."""
+        path = folder / CONFIG
+        try:
+            return cls(folder / CAPTION_FOLDER, **config)
+        except ValueError as error:
+            if str(folder) in str(error):
+                raise
+            raise ValueError(f"{path}: {error}") from error
+        except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
+            raise ValueError(f"{path}: no model has such sizes ({reason(error)})") from error
 
     def _frames(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip frame width"]:
         """Return features of the frames that the waveform reaches, without the tower's padding."""

@@ -14,6 +14,7 @@ from flamlib.models import class_features
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.heads import build_head
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, Method
+from flamlib.models.settings import FlamSettings
 
 
 class FLAM(DualEncoder):
@@ -29,6 +30,8 @@ class FLAM(DualEncoder):
     audio tower has an AudioSet classifier (`tags`), each embedding above is one half of a longer
     unit vector; the other half comes from the classifier: see `class_features`.
     """
+
+    settings = FlamSettings
 
     def __init__(
         self,

@@ -21,17 +21,18 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchaudio.transforms import MelSpectrogram
 
+from flamlib.models import state_dict
 from flamlib.models.renaming import strip_prefix
 
 SAMPLE_RATE = 48_000  # of the published encoders of FLAM and LAION-CLAP
 WINDOW_S = 10
 HOPS_PER_S = 100
 N_MELS = 64
+MAX_BLOCKS = 1000  # building more would not end
 POWER_FLOOR = 1e-10  # silence is -100 dB
 HOPS = WINDOW_S * HOPS_PER_S + 1  # per window; the first and last are centred on its ends
 
@@ -64,9 +65,19 @@ class LogMel(nn.Module):
             )
         if filters not in ("slaney", "htk"):
             raise ValueError(f'filters must be "slaney" or "htk", not {filters!r}')
-        n_fft, low_hz, high_hz = FRONT_ENDS[sample_rate]
         self.window_samples = WINDOW_S * sample_rate
-        self.mel = MelSpectrogram(
+        # On the CPU even where a model of shapes alone is built: it looks into its filters.
+        with torch.device("cpu"):
+            self.mel = self._mel(sample_rate, filters)
+        # Constants do not belong in the state dict.
+        for module in self.mel.modules():
+            for name, constant in list(module.named_buffers(recurse=False)):
+                module.register_buffer(name, constant, persistent=False)
+
+    @staticmethod
+    def _mel(sample_rate: int, filters: str) -> MelSpectrogram:
+        n_fft, low_hz, high_hz = FRONT_ENDS[sample_rate]
+        return MelSpectrogram(
             sample_rate,
             n_fft=n_fft,
             hop_length=sample_rate // HOPS_PER_S,
@@ -76,10 +87,6 @@ class LogMel(nn.Module):
             norm="slaney" if filters == "slaney" else None,
             mel_scale=filters,
         )
-        # Constants do not belong in the state dict.
-        for module in self.mel.modules():
-            for name, constant in list(module.named_buffers(recurse=False)):
-                module.register_buffer(name, constant, persistent=False)
 
     def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
         """Return the log-mel spectrogram of each window, one after the other."""
@@ -140,6 +147,8 @@ class HTSAT(nn.Module):
                 window other than 32, 64 or 128, or a front end that `LogMel` does not have.
         """
         super().__init__()
+        if sum(depths) > MAX_BLOCKS:
+            raise ValueError(f"HTS-AT: {sum(depths)} blocks in depths, at most {MAX_BLOCKS}")
         n_stages = len(depths)
         widths = [embed * 2**stage for stage in range(n_stages)]
         if n_stages != len(heads) or any(w % n for w, n in zip(widths, heads, strict=True)):
@@ -189,8 +198,13 @@ class HTSAT(nn.Module):
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
     def load_weights(self, path: str | Path) -> None:
-        """Load the audio encoder of a CLAP checkpoint of `transformers`, in safetensors."""
-        self.encoder.load_state_dict(strip_prefix(load_file(path), "audio_model."))
+        """Load the audio encoder of a CLAP checkpoint of `transformers`, in safetensors.
+
+        Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse.
+        """
+        found = strip_prefix(state_dict.read(path), "audio_model.")
+        state_dict.check(found, self.encoder.state_dict(), f"{path}: audio_model.*")
+        self.encoder.load_state_dict(found)
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
         """Return the features of all windows, one after the other."""

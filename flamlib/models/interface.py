@@ -5,7 +5,7 @@ and evaluation work with any of them. Frame l of a clip spans [l, l + 1) * frame
 """
 
 import math
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -99,6 +99,9 @@ class AudioTextModel(Protocol):
         """
 
 
+Embeddings = TypeVar("Embeddings", AudioEmbeddings, CaptionEmbeddings)
+
+
 class EmbeddingScoring:
     """`AudioTextModel.score` for a model that has the other methods."""
 
@@ -155,6 +158,16 @@ def resample_to_model(
     return torch.from_numpy(
         np.stack([resample(clip, sample_rate, model.sample_rate) for clip in padded])
     )
+
+
+def require_finite(embeddings: Embeddings, what: str) -> Embeddings:
+    """Return embeddings as they are. Raises ValueError if they hold NaN or infinity.
+
+    `what` names what was embedded, and the likely cause.
+    """
+    if all(part.isfinite().all() for part in embeddings):
+        return embeddings
+    raise ValueError(f"the embeddings of {what} hold NaN or infinity")
 
 
 def cosine_score(

@@ -25,6 +25,7 @@ from flamlib.losses.codebook import aggregate
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
+from flamlib.models.settings import MgaClapSettings
 
 
 class MGACLAP(CosineScoring, DualEncoder):
@@ -39,6 +40,7 @@ class MGACLAP(CosineScoring, DualEncoder):
     """
 
     kind = "mga_clap"
+    settings = MgaClapSettings
 
     def __init__(
         self,
@@ -69,8 +71,6 @@ class MGACLAP(CosineScoring, DualEncoder):
         Raises:
             ValueError: Another `pooling`, an unknown tower, or what a tower refuses.
         """
-        if caption.get("pooling") != "words":
-            raise ValueError(f'MGA-CLAP needs caption.pooling "words", got {caption}')
         super().__init__(
             caption_folder,
             audio=audio,

@@ -1,15 +1,57 @@
 """The caption tower: a text encoder with one vector per caption, or one per word."""
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 
+from flamlib.models import state_dict
+
 FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
+MAX_LAYERS = 1000  # more are no text encoder, and building them would not end
+MAX_POSITIONS = 100_000  # of padded captions, likewise
+
+
+@contextmanager
+def unusable(path: Path) -> Iterator[None]:
+    """Turn whatever `transformers` raises about a file into a ValueError that names it.
+
+    A configuration or tokenizer can be wrong in any way, and ends in any error.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        if str(path) in str(error) and isinstance(error, ValueError):
+            raise
+        raise ValueError(
+            f"{path} cannot be used as a caption tower ({state_dict.reason(error)}): damaged, or "
+            "another kind of model?"
+        ) from error
+
+
+def refuse_code(folder: Path) -> None:
+    """Raise ValueError if a configuration in the folder names code of its own (`auto_map`).
+
+    It would not be run; without it the folder is something else than its author meant.
+    """
+    for path in sorted(folder.glob("*.json")):
+        if path.name not in ("config.json", "tokenizer_config.json", "processor_config.json"):
+            continue
+        with unusable(path):
+            content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("auto_map"):
+            raise ValueError(
+                f"{path} names code of its own (auto_map), and flamlib runs no code of a model: "
+                "take a model of an architecture that transformers has"
+            )
 
 
 class TextTower(nn.Module):
@@ -34,27 +76,50 @@ class TextTower(nn.Module):
                 "words": no pooling, `[caption, word, dim]` with NaN for special tokens and padding.
 
         Raises:
-            ValueError: Another `pooling`.
+            ValueError: Another `pooling`; a configuration or tokenizer that cannot be used, or
+                that names code of its own.
             FileNotFoundError: No configuration or no tokenizer in the folder.
         """
         super().__init__()
         if pooling not in ("mean", "pooler", "all", "words"):
             raise ValueError(f'pooling must be "mean", "pooler", "all" or "words", not {pooling!r}')
         # Without a tokenizer `transformers` would treat every word as unknown, without an error.
-        for path in (Path(folder) / name for name in FILES):
+        folder = Path(folder)
+        for path in (folder / name for name in FILES):
             if not path.is_file():
                 raise FileNotFoundError(f"{path} is missing: the caption tower is built from it")
+        refuse_code(folder)
         self.pooling = pooling
-        local = {"local_files_only": True, "trust_remote_code": False}
-        config = AutoConfig.from_pretrained(folder, **local)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        with unusable(folder / "config.json"):
+            self._build_encoder(folder)
+        with unusable(folder / "tokenizer.json"):
+            self._read_tokenizer(folder)
+
+    def _build_encoder(self, folder: Path) -> None:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        n_layers = config.num_hidden_layers
+        if not 0 < n_layers <= MAX_LAYERS:
+            raise ValueError(f"num_hidden_layers = {n_layers}: expected 1 to {MAX_LAYERS}")
+        config.dtype = None  # float32, whatever the published weights were saved in
+        config._attn_implementation = None  # which may be the name of code on the hub
         if config.model_type == "t5":  # without its decoder
             self.encoder = T5EncoderModel(config).encoder
         else:
             self.encoder = AutoModel.from_config(
-                config, trust_remote_code=False, add_pooling_layer=pooling == "pooler"
+                config, trust_remote_code=False, add_pooling_layer=self.pooling == "pooler"
             )
         self.width = config.hidden_size
+
+    def _read_tokenizer(self, folder: Path) -> None:
+        config = self.encoder.config
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        highest = max(self.tokenizer.get_vocab().values(), default=-1)
+        if not 0 <= highest < config.vocab_size:
+            raise ValueError(
+                f"token {highest}, but config.json has vocab_size = {config.vocab_size}"
+            )
         # An unknown word is still a word.
         marks = {*self.tokenizer.all_special_ids} - {self.tokenizer.unk_token_id}
         self.register_buffer("marks", torch.tensor(sorted(marks)), persistent=False)
@@ -63,12 +128,18 @@ class TextTower(nn.Module):
         self.max_tokens = self.tokenizer.model_max_length
         if config.model_type != "t5":  # T5's positions are relative
             self.max_tokens = min(config.max_position_embeddings - offset, self.max_tokens)
+        if self.max_tokens < 1 or (self.pooling == "all" and self.max_tokens > MAX_POSITIONS):
+            raise ValueError(f"model_max_length leaves captions of {self.max_tokens} tokens")
 
     def load_weights(self, path: Path) -> None:
-        """Load the weights of a `transformers` checkpoint in safetensors, without unused heads."""
-        weights = load_file(path)
-        wanted = self.encoder.state_dict().keys()
-        self.encoder.load_state_dict({k: v for k, v in weights.items() if k in wanted})
+        """Load the weights of a `transformers` checkpoint in safetensors, without unused heads.
+
+        Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse.
+        """
+        weights, wanted = state_dict.read(path), self.encoder.state_dict()
+        weights = {name: tensor for name, tensor in weights.items() if name in wanted}
+        state_dict.check(weights, wanted, path)
+        self.encoder.load_state_dict(weights)
 
     def enable_checkpointing(self) -> None:
         """Recompute the activations of each layer in the backward pass, to save memory."""

@@ -30,11 +30,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flamlib.models import class_features
+from flamlib.models import class_features, state_dict
 from flamlib.models.renaming import strip_prefix
 
 SAMPLE_RATE = 16_000
@@ -225,12 +224,21 @@ class YAMNet(nn.Module):
         self.keeps_activations = False
 
     def load_weights(self, path: str | Path) -> None:
-        """Load a file that `importers.weights` wrote; the classifier's weights only with tags."""
-        tensors = load_file(path)
-        self.layers.load_state_dict(strip_prefix(tensors, "layers."))
+        """Load a file that `importers.weights` wrote; the classifier's weights only with tags.
+
+        Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse.
+        """
+        tensors = state_dict.read(path)
+
+        def load(part: nn.Module, prefix: str) -> None:
+            found = strip_prefix(tensors, prefix)
+            state_dict.check(found, part.state_dict(), f"{path}: {prefix}*")
+            part.load_state_dict(found)
+
+        load(self.layers, "layers.")
         if self.n_tags:
             self.tagger.load_state_dict(self.layers[_below(SHARED_BLOCKS) :].state_dict())
-            self.classifier.load_state_dict(strip_prefix(tensors, "classifier."))
+            load(self.classifier, "classifier.")
 
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
         """Return the features of frames; the number of hops is a multiple of `frame_hops`."""

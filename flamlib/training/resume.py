@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from flamlib import files
-from flamlib.models import checkpoint
+from flamlib.models import state_dict
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
 
@@ -125,7 +125,7 @@ class Checkpoints:
             return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
         try:
-            checkpoint.check_tensors(part("model."), net.state_dict(), newest / TENSORS)
+            state_dict.check(part("model."), net.state_dict(), newest / TENSORS)
         except ValueError as error:
             raise ValueError(
                 f"{error}: it is of a model as another version of the code builds it; remove "

@@ -1,10 +1,15 @@
 import inspect
 import json
+import shutil
 
 import pytest
 import torch
 from heldouts import CLASSES, write_mga_clap, write_model, write_weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from sounds import RATE, noise
+from towers import HTSAT, MGA_CLAP, SETTINGS, write_bert, write_roberta
 
 from flamlib.losses import frame_wise
 from flamlib.models import baselines, class_features
@@ -126,6 +131,119 @@ def test_a_folder_says_which_kind_of_model_it_holds(folder, tmp_path):
         trained = FLAM.from_pretrained(folder / "flam_global")
         trained.save_pretrained(tmp_path / "flam", provenance=about)
         assert type(baselines.load(tmp_path / "flam")) is kind
+
+
+def places(document, place=()):
+    """Every place in nested lists and dicts, the first of a long list only."""
+    yield place
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in list(items)[:20]:
+        if isinstance(value, dict | list):
+            yield from places(value, (*place, key))
+        else:
+            yield (*place, key)
+
+
+def changed(document, place, value, how):
+    """A copy of a document with another value, no value, or another key at a place."""
+    if not place:
+        return value
+    copy = json.loads(json.dumps(document))
+    *path, last = place
+    inner = copy
+    for key in path:
+        inner = inner[key]
+    if how == "value":
+        inner[last] = value
+    else:
+        old = inner.pop(last)
+        if how == "key" and isinstance(inner, dict):
+            inner[f"{last}x"] = old
+    return copy
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small model of each kind of tower, and MGA-CLAP."""
+    folder = tmp_path_factory.mktemp("saved")
+    bert, roberta = write_bert(folder / "bert"), write_roberta(folder / "roberta")
+    torch.manual_seed(0)
+    pooler = SETTINGS | {"audio": HTSAT, "caption": {"pooling": "pooler"}}
+    about = {"parameters": {"objective": {"frame": 1.0}}, "history": [{"step": 1, "loss": 0.5}]}
+    FLAM(bert, **SETTINGS).save_pretrained(folder / "flam", provenance=about)
+    FLAM(roberta, **pooler).save_pretrained(folder / "htsat")
+    MGACLAP(bert, **MGA_CLAP).save_pretrained(folder / "mga_clap")
+    return folder
+
+
+FILES = [
+    *("config.json", "training.json", "caption_tower/config.json", "model.safetensors"),
+    *("caption_tower/tokenizer.json", "caption_tower/tokenizer_config.json"),
+]
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 1.5, 10**9, 10**30, "512", "", [], [1], {}, {"a": 1}, float("nan"), 1e308]
+)
+
+
+@settings(max_examples=100)
+@given(kind=st.sampled_from(["flam", "htsat", "mga_clap"]), name=st.sampled_from(FILES),
+       data=st.data())  # fmt: skip
+def test_a_changed_folder_is_a_model_or_refused_by_name(saved, kind, name, data, tmp_path_factory):
+    """Whatever is changed in it: a value at any depth, a byte, or where the file ends."""
+    folder = tmp_path_factory.mktemp("changed") / "model"
+    shutil.copytree(saved / kind, folder)
+    path = folder / name
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    if path.suffix == ".json" and data.draw(st.booleans()):
+        document = json.loads(content)
+        place = data.draw(st.sampled_from(list(places(document))))
+        how = data.draw(st.sampled_from(["value", "gone", "key"]))
+        path.write_text(json.dumps(changed(document, place, data.draw(VALUES), how)))
+    else:
+        at = data.draw(st.integers(0, min(len(content), 9000) - 1))
+        byte = data.draw(st.binary(min_size=1, max_size=3))
+        end = data.draw(st.sampled_from([len(content), at]))
+        path.write_bytes((content[:at] + byte + content[at + len(byte) :])[:end])
+    try:
+        model = baselines.load(folder)
+    except (ValueError, OSError) as error:
+        assert str(folder) in str(error)  # noqa: PT017
+        return
+    score = model.score(noise(0.5).astype("float32"), RATE, ["a dog barks"])
+    assert score.isfinite().all()
+
+
+def test_weights_of_half_precision_are_float32_when_read(saved, tmp_path):
+    shutil.copytree(saved / "flam", tmp_path / "half")
+    tensors = load_file(saved / "flam/model.safetensors")
+    half = {name: t.half() for name, t in tensors.items()}
+    save_file(half, tmp_path / "half/model.safetensors")
+    model = FLAM.from_pretrained(tmp_path / "half")
+    for name, tensor in model.state_dict().items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, half[name].float())
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.complex64])
+def test_a_weight_of_another_type_is_refused(saved, tmp_path, dtype):
+    shutil.copytree(saved / "flam", tmp_path / "model")
+    tensors = load_file(saved / "flam/model.safetensors")
+    tensors["audio_projection.1.weight"] = tensors["audio_projection.1.weight"].to(dtype)
+    save_file(tensors, tmp_path / "model/model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"safetensors: audio_projection.1.weight is \w+, expected"
+    ):
+        baselines.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("about", ["[]", '{"parameters": 1}', '{"parameters": {"objective": []}}'])
+def test_a_provenance_of_another_layout_is_refused(saved, tmp_path, about):
+    shutil.copytree(saved / "flam", tmp_path / "model")
+    (tmp_path / "model/training.json").write_text(about)
+    with pytest.raises(ValueError, match=r"training.json: .*expected names and values"):
+        baselines.load(tmp_path / "model")
 
 
 def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -6,85 +6,19 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from flamlib import files as project
-from flamlib.models import checkpoint
+from flamlib.models import checkpoint, state_dict
+from flamlib.parameters import parameter
 
-RAN = []
 
-
-class Malicious:
-    def __reduce__(self):
-        return (RAN.append, ("ran",))
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    dim: int = parameter("dimensions", low=1)
+    bias: float = parameter("bias", default=0.0)
 
 
 @pytest.fixture
 def tensors():
     return {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}
-
-
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "ckpt"])
-def test_tensors_are_read_whatever_wrote_them(tensors, tmp_path, kind):
-    path = tmp_path / f"weights.{kind}"
-    if kind == "safetensors":
-        save_file(tensors, path)
-    else:
-        torch.save(tensors if kind == "pth" else {"epoch": 3, "state_dict": tensors}, path)
-    found = checkpoint.read_tensors(path)
-    assert found.keys() == tensors.keys()
-    for name, tensor in tensors.items():
-        assert_close(found[name], tensor)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickle_with_code_inside_is_refused_and_does_not_run(tmp_path, legacy):
-    path = tmp_path / "evil.pth"
-    torch.save({"a": Malicious()}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match=r"evil.pth is refused: .* could run code"):
-        checkpoint.read_tensors(path)
-    path.write_bytes(pickle.dumps(Malicious(), protocol=2))
-    with pytest.raises(ValueError, match="is refused"):
-        checkpoint.read_tensors(path)
-    assert RAN == []
-
-
-@pytest.mark.parametrize("n_bytes", [0, 3, 400, -9])
-@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
-def test_a_truncated_file_is_said_to_be(tensors, tmp_path, name, n_bytes):
-    path = tmp_path / name
-    (save_file if path.suffix == ".safetensors" else torch.save)(
-        {"a": torch.zeros(999), **tensors}, path
-    )
-    path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(ValueError, match=rf"{name} (cannot be read .*truncated|is refused)"):
-        checkpoint.read_tensors(path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.pth is missing"):
-        checkpoint.read_tensors(tmp_path / "none.pth")
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [
-        ([1, 2], "contains no state dict, but list"),
-        ({}, "contains no state dict"),
-        ({"optimizer": {"lr": 0.1}, "a": torch.ones(1)}, "'optimizer' is not a tensor"),
-    ],
-)
-def test_what_is_no_state_dict_is_refused(tmp_path, content, why):
-    torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=why):
-        checkpoint.read_tensors(tmp_path / "other.pth")
-
-
-def test_misfits_are_named(tensors):
-    checkpoint.check_tensors(tensors, dict(tensors), "file")
-    with pytest.raises(ValueError, match="file: 1 missing tensors: b"):
-        checkpoint.check_tensors({"a.weight": tensors["a.weight"]}, tensors, "file")
-    with pytest.raises(ValueError, match=r"file: 2 unexpected tensors: x, y"):
-        checkpoint.check_tensors({**tensors, "y": tensors["b"], "x": tensors["b"]}, tensors, "file")
-    with pytest.raises(ValueError, match=r"file: b has shape \[1\], .* expects \[\]"):
-        checkpoint.check_tensors({**tensors, "b": torch.ones(1)}, tensors, "file")
 
 
 def test_a_model_with_others_weights_says_whose_they_are(tensors, tmp_path):
@@ -121,9 +55,9 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
         "config.json", "model.safetensors", "caption_tower", "training.json", "README.md",
     }  # fmt: skip
     path = tmp_path / "model/config.json"
-    assert checkpoint.read_config(path, {"dim"}, {"dim", "bias"}, kind=None) == {"dim": 3}
+    assert checkpoint.read_config(path, Settings, kind=None) == {"dim": 3}
     assert checkpoint.read_provenance(tmp_path / "model") == {"seed": 1}
-    assert checkpoint.read_tensors(tmp_path / "model/model.safetensors").keys() == tensors.keys()
+    assert state_dict.read(tmp_path / "model/model.safetensors").keys() == tensors.keys()
     write(lambda folder: folder.mkdir())  # an older model gives way
     (tmp_path / "model/precious.bin").write_bytes(b"!")
     with pytest.raises(FileExistsError, match="more than a saved model"):

@@ -161,6 +161,13 @@ def test_what_is_no_audio_is_refused(net, wrong, why):
         unchecked(net, wrong, 16_000)
 
 
+def test_samples_too_large_for_the_arithmetic_are_refused(net):
+    """Each of them is a number, but their spectrum is not."""
+    loud = 3e38 * torch.sign(noise(9000))
+    with pytest.raises(ValueError, match=r"audio with samples up to 3e\+38 .* hold NaN"):
+        net.embed_audio(loud, 16_000)
+
+
 def test_what_are_no_captions_is_refused(net):
     for wrong in ([], "rain"):
         with pytest.raises(ValueError, match="a list of at least one text"):
@@ -317,9 +324,15 @@ def test_a_missing_part_is_named(saved, name):
     [
         ({"format": 2}, "format 2, of a newer flamlib; this one reads up to 1"),
         ({"format": None}, "not the config.json of a model saved"),
-        ({"dim": None}, r"missing settings \['dim'\], unknown settings \[\]"),
-        ({"dims": 3}, r"missing settings \[\], unknown settings \['dims'\]"),
-        ({"audio": {"tower": "panns"}}, "no audio tower 'panns', choose one of yamnet, htsat"),
+        ({"format": True}, "not the config.json of a model saved"),
+        ({"dim": None}, "config.json: dim is missing"),
+        ({"dims": 3}, "config.json: no parameter dims; did you mean dim?"),
+        ({"model": []}, r"config.json: model = \[\]: expected the name of a kind"),
+        ({"audio": {"tower": "panns"}}, "audio.tower = 'panns': expected one of yamnet, htsat"),
+        ({"audio": HTSAT | {"heads": [1]}}, "config.json: HTS-AT with stages of widths"),
+        ({"audio": HTSAT | {"depths": [10**9, 1, 1, 1]}}, "blocks in depths, at most 1000"),
+        ({"dim": 10**9}, r"model.safetensors: \S+ has shape \[12\S*.*\], .* \[1000000000"),
+        ({"dim": 10**30}, "config.json: no model has such sizes"),
         (
             {"dim": 13},
             r"audio_projection\.\S+ has shape \[12\S*.*\], the model expects \[13",

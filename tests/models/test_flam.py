@@ -71,7 +71,9 @@ def test_without_heads_all_captions_have_one_number(folder, tmp_path, kind):
 
 
 def test_another_kind_of_head_is_refused(folder):
-    with pytest.raises(ValueError, match="bias must be per_caption, shared or fixed, not 'none'"):
+    with pytest.raises(
+        ValueError, match="bias = 'none': expected one of per_caption, shared, fixed"
+    ):
         FLAM(folder, **SETTINGS, bias="none")
 
 

@@ -1,3 +1,9 @@
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,6 +12,7 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 from towers import learnt, write_bert, write_roberta
 
+import flamlib
 from flamlib.models.text_tower import TextTower
 
 CAPTIONS = ["A dog barks", "the bell rings the bell", "rain", "un chien aboie – « ouaf »", "犬 é"]
@@ -172,7 +179,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(folders, tmp_path):
     weights = tower.encoder.state_dict()
     weights.pop("embeddings.word_embeddings.weight")
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(RuntimeError, match=r"Missing key.*word_embeddings"):
+    with pytest.raises(ValueError, match=r"1 missing tensors: .*word_embeddings"):
         tower.load_weights(tmp_path / "model.safetensors")
 
 
@@ -211,3 +218,90 @@ def test_activations_computed_twice_give_the_same_gradients(folders, kind):
     found, n_few = learnt(lambda: tower(**tokens), tower.parameters())
     assert n_few < 0.6 * n_all
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("key", ["dtype", "torch_dtype"])
+def test_a_tower_is_float32_whatever_its_configuration_says(folders, tmp_path, dtype, key):
+    change(folders["bert"], tmp_path, "config.json", **{key: dtype})
+    torch.manual_seed(0)
+    tower = TextTower(tmp_path / "tower", pooling="mean").eval()
+    torch.manual_seed(0)
+    usual = TextTower(folders["bert"], pooling="mean").eval()
+    assert {p.dtype for p in tower.parameters()} == {torch.float32}
+    assert torch.equal(tower.embed(CAPTIONS), usual.embed(CAPTIONS))
+    tower.save_config_and_tokenizer(tmp_path / "saved")
+    assert dtype not in (tmp_path / "saved/config.json").read_text()
+
+
+def change(folder, tmp_path, name, **changes):
+    shutil.copytree(folder, tmp_path / "tower")
+    path = tmp_path / "tower" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}),
+        ("config.json", {"auto_map": {"AutoConfig": "own.Own"}, "model_type": "own"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}),
+    ],
+)
+def test_code_of_a_folder_is_not_run_and_nobody_is_asked_to(
+    folders, tmp_path, monkeypatch, name, changes
+):
+    change(folders["bert"], tmp_path, name, **changes)
+    ran = tmp_path / "ran"
+    (tmp_path / "tower/own.py").write_text(
+        f"open({str(ran)!r}, 'w').close()\nfrom transformers import BertConfig as Own\n"
+    )
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *a: asked.append(a) or "y")
+    with pytest.raises(ValueError, match=rf"{name} names code of its own \(auto_map\)"):
+        TextTower(tmp_path / "tower", pooling="mean")
+    assert not ran.exists()
+    assert not asked
+
+
+def test_no_reader_of_models_may_run_their_code():
+    """Every reader of `transformers` that could is told not to, in so many words."""
+    n_readers = 0
+    for path in Path(flamlib.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for call in ast.walk(ast.parse(text)):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            name = ast.unparse(call.func)
+            if re.search(r"\bAuto\w+\.from_(pretrained|config)$", name):
+                n_readers += 1
+                said = {k.arg: ast.unparse(k.value) for k in call.keywords}
+                shared = re.search(rf"{said.get(None)} = .*trust_remote_code.*False", text)
+                assert said.get("trust_remote_code") == "False" or shared, (path, name)
+    assert n_readers >= 5
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "why"),
+    [
+        ("config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000: expected"),
+        ("config.json", {"num_attention_heads": 3}, "not a multiple"),
+        ("config.json", {"hidden_size": "16"}, "hidden_size"),
+        ("config.json", {"model_type": "whisper"}, "config.json"),
+        ("config.json", {"vocab_size": 5}, "token 16, but config.json has vocab_size = 5"),
+        ("tokenizer_config.json", {"model_max_length": 0}, "captions of 0 tokens"),
+        ("tokenizer_config.json", {"model_max_length": "many"}, "tokenizer.json"),
+    ],
+)
+def test_what_cannot_be_a_tower_is_refused_by_name(folders, tmp_path, name, changes, why):
+    change(folders["bert"], tmp_path, name, **changes)
+    with pytest.raises(ValueError, match=why) as caught:
+        TextTower(tmp_path / "tower", pooling="mean")
+    assert str(tmp_path / "tower") in str(caught.value)
+
+
+def test_a_tokenizer_that_is_empty_is_named(folders, tmp_path):
+    change(folders["bert"], tmp_path, "config.json")
+    (tmp_path / "tower/tokenizer.json").write_text("")
+    with pytest.raises(ValueError, match=r"tokenizer.json cannot be used as a caption tower"):
+        TextTower(tmp_path / "tower", pooling="mean")

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import ClapConfig, RobertaConfig, RobertaTokenizer
 
 from flamlib import files
-from flamlib.models import checkpoint, htsat
+from flamlib.models import checkpoint, htsat, state_dict
 from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
@@ -63,7 +63,7 @@ def read(source: str | Path) -> FLAM:
     config = ClapConfig.from_pretrained(folder)
     _check(folder, config)
     file = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / _PICKLE
-    tensors = checkpoint.read_tensors(file)
+    tensors = state_dict.read(file)
     with tempfile.TemporaryDirectory() as caption_folder:
         _write_caption_tower(folder, Path(caption_folder), config)
         torch.manual_seed(SEED)
@@ -102,10 +102,10 @@ def read_tower(path: str | Path) -> HTSAT:
     """Read the encoder from a checkpoint in HTS-AT's own layout, such as one trained on AudioSet.
 
     The sample rate is found by the mel filters. Prefixes of all names (`sed_model.`, `module.`,
-    `audio_branch.`) and the classifier are dropped. Raises what `checkpoint.read_tensors` does, and
+    `audio_branch.`) and the classifier are dropped. Raises what `state_dict.read` does, and
     ValueError for missing or unexpected tensors.
     """
-    tensors = checkpoint.read_tensors(path)
+    tensors = state_dict.read(path)
     first = "patch_embed.proj.weight"
     anchors = [name for name in tensors if name.endswith(first)]
     if len(anchors) != 1:
@@ -119,7 +119,7 @@ def read_tower(path: str | Path) -> HTSAT:
         encoder = htsat_layout.encoder_tensors(own, tower)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    checkpoint.check_tensors(encoder, tower.encoder.state_dict(), path)
+    state_dict.check(encoder, tower.encoder.state_dict(), path)
     tower.encoder.load_state_dict(encoder)
     return tower.eval()
 

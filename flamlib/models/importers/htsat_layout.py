@@ -85,7 +85,7 @@ def sample_rate(tensors: Mapping[str, Tensor]) -> int:
 def encoder_tensors(tensors: Mapping[str, Tensor], tower: HTSAT) -> dict[str, Tensor]:
     """Convert the original's encoder tensors to a state dict of `tower.encoder`.
 
-    Unknown names are kept, so that `checkpoint.check_tensors` reports them. Raises ValueError
+    Unknown names are kept, so that `state_dict.check` reports them. Raises ValueError
     naming a constant that differs from the tower's.
     """
     constants = _constants(tower)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from transformers import RobertaConfig
 
-from flamlib.models import checkpoint
+from flamlib.models import checkpoint, state_dict
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import SAMPLE_RATE
 from flamlib.models.importers import htsat_layout, text_layout
@@ -62,7 +62,7 @@ def read(path: str | Path, tokenizer: str | Path) -> FLAM:
         ValueError: A damaged file, missing or unexpected tensors, or a tokenizer whose vocabulary
             is not the checkpoint's.
     """
-    tensors = checkpoint.read_tensors(path)
+    tensors = state_dict.read(path)
     try:
         with tempfile.TemporaryDirectory() as folder:
             text = strip_prefix(tensors, _TEXT)
@@ -91,7 +91,7 @@ def read(path: str | Path, tokenizer: str | Path) -> FLAM:
 def convert(tensors: Mapping[str, Tensor], model: FLAM) -> dict[str, Tensor]:
     """Convert the original's state dict to one of `model`, by the table above.
 
-    Unknown tensors keep their names, so that `checkpoint.check_tensors` reports them. Raises
+    Unknown tensors keep their names, so that `state_dict.check` reports them. Raises
     ValueError for a constant that differs from ours.
     """
     encoder = htsat_layout.encoder_tensors(strip_prefix(tensors, _AUDIO), model.audio)

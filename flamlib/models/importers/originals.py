@@ -33,13 +33,14 @@ from torch.nn.functional import normalize
 from transformers import BertConfig, RobertaConfig
 
 from flamlib.events import count_frames
-from flamlib.models import checkpoint
+from flamlib.models import checkpoint, state_dict
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT, SAMPLE_RATE, WINDOW_S
 from flamlib.models.importers import htsat_layout, text_layout
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
 from flamlib.models.renaming import add_prefix, rename, require, strip_prefix
+from flamlib.models.settings import ClapSettings
 
 CLAP_TOKENS, MGA_TOKENS = 77, 30  # at most in a caption
 MGA_RATE = 32_000
@@ -66,6 +67,7 @@ class CLAP(CosineScoring, DualEncoder):
     """
 
     kind = "clap"
+    settings = ClapSettings
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
         ValueError: A damaged file, none of these models, missing or unexpected tensors, or a
             tokenizer whose vocabulary is not the checkpoint's.
     """
-    tensors = checkpoint.read_tensors(path)
+    tensors = state_dict.read(path)
     if all(name.startswith("module.") for name in tensors):  # saved by DistributedDataParallel
         tensors = strip_prefix(tensors, "module.")
     kind = next((kind for kind, sign in _SIGNS.items() if sign in tensors), None)
@@ -226,7 +228,7 @@ def build_mga_clap(folder: Path, tensors: Mapping[str, Tensor], tokenizer: str |
 def convert(tensors: Mapping[str, Tensor], model: CLAP | MGACLAP) -> dict[str, Tensor]:
     """Convert the original's state dict to the names of `model`, without unused tensors.
 
-    Unknown tensors keep their names, so that `checkpoint.check_tensors` reports them. Raises
+    Unknown tensors keep their names, so that `state_dict.check` reports them. Raises
     ValueError for a constant that differs from ours.
     """
     mga = isinstance(model, MGACLAP)

@@ -12,7 +12,7 @@ from openflam_layout import PUBLISHED, attn_mask, random_state, relative_positio
 from torch.testing import assert_close
 from towers import write_roberta
 
-from flamlib.models import checkpoint, htsat
+from flamlib.models import htsat, state_dict
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import LogMel
 from flamlib.models.importers import openflam
@@ -249,7 +249,7 @@ def test_every_published_tensor_has_its_place(tmp_path, monkeypatch):
             scale_init=10.0, bias_init=-8.0, temperature_init=0.07,
         )  # fmt: skip
     ours = openflam.convert(state, model)
-    checkpoint.check_tensors(ours, model.state_dict(), "the published layout")
+    state_dict.check(ours, model.state_dict(), "the published layout")
 
 
 def test_the_size_is_read_off_the_tensors(model):
