@@ -5,6 +5,7 @@ frames of context on either side of it, so cutting the file changes no score. Ca
 once.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio, detection
+from flamlib import audio, detection, labels
 from flamlib.detection import Detection
 from flamlib.events import Event, count_frames, frame_edges, read_events
 from flamlib.models.interface import AudioTextModel, Method
@@ -46,7 +47,10 @@ def select_captions(
 ) -> tuple[list[str], list[Event] | None]:
     """Choose the captions to look for in a recording, and find its ground truth if there is any.
 
-    The ground truth is known if a table `events.tsv` beside the file lists the recording.
+    The ground truth is known if a table `events.tsv` beside the file lists the recording, or else
+    if a label file beside it is named after the recording, see `labels.files_of`. Tables of
+    detections, with their scores, are no ground truth. A warning says which events of a label file
+    had to be changed.
 
     Args:
         recording: The audio file.
@@ -59,21 +63,38 @@ def select_captions(
         The captions, and the events of the ground truth or None.
 
     Raises:
-        ValueError: Neither captions nor a ground truth.
+        audio.Unreadable: There are labels of a recording that cannot be read.
+        ValueError: Neither captions nor a ground truth, or labels that cannot be read.
     """
     recording = Path(recording)
     table = recording.with_name("events.tsv")
-    events = read_events(table) if table.is_file() else {}
+    is_truth = table.is_file() and not labels.read(table).scored
+    events = read_events(table) if is_truth else {}
     ground_truth = events.get(recording.name)
+    if ground_truth is None:
+        ground_truth = _labels_beside(recording)
     if not captions and ground_truth is not None:
         sounding = list(dict.fromkeys(event.caption for event in ground_truth))
         others = {event.caption for listed in events.values() for event in listed}
         captions = sounding + sorted(others - set(sounding))[:n_absent]
     if not captions:
         raise ValueError(
-            f"{recording}: captions are needed, as no {table.name} beside it lists its events"
+            f"{recording}: captions are needed, as neither {table.name} nor a label file beside it "
+            "lists its events"
         )
     return list(captions), ground_truth
+
+
+def _labels_beside(recording: Path) -> list[Event] | None:
+    file = labels.beside(recording) if recording.is_file() else None
+    if file is None:
+        return None
+    with audio.Recording(recording) as opened:
+        events, repairs = labels.repair(file.of(recording), opened.duration_s)
+    if repairs:
+        changed = ", ".join(f"{n} {kind}" for kind, n in repairs.items())
+        warnings.warn(f"{file.path}: events changed: {changed}", stacklevel=3)
+    return events
 
 
 def detect(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recordings import encode
 from sounds import RATE, noise, tone
 
-from flamlib import audio
+from flamlib import audio, detection
 from flamlib.detection import median_filter
 from flamlib.events import Event, write_events
 from flamlib.inference import detector
@@ -169,6 +169,40 @@ def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp
 def test_a_clip_known_to_be_silent_is_asked_for_what_sounds_elsewhere(tmp_path):
     write_events(tmp_path / "events.tsv", {"a.flac": [Event(1.0, 2.0, "rain")], "quiet.flac": []})
     assert detector.select_captions(tmp_path / "quiet.flac", [], n_absent=2) == (["rain"], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mine.txt", "0.5\t1.5\train\n1\t1\tclick\n"),
+        (
+            "mine.Table.1.selections.txt",
+            "Begin Time (s)\tEnd Time (s)\tAnnotation\n0.5\t1.5\train\n1\t1\tclick\n",
+        ),
+        ("mine.csv", "onset,offset,event_label\n0.5,1.5,rain\n1,1,click\n"),
+        (
+            "mine.jams",
+            '{"annotations": [{"namespace": "tag_open", "data": ['
+            '{"time": 0.5, "duration": 1.0, "value": "rain"},'
+            '{"time": 1.0, "duration": 0.0, "value": "click"}]}]}',
+        ),
+    ],
+)
+def test_a_label_file_beside_the_recording_is_its_ground_truth(tmp_path, name, text):
+    soundfile.write(tmp_path / "mine.wav", np.zeros(2 * RATE), RATE)
+    (tmp_path / name).write_text(text)
+    with pytest.warns(UserWarning, match="events changed: 1 zero_length"):
+        asked, truth = detector.select_captions(tmp_path / "mine.wav", [], n_absent=2)
+    assert (asked, truth) == (["rain"], [Event(0.5, 1.5, "rain")])
+
+
+def test_what_was_detected_is_no_ground_truth(tmp_path):
+    soundfile.write(tmp_path / "mine.wav", np.zeros(RATE), RATE)
+    found = detection.to_table([detection.Detection(0.0, 1.0, "rain", 0.9)])
+    for name in ("mine.tsv", "events.tsv"):
+        (tmp_path / name).write_text(found)
+        ask = detector.select_captions
+        assert ask(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
 
 
 def test_an_unknown_recording_needs_captions(tmp_path):
