@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from flamlib import files, tables
+from flamlib import tables, texts
 
 HEADER = ("filename", "onset", "offset", "event_label")
 
@@ -112,46 +112,49 @@ def read_events(path: str | Path) -> dict[str, list[Event]]:
         00001.flac  2.3    4.3     a dog barks
         00007.flac
 
-    A row of a file name alone is a file in which nothing sounds. Returns the events of each file.
-    Raises ValueError naming file and line.
+    A row of a file name alone is a file in which nothing sounds. Labels that read the same are one
+    caption, in its first spelling; names that differ only in how they are composed are one file.
+    Returns the events of each file. Raises ValueError naming file and line.
     """
+    rows = tables.read(path, HEADER, optional=(), filled=("filename",), short_rows=True)
+    spelled = texts.spellings(row["event_label"] for row in rows)
+    names: dict[str, str] = {}
     events: dict[str, list[Event]] = {}
-    for row in tables.read(path, HEADER, optional=(), delimiter="\t", short_rows=True):
-        in_file = events.setdefault(row["filename"], [])
-        values = [row[column] for column in HEADER[1:]]
-        if any(value.strip() for value in values):
-            in_file.append(_event(values, where=row.where))
+    for row in rows:
+        name = names.setdefault(texts.composed(row["filename"]), row["filename"])
+        in_file = events.setdefault(name, [])
+        onset, offset, caption = (row[column] for column in HEADER[1:])
+        if any(value.strip() for value in (onset, offset, caption)):
+            in_file.append(_event(onset, offset, spelled[caption], where=row.where))
     return events
 
 
 def write_events(path: str | Path, events: Mapping[str, Iterable[Event]]) -> None:
     """Write the table that `read_events` and sed_scores_eval read; times keep every digit.
 
-    Raises ValueError for an event that could not be read back.
+    Raises ValueError for a name or an event that could not be read back.
     """
-    rows = ["\t".join(HEADER)]
+    rows = [HEADER]
     for filename, in_file in events.items():
-        in_file = list(in_file)
-        for onset, offset, caption in in_file:
-            # Through `_event`, which refuses what could not be read back.
-            values = [repr(float(onset)), repr(float(offset)), caption]
-            _event("\t".join(values).split("\t"), where=f"{path}, {filename!r}")
-            rows.append("\t".join([filename, *values]))
-        if not in_file:
-            rows.append(filename + "\t\t\t")
-    for row in rows:
-        if len(row.splitlines()) != 1:
-            raise ValueError(f"{path}: a line break inside a name or caption: {row!r}")
-    files.atomic_write(Path(path), "\n".join(rows) + "\n")
+        where = f"{path}, {filename!r}"
+        if not filename.strip():
+            raise ValueError(f"{where}: a file without a name")
+        of_file = [_event(*event, where=where) for event in in_file]
+        for onset, offset, caption in of_file:
+            if texts.normal(caption) != caption:
+                raise ValueError(
+                    f"{where}: the caption {caption!r} would be read back as "
+                    f"{texts.normal(caption)!r}"
+                )
+            rows.append((filename, repr(onset), repr(offset), caption))
+        if not of_file:
+            rows.append((filename, "", "", ""))
+    tables.write(path, rows)
 
 
-def _event(values: list[str], *, where: str) -> Event:
-    """The event that one row's last three columns describe."""
-    if len(values) != 3:
-        raise ValueError(
-            f"{where}: expected {len(HEADER)} tab-separated columns, found {len(values) + 1}"
-        )
-    onset, offset, caption = values
+def _event(
+    onset: str | float | int, offset: str | float | int, caption: str, *, where: str
+) -> Event:
     try:
         onset, offset = float(onset), float(offset)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Read tables of text (.tsv, .csv) strictly: every error names the file and the line.
+"""Read and write tables of text (.tsv, .csv) strictly: every error names the file and the line.
 
 UTF-8 with or without a byte order mark; lines end at \\n, \\r\\n or \\r and nowhere else; blank
 lines, and empty fields beyond the last column, do not count. In a table with commas a field may be
@@ -7,6 +7,7 @@ quoted; in one with tabs a quotation mark is a letter like any other.
 
 import csv
 import difflib
+import io
 import os
 import re
 from collections import defaultdict
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from flamlib import texts
+from flamlib import files, texts
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
@@ -104,6 +105,22 @@ def read(
     if unique is not None:
         check_unique(rows, unique)
     return rows
+
+
+def write(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
+    """Write rows, the names of the columns first, as a table that `read` reads.
+
+    Raises ValueError for a field that a table with tabs, which has no quotes, cannot hold.
+    """
+    text = io.StringIO()
+    if delimiter_of(path) == ",":
+        csv.writer(text, lineterminator="\n").writerows(rows)
+    else:
+        for row in rows:
+            if wrong := [field for field in row if re.search(r"[\t\r\n]", field)]:
+                raise ValueError(f"{path}: a tab or line break inside {wrong[0]!r}")
+            text.write("\t".join(row) + "\n")
+    files.atomic_write(path, text.getvalue())
 
 
 def delimiter_of(path: str | Path) -> str:

@@ -89,9 +89,10 @@ def test_touching_events_of_one_caption_are_one():
     assert joined == [Event(0, 2, "rain"), Event(1, 2, "wind")]
 
 
-@given(st.dictionaries(st.sampled_from(["a.wav", "b ü.wav", "c"]), st.lists(events_inside)))
-def test_a_table_is_read_as_it_was_written(tmp_path_factory, events):
-    path = tmp_path_factory.mktemp("events") / "events.tsv"
+@pytest.mark.parametrize("name", ["events.tsv", "events.CSV"])
+@given(st.dictionaries(st.sampled_from(["a.wav", "b, ü.wav", 'c "2"']), st.lists(events_inside)))
+def test_a_table_is_read_as_it_was_written(tmp_path_factory, name, events):
+    path = tmp_path_factory.mktemp("events") / name
     write_events(path, events)
     assert read_events(path) == events
 
@@ -128,11 +129,51 @@ def test_other_columns_are_refused(tmp_path):
         read_events(path)
 
 
-@pytest.mark.parametrize("caption", ["two\tcolumns", "two\nlines", ""])
-def test_what_could_not_be_read_back_is_not_written(tmp_path, caption):
-    with pytest.raises(ValueError, match=r"events\.tsv"):
-        write_events(tmp_path / "events.tsv", {"a.wav": [Event(0, 1, caption)]})
+@pytest.mark.parametrize("caption", ["two\tcolumns", "two\nlines", "two\u2028lines", "a  b", ""])
+@pytest.mark.parametrize("name", ["events.tsv", "events.csv"])
+def test_what_could_not_be_read_back_is_not_written(tmp_path, caption, name):
+    with pytest.raises(ValueError, match=r"events\..*'a.wav': "):
+        write_events(tmp_path / name, {"a.wav": [Event(0, 1, caption)]})
+    with pytest.raises(ValueError, match=r"a file without a name"):
+        write_events(tmp_path / name, {" ": []})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "separator", ["\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85", "\u00a0"]
+)
+def test_a_separator_inside_a_caption_is_a_blank(tmp_path, separator):
+    path = tmp_path / "events.tsv"
+    row = f"a.wav\t0\t1\tdog{separator}bark\n"
+    path.write_text("filename\tonset\toffset\tevent_label\n" + row, encoding="utf-8")
+    assert read_events(path) == {"a.wav": [Event(0.0, 1.0, "dog bark")]}
+
+
+def test_labels_and_names_that_read_the_same_are_one(tmp_path):
+    path = tmp_path / "events.tsv"
+    rows = [
+        "filename\tonset\toffset\tevent_label",
+        "caf\u00e9.wav\t0\t1\tDog bark",
+        "cafe\u0301.wav\t2\t3\tdog  bark",
+    ]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    expected = [Event(0.0, 1.0, "Dog bark"), Event(2.0, 3.0, "Dog bark")]
+    assert read_events(path) == {"caf\u00e9.wav": expected}
+
+
+@pytest.mark.parametrize("end", ["\t", "\t\t", "\t \t"])
+def test_the_empty_last_column_of_a_spreadsheet_is_none(tmp_path, end):
+    path = tmp_path / "events.tsv"
+    rows = ["filename\tonset\toffset\tevent_label", "a.wav\t0\t1\train", "b.wav\t\t\t"]
+    path.write_text("".join(f"{row}{end}\n" for row in rows))
+    assert read_events(path) == {"a.wav": [Event(0.0, 1.0, "rain")], "b.wav": []}
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "events.tsv"
+    path.write_text("filename\tonset\toffset\tevent_label\tevent_label\n")
+    with pytest.raises(ValueError, match="line 1: column 'event_label' stands twice"):
+        read_events(path)
 
 
 def test_the_last_frame_ends_with_the_clip():

@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from flamlib import files, parallel
+from flamlib import files, parallel, tables
 from flamlib.data.corpus import archives, packages, recordings
 from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, OWN, Catalogue, check_splits, select
 from flamlib.data.corpus.catalogue import read as read_catalogue
@@ -111,10 +111,10 @@ def build(
             for clip in untrained.itertuples(index=False)
         ]
         _check_enough(stored, skipped)
-        tables = _tables(stored, selected, skipped)
-        for name, table in tables.items():
+        made = _tables(stored, selected, skipped)
+        for name, table in made.items():
             _write_table(folder / name, table)
-    summary = _summary(stored, tables["captions.tsv"])
+    summary = _summary(stored, made["captions.tsv"])
     summary["n_without_package"] = len(selected.clips) - len(available)
     summary["n_over_cap"] = len(available) - len(clips)
     summary["n_unusable"] = len(clips) - len(stored)
@@ -238,7 +238,11 @@ def _from_package(path: Path, rows: list[Row], folder: Path) -> Iterator[Outcome
 
 def _from_folder(own_folder: Path, rows: list[Row], folder: Path) -> Iterator[Outcome]:
     for row in rows:
-        yield row, recordings.store(row, own_folder / row["member"], folder)
+        source = own_folder / row["member"]
+        outcome = recordings.store(row, source, folder)
+        if isinstance(outcome, str) and "\\" in row["member"] and not source.exists():
+            outcome += "; folders are separated by /"
+        yield row, outcome
 
 
 def _checked_clip(row: Row, content: bytes, folder: Path) -> Row | str:
@@ -311,8 +315,8 @@ def _tables(
 def _write_table(path: Path, table: pd.DataFrame) -> None:
     # One row per line whatever a message holds: readers take no quotes.
     table = table.replace(r"[\t\r\n]+", " ", regex=True)
-    lines = ["\t".join(map(str, row)) for row in [table.columns, *table.itertuples(index=False)]]
-    files.atomic_write(path, "\n".join(lines) + "\n")
+    rows = [table.columns, *table.itertuples(index=False)]
+    tables.write(path, [list(map(str, row)) for row in rows])
 
 
 def _summary(clips: pd.DataFrame, captions: pd.DataFrame) -> Row:

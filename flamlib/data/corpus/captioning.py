@@ -9,7 +9,6 @@ Captions are cached in an SQLite file by facts, writer and seed, one by one, so 
 stopped goes on with the missing ones.
 """
 
-import csv
 import hashlib
 import json
 import re
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from flamlib import files, parallel
+from flamlib import files, parallel, tables
 from flamlib.data.corpus import own_sounds
 from flamlib.data.corpus.caption_writers import (
     PROMPT,
@@ -181,17 +180,18 @@ def caption_table(
         has_facts, [PurePosixPath(path).name for path in rows["path"]]
     )
     empty = rows.index[rows["caption"] == ""]
+    recordings = tables.FileFinder(Path(table).parent)
     clips = [
         {key: rows[key][i] for key in FACTS}
-        | {"sha256": _checksum(Path(table).parent, rows["path"][i])}
+        | {"sha256": _checksum(recordings.find(rows["path"][i]))}
         for i in empty
     ]
     raise_problems(rows.loc[empty], _facts_problems(clips))
     captions = write(clips, writer, cache, **settings)
     rows.loc[empty, "caption"] = [caption.text for caption in captions]
     optional = [name for name in own_sounds.OPTIONAL if (rows[name] != "").any()]
-    dialect = {} if Path(out).suffix == ".csv" else {"sep": "\t", "quoting": csv.QUOTE_NONE}
-    files.atomic_write(out, rows[[*own_sounds.COLUMNS, *optional]].to_csv(index=False, **dialect))
+    written = rows[[*own_sounds.COLUMNS, *optional]]
+    tables.write(out, [list(written), *written.values.tolist()])
     return dict(Counter(caption.by for caption in captions))
 
 
@@ -201,8 +201,8 @@ def _facts_problems(clips: Iterable[Facts]) -> Problems:
             yield i, "no tags, title or description with a word to write a caption from"
 
 
-def _checksum(folder: Path, path: str) -> str:
-    return files.sha256(folder / path) if (folder / path).is_file() else ""
+def _checksum(recording: Path | None) -> str:
+    return files.sha256(recording) if recording else ""
 
 
 def _write_one(item: tuple[str, Facts], *, writer: Writer, n_tries: int) -> Caption:

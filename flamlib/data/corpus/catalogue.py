@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flamlib import tables
+from flamlib import tables, texts
 
 PROFILES = ("core", "full", "extra")  # each holds all clips of those before it
 SPLITS = {
@@ -31,6 +31,7 @@ CLIP_COLUMNS = (
     *("licence", "onset", "offset", "group", "split", "sha256"),
 )
 CAPTION_COLUMNS = ("caption", "family", "split", "wordings", "parents", "related")
+FILE_COLUMNS = ("path", "member")
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,13 @@ def read(folder: str | Path) -> Catalogue:
 
     Raises ValueError naming file and line for: an empty caption, family, member or group; an
     unknown role, split or profile; an offset that is not after its onset; a recording listed twice;
-    a caption that captions.tsv lacks or lists with another family.
+    a caption that captions.tsv lacks or lists with another family; captions and families that read
+    the same, and a text of two families.
     """
     folder = Path(folder)
     captions = read_table(folder / "captions.tsv", CAPTION_COLUMNS)
     raise_problems(captions, _caption_problems(captions))
+    raise_problems(captions, text_problems(captions))
     clips = read_table(folder / "clips.tsv", CLIP_COLUMNS)
     raise_problems(clips, _profile_problems(clips))
     raise_problems(clips, clip_problems(clips, captions))
@@ -123,20 +126,25 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a .tsv or .csv file as text: these columns, and `where`, file and line of each row.
 
-    Blanks around a value are removed, and a line break within one becomes a blank. Raises
-    ValueError for a missing or an unknown column, see `tables.read`.
+    Texts are in the form of `texts.normal`. Names of files are as they stand, without blanks around
+    them and with blanks for line breaks. Raises ValueError for a missing or an unknown column, see
+    `tables.read`.
     """
     names = [*columns, *optional]
     rows = tables.read(path, columns, optional=optional, short_rows=True)
     table = [
-        {name: _one_line(row.fields.get(name, "")) for name in names} | {"where": row.where}
+        {
+            name: (_one_line if name in FILE_COLUMNS else texts.normal)(row.fields.get(name, ""))
+            for name in names
+        }
+        | {"where": row.where}
         for row in rows
     ]
     return pd.DataFrame(table, columns=[*names, "where"])
 
 
-def _one_line(text: str) -> str:
-    return " ".join(re.split(r"[\t\r\n]+", text)).strip()
+def _one_line(name: str) -> str:
+    return " ".join(re.split(r"[\t\r\n]+", name)).strip()
 
 
 Problems = Iterable[tuple[int, str]]  # position of a row, and what is wrong with it
@@ -151,13 +159,34 @@ def raise_problems(table: pd.DataFrame, problems: Problems) -> None:
 
 
 def _caption_problems(captions: pd.DataFrame) -> Problems:
-    listed = set()
+    listed, families = set(), texts.spellings(captions["family"])
     for row, caption in enumerate(captions.itertuples(index=False)):
         if not caption.caption or not caption.family:
             yield row, "no caption, or no family"
-        if caption.caption in listed:
+        if texts.key(caption.caption) in listed:
             yield row, f"caption {caption.caption!r} is listed twice"
-        listed.add(caption.caption)
+        listed.add(texts.key(caption.caption))
+        if (family := families[caption.family]) != caption.family:
+            yield row, f"family {caption.family!r} is spelled {family!r} elsewhere"
+
+
+def text_problems(captions: pd.DataFrame) -> Problems:
+    """Yield the captions with a text, themselves or a wording, that one of another family has.
+
+    Where either sounds, the other is labelled silent; so it would be said that the text is true and
+    that it is not.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for row, caption in enumerate(captions.itertuples(index=False)):
+        for text in [caption.caption, *split_list(caption.wordings)]:
+            other, family = first.setdefault(texts.key(text), (caption.caption, caption.family))
+            if family != caption.family:
+                yield (
+                    row,
+                    f"{text!r} is a text of {caption.caption!r} and of {other!r}, which are of "
+                    f"the families {caption.family!r} and {family!r}: it can stand for one sound "
+                    "only",
+                )
 
 
 def _profile_problems(clips: pd.DataFrame) -> Problems:

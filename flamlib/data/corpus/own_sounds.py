@@ -20,14 +20,15 @@ left out:
     group     name of a set of recordings too similar to be in two splits. Default: identical files
 """
 
-import unicodedata
-from pathlib import Path, PurePosixPath
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 import soundfile
 
-from flamlib import files
+from flamlib import files, tables, texts
 from flamlib.data.corpus.catalogue import (
     CAPTION_COLUMNS,
     CLIP_COLUMNS,
@@ -39,10 +40,12 @@ from flamlib.data.corpus.catalogue import (
     raise_problems,
     read_table,
     split_list,
+    text_problems,
 )
 
 COLUMNS = ("path", "caption")
 OPTIONAL = ("role", "licence", "split", "onset", "offset", "family", "wordings", "group")
+LONGEST_NAME = 255  # bytes, on the file systems in use
 DEFAULTS = {"role": "foreground", "split": "train", "licence": "unknown"}
 
 
@@ -51,47 +54,47 @@ def add(
 ) -> Catalogue:
     """Return the catalogue with the sounds of a folder added.
 
-    Their package and channel are "own", their member is their path. A caption that the catalogue
-    has, or has as a wording of another, becomes that one, with its family and wordings.
+    Their package and channel are "own", their member is their path. Texts that read the same (see
+    `texts.key`) are one caption, in the first spelling, and so are a caption and the one it is a
+    wording of; what the catalogue has goes first, with its family and wordings.
+
+    A file is found as `tables.FileFinder` has it; a link may lead anywhere.
 
     Raises ValueError, naming the line, for what `catalogue.read` refuses, for an unknown column,
     and for a path that leads out of the folder. Files are not looked at before they are read.
     """
     folder = Path(folder)
     table = read_table(_table_of(folder), COLUMNS, OPTIONAL)
-    for column in ("caption", "family", "wordings"):  # not the path: that is as on this disk
-        table[column] = table[column].map(lambda text: unicodedata.normalize("NFC", text))
-    raise_problems(table, _path_problems(table["path"]))
+    found = [tables.FileFinder(folder).find(path) for path in table["path"]]
+    raise_problems(table, _path_problems(table["path"], found))
     if background_from_s is not None:
-        roles = zip(table["role"], table["path"], strict=True)
         table["role"] = [
-            role or _role_by_length(folder / path, background_from_s) for role, path in roles
+            role or _role_by_length(path, background_from_s)
+            for role, path in zip(table["role"], found, strict=True)
         ]
 
     clips = pd.DataFrame("", index=table.index, columns=[*CLIP_COLUMNS, "where"])
     clips[["package", "channel"]] = OWN
-    clips["member"] = [PurePosixPath(path).as_posix() for path in table["path"]]
+    clips["member"] = [
+        (path.relative_to(folder) if path else PurePosixPath(name)).as_posix()
+        for name, path in zip(table["path"], found, strict=True)
+    ]
     clips[["onset", "offset", "where"]] = table[["onset", "offset", "where"]]
     for column, default in DEFAULTS.items():
         clips[column] = table[column].where(table[column] != "", default)
-    clips["sha256"] = [_checksum(folder / member) for member in clips["member"]]
+    clips["sha256"] = [files.sha256(path) if path else "" for path in found]
     clips["group"] = _groups(clips, table["group"], catalogue.clips)
 
     foreground = clips["role"] != "background"
-    caption_of = _caption_of_text(catalogue.captions)
-    family_of = dict(zip(catalogue.captions["caption"], catalogue.captions["family"], strict=True))
-    joined = [caption_of.get(text.casefold(), text) for text in table["caption"]]
+    caption_of = _caption_of_key(catalogue.captions, table[foreground])
+    joined = [caption_of.get(texts.key(text), text) for text in table["caption"]]
     clips["caption"] = table["caption"].where(~foreground, joined)
-    families = [
-        family or family_of.get(caption, caption if is_foreground else "")
-        for family, caption, is_foreground in zip(table["family"], joined, foreground, strict=True)
-    ]
+    families = _families(table, joined, foreground, catalogue.captions)
     clips["family"] = np.where(foreground, families, "ambience")
 
-    captions = _with_captions(
-        catalogue.captions, clips[foreground], table.loc[foreground, "wordings"]
-    )
+    captions = _with_captions(catalogue.captions, clips[foreground], table[foreground])
     raise_problems(clips, clip_problems(clips, captions))
+    raise_problems(captions, text_problems(captions))
     audible = pd.Series(families).where(~foreground, "")
     raise_problems(table, family_problems(audible, captions))
     families_of_member = zip(clips["member"], audible, strict=True)
@@ -103,24 +106,34 @@ def add(
     )
 
 
-def _path_problems(paths: pd.Series) -> Problems:
-    for row, path in enumerate(paths):
+def _path_problems(paths: pd.Series, found: Sequence[Path | None]) -> Problems:
+    for row, (path, recording) in enumerate(zip(paths, found, strict=True)):
         pure = PurePosixPath(path)
+        windows = PureWindowsPath(path)
         if not path:
             yield row, "no path"
         elif pure.is_absolute() or ".." in pure.parts:
             yield row, f"{path} is not in the folder of the table"
+        elif recording is None and (windows.is_absolute() or ".." in windows.parts):
+            yield row, f"{path} is not in the folder of the table; folders are separated by /"
+        elif any(len(os.fsencode(part)) > LONGEST_NAME for part in windows.parts):
+            yield row, f"{path[:40]}… is longer than the name of a file can be"
 
 
 def _table_of(folder: Path) -> Path:
-    tables = [folder / name for name in ("sounds.tsv", "sounds.csv") if (folder / name).is_file()]
-    if len(tables) != 1:
-        what = "both sounds.tsv and sounds.csv" if tables else "neither sounds.tsv nor sounds.csv"
+    names = ("sounds.tsv", "sounds.csv")
+    present = [path for path in folder.glob("*") if path.name.lower() in names and path.is_file()]
+    if len(present) != 1:
+        found = sorted((path.name for path in present), reverse=True)
+        what = " and ".join(found) if found else f"neither {' nor '.join(names)}"
+        what = f"both {what}" if len(found) == 2 else what
         raise ValueError(f"{folder}: {what}; one table with the columns path and caption is needed")
-    return tables[0]
+    return present[0]
 
 
-def _role_by_length(path: Path, background_from_s: float | int) -> str:
+def _role_by_length(path: Path | None, background_from_s: float | int) -> str:
+    if path is None:
+        return ""
     try:
         info = soundfile.info(path)
     except (soundfile.SoundFileError, OSError):
@@ -129,40 +142,86 @@ def _role_by_length(path: Path, background_from_s: float | int) -> str:
     return "background" if is_long else "foreground"
 
 
-def _checksum(path: Path) -> str:
-    return files.sha256(path) if path.is_file() else ""
-
-
 def _groups(clips: pd.DataFrame, groups: pd.Series, others: pd.DataFrame) -> list[str]:
     """The group in the table, else of the catalogue's copy of the file, else of its content."""
     group_of = dict(zip(others["sha256"], others["group"], strict=True)) | {"": ""}
+    spelled = texts.spellings(groups)
     return [
-        (group and f"{OWN}:{group}") or group_of.get(checksum) or f"{OWN}:{checksum[:16] or member}"
+        (group and f"{OWN}:{spelled[group]}")
+        or group_of.get(checksum)
+        or f"{OWN}:{checksum[:16] or member}"
         for group, checksum, member in zip(groups, clips["sha256"], clips["member"], strict=True)
     ]
 
 
-def _caption_of_text(captions: pd.DataFrame) -> dict[str, str]:
-    """The caption that a text stands for, by the text in lower case."""
-    by_wording = {}
-    for row in captions.itertuples(index=False):
-        for text in split_list(row.wordings):
-            by_wording.setdefault(text.casefold(), row.caption)
-    return by_wording | {caption.casefold(): caption for caption in captions["caption"]}
+def _caption_of_key(known: pd.DataFrame, own: pd.DataFrame) -> dict[str, str]:
+    """The caption that a text stands for, by the text's key.
+
+    A text of the catalogue stands for its caption; one of the table for the caption that it is a
+    wording of, else for itself, in the spelling that comes first.
+    """
+    caption_of: dict[str, str] = {}
+    for column in ("caption", "wordings", "parents"):
+        for caption, cell in zip(known["caption"], known[column], strict=True):
+            for text in split_list(cell):
+                caption_of.setdefault(texts.key(text), text if column == "parents" else caption)
+
+    above: dict[str, str] = {}  # from a caption to the one that it is a wording of
+
+    def top(key: str) -> str:
+        while key in above:
+            key = above[key]
+        return key
+
+    spelled = texts.spellings(own["caption"]).values()
+    first = {key: text for text in spelled if (key := texts.key(text)) not in caption_of}
+    for caption, cell in zip(own["caption"], own["wordings"], strict=True):
+        for key in map(texts.key, split_list(cell)):
+            if key in first and key not in above and top(texts.key(caption)) != key:
+                above[key] = texts.key(caption)
+    return caption_of | {key: caption_of.get(top(key)) or first[top(key)] for key in first}
 
 
-def _with_captions(
-    captions: pd.DataFrame, clips: pd.DataFrame, wordings: pd.Series
-) -> pd.DataFrame:
+def _families(
+    table: pd.DataFrame, captions: Sequence[str], foreground: pd.Series, known: pd.DataFrame
+) -> list[str]:
+    """The family of every row's caption; of a background those that can be heard in it.
+
+    Without one in the table it is that of the caption elsewhere, of a foreground else the caption.
+    """
+    rows = list(zip(captions, table["family"], foreground, strict=True))
+    named = [family or caption for caption, family, is_foreground in rows if is_foreground]
+    heard = [
+        name for _, names, is_foreground in rows if not is_foreground for name in split_list(names)
+    ]
+    spelled = texts.spellings([*known["family"], *named, *heard])
+    family_of = dict(zip(known["caption"], known["family"], strict=True))
+    for given in (True, False):
+        for caption, family, is_foreground in rows:
+            if is_foreground and bool(family) == given:
+                family_of.setdefault(caption, spelled[family or caption])
+    return [
+        (
+            spelled[family]
+            if is_foreground
+            else "|".join(spelled[name] for name in split_list(family))
+        )
+        if family
+        else family_of.get(caption, "")
+        for caption, family, is_foreground in rows
+    ]
+
+
+def _with_captions(captions: pd.DataFrame, clips: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     """The table with the clips' captions and wordings added where it lacks them."""
     rows = {row["caption"]: row for row in captions.to_dict("records")}
-    for clip, texts in zip(clips.itertuples(index=False), wordings, strict=True):
+    for clip, cell in zip(clips.itertuples(index=False), own["wordings"], strict=True):
         new = dict.fromkeys([*CAPTION_COLUMNS, "where"], "") | {
             "caption": clip.caption,
             "family": clip.family,
             "where": clip.where,
         }
         row = rows.setdefault(clip.caption, new)
-        old = [row["caption"], *split_list(row["wordings"])]
-        row["wordings"] = "|".join(dict.fromkeys([*old, *split_list(texts)]))
+        spelled = texts.spellings([row["caption"], *split_list(row["wordings"]), *split_list(cell)])
+        row["wordings"] = "|".join(dict.fromkeys(spelled.values()))
     return pd.DataFrame(rows.values(), columns=[*CAPTION_COLUMNS, "where"])

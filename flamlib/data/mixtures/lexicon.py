@@ -11,7 +11,7 @@ import scipy.sparse
 from jaxtyping import Bool
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from flamlib import tables
+from flamlib import tables, texts
 from flamlib.events import Event, active_frames
 
 COLUMNS = ("caption", "family", "split", "wordings", "parents")
@@ -42,15 +42,14 @@ class Lexicon:
     def read(cls, path: str | Path) -> "Lexicon":
         """Read a `captions.tsv`; columns other than `COLUMNS` are kept but not used.
 
-        Raises ValueError naming file and line for a missing column, and for a caption or family
-        that is empty and a caption that is listed twice.
+        Raises ValueError naming file and line for a missing column, for a caption or family that is
+        empty, and for captions that read the same.
         """
-        rows = tables.read(
-            path, COLUMNS, filled=("caption", "family"), unique="caption", short_rows=True
-        )
+        rows = tables.read(path, COLUMNS, filled=("caption", "family"), short_rows=True)
+        tables.check_unique(rows, "caption", key=texts.key)
         columns = None if rows else COLUMNS
-        table = pd.DataFrame([row.fields for row in rows], columns=columns, dtype=str)
-        return cls(table)
+        fields = [{key: texts.normal(text) for key, text in row.fields.items()} for row in rows]
+        return cls(pd.DataFrame(fields, columns=columns, dtype=str))
 
     @cached_property
     def captions(self) -> dict[str, int]:
@@ -83,6 +82,19 @@ class Lexicon:
         return {query: np.unique(rows) for query, rows in truth.items()}
 
     @cached_property
+    def _texts(self) -> scipy.sparse.csr_array:
+        """Which captions have which text, themselves or a wording, `[caption, text]`."""
+        numbers: dict[str, int] = {}
+        column = [
+            [numbers.setdefault(texts.key(text), len(numbers)) for text in self.wordings[caption]]
+            for caption in self.table["caption"]
+        ]
+        start = np.cumsum([0, *map(len, column)])
+        text = np.concatenate([np.array(of_caption, int) for of_caption in column] or [[]])
+        ones = np.ones(len(text), np.int64)
+        return scipy.sparse.csr_array((ones, text, start), shape=(len(column), len(numbers)))
+
+    @cached_property
     def _spelling(self) -> scipy.sparse.csr_matrix:
         """A unit vector per caption: TF-IDF of its character 3- and 4-grams."""
         # Characters and not words, so that "barks" and "barking" have something in common.
@@ -92,8 +104,9 @@ class Lexicon:
     def resembling(self, caption: str, n: int) -> list[str]:
         """Return the captions most similar in wording that mean another sound: hard negatives.
 
-        At most `n`, the most similar first, of the same split and another family, and neither
-        parent nor child. None for one of `others`, whose family is not known.
+        At most `n`, the most similar first, of the same split and another family, neither parent
+        nor child, and without a text that reads the same. None for one of `others`, whose family is
+        not known.
         """
         if caption not in self.captions and caption in self.others:
             return []
@@ -105,6 +118,7 @@ class Lexicon:
         ] = 0
         related = {*self.parents[caption], *(c for c, up in self.parents.items() if caption in up)}
         similarity[[self.captions[c] for c in related if c in self.captions]] = 0
+        similarity[(self._texts @ self._texts[[row]].T).nonzero()[0]] = 0
         best = np.argsort(-similarity, kind="stable")[:n]
         return [self.table["caption"][i] for i in best if similarity[i] > 0]
 

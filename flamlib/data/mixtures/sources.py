@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int16, UInt16
 
-from flamlib import audio, tables
+from flamlib import audio, tables, texts
 from flamlib.config import VariantsConfig
 from flamlib.data.mixtures import augmentation
 from flamlib.distributions import generator
@@ -167,7 +167,7 @@ def read_clips(data: Path) -> list[dict[str, Any]]:
     families = data / "background_families.tsv"
     if families.is_file():
         for row in tables.read(families, ("clip_id", "family")):
-            audible[row["clip_id"]].append(row["family"])
+            audible[row["clip_id"]].append(texts.normal(row["family"]))
     return [_read_clip(row, audible[row["clip_id"]]) for row in rows]
 
 
@@ -175,6 +175,7 @@ def _read_clip(row: Row, audible: list[str]) -> dict[str, Any]:
     if row["role"] not in ("foreground", "background"):
         raise ValueError(f"{row.where}: role is {row['role']!r}, expected foreground or background")
     clip: dict[str, Any] = {column: row[column] for column in CLIP_COLUMNS}
+    clip |= {column: texts.normal(row[column]) for column in ("caption", "family")}
     clip["package"] = row.fields.get("package", "")
     clip["audible"] = audible
     clip["onset"] = row.number("onset") if row["onset"] else 0.0

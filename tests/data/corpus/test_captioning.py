@@ -254,7 +254,7 @@ def test_a_table_is_not_written_over_what_it_is_made_of(tmp_path, out):
     assert (tmp_path / "raw.tsv").read_text() == table
 
 
-@pytest.mark.parametrize("name", ["sounds.tsv", "sounds.csv"])
+@pytest.mark.parametrize("name", ["sounds.tsv", "sounds.csv", "sounds.CSV"])
 def test_what_is_written_is_read_as_sounds_of_ones_own(tmp_path, name):
     """Whatever stands in a value: commas and quotation marks are parts of it."""
     table = (

@@ -85,6 +85,40 @@ def test_a_caption_has_to_be_listed_with_its_family(tmp_path):
         tables(clip(), captions=captions * 2)(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("captions", "why"),
+    [
+        ([("a dog barks", "dog", ""), ("A Dog\u00a0barks", "dog", "")], "is listed twice"),
+        ([("a dog barks", "dog", ""), ("a puppy", "Dog", "")], "'Dog' is spelled 'dog' elsewhere"),
+        (
+            [("a dog barks", "dog", "barking"), ("a fox", "fox", "Barking")],
+            "'Barking' is a text of",
+        ),
+        ([("a dog barks", "dog", "A fox"), ("a fox", "fox", "")], "'a fox' is a text of 'a fox'"),
+    ],
+)
+def test_captions_and_families_that_read_the_same_are_refused(tmp_path, captions, why):
+    rows = [dict(zip(("caption", "family", "wordings"), row, strict=True)) for row in captions]
+    with pytest.raises(ValueError, match=rf"captions\.tsv, line 3: .*{why}"):
+        tables(captions=rows)(tmp_path)
+
+
+def test_texts_are_normal_and_names_of_files_are_as_on_the_disk(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text('path,caption\r\n"a  cafe\u0301.wav","a\u2028cafe\u0301\n bustles"\r\n')
+    [row] = catalogue.read_table(path, ["path", "caption"]).to_dict("records")
+    assert row["path"] == "a  cafe\u0301.wav"
+    assert row["caption"] == "a caf\u00e9 bustles"
+
+
+def test_the_projects_own_captions_are_as_they_stand():
+    path = ROOT / "catalogue/captions.tsv"
+    header, *rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    found = catalogue.read_table(path, catalogue.CAPTION_COLUMNS).drop(columns="where")
+    assert list(found) == header.split("\t")
+    assert ["\t".join(row) for row in found.to_numpy()] == rows
+
+
 def test_a_background_can_only_carry_families_there_are(tmp_path):
     heard = [{"package": "sounds", "member": "rain.wav", "families": "dog bark|cat"}]
     with pytest.raises(ValueError, match=r"background_families\.tsv, line 2: 'cat' is no family"):

@@ -1,10 +1,14 @@
 import unicodedata
 
+import pandas as pd
 import pytest
 import soundfile
 from handmade import background, clip, tone, wav, write_catalogue, write_tsv
 
-from flamlib.data.corpus import catalogue, own_sounds
+from flamlib import files
+from flamlib.data.corpus import catalogue, own_sounds, recordings
+from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.events import Event
 
 COLUMNS = [*own_sounds.COLUMNS, *own_sounds.OPTIONAL]
 
@@ -78,11 +82,88 @@ def test_a_text_the_catalogue_knows_joins_its_caption(add, text):
     assert found.captions.iloc[0]["wordings"] == "a dog barks|barking|wuff"
 
 
-def test_letters_composed_in_two_ways_are_one_caption(add):
-    texts = [unicodedata.normalize(form, "eine Tür knarrt") for form in ("NFC", "NFD")]
-    assert texts[0] != texts[1]
-    found = add(*({"path": f"{i}.wav", "caption": text} for i, text in enumerate(texts)))
-    assert len({row["caption"] for row in own(found)}) == 1
+SPELLINGS = (
+    "eine Tür knarrt",
+    "Eine tür Knarrt",
+    unicodedata.normalize("NFD", "eine Tür knarrt"),
+    "eine\u00a0Tür\u2028knarrt",
+    "eine  Tür\u200b knarrt",
+    "\uff45ine Tür knarrt",
+)
+
+
+@pytest.mark.parametrize("order", [SPELLINGS, SPELLINGS[::-1]])
+def test_texts_that_read_the_same_are_one_caption_and_no_negatives(add, order):
+    found = add(
+        *(
+            {"path": f"{i}.wav", "caption": text, "wordings": f"Türknarren|{text}"}
+            for i, text in enumerate(order)
+        )
+    )
+    [caption] = {row["caption"] for row in own(found)}
+    assert {row["family"] for row in own(found)} == {caption}
+    assert caption == " ".join(unicodedata.normalize("NFC", order[0]).split())
+    assert found.captions.iloc[-1]["wordings"].split("|") == [caption, "Türknarren"]
+    lexicon = Lexicon(found.captions)
+    active, known = lexicon.label(
+        [[Event(0, 1, caption)]], [[]], [caption], n_frames=2, frame_s=0.5
+    )
+    assert known.all()
+    assert active.all()
+    assert caption not in lexicon.resembling(caption, 10)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_caption_that_is_a_wording_of_another_is_that_one(add, backwards):
+    rows = [
+        {"path": "a.wav", "caption": "a gate creaks", "wordings": "Creaking"},
+        {"path": "b.wav", "caption": "creaking", "wordings": "a squeak"},
+        {"path": "c.wav", "caption": "a squeak", "wordings": "A gate creaks"},
+    ]
+    found = add(*rows[:: -1 if backwards else 1])
+    [caption] = {row["caption"] for row in own(found)}
+    assert caption in {row["caption"] for row in rows}
+    keys = [text.casefold() for text in found.captions.iloc[-1]["wordings"].split("|")]
+    assert sorted(keys) == ["a gate creaks", "a squeak", "creaking"]
+
+
+def test_a_text_can_stand_for_one_sound_only(add):
+    rows = [
+        {"path": "a.wav", "caption": "a tap runs", "wordings": "water"},
+        {"path": "b.wav", "caption": "rain falls", "wordings": "Water"},
+    ]
+    with pytest.raises(
+        ValueError, match=r"line 3: 'Water' is a text of 'rain falls' and of 'a tap"
+    ):
+        add(*rows)
+    assert len(add(*(row | {"family": "water"} for row in rows)).captions) == 4  # nobody can tell
+
+
+def test_a_caption_that_the_catalogue_has_as_a_broader_one_is_spelled_as_there(add, tmp_path):
+    known = pd.DataFrame(
+        [{"caption": "a cello plays", "family": "cello", "parents": "Music plays"}]
+    )
+    known = known.reindex(columns=[*catalogue.CAPTION_COLUMNS, "where"], fill_value="")
+    clips = pd.DataFrame(columns=[*catalogue.CLIP_COLUMNS, "where"], dtype=str)
+    add({"path": "a.wav", "caption": "music plays"})
+    found = own_sounds.add(catalogue.Catalogue(clips, known, {}), tmp_path / "own")
+    assert own(found)[0]["caption"] == "Music plays"
+
+
+def test_families_and_groups_that_read_the_same_are_one(add):
+    found = add(
+        {"path": "a.wav", "caption": "a terrier barks", "family": "DOG bark", "group": "Hall"},
+        {"path": "b.wav", "caption": "a wolf howls", "family": "Wolf", "group": "hall"},
+        {"path": "c.wav", "caption": "a pack howls", "family": "wolf"},
+        {"path": "d.wav", "caption": "A wolf howls"},
+        {"path": "e.wav", "caption": "a wood", "role": "background", "family": "WOLF|Dog bark"},
+        {"path": "f.wav", "caption": "A Wolf howls", "role": "background"},
+    )
+    rows = own(found)
+    assert [row["family"] for row in rows[:4]] == ["dog bark", "Wolf", "Wolf", "Wolf"]
+    assert rows[0]["group"] == rows[1]["group"] != rows[2]["group"]
+    assert found.audible["own", "e.wav"] == ["Wolf", "dog bark"]
+    assert found.audible["own", "f.wav"] == ["Wolf"]
 
 
 def test_a_known_caption_cannot_change_its_family(add):
@@ -116,6 +197,8 @@ def test_a_background_says_what_can_be_heard_in_it(add):
         ({"split": "heldout"}, "split 'heldout' of a foreground"),
         ({"onset": "1", "offset": "1"}, "are not 0 <= onset < offset"),
         ({"path": "a.wav"}, "listed already"),
+        ({"path": "./a.wav"}, "listed already"),
+        ({"path": "/" + "x" * 5000}, "not in the folder"),
     ],
 )
 def test_a_wrong_row_is_named(add, tmp_path, wrong, why):
@@ -182,6 +265,65 @@ def test_training_on_an_unseen_family_leaks_and_the_error_says_so(add, row):
         catalogue.check_splits(found.clips, found.captions)
     found = add({"path": "x.wav", "split": "unseen_captions", **row})
     catalogue.check_splits(found.clips, found.captions)
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("x" * 5000, "longer than the name of a file"),
+        ("sub/" + "ä" * 128 + ".wav", "longer than the name of a file"),
+        ("..\\secret.wav", "folders are separated by /"),
+        ("C:\\sounds\\a.wav", "folders are separated by /"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_named_with_its_row(add, tmp_path, path, why):
+    add({"path": "a.wav", "caption": "a"})
+    rows = [{"path": "a.wav", "caption": "a"}, {"path": path, "caption": "b"}]
+    write_tsv(tmp_path / "own/sounds.tsv", COLUMNS, rows)
+    with pytest.raises(ValueError, match=rf"sounds\.tsv, line 3: .*{why}"):
+        own_sounds.add(catalogue.read(tmp_path / "catalogue"), tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "listed"),
+    [
+        ("cafe\u0301.wav", "caf\u00e9.wav"),
+        ("caf\u00e9.wav", "cafe\u0301.wav"),
+        ("cafe\u0301/sub/a.wav", "caf\u00e9\\sub\\a.wav"),
+        ("sub/a.wav", "sub\\a.wav"),
+    ],
+)
+def test_a_file_is_found_as_the_disk_spells_it(add, tmp_path, on_disk, listed):
+    add({"path": on_disk, "caption": "a"})
+    write_tsv(tmp_path / "own/sounds.tsv", COLUMNS, [{"path": listed, "caption": "a"}])
+    [row] = own(own_sounds.add(catalogue.read(tmp_path / "catalogue"), tmp_path / "own"))
+    assert row["member"] == on_disk
+    (tmp_path / "out/audio").mkdir(parents=True)
+    assert isinstance(
+        recordings.store(row, tmp_path / "own" / row["member"], tmp_path / "out"), dict
+    )
+
+
+def test_a_link_may_lead_anywhere(add, tmp_path):
+    add({"path": "a.wav", "caption": "a"})
+    (tmp_path / "own/a.wav").rename(tmp_path / "elsewhere.wav")
+    (tmp_path / "own/a.wav").symlink_to(tmp_path / "elsewhere.wav")
+    (tmp_path / "own/up").symlink_to(tmp_path)
+    rows = [{"path": "a.wav", "caption": "a"}, {"path": "up/elsewhere.wav", "caption": "b"}]
+    write_tsv(tmp_path / "own/sounds.tsv", COLUMNS, rows)
+    found = own(own_sounds.add(catalogue.read(tmp_path / "catalogue"), tmp_path / "own"))
+    assert [row["sha256"] for row in found] == [files.sha256(tmp_path / "elsewhere.wav")] * 2
+
+
+@pytest.mark.parametrize("name", ["sounds.CSV", "Sounds.csv", "SOUNDS.TSV"])
+def test_the_name_of_the_table_may_be_in_any_case(add, tmp_path, name):
+    add({"path": "a.wav", "caption": "a"}, columns=["path", "caption"])
+    text = (tmp_path / "own/sounds.tsv").read_text()
+    (tmp_path / "own/sounds.tsv").unlink()
+    separator = "," if name.lower().endswith("csv") else "\t"
+    (tmp_path / "own" / name).write_text(text.replace("\t", separator))
+    found = own_sounds.add(catalogue.read(tmp_path / "catalogue"), tmp_path / "own")
+    assert [row["member"] for row in own(found)] == ["a.wav"]
 
 
 def test_a_missing_file_is_no_reason_to_stop_yet(add, tmp_path):

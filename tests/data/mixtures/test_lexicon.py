@@ -224,6 +224,7 @@ def test_a_table_of_no_captions_is_one(tmp_path):
         ([" ", "dog", "train", "", ""], r"captions.tsv, line 3: empty caption"),
         (["a dog", "", "train", "", ""], r"captions.tsv, line 3: empty family"),
         (["rain", "dog", "train", "", ""], r"captions.tsv, line 3: caption 'rain' is listed twice"),
+        (["RAIN\u00a0", "dog", "train", "", ""], r"line 3: caption 'RAIN.*' is listed twice"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, row, why):
@@ -259,6 +260,18 @@ def test_what_is_worded_alike_but_means_another_sound_resembles():
     }
     assert len(book.resembling("bark is stripped from a tree", 1)) == 1
     assert book.resembling("hum", 5) == []
+
+
+def test_a_text_that_reads_the_same_is_no_hard_negative():
+    rows = [
+        ["a zither hums", "zither", "train", "a zither hums|Humming\u00a0strings", ""],
+        ["A zither\u2028hums", "music", "train", "", ""],
+        ["humming strings", "strings", "train", "", ""],
+        ["a zither is tuned", "tuning", "train", "", ""],
+    ]
+    book = Lexicon(pd.DataFrame(rows, columns=COLUMNS))
+    assert book.resembling(rows[0][0], 10) == ["a zither is tuned"]
+    assert "a zither is tuned" in book.resembling(rows[1][0], 10)
 
 
 def test_captions_of_other_sets_are_queries_of_which_nothing_is_known_here(lexicon):
