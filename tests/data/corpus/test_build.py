@@ -162,7 +162,7 @@ def test_a_caption_has_at_most_so_many_training_clips_and_loses_no_others(worksh
         (b"RIFF is what it says", "Format not recognised"),
         (wav()[:44], "sample"),
         (wav()[:30], "rror"),
-        (b"", "Format not recognised"),
+        (b"", "is empty"),
     ],
 )
 def test_a_recording_that_cannot_be_used_costs_only_itself(workshop, content, why):
