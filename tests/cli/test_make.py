@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from chat_server import Server
+from chat_server import Server, raw
 from sounds import RATE, variants_config, write_data
 
 from flamlib import manifest
@@ -53,6 +53,49 @@ def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
     assert "1 by template" in capsys.readouterr().out
 
 
+def test_what_a_model_thinks_and_marks_up_is_not_in_the_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("raw.tsv").write_text("path\ttags\na.wav\tDog; Bark\nb.wav\tRain; Roof\n")
+    asked = ["caption", "raw.tsv", "-o", "sounds.tsv", "--jobs", "1", "--model", "m"]
+    said = (
+        "<think>tags are dog, bark</think>a dog barks",
+        "a dog | \u202e",
+        "=cmd",
+        "rain **falls**",
+    )
+    with Server(*said) as server:
+        assert main.main([*asked, "--url", server.url]) == 0
+    assert Path("sounds.tsv").read_text().split("\n") == [
+        "path\tcaption",
+        "a.wav\ta dog barks",
+        "b.wav\train falls",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"choices": [{"message": {"content": ["a dog"]}}]}, "no chat completion"),
+        (raw(b"[" * 100_000), "no chat completion"),
+        (raw(b" " * 2_000_000), "more than 1,000,000 bytes"),
+        (raw(b"no such model", status="404 Not Found"), "404 Not Found 'no such model'"),
+        (raw(b"", status="302 Found", location="/v1"), "302 Found"),
+    ],
+)
+def test_a_server_that_answers_otherwise_ends_in_one_sentence(
+    tmp_path, monkeypatch, capsys, answer, why
+):
+    monkeypatch.chdir(tmp_path)
+    Path("raw.tsv").write_text("path\ttags\na.wav\tDog; Bark\n")
+    with Server(answer) as server:
+        asked = ["caption", "raw.tsv", "-o", "sounds.tsv", "--url", server.url, "--model", "m"]
+        assert main.main(asked) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert why in line
+    assert not Path("sounds.tsv").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -63,6 +106,8 @@ def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):
         (["--local", ""], "''"),
         (["-o", "raw.tsv"], "raw.tsv: the table to write is the one to read"),
         (["--cache", "."], "a folder, not a file to keep captions in"),
+        (["--cache", "/proc/c.sqlite"], "/proc/c.sqlite: cannot be opened or made"),
+        (["--url", "localhost:1/v1", "--model", "m"], "is not the address of a server"),
     ],
 )
 def test_who_asks_for_a_model_gets_no_template(tmp_path, monkeypatch, capsys, given, why):

@@ -3,5 +3,5 @@
 A module imports only from those before it:
 
     containers archives packages catalogue own_sounds recordings build
-    caption_writers captioning
+    caption_rules caption_writers captioning
 """

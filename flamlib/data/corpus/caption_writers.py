@@ -12,20 +12,17 @@ once per process, and each process keeps the limit on requests per second for it
 import asyncio
 import functools
 import json
-import re
 import threading
 import time
 import zlib
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import tenacity
 
+from flamlib.data.corpus.caption_rules import Facts, find_violation, words_from_facts
 from flamlib.distributions import KeyedRandom
-
-Facts = Mapping[str, str]  # tags, title and description of a recording
 
 PROMPT = """\
 You name sounds. Given what is known of one short recording, write one plain English phrase of
@@ -50,36 +47,6 @@ def facts_as_text(facts: Facts) -> str:
     return "\n".join(f"{key}: {value}" for key, value in facts.items() if value)
 
 
-def words_in_name(text: str) -> list[str]:
-    """Return the words of a title or file name in lower case.
-
-    >>> words_in_name("field/MetalGate_creak-03.wav")
-    ['metal', 'gate', 'creak']
-    """
-    name = re.sub(r"\.\w{2,4}$", "", text.rsplit("/", 1)[-1])
-    return _words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
-
-
-def words_from_facts(facts: Facts) -> list[str]:
-    """Return the words of the title; if it has none, of the description; else the first two tags.
-
-    >>> words_from_facts({"title": "0001.wav", "tags": "Dog; Bark"})
-    ['dog', 'bark']
-    >>> words_from_facts({"title": "0001.wav"})
-    []
-    """
-    if words := words_in_name(facts.get("title", "")) or _words(facts.get("description", "")):
-        return words
-    tags = [tag for tag in facts.get("tags", "").split(";") if re.search(r"[^\W_]", tag)]
-    return " ".join(tags[:2]).lower().split()
-
-
-def _words(text: str) -> list[str]:
-    # A lone letter is an article or the number of a take, but in Chinese it can be a word.
-    words = re.findall(r"[^\W\d_]+", text.lower())
-    return [word for word in words if len(word) > 1 or not word.isascii()]
-
-
 @functools.cache
 def _cached_writer(kind: type, arguments: tuple[tuple[str, Any], ...]) -> Any:
     """The writer of these arguments: one for this process."""
@@ -89,7 +56,7 @@ def _cached_writer(kind: type, arguments: tuple[tuple[str, Any], ...]) -> Any:
 class Template:
     """Puts the first ten of `words_from_facts` into one of `TEMPLATES`.
 
-    Raises ValueError for facts without a word.
+    Raises ValueError for facts without a word, and where that breaks a rule of a caption.
     """
 
     name = "template"
@@ -97,11 +64,13 @@ class Template:
     def __call__(self, facts: Facts, seed: int) -> str:
         words = words_from_facts(facts)
         if not words:
-            raise ValueError(f"no word to write a caption from in {dict(facts)}")
+            raise ValueError(f"no word to write a caption from in {str(dict(facts))[:200]}")
         phrase = " ".join(words[:10])
-        if len(words) < 2:
-            return f"the sound of {phrase}"
-        return KeyedRandom(seed, phrase).choice(TEMPLATES).format(phrase)
+        template = KeyedRandom(seed, phrase).choice(TEMPLATES if len(words) > 1 else TEMPLATES[1:2])
+        caption = template.format(phrase)
+        if why := find_violation(caption, facts):
+            raise ValueError(f"no caption can be written from the metadata: {caption!r} has {why}")
+        return caption
 
 
 class Endpoint:

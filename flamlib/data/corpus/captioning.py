@@ -2,7 +2,7 @@
 
 FLAM's captions of sound effects were written by a language model (Mixtral) from metadata, in 2 to
 13 words (arXiv:2505.05335). A model also makes things up, and a caption of more than the one sound
-would be a wrong label in every mixture. So a caption that breaks a rule of `find_violation` is
+would be a wrong label in every mixture. So a caption that breaks a rule of `caption_rules` is
 written again with another seed, and after `n_tries` the template's is used; `Caption.by` says so.
 
 Captions are cached in an SQLite file by facts, writer and seed, one by one, so a run that was
@@ -11,41 +11,24 @@ stopped goes on with the missing ones.
 
 import hashlib
 import json
-import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flamlib import files, parallel, tables
 from flamlib.data.corpus import own_sounds
-from flamlib.data.corpus.caption_writers import (
-    PROMPT,
+from flamlib.data.corpus.caption_rules import (
     Facts,
-    Template,
+    clean_answer,
+    find_violation,
     words_from_facts,
-    words_in_name,
 )
+from flamlib.data.corpus.caption_writers import PROMPT, Template
 from flamlib.data.corpus.catalogue import Problems, raise_problems, read_table
-
-FEWEST, MOST = 2, 13  # words
-# Words of a sequence of sounds: a caption must be true in every moment of its event.
-BOUNDARY = (
-    "then", "before", "after", "afterwards", "followed", "following", "next", "later", "first",
-    "finally", "until", "begins", "starts", "stops", "ends", "suddenly", "eventually", "meanwhile",
-)  # fmt: skip
-# What joins a second event to the first.
-JOINTS = r"\b(?:and|while|as|with|over|amid|plus|alongside|accompanied by)\b|[,;/&]"
-STOP_WORDS = frozenset(  # words that name no sound
-    (
-        "a", "an", "the", "of", "in", "on", "at", "to", "by", "is", "are", "it", "its", "from",
-        "sound", "sounds", "heard", "being", "some", "someone", "something", "up", "down", "out",
-        "off", "very", "loud", "loudly", "quiet", "quietly", "soft", "softly", "background",
-    )
-)  # fmt: skip
 
 FACTS = ("tags", "title", "description")  # columns that a writer is given
 
@@ -64,38 +47,6 @@ class Caption(NamedTuple):
     text: str
     by: str
     n_tries: int
-
-
-def find_violation(caption: str, facts: Facts) -> str | None:
-    """Return which rule a caption breaks, in words, or None.
-
-    What follows "and", "with", a comma and the like is a second event; it counts as made up unless
-    it shares a word (its first four letters) with the facts.
-    """
-    words = re.findall(r"[\w'’-]+", caption.lower())
-    if not FEWEST <= len(words) <= MOST:
-        return f"{len(words)} words, not {FEWEST} to {MOST}"
-    if "\n" in caption.strip() or re.search(r"[.!?:]\s+\S", caption):
-        return "more than one phrase"
-    if bounds := [word for word in words if word in BOUNDARY]:
-        return f"{bounds[0]!r} puts sounds one after another"
-    in_facts = {
-        word[:4] for value in facts.values() for word in re.findall(r"[^\W\d_]+", value.lower())
-    }
-    in_facts |= {word[:4] for word in words_in_name(facts.get("title", ""))}
-    for part in re.split(JOINTS, caption.lower())[1:]:
-        named = [word for word in re.findall(r"[^\W\d_]+", part) if word not in STOP_WORDS]
-        if named and not any(word[:4] in in_facts for word in named):
-            return f"a second event that is not in the metadata: {part.strip()!r}"
-    return None
-
-
-def clean_answer(text: str) -> str:
-    """Return the phrase of a model's answer: its first line without quotes, bullet, full stop."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    line = re.sub(r"^(?:[-*•]|\d+[.)]|caption:)\s*", "", lines[0] if lines else "", flags=re.I)
-    line = " ".join(line.strip("\"'“”‘’` ").rstrip(".").split())
-    return line[:1].lower() + line[1:] if line[1:2].islower() or line[1:2] == " " else line
 
 
 def write(
@@ -124,16 +75,17 @@ def write(
         progress: show a progress bar.
 
     Raises:
-        ValueError: a clip has no facts with a word, or `cache` is not a file of captions; before
-            anything is written.
+        ValueError: a clip has no facts of which the template can make a caption, or `cache` is not
+            a file of captions; before anything is written.
+        OSError: `cache` cannot be read or written.
         Exception: what the writer raises; captions written before are in the cache.
     """
     facts = [{key: str(value) for key, value in clip.items() if value} for clip in clips]
     for i, why in _facts_problems(facts):
         raise ValueError(f"clip {i}: {why}")
     keys = [_key(clip, writer, seed) for clip in facts]
-    with closing(_open_cache(cache)) as database:
-        captions = dict(_read_cache(database))
+    with _cache_errors(cache), closing(_open_cache(cache)) as database:
+        captions = _read_cache(database, dict(zip(keys, facts, strict=True)))
         missing = {key: clip for key, clip in zip(keys, facts, strict=True) if key not in captions}
         work = partial(_write_one, writer=writer, n_tries=n_tries)
         options = {"scheduler": scheduler, "threads": True, "progress": progress}
@@ -144,7 +96,8 @@ def write(
             if caption.by == writer.name:  # the template's are not cached: the writer may try again
                 # Another run may have written the same caption meanwhile: the first one stays.
                 database.execute(
-                    "INSERT OR IGNORE INTO captions VALUES (?, ?, ?, ?)", (key, *caption)
+                    "INSERT OR IGNORE INTO captions (key, text, by, n_tries) VALUES (?, ?, ?, ?)",
+                    (key, *caption),
                 )
                 database.commit()
     return [captions[key] for key in keys]
@@ -197,8 +150,13 @@ def caption_table(
 
 def _facts_problems(clips: Iterable[Facts]) -> Problems:
     for i, clip in enumerate(clips):
-        if not words_from_facts(clip):
+        if not words_from_facts(_public(clip)):
             yield i, "no tags, title or description with a word to write a caption from"
+            continue
+        try:
+            Template()(_public(clip), 0)  # the last resort, so it has to have something to say
+        except ValueError as error:
+            yield i, str(error)
 
 
 def _checksum(recording: Path | None) -> str:
@@ -231,16 +189,55 @@ def _open_cache(cache: str | Path) -> sqlite3.Connection:
     Path(cache).parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(cache, timeout=60)
     try:
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS captions (key TEXT PRIMARY KEY, text TEXT, by TEXT, "
-            "n_tries INTEGER)"
-        )
-    except sqlite3.DatabaseError as error:
+        columns = {row[1] for row in database.execute("PRAGMA table_info(captions)")}
+        others = database.execute("SELECT name FROM sqlite_master").fetchall()
+        if (columns or others) and not columns >= {"key", *Caption._fields}:
+            raise ValueError(f"{cache}: not a file of captions, but an SQLite file of another use")
+        if not columns:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS captions (key TEXT PRIMARY KEY, text TEXT, by TEXT, "
+                "n_tries INTEGER)"
+            )
+    except BaseException:
         database.close()
-        raise ValueError(f"{cache}: not a file of captions ({error})") from error
+        raise
     return database
 
 
-def _read_cache(database: sqlite3.Connection) -> Iterator[tuple[str, Caption]]:
-    for key, text, by, n_tries in database.execute("SELECT key, text, by, n_tries FROM captions"):
-        yield key, Caption(text, by, n_tries)
+def _read_cache(database: sqlite3.Connection, clips: Mapping[str, Facts]) -> dict[str, Caption]:
+    """The captions of these clips that are there; those that break a rule of today are removed."""
+    captions = {}
+    rows = database.execute("SELECT key, text, by, n_tries FROM captions").fetchall()
+    for key, text, by, n_tries in rows:
+        if key not in clips:
+            continue
+        if isinstance(text, str) and find_violation(text, _public(clips[key])) is None:
+            captions[key] = Caption(text, str(by), n_tries)
+        else:
+            database.execute("DELETE FROM captions WHERE key = ?", (key,))
+    database.commit()  # other runs may write
+    return captions
+
+
+@contextmanager
+def _cache_errors(cache: str | Path) -> Iterator[None]:
+    """Say of an error of SQLite which file it is and what helps."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorname", "")  # such as SQLITE_CANTOPEN_ISDIR
+        for name, why in _CACHE_ERRORS.items():
+            if code.startswith(name):
+                raise OSError(f"{cache}: {why} ({error})") from error
+        raise ValueError(f"{cache}: not a file of captions ({error})") from error
+
+
+_CACHE_ERRORS = {
+    "SQLITE_FULL": "captions cannot be kept, the disk is full; --cache names a file elsewhere",
+    "SQLITE_IOERR": "captions cannot be kept, is the disk full? --cache names a file elsewhere",
+    "SQLITE_CANTOPEN": "cannot be opened or made; --cache names a file where you may write",
+    "SQLITE_READONLY": "may only be read; --cache names a file where you may write",
+    "SQLITE_PERM": "may not be written; --cache names a file where you may write",
+    "SQLITE_BUSY": "another process has held it for a minute; try again or name another --cache",
+    "SQLITE_LOCKED": "another process has held it for a minute; try again or name another --cache",
+}

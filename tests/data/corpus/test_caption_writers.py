@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from flamlib.data.corpus import caption_writers
-from flamlib.data.corpus.caption_writers import PROMPT, Endpoint, Local, Template, words_in_name
+from flamlib.data.corpus.caption_writers import PROMPT, Endpoint, Local, Template
 
 DOG = {"tags": "Dog; Bark", "title": "Dog_Bark-02.wav"}
 
@@ -346,12 +346,6 @@ def test_a_template_says_what_is_known(facts, expected):
 def test_of_nothing_a_template_says_nothing(facts):
     with pytest.raises(ValueError, match="no word to write a caption from"):
         Template()(facts, 0)
-
-
-def test_a_file_name_is_words():
-    assert words_in_name("a/b/IceCube_Glass 03.flac") == ["ice", "cube", "glass"]
-    assert words_in_name("犬の声.wav") == ["犬の声"]
-    assert words_in_name("12.wav") == []
 
 
 def test_all_who_are_sent_a_writer_share_one(clock):
