@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 from sounds import write_endless
 
 from flamlib import audio
@@ -143,15 +145,49 @@ def test_it_agrees_with_a_filter_in_time():
 
 
 @pytest.mark.parametrize("rate", [11025, 16000, 48000])
-def test_hops_that_are_not_asked_for_change_no_bit_of_the_others(rate):
+def test_hops_that_are_not_asked_for_change_nothing_of_the_others(rate):
     """Also in the second of the blocks in which a long sound is measured."""
-    for seconds in (0.001, 0.06, 0.125, 52.0):
+    for seconds in (0.001, 0.06, 0.125, 5.0):
         waveform = np.random.default_rng(0).normal(0, 0.1, max(1, round(seconds * rate)))
         waveform = waveform.astype(np.float32)
         whole = audio.a_weighted_db(waveform, rate)
-        for n in (1, 2, 3):
-            some = audio.a_weighted_db(waveform, rate, n_skipped=n)
-            assert len(some) == len(whole)
-            np.testing.assert_array_equal(some[n : len(whole) - n], whole[n : len(whole) - n])
-            assert (some[:n] == audio.FLOOR_DB).all()
-            assert (some[max(len(whole) - n, 0) :] == audio.FLOOR_DB).all()
+        for first, n in ((0, 1), (1, 2), (38, 7), (60, 1000)):
+            if first < len(whole):
+                some = audio.a_weighted_db(waveform, rate, first=first, n_hops=n)
+                np.testing.assert_allclose(some, whole[first : first + n], atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize(
+    ("hz", "within_db"), [(5, 2), (10, 2), (20, 2), (50, 0.6), (1000, 0.1), (3500, 0.1)]
+)
+def test_the_level_of_a_tone_is_that_of_the_curve(rate, hz, within_db):
+    """Whole seconds of a tone, whose mean power the windows do not change."""
+    curve_db = 20 * np.log10(audio.a_weighting(np.array([float(hz)]))[0])
+    levels = audio.a_weighted_db(tone(hz, 4.0, rate), rate)
+    assert audio.mean_db(levels[40:-40]) == pytest.approx(curve_db - 3.01, abs=within_db)
+
+
+@given(
+    st.floats(-1, 1), st.floats(0, 0.1), st.integers(1, 5000), st.sampled_from([8000, 11025, 44100])
+)
+def test_a_constant_is_silence_and_changes_no_level(constant, amplitude, n_samples, rate):
+    noise = np.random.default_rng(n_samples).uniform(-amplitude, amplitude, n_samples)
+    levels = audio.a_weighted_db(noise.astype(np.float32), rate)
+    moved = audio.a_weighted_db((noise + constant).astype(np.float32), rate)
+    np.testing.assert_allclose(moved, levels, atol=0.1 if amplitude > 1e-3 else 30)
+    alone = np.full(n_samples, constant, np.float32)
+    assert (audio.a_weighted_db(alone, rate) == audio.FLOOR_DB).all()
+
+
+RUMBLES = {"constant": (0.0, 0.01), "10 Hz": (10.0, 0.05), "5 Hz": (5.0, 0.1)}
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.7, np.pi / 2, 4.0])
+@pytest.mark.parametrize("rumble", RUMBLES)
+def test_a_rumble_that_begins_and_ends_with_the_recording_is_no_sound(rumble, phase):
+    """40 dB below a tone of amplitude 0.02, as the curve has it, also at its two ends."""
+    hz, amplitude = RUMBLES[rumble]
+    t = np.arange(3 * RATE) / RATE
+    low = amplitude * (np.cos(2 * np.pi * hz * t + phase) if hz else np.ones_like(t))
+    assert audio.a_weighted_db(low.astype(np.float32), RATE).max() < -37 - 40

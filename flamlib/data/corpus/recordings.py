@@ -13,7 +13,7 @@ from jaxtyping import Float
 from flamlib import audio, files
 
 MAX_SAMPLE_RATE = 48000
-SILENCE_DB = -80.0  # RMS; a recording whose loudest frame is below is silent
+SILENCE_DB = -80.0  # A-weighted; a recording whose loudest frame is below is silent
 ACTIVE_FRAME_S = 0.01
 ACTIVE_RANGE_DB = 40.0
 
@@ -80,12 +80,19 @@ def active_range(
 ) -> tuple[float, float] | None:
     """Return onset and offset of a recording's active part in seconds; None for silence.
 
-    From the first to the last frame of 10 ms whose RMS is within 40 dB of the loudest frame's.
+    From the first to the last frame of 10 ms whose A-weighted level is within 40 dB of the loudest
+    frame's: neither rumble nor a constant is a sound.
     """
     n_frame = round(ACTIVE_FRAME_S * sample_rate)
     starts = np.arange(0, len(waveform), n_frame)
     counts = np.diff(starts, append=len(waveform))
-    power = np.add.reduceat(np.square(waveform, dtype=np.float64), starts) / counts
+    weighted = np.square(audio.a_weighted(waveform, sample_rate))
+    own = np.square(waveform, dtype=np.float64)
+    # The smaller of both: the filter makes a loud sound reach the frame before it.
+    power = np.minimum(
+        np.add.reduceat(weighted, starts), audio.MAX_GAIN**2 * np.add.reduceat(own, starts)
+    )
+    power /= counts
     if power.max() < 10 ** (SILENCE_DB / 10):
         return None
     [active] = np.nonzero(power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10))

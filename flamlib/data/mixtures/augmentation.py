@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from flamlib import audio
 
+DIRECT_RANGE_DB = 20.0  # the direct sound of a room is this close to the largest reflection
 CROSSFADE_S = 0.5  # between the end and the beginning of a looped background
 
 
@@ -66,8 +67,10 @@ def augment(
 def read_rooms(folder: str | Path, sample_rate: int) -> list[Float[np.ndarray, "of_room"]]:
     """Read the impulse responses in a folder, cut to begin with their direct sound, of energy 1.
 
-    So a room neither delays a sound nor changes its level much. Raises ValueError for a folder
-    without a recording, and for a recording that cannot be read or is silent.
+    So a room neither delays a sound nor changes its level much. The direct sound begins where the
+    response first comes within 20 dB of its largest sample (ISO 3382-1), which between hard walls
+    is a later reflection. Raises ValueError for a folder without a recording, and for a recording
+    that cannot be read or is silent.
     """
     rooms = []
     for path in sorted(Path(folder).glob("*")):
@@ -80,7 +83,9 @@ def read_rooms(folder: str | Path, sample_rate: int) -> list[Float[np.ndarray, "
         energy = np.linalg.norm(response)
         if not energy:
             raise ValueError(f"impulse response {path}: silent")
-        rooms.append(response[np.abs(response).argmax() :] / energy)
+        amplitude = np.abs(response)
+        direct = np.argmax(amplitude >= amplitude.max() * 10 ** (-DIRECT_RANGE_DB / 20))
+        rooms.append(response[direct:] / energy)
     if not rooms:
         raise ValueError(f"{folder}: no impulse responses (.wav, .flac, .ogg, .aiff) in it")
     return rooms

@@ -1,8 +1,8 @@
 """Levels of a piece of a source, as it is mixed: cut out anywhere and faded at both ends.
 
 The bank holds the level of every hop of a source. At the two ends of a piece this is wrong, because
-the windows of 50 ms reach over the cut and into the fades; there the level is measured again on the
-faded piece.
+the windows of 50 ms and the filter of the A curve reach over the cut and into the fades; there the
+level is measured again on the faded piece.
 """
 
 import math
@@ -11,12 +11,15 @@ from functools import cache, lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio
+from flamlib import audio, fir
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.sources import HOP_S, WINDOW_S
 
 Number = int | float
 Spans = list[list[Number]]
+
+# Hops away from which a sample is not heard in a hop: half of its window beyond it, and the filter.
+_REACH_HOPS = math.ceil((WINDOW_S / 2 + fir.REACH_S) / HOP_S - 0.5)
 
 
 @cache
@@ -41,8 +44,8 @@ def levels(bank: Bank, i: int, start: int, n_samples: int, n_fade: int) -> Float
     first = int(start / hop)
     profile = bank.levels(i, start, n_samples)
     n_fade = min(n_fade, n_samples // 2)
-    # The number of hops at either end whose window a fade touches.
-    n_edge = math.ceil((n_fade / bank.sample_rate + WINDOW_S / 2) / HOP_S + 0.5)
+    # The number of hops at either end which a fade touches, through window and filter.
+    n_edge = math.ceil((n_fade / bank.sample_rate + WINDOW_S / 2 + fir.REACH_S) / HOP_S + 0.5)
     if len(profile) <= 2 * n_edge + 2:
         return _measure(bank, i, start, n_samples, n_fade, first, len(profile))
     profile = profile.copy()
@@ -69,8 +72,10 @@ def level_db(bank: Bank, i: int, pieces: tuple[tuple[int, int], ...], n_fade: in
 def _measure(bank, i, start, n_samples, n_fade, first, n_hops):
     """The levels of `n_hops` hops from the source's hop `first` on, of the faded piece alone."""
     hop = HOP_S * bank.sample_rate
-    # From a hop before to a hop after, which the outermost windows reach into.
-    begin, end = round((first - 1) * hop), round((first + n_hops + 1) * hop)
+    # As far as windows and filter reach, but not beyond the ends of the source.
+    before = min(first, _REACH_HOPS)
+    begin = round((first - before) * hop)
+    end = min(round((first + n_hops + _REACH_HOPS) * hop), bank.get(i, "n_samples"))
     samples = np.zeros(end - begin, np.float32)
     a, b = max(begin, start), min(end, start + n_samples)
     piece = bank.integers(i, a, b - a) * np.float32(bank.get(i, "scale"))
@@ -80,10 +85,9 @@ def _measure(bank, i, start, n_samples, n_fade, first, n_hops):
         if p < q:
             piece[p - a : q - a] *= envelope[p - k : q - k]
     samples[a - begin : b - begin] = piece
-    profile = audio.a_weighted_db(
-        samples, bank.sample_rate, window_s=WINDOW_S, hop_s=HOP_S, n_skipped=1
+    return audio.a_weighted_db(
+        samples, bank.sample_rate, window_s=WINDOW_S, hop_s=HOP_S, first=before, n_hops=n_hops
     )
-    return profile[1 : 1 + n_hops]
 
 
 def loud_spans(

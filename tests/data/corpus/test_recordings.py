@@ -6,6 +6,7 @@ from handmade import tone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flamlib import audio
 from flamlib.data.corpus import recordings
 
 ROW = {**handmade.clip(), "onset": "", "offset": "", "sha256": ""}
@@ -96,11 +97,29 @@ def test_what_is_40_db_below_the_loudest_frame_is_no_sound(rate, level_db, count
     assert offset == pytest.approx(1.1 if counts else 0.8, abs=0.011)
 
 
+@pytest.mark.parametrize(("hz", "amplitude"), [(0.0, 0.01), (10.0, 0.05), (5.0, 0.1)])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_neither_a_constant_nor_a_rumble_is_a_sound(rate, hz, amplitude):
+    t = np.arange(3 * rate) / rate
+    beep = np.where((t >= 1.0) & (t < 1.2), 0.02 * np.sin(2 * np.pi * 1000 * t), 0)
+    low = amplitude * (np.sin(2 * np.pi * hz * t) if hz else np.ones_like(t))
+    found = recordings.active_range((beep + low).astype(np.float32), rate)
+    assert found == pytest.approx((1.0, 1.2), abs=0.021)
+    assert recordings.active_range(low.astype(np.float32), rate) is None
+
+
+def mean_power_db(waveform):
+    return 10 * np.log10(np.mean(np.square(waveform, dtype=float)) + 1e-30)
+
+
 def slow_active_range(waveform, rate):
     """The definition, one frame at a time."""
     n = round(0.01 * rate)
-    frames = [waveform[i : i + n] for i in range(0, len(waveform), n)]
-    levels = [10 * np.log10(np.mean(np.square(f, dtype=float)) + 1e-30) for f in frames]
+    levels = [
+        min(mean_power_db(weighted[i : i + n]), mean_power_db(waveform[i : i + n]) + 1.29)
+        for weighted in [audio.a_weighted(waveform, rate)]
+        for i in range(0, len(waveform), n)
+    ]
     sounding = [i for i, level in enumerate(levels) if level >= max(levels) - 40]
     return sounding[0] * n / rate, min((sounding[-1] + 1) * n, len(waveform)) / rate
 

@@ -117,6 +117,15 @@ def test_a_room_answers_after_the_sound(tmp_path):
     assert np.flatnonzero(np.abs(heard) > 0.1).tolist() == [100, 4100]
 
 
+def test_a_room_begins_with_its_direct_sound_though_a_reflection_is_louder(tmp_path):
+    response = 1e-4 * np.random.default_rng(0).standard_normal(RATE // 2)
+    response[1000], response[1400], response[5000] = 0.3, 0.5, -0.6
+    soundfile.write(tmp_path / "hall.wav", response, RATE)
+    [room] = augmentation.read_rooms(tmp_path, RATE)
+    loud = np.flatnonzero(np.abs(room) > 0.1)
+    assert loud.tolist() == [0, 400, 4000]
+
+
 def test_what_is_no_room_is_named(tmp_path):
     with pytest.raises(ValueError, match="no impulse responses"):
         augmentation.read_rooms(tmp_path, RATE)

@@ -32,6 +32,21 @@ def test_of_a_foreground_the_silence_around_is_cut_off():
     assert len(cut.integers) / RATE == pytest.approx(0.6, abs=0.06)
 
 
+RUMBLES = {"constant": (0.0, 0.01), "10 Hz": (10.0, 0.05), "5 Hz": (5.0, 0.1)}
+
+
+@pytest.mark.parametrize("rumble", RUMBLES)
+def test_what_nobody_hears_is_no_part_of_a_foreground(rumble):
+    hz, amplitude = RUMBLES[rumble]
+    t = np.arange(3 * RATE) / RATE
+    beep = np.where((t >= 1.0) & (t < 1.2), 0.02 * np.sin(2 * np.pi * 1000 * t), 0)
+    low = amplitude * (np.sin(2 * np.pi * hz * t) if hz else np.ones_like(t))
+    clip = CLIP | {"role": "foreground"}
+    row, integers, _, _ = sources.make_source(clip, 0, (beep + low).astype(np.float32), RATE)
+    assert len(integers) / RATE == pytest.approx(0.325, abs=0.03)
+    assert row["offset"] - row["onset"] == pytest.approx(0.2, abs=0.06)
+
+
 def test_silence_is_no_source():
     with pytest.raises(audio.Unreadable, match="silent"):
         sources.make_source(CLIP, 0, silence(1.0).astype(np.float32), RATE)
