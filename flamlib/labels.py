@@ -102,7 +102,7 @@ def read(path: str | Path) -> LabelFile:
     first = tables.first_line(path)
     if path.suffix.lower() == ".jams" or first.startswith("{"):
         return LabelFile(path, {"": _read_jams(path)})
-    fields = [field.strip() for field in first.split(tables.delimiter_of(path))]
+    fields = tables.first_fields(path)
     if set(RAVEN_TIMES) <= set(fields):
         return _read_raven(path)
     if {"onset", "offset", "event_label"} <= set(fields):

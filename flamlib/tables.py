@@ -141,6 +141,20 @@ def first_line(path: str | Path) -> str:
         raise _not_text(path, "utf-8-sig", error) from error
 
 
+def first_fields(path: str | Path) -> list[str]:
+    """Return the fields of the first line that is not blank, in the form of `texts.normal`.
+
+    Raises what `first_line` raises.
+    """
+    delimiter = delimiter_of(path)
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    try:
+        rows = list(csv.reader([first_line(path)], delimiter=delimiter, quoting=quoting))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line 1: {error}") from error
+    return [texts.normal(field) for row in rows for field in row]
+
+
 def check_unique(
     rows: Iterable[Row], column: str, *, key: Callable[[str], str] = texts.composed
 ) -> None:

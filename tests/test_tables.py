@@ -175,6 +175,16 @@ def test_one_text_in_two_spellings_is_listed_twice_where_texts_are_compared(tmp_
         tables.read(tmp_path / "t.tsv", ("name",), unique="name")
 
 
+def test_the_first_line_is_known_by_its_fields(tmp_path):
+    write_text(tmp_path / "t.csv", "", '"file name","a, b",c\u00a0')
+    assert tables.first_fields(tmp_path / "t.csv") == ["file name", "a, b", "c"]
+    write_text(tmp_path / "t.tsv", '"a\tb"')
+    assert tables.first_fields(tmp_path / "t.tsv") == ['"a', 'b"']
+    write_text(tmp_path / "t.csv", "x" * 200_000)
+    with pytest.raises(ValueError, match=r"t\.csv, line 1: field larger"):
+        tables.first_fields(tmp_path / "t.csv")
+
+
 def test_blank_lines_do_not_count_but_are_counted(tmp_path):
     write_text(tmp_path / "t.tsv", "", "a\tb", "\t", " ", "1\t2")
     [row] = tables.read(tmp_path / "t.tsv", ("a", "b"))

@@ -18,7 +18,6 @@ number, a label that the dataset does not have, and a clip that is listed twice.
 """
 
 import difflib
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from flamlib.audio import Unreadable, read
 from flamlib.events import Event
 from flamlib.labels import RawEvent, repair
 from flamlib.tables import Row
+from flamlib.texts import composed, normal
 
 AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au"}
 Task = Literal["sed", "retrieval", "classification"]
@@ -170,7 +170,7 @@ class AudioFolder:
         self.paths: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(self.root.rglob("*")):
             if path.suffix.lower() in AUDIO:
-                self.paths[_composed(path.stem)].append(path)
+                self.paths[composed(path.stem)].append(path)
 
     def find(self, *stems: str) -> Path | None:
         """Return the recording of the first of these stems that exists, or None.
@@ -178,7 +178,7 @@ class AudioFolder:
         Raises ValueError if two recordings have that stem.
         """
         for stem in stems:
-            paths = self.paths.get(_composed(stem), [])
+            paths = self.paths.get(composed(stem), [])
             if len(paths) > 1:
                 raise ValueError(f"{paths[0]} and {paths[1]}: which of them is {stem!r}?")
             if paths:
@@ -188,15 +188,26 @@ class AudioFolder:
     def named(self, filename: str) -> Path | None:
         """Return the recording that a user's own table names, or None.
 
-        `filename` is a path in the folder, its suffix may be left out. A name without a folder is
-        also found by its stem, in any folder below and with any suffix of audio.
+        `filename` is a path in the folder, its suffix may be left out, and its folders may be
+        separated by `\\`. A name without a folder is also found by its stem, in any folder below
+        and with any suffix of audio.
         """
-        name = _composed(PurePosixPath(filename).as_posix())
-        for path in self.paths.get(_composed(stem(filename)), []):
-            of_file = path.relative_to(self.root)
-            if name in (_composed(p.as_posix()) for p in (of_file, of_file.with_suffix(""))):
-                return path
-        return None if "/" in name else self.find(stem(filename))
+        for way in dict.fromkeys((filename, filename.replace("\\", "/"))):
+            name = composed(PurePosixPath(way).as_posix())
+            for path in self.paths.get(composed(stem(way)), []):
+                of_file = path.relative_to(self.root)
+                if name in (composed(p.as_posix()) for p in (of_file, of_file.with_suffix(""))):
+                    return path
+            if "/" not in name and (found := self.find(stem(way))):
+                return found
+        return None
+
+    def identify(self, filename: str) -> str:
+        """Return what all names of one recording have in common, in a table of a user's own.
+
+        That is its path; where there is no such recording, its name in Unicode's composed form.
+        """
+        return str(self.named(filename) or composed(filename.strip()))
 
 
 def check_label(row: Row, label: str, labels: Iterable[str]) -> str:
@@ -218,7 +229,7 @@ def label_to_caption(label: str) -> str:
     >>> label_to_caption("Alarm_bell_ringing")
     'alarm bell ringing'
     """
-    return " ".join(label.replace("_", " ").lower().split())
+    return normal(label.replace("_", " ").lower())
 
 
 def stem(filename: str) -> str:
@@ -229,7 +240,3 @@ def stem(filename: str) -> str:
     """
     path = Path(filename)
     return path.stem if path.suffix.lower() in AUDIO else path.name
-
-
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

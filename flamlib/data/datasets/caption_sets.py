@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flamlib import tables
+from flamlib import tables, texts
 from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, probe_audio, stem
 from flamlib.tables import Row
 
@@ -51,10 +51,14 @@ def read_own_captions(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedS
     """Make a dataset of the rows `filename caption` of a user's table; a file may have several."""
     folder = AudioFolder(audio)
     captions: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    where = {}
     for row in rows:
-        captions.setdefault(row["filename"].strip(), []).append(row["caption"])
-    paths = {clip: folder.named(clip) for clip in captions}
-    return _make_set(name, captions, paths, {row["filename"].strip(): row.where for row in rows})
+        filename = row["filename"].strip()
+        clip = names.setdefault(folder.identify(filename), filename)
+        captions.setdefault(clip, []).append(row["caption"])
+        where[clip] = row.where
+    return _make_set(name, captions, {clip: folder.named(clip) for clip in captions}, where)
 
 
 def _make_set(
@@ -64,10 +68,10 @@ def _make_set(
     where: Mapping[str, str],
 ) -> AnnotatedSet:
     clips = []
-    for clip, texts in captions.items():
-        texts = [" ".join(text.split()) for text in texts]
-        if not all(texts):
+    for clip, of_clip in captions.items():
+        of_clip = [texts.normal(text) for text in of_clip]
+        if not all(of_clip):
             raise ValueError(f"{where[clip]}: an empty caption of {clip!r}")
         path, duration_s = probe_audio(audio[clip])
-        clips.append(Clip(clip, path, duration_s, captions=texts))
+        clips.append(Clip(clip, path, duration_s, captions=of_clip))
     return AnnotatedSet(name, "retrieval", clips)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flamlib import tables
+from flamlib import tables, texts
 from flamlib.data.datasets.annotations import (
     AnnotatedSet,
     AudioFolder,
@@ -105,8 +105,8 @@ def vggsound(root: Path, split: str = "test") -> AnnotatedSet:
 def read_own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet:
     """Make a dataset of the rows `filename label`, or `filename label fold`, of a user's table."""
     rows = [replace(row, fields=row.fields | {"filename": row["filename"].strip()}) for row in rows]
-    tables.check_unique(rows, "filename")
     folder = AudioFolder(audio)
+    tables.check_unique(rows, "filename", key=folder.identify)
     clips = []
     for row in rows:
         if not row["label"].strip():
@@ -121,9 +121,14 @@ def _make_set(
     clips: Iterable[tuple[str, Path | None, str, str | int]],
     labels: Iterable[str] = (),
 ) -> AnnotatedSet:
-    labelled = []
+    clips, labelled = list(clips), []
+    labels = [*(label for _, _, label, _ in clips), *labels]
+    spelled = texts.spellings(label_to_caption(label) for label in labels)
     for clip, audio, label, fold in clips:
         path, duration_s = probe_audio(audio)
-        labelled.append(Clip(clip, path, duration_s, label=label_to_caption(label), fold=int(fold)))
-    names = {label_to_caption(label) for label in labels} | {clip.label for clip in labelled}
-    return AnnotatedSet(name, "classification", labelled, sorted(names))
+        caption = spelled[label_to_caption(label)]
+        labelled.append(Clip(clip, path, duration_s, label=caption, fold=int(fold)))
+    notes = texts.spelling_notes(spelled)
+    return AnnotatedSet(
+        name, "classification", labelled, sorted(set(spelled.values())), notes=notes
+    )

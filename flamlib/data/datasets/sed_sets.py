@@ -189,12 +189,16 @@ def tacos(root: Path, split: str = "test") -> AnnotatedSet:
     listed = tables.read(root / f"{split}_split.csv", ("filename",), delimiter=",")
     folder = AudioFolder(root, "audio")
     events: dict[str, list[RawEvent]] = {row["filename"]: [] for row in listed}
+    spelled = texts.spellings(row["text"] for row in rows if row["filename"] in events)
     for row in rows:
         if row["filename"] in events:
-            events[row["filename"]].append(read_event(row, "onset", "offset", row["text"].strip()))
+            caption = spelled[row["text"]]
+            events[row["filename"]].append(read_event(row, "onset", "offset", caption))
     audio = {name: folder.find(stem_of(name)) for name in events}
     captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
-    return replace(make_event_set(f"tacos_{split}", "sed", events, audio, captions), closed=False)
+    notes = texts.spelling_notes(spelled)
+    made = make_event_set(f"tacos_{split}", "sed", events, audio, captions, notes)
+    return replace(made, closed=False)
 
 
 def read_own_events(name: str, table: Path, audio: Path) -> AnnotatedSet:
@@ -205,13 +209,15 @@ def read_own_events(name: str, table: Path, audio: Path) -> AnnotatedSet:
     found = AudioFolder(audio)
     events, notes = _in_folder(table, found) if table.is_dir() else (_in_file(table), [])
     spelled = texts.spellings(event.caption for of in events.values() for event in of)
-    events = {
-        of: [event._replace(caption=spelled[event.caption]) for event in in_file]
-        for of, in_file in events.items()
-    }
-    paths = {recording: found.named(recording) for recording in events}
+    names: dict[str, str] = {}
+    by_clip: dict[str, list[RawEvent]] = {}
+    for recording, of in events.items():
+        clip = names.setdefault(found.identify(recording), recording)
+        named = [event._replace(caption=spelled[event.caption]) for event in of]
+        by_clip.setdefault(clip, []).extend(named)
+    paths = {clip: found.named(clip) for clip in by_clip}
     notes += texts.spelling_notes(spelled)
-    return make_event_set(name, "sed", events, paths, sorted(set(spelled.values())), notes)
+    return make_event_set(name, "sed", by_clip, paths, sorted(set(spelled.values())), notes)
 
 
 def _in_file(table: Path) -> Mapping[str, Sequence[RawEvent]]:

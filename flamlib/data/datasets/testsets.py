@@ -166,7 +166,7 @@ def _has_times(table: Path) -> bool:
     """Whether it is labels with times, and no table `filename caption` or `filename label`."""
     if table.is_dir():
         return True
-    header = [name.strip() for name in tables.first_line(table).split(tables.delimiter_of(table))]
+    header = tables.first_fields(table)
     return "filename" not in header or {"onset", "offset", "event_label"} <= set(header)
 
 

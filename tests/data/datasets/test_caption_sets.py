@@ -40,6 +40,14 @@ def test_audiocaps_gathers_the_rows_of_a_clip(tmp_path):
     assert found.missing == ["gone5678901"]
 
 
+def test_captions_are_on_one_line_and_composed(tmp_path):
+    root = set_files.audiocaps(tmp_path)
+    header = "audiocap_id,youtube_id,start_time,caption"
+    write_text(root / "dataset/test.csv", header, '1,AbCdEfGh_-1,30,"A\u2028cafe\u0301\n is  busy"')
+    [clip] = caption_sets.audiocaps(root).clips
+    assert clip.captions == ["A caf\u00e9 is busy"]
+
+
 def test_an_empty_caption_is_refused_with_its_line(tmp_path):
     root = set_files.audiocaps(tmp_path)
     header = "audiocap_id,youtube_id,start_time,caption"

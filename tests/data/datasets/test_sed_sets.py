@@ -169,6 +169,17 @@ def test_urban_sed_leaves_aside_annotations_of_another_kind(tmp_path):
     assert len(sed_sets.urban_sed(root).clips[0].events) == 2
 
 
+def test_captions_of_tacos_that_read_the_same_are_one(tmp_path):
+    root = set_files.tacos(tmp_path)
+    rows = ["999001.mp3,A dog  barks twice,2.5,3", "999001.mp3,a dog\u2028barks Twice,1.5,2.2"]
+    with (root / "annotations_strong.csv").open("a", encoding="utf-8") as table:
+        table.write("\n".join(rows) + "\n")
+    found = sed_sets.tacos(root)
+    assert found.captions == ["a dog barks twice", "a man calls out, far away"]
+    barks = [event for event in found.clips[0].events if event.caption == found.captions[0]]
+    assert [(event.onset, event.offset) for event in barks] == [(0.52, 2.2), (2.5, 3.0)]
+
+
 def test_tacos_has_texts_before_times(tmp_path):
     root = set_files.tacos(tmp_path)
     [clip] = sed_sets.tacos(root).clips

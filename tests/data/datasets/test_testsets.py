@@ -1,4 +1,5 @@
 import json
+import unicodedata
 
 import pytest
 import set_files
@@ -140,6 +141,94 @@ def test_one_s_own_tables_join_by_their_headers(tmp_path):
     write_text(tmp_path / "x.csv", "filename,label")
     with pytest.raises(ValueError, match=r"a header and no rows"):
         testsets.read_own("mine", tmp_path / "x.csv", tmp_path / "audio")
+
+
+@pytest.mark.parametrize(
+    "header", ["filename,onset,offset,event_label", "filename,caption", "filename,label"]
+)
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV"])
+def test_a_table_may_quote_its_header_and_end_in_an_empty_column(tmp_path, header, name):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    row = {4: "a.wav,0,1,dog", 2: "a.wav,dog"}[len(header.split(","))]
+    quoted = '"' + header.replace(",", '","') + '"'
+    write_text(tmp_path / name, quoted + ",", row + ",")
+    assert len(testsets.read_own("mine", tmp_path / name, tmp_path / "audio").present) == 1
+
+
+@pytest.mark.parametrize(
+    "header", ["filename\tonset\toffset\tevent_label", "filename\tcaption", "filename\tlabel"]
+)
+def test_a_column_of_one_s_own_table_stands_once(tmp_path, header):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    last = header.split("\t")[-1]
+    write_text(tmp_path / "t.tsv", f"{header}\t{last}", "a.wav\t0\t1\tdog\tcat")
+    with pytest.raises(ValueError, match=f"t.tsv, line 1: column '{last}' stands twice"):
+        testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+
+
+SAME = (
+    "Caf\u00e9",
+    "cafe\u0301",
+    "CAF\u00c9",
+    "caf\u00e9\u00a0",
+    "ca\u200bf\u00e9",
+    "\uff43af\u00e9",
+)
+
+
+@pytest.mark.parametrize("order", [SAME, SAME[::-1]])
+def test_labels_that_read_the_same_are_one_class_in_the_first_spelling(tmp_path, order):
+    for i in range(len(order)):
+        write_audio(tmp_path / f"audio/{i}.wav", 2.0, seed=i)
+    events = [f"{i}.wav\t0\t1\t{text}" for i, text in enumerate(order)]
+    write_text(tmp_path / "e.tsv", "filename\tonset\toffset\tevent_label", *events)
+    found = testsets.read_own("mine", tmp_path / "e.tsv", tmp_path / "audio")
+    [caption] = found.captions
+    assert caption == unicodedata.normalize("NFC", order[0].strip())
+    assert {event.caption for clip in found.clips for event in clip.events} == {caption}
+    assert len(found.notes) == 1
+    assert "read the same" in found.notes[0]
+
+    write_text(
+        tmp_path / "l.tsv", "filename\tlabel", *(f"{i}.wav\t{t}" for i, t in enumerate(order))
+    )
+    found = testsets.read_own("mine", tmp_path / "l.tsv", tmp_path / "audio")
+    assert len(found.captions) == 1
+    assert {clip.label for clip in found.clips} == set(found.captions)
+
+
+@pytest.mark.parametrize("header", ["onset\toffset\tevent_label", "caption", "label"])
+@pytest.mark.parametrize(
+    ("on_disk", "names"),
+    [
+        ("caf\u00e9.wav", ("caf\u00e9.wav", "cafe\u0301.wav")),
+        ("sub/a.wav", ("sub/a.wav", "sub\\a.wav")),
+        ("sub/a.wav", ("a", "./sub/a.wav")),
+    ],
+)
+def test_two_names_of_a_recording_are_one_clip(tmp_path, header, on_disk, names):
+    write_audio(tmp_path / "audio" / on_disk, 4.0)
+    write_audio(tmp_path / "audio/b.wav", 1.0)
+    values = {"onset\toffset\tevent_label": ("0\t1\train", "2\t3\train")}
+    rows = [f"{n}\t{v}" for n, v in zip(names, values.get(header, ("rain", "wind")), strict=True)]
+    write_text(tmp_path / "t.tsv", f"filename\t{header}", *rows)
+    if header == "label":
+        with pytest.raises(ValueError, match=r"line 3: filename .* is listed twice, first in"):
+            testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+        return
+    [clip] = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio").clips
+    assert (clip.name, clip.path) == (names[0], tmp_path / "audio" / on_disk)
+    assert len(clip.events) == 2 or list(clip.captions) == ["rain", "wind"]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "../b.wav", "..\\b.wav", "C:\\b.wav", "\\", "a\0b"])
+@pytest.mark.parametrize("header", ["caption", "label"])
+def test_a_name_that_no_recording_has_is_of_one_that_is_missing(tmp_path, name, header):
+    write_audio(tmp_path / "audio/a.wav", 1.0)
+    write_audio(tmp_path / "b.wav", 1.0)
+    write_text(tmp_path / "t.tsv", f"filename\t{header}", "a.wav\train", f"{name}\twind")
+    found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+    assert found.missing == [name]
 
 
 OWN_ROWS = {
