@@ -19,7 +19,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from flamlib import tables, texts
@@ -209,17 +209,19 @@ def pick(paths: Iterable[Path], *, scored: bool = False) -> LabelFile | None:
     return found[0] if found else None
 
 
-def beside(
-    recording: str | Path, files: Mapping[str, Sequence[Path]] | None = None
-) -> LabelFile | None:
+def beside(recording: str | Path) -> LabelFile | None:
     """Return the labels in a file beside a recording, see `files_of` and `pick`; None without any.
 
-    `files` are those of the recording's folder, where they are known already.
+    Raises what `pick` raises.
     """
     recording = Path(recording)
-    files = files_of(recording.parent) if files is None else files
-    names = (recording.stem, recording.name)
-    return pick(path for name in names for path in files.get(texts.composed(name), ()))
+    return pick(named_after(PurePath(recording.name), files_of(recording.parent)))
+
+
+def named_after(recording: PurePath, files: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """Return those of `files_of` a folder that are named after a recording, a path in it."""
+    names = (recording.with_suffix(""), recording)
+    return [path for name in names for path in files.get(texts.composed(name.as_posix()), ())]
 
 
 def stem(path: str | Path) -> str:

@@ -5,6 +5,7 @@ import torch
 from heldouts import write_model
 from hypothesis import given
 from hypothesis import strategies as st
+from label_files import DOG, KINDS, RAIN, write
 from recordings import encode
 from sounds import RATE, noise, tone
 
@@ -171,29 +172,14 @@ def test_a_clip_known_to_be_silent_is_asked_for_what_sounds_elsewhere(tmp_path):
     assert detector.select_captions(tmp_path / "quiet.flac", [], n_absent=2) == (["rain"], [])
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("mine.txt", "0.5\t1.5\train\n1\t1\tclick\n"),
-        (
-            "mine.Table.1.selections.txt",
-            "Begin Time (s)\tEnd Time (s)\tAnnotation\n0.5\t1.5\train\n1\t1\tclick\n",
-        ),
-        ("mine.csv", "onset,offset,event_label\n0.5,1.5,rain\n1,1,click\n"),
-        (
-            "mine.jams",
-            '{"annotations": [{"namespace": "tag_open", "data": ['
-            '{"time": 0.5, "duration": 1.0, "value": "rain"},'
-            '{"time": 1.0, "duration": 0.0, "value": "click"}]}]}',
-        ),
-    ],
-)
-def test_a_label_file_beside_the_recording_is_its_ground_truth(tmp_path, name, text):
-    soundfile.write(tmp_path / "mine.wav", np.zeros(2 * RATE), RATE)
-    (tmp_path / name).write_text(text)
-    with pytest.warns(UserWarning, match="events changed: 1 zero_length"):
-        asked, truth = detector.select_captions(tmp_path / "mine.wav", [], n_absent=2)
-    assert (asked, truth) == (["rain"], [Event(0.5, 1.5, "rain")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_label_file_beside_the_recording_is_its_ground_truth(tmp_path, kind):
+    suffix, text = KINDS[kind]
+    soundfile.write(tmp_path / "a.wav", np.zeros(2 * RATE), RATE)
+    write(tmp_path / f"a{suffix}", text(DOG, RAIN, Event(1.0, 1.0, "a click")))
+    with pytest.warns(UserWarning, match=rf"a{suffix}: events changed: .*1 zero_length"):
+        asked, truth = detector.select_captions(tmp_path / "a.wav", [], n_absent=2)
+    assert (asked, truth) == ([DOG.caption, RAIN.caption], [DOG, RAIN._replace(offset=2.0)])
 
 
 def test_what_was_detected_is_no_ground_truth(tmp_path):

@@ -24,7 +24,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from flamlib import files, parallel, tables
-from flamlib.data.corpus import archives, packages, recordings
+from flamlib.data.corpus import archives, labelled, packages, recordings
 from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, OWN, Catalogue, check_splits, select
 from flamlib.data.corpus.catalogue import read as read_catalogue
 from flamlib.data.corpus.own_sounds import add as add_own_sounds
@@ -85,7 +85,7 @@ def build(
     wanted = _packages_of(selected.clips, Path(catalogue) / "packages.tsv")
 
     paths, missing = packages.fetch(wanted, downloads, n_jobs=n_jobs, progress=progress)
-    skipped = [_skip(package, "", why) for package, why in missing.items()]
+    skipped = [*selected.left_out, *(_skip(package, "", why) for package, why in missing.items())]
     skipped += [
         _skip(
             package.name,
@@ -238,8 +238,9 @@ def _from_package(path: Path, rows: list[Row], folder: Path) -> Iterator[Outcome
 
 def _from_folder(own_folder: Path, rows: list[Row], folder: Path) -> Iterator[Outcome]:
     for row in rows:
-        source = own_folder / row["member"]
-        outcome = recordings.store(row, source, folder)
+        path, part = labelled.split_part(row["member"])
+        source = own_folder / path
+        outcome = recordings.store(row, source, folder, **part)
         if isinstance(outcome, str) and "\\" in row["member"] and not source.exists():
             outcome += "; folders are separated by /"
         yield row, outcome

@@ -42,11 +42,13 @@ class Catalogue:
         clips: one row per recording, `CLIP_COLUMNS` and `where`.
         captions: one row per caption, `CAPTION_COLUMNS` and `where`.
         audible: the families that can be heard in a background, by (package, member).
+        left_out: what cannot be used, with `package`, `member` and `why`.
     """
 
     clips: pd.DataFrame
     captions: pd.DataFrame
     audible: dict[tuple[str, str], list[str]]
+    left_out: Sequence[dict[str, str]] = ()
 
 
 def read(folder: str | Path) -> Catalogue:

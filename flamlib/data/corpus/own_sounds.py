@@ -6,8 +6,9 @@ A folder holds recordings, in any format that libsndfile reads, and a table soun
     recordings/gate.wav  a garden gate creaks
     street at noon.flac  traffic in a street    background
 
-`path` (in the folder) and `caption` are required. The other columns, and any value in them, may be
-left out:
+`path` (in the folder) and `caption` are required. A row without a caption takes its captions and
+times from a label file, see `labelled`; in a folder without a table every recording does that has
+one beside it. The other columns, and any value in them, may be left out:
 
     role      foreground or background. Default: foreground, or background if the recording is at
               least `background_from_s` long, where that is given (10 s in FLAM)
@@ -18,6 +19,7 @@ left out:
     family    name of a set of captions that are not negatives of each other; of a background, the
               families that can be heard in it, separated by "|". Default: the caption alone
     group     name of a set of recordings too similar to be in two splits. Default: identical files
+    labels    label file in the folder, of a recording without a caption. Default: the one beside it
 """
 
 import os
@@ -29,6 +31,7 @@ import pandas as pd
 import soundfile
 
 from flamlib import files, tables, texts
+from flamlib.data.corpus import labelled
 from flamlib.data.corpus.catalogue import (
     CAPTION_COLUMNS,
     CLIP_COLUMNS,
@@ -44,7 +47,7 @@ from flamlib.data.corpus.catalogue import (
 )
 
 COLUMNS = ("path", "caption")
-OPTIONAL = ("role", "licence", "split", "onset", "offset", "family", "wordings", "group")
+OPTIONAL = ("role", "licence", "split", "onset", "offset", "family", "wordings", "group", "labels")
 LONGEST_NAME = 255  # bytes, on the file systems in use
 DEFAULTS = {"role": "foreground", "split": "train", "licence": "unknown"}
 
@@ -64,9 +67,10 @@ def add(
     and for a path that leads out of the folder. Files are not looked at before they are read.
     """
     folder = Path(folder)
-    table = read_table(_table_of(folder), COLUMNS, OPTIONAL)
+    table = _read_table(folder)
     found = [tables.FileFinder(folder).find(path) for path in table["path"]]
     raise_problems(table, _path_problems(table["path"], found))
+    table, found, left_out = labelled.expand(table, found, folder)
     if background_from_s is not None:
         table["role"] = [
             role or _role_by_length(path, background_from_s)
@@ -76,13 +80,14 @@ def add(
     clips = pd.DataFrame("", index=table.index, columns=[*CLIP_COLUMNS, "where"])
     clips[["package", "channel"]] = OWN
     clips["member"] = [
-        (path.relative_to(folder) if path else PurePosixPath(name)).as_posix()
-        for name, path in zip(table["path"], found, strict=True)
+        (path.relative_to(folder) if path else PurePosixPath(name)).as_posix() + part
+        for name, path, part in zip(table["path"], found, table["part"], strict=True)
     ]
     clips[["onset", "offset", "where"]] = table[["onset", "offset", "where"]]
     for column, default in DEFAULTS.items():
         clips[column] = table[column].where(table[column] != "", default)
-    clips["sha256"] = [files.sha256(path) if path else "" for path in found]
+    checksums = {path: files.sha256(path) if path else "" for path in set(found)}
+    clips["sha256"] = [checksums[path] for path in found]
     clips["group"] = _groups(clips, table["group"], catalogue.clips)
 
     foreground = clips["role"] != "background"
@@ -103,6 +108,7 @@ def add(
         captions,
         catalogue.audible
         | {(OWN, member): split_list(names) for member, names in families_of_member},
+        left_out,
     )
 
 
@@ -120,15 +126,29 @@ def _path_problems(paths: pd.Series, found: Sequence[Path | None]) -> Problems:
             yield row, f"{path[:40]}… is longer than the name of a file can be"
 
 
-def _table_of(folder: Path) -> Path:
+def _read_table(folder: Path) -> pd.DataFrame:
+    """The table in the folder, or one of its recordings with label files if it has none."""
+    table = _table_of(folder)
+    if table is not None:
+        return read_table(table, COLUMNS, OPTIONAL)
+    if len(rows := labelled.rows(folder, [*COLUMNS, *OPTIONAL])):
+        return rows
+    raise ValueError(
+        f"{folder}: neither sounds.tsv nor sounds.csv, and no recording with a label file beside "
+        "it; one table with the columns path and caption is needed"
+    )
+
+
+def _table_of(folder: Path) -> Path | None:
     names = ("sounds.tsv", "sounds.csv")
     present = [path for path in folder.glob("*") if path.name.lower() in names and path.is_file()]
-    if len(present) != 1:
+    if len(present) > 1:
         found = sorted((path.name for path in present), reverse=True)
-        what = " and ".join(found) if found else f"neither {' nor '.join(names)}"
-        what = f"both {what}" if len(found) == 2 else what
-        raise ValueError(f"{folder}: {what}; one table with the columns path and caption is needed")
-    return present[0]
+        raise ValueError(
+            f"{folder}: both {' and '.join(found)}; one table with the columns path and caption is "
+            "needed"
+        )
+    return present[0] if present else None
 
 
 def _role_by_length(path: Path | None, background_from_s: float | int) -> str:

@@ -25,13 +25,28 @@ COLUMNS = (
 Row = dict[str, Any]
 
 
-def store(row: Row, source: Path, folder: Path) -> Row | str:
+def store(
+    row: Row,
+    source: Path,
+    folder: Path,
+    *,
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+) -> Row | str:
     """Store the recording of one row of the catalogue as `folder/audio/<clip_id>.flac`.
 
-    Returns its row of data/clips.tsv, or the reason why it cannot be used.
+    Args:
+        row: of the catalogue.
+        source: the recording.
+        folder: the corpus.
+        start_s: begin of the part that is stored, in seconds.
+        stop_s: its end; None: that of the recording.
+
+    Returns:
+        Its row of data/clips.tsv, or the reason why it cannot be used.
     """
     try:
-        waveform, sample_rate = audio.read(source)
+        waveform, sample_rate = audio.read(source, start_s=start_s, stop_s=stop_s)
     except audio.Unreadable as error:
         return error.why.replace(str(source), source.name)
     waveform = audio.resample(waveform, sample_rate, min(sample_rate, MAX_SAMPLE_RATE))

@@ -334,6 +334,24 @@ def test_an_own_sound_that_is_missing_or_broken_costs_only_itself(workshop, own)
     assert workshop.table("skipped.tsv")["member"].tolist() == ["0.wav", "1.wav"]
 
 
+def test_the_labels_of_a_recording_are_own_sounds(workshop, own):
+    (own / "room.txt").write_text(
+        "0.2\t0.6\ta knock\n0.9\t1.4\ta hum\n1.3\t1.5\train\n9\t10\train\n"
+    )
+    with (own / "sounds.tsv").open("a") as table:
+        table.write("room.wav\t\tforeground\n")
+    workshop.pack()
+    workshop.build(own_sounds=own)
+    clips = workshop.table("clips.tsv").set_index("member")
+    knock = clips.loc["room.wav#t=0.2,0.6"]
+    assert (knock["caption"], knock["duration_s"]) == ("a knock", "0.400")
+    assert soundfile.info(workshop.folder / "data" / knock["path"]).duration == pytest.approx(0.4)
+    assert clips.loc["room.wav", "group"] == knock["group"]
+    why = dict(workshop.table("skipped.tsv")[["member", "why"]].itertuples(index=False))
+    assert "another sound during 'rain' from 1.3 to 1.5 s" in why["room.wav"]
+    assert "no samples" in why["room.wav#t=9.0,10.0"]
+
+
 def test_an_own_sound_of_an_unseen_family_stops_the_build(workshop, own):
     table = own / "sounds.tsv"
     table.write_text(table.read_text().replace("2.wav\ta hum", "2.wav\ta cat meows"))

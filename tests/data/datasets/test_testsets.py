@@ -3,6 +3,7 @@ import unicodedata
 
 import pytest
 import set_files
+from label_files import DOG, KINDS, RAIN, write
 from set_files import write_audio, write_text
 
 from flamlib.data.datasets import testsets
@@ -83,8 +84,8 @@ def test_strong_labels_to_train_on_have_the_same_form(tmp_path):
         "maestro": set_files.maestro,
         "tacos": set_files.tacos,
     }
-    for name, write in writers.items():
-        found = testsets.STRONG[name](write(tmp_path / name))
+    for name, writer in writers.items():
+        found = testsets.STRONG[name](writer(tmp_path / name))
         assert found.present, name
         assert all(clip.events for clip in found.present)
     assert set(testsets.STRONG) == {*writers, "desed", "urbansed"}
@@ -317,6 +318,19 @@ def test_a_folder_of_label_files_is_a_set(tmp_path):
         assert (found.missing, found.repairs) == (["gone"], {"clipped": 1})
         assert "1 recordings without a label file left out" in found.notes
         assert "1 files that hold no labels left out: README.txt" in found.notes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_label_file_is_a_set_and_so_is_a_folder_of_them(tmp_path, kind):
+    suffix, text = KINDS[kind]
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    table = write(tmp_path / f"labels/a{suffix}", text(DOG, RAIN))
+    for labelled in (table, table.parent):
+        entry = {"name": "mine", "table": str(labelled), "audio": str(tmp_path / "audio")}
+        for found in (testsets.read_all({}, [entry])[0][0], testsets.training_set(entry)):
+            [clip] = found.clips
+            assert clip.events == [DOG, RAIN._replace(offset=2.0)]
+            assert found.captions == sorted((DOG.caption, RAIN.caption))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "b.Table.1.selections.txt", "deep/c.jams"])
