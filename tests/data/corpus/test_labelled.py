@@ -3,6 +3,7 @@ import pytest
 import soundfile
 from handmade import clip, tone, write_catalogue, write_tsv
 from label_files import KINDS, raven, write
+from sounds import noise
 
 from flamlib import audio
 from flamlib.data.corpus import catalogue, labelled, own_sounds, recordings
@@ -20,7 +21,7 @@ def own(tmp_path):
     write_catalogue(tmp_path / "catalogue", [clip()])
     (tmp_path / "own/deep").mkdir(parents=True)
     (tmp_path / "audio").mkdir()
-    soundfile.write(tmp_path / "own/a.wav", np.linspace(0.1, 0.5, 2 * RATE), RATE)
+    soundfile.write(tmp_path / "own/a.wav", noise(2.0), RATE)
 
     def add(*rows):
         if rows:
