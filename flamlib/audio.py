@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float
 
-from flamlib import decoders, fir, formats
+from flamlib import chain, decoders, fir, formats
 
 FLOOR_DB = -120.0  # the lowest level: that of digital silence
 BLOCK_HOPS = 40  # measured at once
@@ -64,7 +64,7 @@ class Recording:
         """
         self.path = Path(path)
         with _unreadable(path):
-            self._decoder = decoders.Chain(*formats.plan(self.path))
+            self._decoder = chain.Chain(*formats.plan(self.path))
         self.sample_rate, self.notes = self._decoder.sample_rate, self._decoder.notes
         self._n_samples: int | None = None
         self._loudest: int | None = None

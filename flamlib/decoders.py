@@ -5,10 +5,10 @@ Whatever a library raises about a file becomes `Undecodable`, with the reason in
 
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
@@ -22,15 +22,26 @@ CONTAINERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,loas,matroska,mov,mp3,mpc,"
     "mpc8,mpeg,mpegts,ogg,shn,tak,tta,voc,w64,wav,wv"
 )
-MIN_RATE, MAX_RATE = 1000, 2_000_000  # Hz: a header that says less or more is wrong
-MAX_CHANNELS = 256
-PIECE = 1 << 18  # samples that are decoded at once
+PIECE = 1 << 18  # samples of all channels that are decoded at once
 LARGEST_HOLE_S = 3600.0  # between time stamps; more is no pause but a wrong stamp
+BACKWARDS_S = 1.0  # a time stamp that goes back by more begins a new count
+AGAIN = "copy it again from where it is whole"
 JITTER_S = 0.05  # of the time stamps of containers that round them
 
 
 class Undecodable(Exception):
     """A file, or a part of it, that cannot be decoded; the text says why."""
+
+
+def missing(hole_s: float, at_s: float) -> str:
+    """Return the note on a hole that is filled with silence.
+
+    Raises:
+        Undecodable: It is longer than holes are.
+    """
+    if hole_s > LARGEST_HOLE_S:
+        raise Undecodable(f"its time jumps by {hole_s:.0f} s at {at_s:.1f} s")
+    return f"{hole_s:.2f} s are missing at {at_s:.2f} s, and silent here"
 
 
 class Decoder(Protocol):
@@ -61,7 +72,7 @@ class _Forward(soundfile.SoundFile):
 
 
 class Sndfile:
-    """libsndfile's decoder of a file, or of a range of its bytes.
+    """libsndfile's decoder of a file, or of ranges of its bytes.
 
     Attributes:
         container: Its name of the format, such as WAV.
@@ -69,14 +80,12 @@ class Sndfile:
         log: What it says about the header.
     """
 
-    def __init__(self, path: Path, start: int = 0, stop: int | None = None):
-        """Open bytes `start` to `stop` of a file."""
+    def __init__(self, path: Path, ranges: Sequence[tuple[int, int]] | None = None):
+        """Open a file, or ranges of its bytes."""
         self.notes: list[str] = []
         with errors_of("libsndfile"):
             # Not by name: of some suffixes libsndfile believes that there is no header.
-            self._raw = (
-                open(path, "rb") if (start, stop) == (0, None) else FileRange(path, start, stop)  # noqa: SIM115
-            )
+            self._raw = open(path, "rb") if ranges is None else Ranges(path, ranges)  # noqa: SIM115
             try:
                 source = (
                     self._raw.fileno() if isinstance(self._raw, io.BufferedReader) else self._raw
@@ -121,10 +130,10 @@ class FFmpeg:
 
     seeks = False
 
-    def __init__(self, path: Path, start: int = 0, stop: int | None = None):
-        """Open bytes `start` to `stop` of a file."""
+    def __init__(self, path: Path, ranges: Sequence[tuple[int, int]] | None = None):
+        """Open a file, or ranges of its bytes."""
         self.notes: list[str] = []
-        self._raw = FileRange(path, start, stop)
+        self._raw = open(path, "rb") if ranges is None else Ranges(path, ranges)  # noqa: SIM115
         try:
             with errors_of("FFmpeg"):
                 self._open_container = open_container(self._raw)
@@ -132,14 +141,22 @@ class FFmpeg:
                 self.sample_rate, self.n_channels = stream.rate, stream.channels
                 self.container = self._open_container.format.name
                 self.encoding = stream.codec_context.name
-                has_end = stream.duration is not None and self.container.startswith("mov")
-                self.duration_s = float(stream.duration * stream.time_base) if has_end else None
+                self.duration_s = self._promised(stream)
         except BaseException:
             self._raw.close()
             raise
         self._pieces = self._decode(stream)
         self._left: list[Channels] = []
         self._n_left = 0
+
+    def _promised(self, stream):
+        """Return what the container says about the length in seconds, if that is no guess."""
+        if self.container.startswith("mov") and stream.duration is not None:
+            return float(stream.duration * stream.time_base)
+        alone = len(self._open_container.streams) == 1
+        if self.container.startswith("matroska") and alone and self._open_container.duration:
+            return self._open_container.duration / av.time_base
+        return None
 
     def read(self, n_samples: int) -> Channels:
         while self._n_left < n_samples:
@@ -156,31 +173,32 @@ class FFmpeg:
         return together[:n_samples]
 
     def _decode(self, stream) -> Iterator[Channels]:
-        expected_s = None
+        n_given, origin_s = 0, None
         with errors_of("FFmpeg"):
             layout, rate = stream.layout.name, self.sample_rate
             resampler = av.AudioResampler(format="flt", layout=layout, rate=rate)
             for frame in self._open_container.decode(stream):
+                at_s = n_given / rate
                 if (frame.sample_rate, frame.layout.name) != (rate, layout):
-                    raise Undecodable("its sample rate or channels change on the way")
+                    raise Undecodable("its sample rate or channels change")
                 if frame.is_corrupt:
-                    raise Undecodable(f"damaged at {expected_s or 0:.1f} s")
-                time_s = None if frame.pts is None else float(frame.pts * frame.time_base)
-                if time_s is not None and expected_s is not None:
-                    yield from self._silence(expected_s, time_s - expected_s)
-                if time_s is not None or expected_s is not None:
-                    start_s = expected_s if time_s is None else time_s
-                    expected_s = start_s + frame.samples / rate
+                    raise Undecodable("a frame is corrupt")
+                if frame.pts is not None:
+                    time_s = float(frame.pts * frame.time_base)
+                    if origin_s is None or time_s < origin_s + at_s - BACKWARDS_S:
+                        origin_s = time_s - at_s
+                    n_missing = round((time_s - origin_s - at_s) * rate)
+                    if n_missing > JITTER_S * rate:
+                        self.notes.append(missing(n_missing / rate, at_s))
+                        hole = Silence(n_missing, rate, self.n_channels)
+                        while len(piece := hole.read(PIECE)):
+                            yield piece
+                        n_given += n_missing
                 frame.pts = None
                 for converted in resampler.resample(frame):
-                    yield converted.to_ndarray().reshape(-1, self.n_channels)
-
-    def _silence(self, at_s, hole_s):
-        if hole_s > LARGEST_HOLE_S:
-            raise Undecodable(f"its time stamps jump by {hole_s:.0f} s at {at_s:.1f} s")
-        if hole_s > JITTER_S:
-            self.notes.append(f"{hole_s:.2f} s are missing at {at_s:.2f} s and silent here")
-            yield np.zeros((round(hole_s * self.sample_rate), self.n_channels), np.float32)
+                    piece = converted.to_ndarray().reshape(-1, self.n_channels)
+                    n_given += len(piece)
+                    yield piece
 
     def close(self) -> None:
         self._pieces.close()
@@ -188,110 +206,14 @@ class FFmpeg:
         self._raw.close()
 
 
-class Part(NamedTuple):
-    """One of the recordings that follow each other in a file.
+class Ranges(io.RawIOBase):
+    """Ranges of the bytes of a file, one after another, as a file of their own."""
 
-    Attributes:
-        open: Opens its decoder.
-        n_least: Fewer samples than that are a fault inside.
-        n_promised: Fewer samples than that are an early end.
-    """
-
-    open: Callable[[], Decoder]
-    n_least: int = 0
-    n_promised: int = 0
-
-
-class Chain:
-    """Parts of a file, decoded one after another as one recording.
-
-    Attributes:
-        sample_rate: In hertz.
-        n_channels: 1 or more.
-        notes: What was found not to be as it should be, in sentences.
-        position: The sample that is read next.
-    """
-
-    def __init__(self, parts: list[Part], notes: list[str]):
-        """Open the first part."""
-        self._parts, self.notes = parts, list(notes)
-        self._decoder = None
-        self._open(0)
-        self.sample_rate, self.n_channels = self._decoder.sample_rate, self._decoder.n_channels
-
-    def read(self, n_samples: int) -> Channels:
-        """Return the next samples; fewer than asked for at the end alone."""
-        pieces, n_left = [], n_samples
-        while n_left:
-            piece = self._decoder.read(min(n_left, PIECE))
-            self._note(self._decoder.notes)
-            if len(piece):
-                pieces.append(piece)
-                n_left -= len(piece)
-                self.position += len(piece)
-                continue
-            self._check_end()
-            if self._k + 1 == len(self._parts):
-                break
-            self._open(self._k + 1)
-        return np.concatenate(pieces) if pieces else np.zeros((0, self.n_channels), np.float32)
-
-    def seek(self, sample: int) -> None:
-        """Go to a sample; forward by decoding what is between where nothing else is exact."""
-        if len(self._parts) == 1 and self._decoder.seeks:
-            self.position = min(sample, self._decoder.n_claimed)
-            self._decoder.seek(self.position)
-            return
-        if sample < self.position:
-            self._open(0)
-        while self.position < sample and len(self.read(min(PIECE, sample - self.position))):
-            pass
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._decoder is not None:
-            self._decoder.close()
-            self._decoder = None
-
-    def _open(self, k):
-        self.close()
-        self._decoder, self._k = self._parts[k].open(), k
-        rate, n_channels = self._decoder.sample_rate, self._decoder.n_channels
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise Undecodable(f"its header claims a sample rate of {rate} Hz, which cannot be")
-        if not 1 <= n_channels <= MAX_CHANNELS:
-            raise Undecodable(f"its header claims {n_channels} channels, which cannot be")
-        if k == 0:
-            self.position = 0
-        elif (rate, n_channels) != (self.sample_rate, self.n_channels):
-            raise Undecodable("the recordings joined in it differ in sample rate or channels")
-        self._start = self.position
-
-    def _check_end(self):
-        part, n_read = self._parts[self._k], self.position - self._start
-        found = f"{n_read / self.sample_rate:.2f} s"
-        if n_read < part.n_least:
-            raise Undecodable(
-                f"damaged: only {found} of {part.n_least / self.sample_rate:.2f} s can be decoded; "
-                "copy it again from where it is whole"
-            )
-        if n_read < part.n_promised:
-            promised = part.n_promised / self.sample_rate
-            self._note([f"its header promises {promised:.2f} s, and {found} are there: cut off?"])
-
-    def _note(self, notes):
-        self.notes += [note for note in notes if note not in self.notes]
-
-
-class FileRange(io.RawIOBase):
-    """Bytes `start` to `stop` of a file, as a file of their own."""
-
-    def __init__(self, path: Path, start: int, stop: int | None):
+    def __init__(self, path: Path, ranges: Sequence[tuple[int, int]]):
+        """Open bytes `start` up to `stop` of each range."""
         super().__init__()
         self._file = open(path, "rb")  # noqa: SIM115
-        self._start = start
-        self._stop = os.fstat(self._file.fileno()).st_size if stop is None else stop
-        self._file.seek(start)
+        self._ranges, self._at = list(ranges), 0
 
     def readable(self) -> bool:
         return True
@@ -300,19 +222,48 @@ class FileRange(io.RawIOBase):
         return True
 
     def readinto(self, buffer) -> int:
-        n_bytes = max(0, min(len(buffer), self._stop - self._file.tell()))
-        return self._file.readinto(memoryview(buffer)[:n_bytes])
+        left = self._at
+        for start, stop in self._ranges:
+            if left < stop - start:
+                self._file.seek(start + left)
+                n_bytes = min(len(buffer), stop - start - left)
+                n_read = self._file.readinto(memoryview(buffer)[:n_bytes])
+                self._at += n_read
+                return n_read
+            left -= stop - start
+        return 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: self._start, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._stop}
-        return self._file.seek(max(self._start, origin[whence] + offset)) - self._start
+        size = sum(stop - start for start, stop in self._ranges)
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: size}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
 
     def tell(self) -> int:
-        return self._file.tell() - self._start
+        return self._at
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+class Silence:
+    """A decoder of nothing: what is heard where something is missing."""
+
+    seeks = False
+
+    def __init__(self, n_samples: int, sample_rate: int, n_channels: int):
+        """Take how long it lasts."""
+        self.sample_rate, self.n_channels, self.notes = sample_rate, n_channels, []
+        self._n_left = n_samples
+
+    def read(self, n_samples: int) -> Channels:
+        n_samples = min(n_samples, self._n_left)
+        self._n_left -= n_samples
+        return np.zeros((n_samples, self.n_channels), np.float32)
+
+    def close(self) -> None:
+        pass
 
 
 def count_samples(path: Path) -> int:

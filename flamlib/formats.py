@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from flamlib import decoders, mpeg, ogg
-from flamlib.decoders import FFmpeg, Part, Sndfile, Undecodable
+from flamlib.chain import Part
+from flamlib.decoders import AGAIN, FFmpeg, Silence, Sndfile, Undecodable
 
 _SNDFILE = (
     ".8svx .aif .aifc .aiff .au .avr .caf .flac .iff .ircam .mp2 .mp3 .nist .oga .ogg .opus .paf "
@@ -47,7 +48,8 @@ _NAMES = {
     ".wma": ("asf",),
 }
 _BOTH_READ = ("aiff", "au", "caf", "flac", "mp3", "ogg", "voc", "w64", "wav")  # FFmpeg's names
-_AGAIN = "copy it again from where it is whole"
+_WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+_STREAMED = 0x7F000000  # bytes: what writes to a pipe claims that much or more
 
 
 def plan(path: Path) -> tuple[list[Part], list[str]]:
@@ -74,9 +76,7 @@ def plan(path: Path) -> tuple[list[Part], list[str]]:
             notes.append(f"its header claims no samples in {size} bytes; heard to its end")
         else:
             parts = [Part(partial(Sndfile, path), first.n_claimed)]
-            notes += _contradictions(first.log, size)
-    if len(parts) > 1:
-        notes.append(f"{len(parts)} recordings follow each other in it; heard as one")
+            notes += _contradictions(first, size)
     return parts, notes
 
 
@@ -106,11 +106,15 @@ def _by_ffmpeg(path, refusal):
             notes = _misnamed(path, first.container)
             if first.container in _BOTH_READ:
                 notes.append(f"its header is damaged or not common ({refusal}); heard all the same")
-            if first.container == "ogg" and any(s.hole is not None for s in ogg.streams(path)):
-                raise Undecodable(f"damaged: a hole in it; {_AGAIN}")
+            if first.container == "ogg" and any(len(s.ranges) > 1 for s in ogg.streams(path)):
+                raise Undecodable(f"damaged: a hole in it; {AGAIN}")
     except Undecodable as error:
-        why = str(error) if str(error) == refusal else f"{refusal.rstrip('.')} ({error})"
-        raise Undecodable(why) from error
+        if str(error) == refusal:
+            raise
+        raise Undecodable(
+            f"damaged or no recording: neither libsndfile ({refusal.rstrip('.')}) nor FFmpeg "
+            f"({error}) reads it"
+        ) from error
     return [Part(partial(FFmpeg, path), n_promised=n_promised)], notes
 
 
@@ -121,50 +125,75 @@ def _misnamed(path, container):
     return [f"it is {container.split(',')[0]} inside, not what its name says"]
 
 
-def _contradictions(log: str, size: int) -> list[str]:
-    """Return notes on a header without which libsndfile finds its samples, but perhaps not all."""
+def _contradictions(file, size):
+    """Return notes on a header that claims other than what libsndfile finds, by its own log."""
     notes = []
-    for claimed, found in re.findall(r"(?:data|SSND|Size)\s*: (\d+) \(should be (\d+)\)", log):
-        if int(found) < int(claimed) < 0x7F000000:  # more: written to a pipe
-            notes.append(
-                f"its header promises {claimed} bytes of sound, {found} are there: cut off?"
-            )
-    for at in re.findall(r"arker .*at position (\d+).*Exiting parser", log):
+    width = file.n_channels * _WIDTHS.get(file.encoding, 0)
+    claims = re.findall(r"(?:data|SSND|BODY|Data Size) *: (\d+) \(should be (\d+)\)", file.log)
+    claims += [(n, file.n_claimed) for n in re.findall(r"^ *Frames *: (\d+)", file.log, re.M)]
+    if file.container == "W64" and width:  # whose sizes count the chunk's own head
+        n_bytes = [int(n) - 24 for n in re.findall(r"^data *: (\d+)", file.log, re.M)]
+        claims += [(n // width, file.n_claimed) for n in n_bytes]
+    for claimed, found in claims:
+        if int(found) < int(claimed) < _STREAMED:
+            share = int(found) / int(claimed)
+            notes.append(f"{share:.1%} of what its header promises are there: cut off?")
+        elif int(claimed) < int(found):
+            notes.append("there is more in it than its header promises; all of it is heard")
+    if "Seems to be a truncated file" in file.log:
+        notes.append("less than what its header promises is there: cut off?")
+    for at in re.findall(r"arker .*at position (\d+).*Exiting parser", file.log):
         if size - int(at) > 1000:
-            notes.append(f"what its last {size - int(at)} bytes are its header does not say")
-    return notes
+            notes.append(f"its header does not say what its last {size - int(at)} bytes are")
+    return notes[:1]
 
 
 def _ogg_parts(path, notes):
     parts, streams = [], ogg.streams(path)
     for stream in streams:
-        opened = partial(Sndfile, path, stream.start, stream.stop)
-        with closing(opened()) as decoder:
-            if stream.hole is not None:
-                at_s = stream.hole / decoder.sample_rate
-                raise Undecodable(f"damaged: a hole at about {at_s:.1f} s; {_AGAIN}")
-            parts.append(Part(opened, n_promised=decoder.n_claimed))
+        for k, span in enumerate(stream.ranges):
+            opened = partial(Sndfile, path, [stream.head, span] if k else [span])
+            with closing(opened()) as decoder:
+                rate, n_channels, n_claimed = (
+                    decoder.sample_rate,
+                    decoder.n_channels,
+                    decoder.n_claimed,
+                )
+                per_granule = rate / 48000 if decoder.encoding == "OPUS" else 1
+            if k:
+                n_passed = round((stream.granules[k] - stream.granules[k - 1]) * per_granule)
+                n_missing = max(0, n_passed - n_claimed)
+                at_s = stream.granules[k - 1] * per_granule / rate
+                notes.append(decoders.missing(n_missing / rate, at_s))
+                parts.append(Part(partial(Silence, n_missing, rate, n_channels)))
+            parts.append(Part(opened, n_promised=n_claimed))
+    if len(streams) > 1:
+        notes.append(f"{len(streams)} recordings follow each other in it; heard as one")
     if not streams[-1].complete:
         notes.append("its last page is missing: cut off?")
     return parts
 
 
 def _mp3_parts(path, notes):
-    parts = []
-    for stretch in mpeg.stretches(path):
+    parts, stretches = [], mpeg.stretches(path)
+    for stretch in stretches:
         if stretch.hole_s is not None:
-            raise Undecodable(f"damaged: a hole at about {stretch.hole_s:.2f} s; {_AGAIN}")
+            raise Undecodable(f"damaged: a hole at about {stretch.hole_s:.2f} s; {AGAIN}")
         n_least = stretch.n_samples - MP3_EDGES
-        bounds = stretch.start, stretch.stop
-        with closing(Sndfile(path, *bounds)) as decoder:
+        span = [(stretch.start, stretch.stop)]
+        with closing(Sndfile(path, span)) as decoder:
             claimed = decoder.n_claimed
         if claimed < n_least:  # libsndfile stops where it thinks the end is
-            parts.append(Part(partial(FFmpeg, path, *bounds), n_least))
+            parts.append(Part(partial(FFmpeg, path, span), n_least))
             if stretch.says_length:
                 notes.append("its header promises less than there is; all of it is heard")
         else:
             promised = claimed if stretch.says_length else 0
-            parts.append(Part(partial(Sndfile, path, *bounds), n_least, promised))
+            parts.append(Part(partial(Sndfile, path, span), n_least, promised))
+        if not stretch.complete:
+            notes.append("its last frame is not all there: cut off?")
+    if len(parts) > 1:
+        notes.append(f"{len(parts)} recordings follow each other in it; heard as one")
     return parts
 
 

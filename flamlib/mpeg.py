@@ -29,6 +29,7 @@ class Stretch(NamedTuple):
         stop: The byte behind the last one.
         n_samples: How many samples per channel its frames have.
         says_length: Whether its first frame says how many follow (Xing, Info or VBRI).
+        complete: Whether its last frame is all there.
         hole_s: Where something is no frame, in seconds; None: nowhere.
     """
 
@@ -36,6 +37,7 @@ class Stretch(NamedTuple):
     stop: int
     n_samples: int
     says_length: bool
+    complete: bool
     hole_s: float | None
 
 
@@ -54,7 +56,7 @@ def stretches(path: Path) -> list[Stretch]:
             gap = data[at : min(begin, at + 16)]
             if _says_length(data[begin : begin + 64]):
                 if n_samples:
-                    found.append(Stretch(start, at, n_samples, says_length, hole_s))
+                    found.append(Stretch(start, at, n_samples, says_length, True, hole_s))
                     start, n_samples, hole_s = at, 0, None
                 says_length = True
             else:
@@ -64,7 +66,8 @@ def stretches(path: Path) -> list[Stretch]:
             at = begin + length
             begin = _next_frame(data, at)
         if n_samples:
-            found.append(Stretch(start, len(data), n_samples, says_length, hole_s))
+            complete = at <= len(data)
+            found.append(Stretch(start, len(data), n_samples, says_length, complete, hole_s))
         return found
 
 

@@ -67,20 +67,18 @@ def _checksum(data: bytes) -> int:
 
 
 class Stream(NamedTuple):
-    """Bytes of a file that are one recording.
+    """A recording in a file.
 
     Attributes:
-        start: The first byte.
-        stop: The byte behind the last one; None: the end of the file.
-        n_samples: The number of samples up to its end, as its pages say.
-        hole: The number of samples before the first page that is missing or damaged; None: none.
+        head: The bytes of the pages without sound that it begins with, start and stop.
+        ranges: The bytes of its pages, start and stop; where pages are missing a new range begins.
+        granules: The number of samples up to the end of each range, as the pages say.
         complete: Whether its last page is marked as the last.
     """
 
-    start: int
-    stop: int | None
-    n_samples: int
-    hole: int | None
+    head: tuple[int, int]
+    ranges: list[tuple[int, int]]
+    granules: list[int]
     complete: bool
 
 
@@ -93,19 +91,20 @@ def streams(path: Path) -> list[Stream]:
     latest: dict[int, Page] = {}  # of each serial number
     at, heads_alone = 0, False
     for page in pages(path):
-        if page.begins and not heads_alone:
-            found = [stream._replace(stop=stream.stop or page.start) for stream in found]
-            found.append(Stream(page.start, None, 0, None, False))
+        if not found or (page.begins and not heads_alone):
+            found.append(Stream((page.start, page.start), [(page.start, page.start)], [0], False))
             latest = {}
-        elif not found:
-            found.append(Stream(0, None, 0, 0, False))
         heads_alone = page.begins
-        stream, before = found[-1], latest.get(page.serial)
+        head, ranges, granules, complete = found[-1]
+        before = latest.get(page.serial)
         follows = before is not None and page.number == before.number + 1 and page.start == at
-        if stream.hole is None and not (page.begins or follows):
-            stream = stream._replace(hole=stream.n_samples)
+        if not (page.begins or follows):
+            ranges.append((page.start, page.start))
+            granules.append(granules[-1])
+        if page.granule <= 0 and len(ranges) == 1 and granules == [0]:
+            head = head[0], page.stop
+        ranges[-1] = ranges[-1][0], page.stop
+        granules[-1] = max(granules[-1], page.granule)
+        found[-1] = Stream(head, ranges, granules, complete or page.ends)
         latest[page.serial], at = page, page.stop
-        found[-1] = stream._replace(
-            n_samples=max(stream.n_samples, page.granule), complete=stream.complete or page.ends
-        )
     return found

@@ -8,18 +8,19 @@ from flamlib import ogg
 def test_a_whole_file_is_one_stream(tmp_path, subtype):
     write_ogg(tmp_path / "a.ogg", noise(3.0, 48000), 48000, subtype)
     [stream] = ogg.streams(tmp_path / "a.ogg")
-    assert stream.hole is None
     assert stream.complete
-    assert stream.n_samples == pytest.approx(3 * 48000, abs=400)  # Opus has a pre-skip
+    assert stream.ranges == [(0, (tmp_path / "a.ogg").stat().st_size)]
+    [n_samples] = stream.granules
+    assert n_samples == pytest.approx(3 * 48000, abs=400)  # Opus has a pre-skip
 
 
 def test_streams_that_follow_each_other_are_told_apart(tmp_path):
     write_ogg(tmp_path / "a.ogg", noise(3.0), 44100)
     content = (tmp_path / "a.ogg").read_bytes()
     (tmp_path / "b.ogg").write_bytes(content * 3)
-    bounds = [(stream.start, stream.stop) for stream in ogg.streams(tmp_path / "b.ogg")]
+    bounds = [stream.ranges for stream in ogg.streams(tmp_path / "b.ogg")]
     n = len(content)
-    assert bounds == [(0, n), (n, 2 * n), (2 * n, None)]
+    assert bounds == [[(0, n)], [(n, 2 * n)], [(2 * n, 3 * n)]]
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
@@ -29,7 +30,12 @@ def test_one_wrong_byte_is_a_hole(tmp_path, share):
     content[round(share * len(content))] ^= 0x10
     (tmp_path / "b.ogg").write_bytes(content)
     [stream] = ogg.streams(tmp_path / "b.ogg")
-    assert stream.hole / 44100 == pytest.approx(30 * share, abs=2)
+    before, after = stream.ranges
+    assert before[0] == 0
+    assert before[1] < share * len(content) < after[0]
+    assert after[1] == len(content)
+    assert stream.granules[0] / 44100 == pytest.approx(30 * share, abs=2)
+    assert stream.granules[1] == 30 * 44100
 
 
 def test_a_stream_that_is_cut_off_is_not_complete(tmp_path):
@@ -38,5 +44,5 @@ def test_a_stream_that_is_cut_off_is_not_complete(tmp_path):
     (tmp_path / "b.ogg").write_bytes(content[: len(content) // 2])
     [stream] = ogg.streams(tmp_path / "b.ogg")
     assert not stream.complete
-    assert stream.hole is None
-    assert stream.n_samples / 44100 == pytest.approx(5, abs=1)
+    [n_samples] = stream.granules
+    assert n_samples / 44100 == pytest.approx(5, abs=1)
