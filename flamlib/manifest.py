@@ -120,11 +120,11 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
         ):
             n_complete += 1
     except OSError as error:
-        raise OSError(
-            error.errno,
+        text = (
             f"{out}: {error.strerror or error}; {n_complete} of {len(jobs)} shards are complete, "
-            "the same call goes on from there",
-        ) from error
+            "the same call goes on from there"
+        )
+        raise OSError(*([error.errno] if error.errno else []), text) from error
     files.sweep(out)  # a scheduler gives the job of a killed worker to another, and the run goes on
     content = {"parameters": parameters, "shards": [_read_note(out, job) for job in jobs]}
     _put(manifest, content)

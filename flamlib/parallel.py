@@ -13,12 +13,20 @@ whose workers need this package and the same paths. On SLURM, with dask-jobqueue
     shards.write(..., scheduler=cluster.scheduler_address)
 
 An item may be worked on twice, after its first worker died; `work` has to be such that this does no
-harm. `in_order` works a few items ahead of its reader, so that results need not fit into memory.
+harm. An item whose workers die again and again is named. If no worker is left, a cluster of this
+machine is given up after five minutes, or dask's own `distributed.scheduler.no-workers-timeout`;
+one of others waits for new ones as long as its scheduler is configured to. `in_order` works a few
+items ahead of its reader, so that results need not fit into memory.
 """
 
+import asyncio
+import json
+import os
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +35,9 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
+MOST_THREADS = 1000  # beyond that, and 16 processes a core, a number is taken for a slip
+CONNECT_S = 5  # how long to look for a scheduler
+NO_WORKERS = "300s"  # how long to wait for a worker of this machine to come back
 AHEAD = 2  # results that wait for the reader of `in_order`, per job
 
 
@@ -53,8 +64,12 @@ def each(
 
     Raises:
         Exception: the first error of an item; items that were not begun are given up.
-        OSError: there is no scheduler at that address.
+        OSError: there is no scheduler at that address, or the processes that worked on an item
+            died (ChildProcessError).
+        ValueError: more processes or threads than any machine has use for.
     """
+    if scheduler is None:
+        _check_number(n_jobs, threads)
     with ExitStack() as stack:
         bar = stack.enter_context(tqdm(total=len(items), desc=what, disable=not progress))
         if scheduler is not None or (n_jobs > 1 and not threads):
@@ -81,7 +96,10 @@ def in_order(
 
     Raises:
         Exception: the error of an item, in its turn; items that were not begun are given up.
+        ChildProcessError: a process died.
+        ValueError: more processes or threads than any machine has use for.
     """
+    _check_number(n_jobs, threads)
     if n_jobs <= 1:
         yield from map(work, items)
         return
@@ -89,11 +107,37 @@ def in_order(
         call = work if threads else _call_work
         waiting: deque = deque()
         for item in items:
-            waiting.append(pool.submit(call, item))
+            waiting.append((item, pool.submit(call, item)))
             if len(waiting) > AHEAD * n_jobs:
-                yield waiting.popleft().result()
+                yield _result(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(*waiting.popleft())
+
+
+def _result(item, future):
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            f"a process died while {_named(item)} or one of the next items was worked on; {_MEMORY}"
+        ) from None
+
+
+_MEMORY = "too little memory for so many jobs?"
+
+
+def _named(item: Any) -> str:
+    """How an item is called: the name that it has, or else the beginning of what it is."""
+    text = str(item["name"]) if isinstance(item, Mapping) and "name" in item else repr(item)
+    return text if len(text) <= 100 else f"{text[:99]}…"
+
+
+def _check_number(n_jobs: int, threads: bool) -> None:
+    n_cores = os.cpu_count() or 1
+    most = MOST_THREADS if threads else 16 * n_cores
+    if n_jobs > most:
+        what = "threads" if threads else f"processes for {n_cores} processor cores"
+        raise ValueError(f"jobs: {n_jobs:,} {what}; {most:,} at most")
 
 
 @contextmanager
@@ -131,22 +175,89 @@ def _in_threads(stack, work, items, n_jobs):
 
 
 def _on_dask(stack, work, items, n_jobs, scheduler):
-    from distributed import Client, LocalCluster, as_completed  # takes seconds to import
+    from distributed import Client, KilledWorker, as_completed  # takes seconds to import
+    from distributed.scheduler import NoWorkerError
 
     if scheduler is None:
-        local = LocalCluster(
-            n_workers=min(n_jobs, max(len(items), 1)), threads_per_worker=1, dashboard_address=None
-        )
-        client = Client(stack.enter_context(local))
-    elif Path(scheduler).is_file():
-        client = Client(scheduler_file=scheduler)
+        client = Client(stack.enter_context(_local_cluster(min(n_jobs, max(len(items), 1)))))
     else:
-        client = Client(scheduler, timeout=30)
+        client = _connect(scheduler)
     stack.enter_context(client)
     # Impure: dask must not take an item of an earlier call for done because it looks alike.
     futures = client.map(work, items, pure=False)
     item_of = dict(zip((future.key for future in futures), items, strict=True))
     stack.callback(client.cancel, futures)
     for future in as_completed(futures):
-        yield item_of[future.key], future.result()
+        item = item_of[future.key]
+        try:
+            result = future.result()
+        except KilledWorker as error:
+            raise ChildProcessError(
+                f"{error.allowed_failures + 1} processes died one after the other that were at "
+                f"work on {_named(item)}, or had it before them; {_MEMORY}",
+            ) from None
+        except NoWorkerError as error:
+            raise ChildProcessError(
+                f"no process is left to work on {_named(item)} ({error})"
+            ) from None
+        yield item, result
         future.release()
+
+
+@contextmanager
+def _local_cluster(n_workers: int) -> Iterator[Any]:
+    import dask
+    from distributed import LocalCluster
+
+    patience = dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS
+    settings = {
+        "distributed.scheduler.no-workers-timeout": patience,  # dask's default: wait for ever
+        "distributed.deploy.lost-worker-timeout": patience,  # after it a worker is never replaced
+        "distributed.scheduler.worker-saturation": 1.0,  # so that the item is named that does it
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        yield cluster
+
+
+def _connect(scheduler: str) -> Any:
+    from distributed import Client
+
+    address = scheduler
+    if Path(scheduler).is_file():  # read here: dask waits for ever for one that is damaged
+        try:
+            address = json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"]
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"{scheduler}: not the file of a dask scheduler (`dask scheduler --scheduler-file`)"
+            ) from None
+    elif ":" not in scheduler:
+        raise FileNotFoundError(
+            f"{scheduler!r}: no such scheduler file, and no address such as tcp://host:8786"
+        )
+    # Asked by ourselves first: a client of dask waits for ever for a server that is none of dask's.
+    with ThreadPoolExecutor(1) as other_thread:  # here a notebook's event loop may be running
+        try:
+            about = other_thread.submit(asyncio.run, _identify(address)).result()
+        except Exception as error:  # whatever dask makes of the words of another kind of server
+            reason = str(error).strip().splitlines() or ["no answer"]
+            raise ConnectionError(
+                f"{address}: no dask scheduler is there ({reason[0][:200]})"
+            ) from None
+    if not about["workers"]:
+        warnings.warn(f"{address}: no workers yet; waiting for them", stacklevel=2)
+    return Client(address)
+
+
+async def _identify(address: str) -> Mapping[str, Any]:
+    from distributed import rpc
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    async with rpc(address, timeout=CONNECT_S, connection_args=arguments) as server:
+        about = await asyncio.wait_for(server.identity(), CONNECT_S)
+    if about["type"] != "Scheduler":
+        raise ValueError(f"but a {about['type']}")
+    return about

@@ -1,9 +1,16 @@
+import http.server
 import itertools
+import json
 import os
 import signal
+import socket
+import threading
+import time
 from functools import partial
 
+import dask
 import pytest
+from distributed import LocalCluster
 
 from flamlib import parallel
 
@@ -75,3 +82,88 @@ def test_an_error_of_an_item_is_that_of_the_whole(n_jobs, threads):
     assert error.value.errno == 28
     with pytest.raises(OSError, match="No space left"):
         list(parallel.in_order(refuse, range(6), n_jobs=n_jobs, threads=threads))
+
+
+def die_of(name, job):
+    if job["name"] == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job["name"]
+
+
+def test_an_item_that_kills_every_worker_is_named():
+    jobs = [{"name": f"train-{k:05d}.tar", "first": k} for k in range(9)]
+    with pytest.raises(ChildProcessError, match=r"4 processes died .* train-00002\.tar"):
+        list(parallel.each(partial(die_of, "train-00002.tar"), jobs, n_jobs=2, progress=False))
+
+
+def test_a_process_that_dies_is_an_error_that_says_near_which_item():
+    jobs = [{"name": f"{k}"} for k in range(9)]
+    with pytest.raises(ChildProcessError, match=r"a process died while . or one of the next items"):
+        list(parallel.in_order(partial(die_of, "4"), jobs, n_jobs=2))
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_number_of_jobs_that_no_machine_has_use_for_is_refused_at_once(threads):
+    with pytest.raises(ValueError, match="jobs: 1,000,000,000"):
+        list(parallel.each(square, range(3), n_jobs=10**30, threads=threads, progress=False))
+    with pytest.raises(ValueError, match="jobs: 1,000,000,000"):
+        list(parallel.in_order(square, range(3), n_jobs=10**30, threads=threads))
+
+
+def run_on(scheduler):
+    return dict(parallel.each(square, range(4), n_jobs=1, scheduler=scheduler, progress=False))
+
+
+@pytest.fixture
+def no_scheduler():
+    """Ports at which nobody, a silent server, and one of web pages hear."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+    pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=pages.serve_forever, daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        yield {"nobody": nobody, "silent": silent.getsockname()[1], "pages": pages.server_port}
+    pages.shutdown()
+    pages.server_close()
+
+
+@pytest.mark.parametrize("who", ["nobody", "silent", "pages"])
+@pytest.mark.parametrize("by_file", [True, False])
+def test_where_no_scheduler_is_the_address_is_named_within_seconds(
+    tmp_path, monkeypatch, no_scheduler, who, by_file
+):
+    monkeypatch.setattr(parallel, "CONNECT_S", 1)
+    address = f"tcp://127.0.0.1:{no_scheduler[who]}"
+    (tmp_path / "sched.json").write_text(json.dumps({"address": address}))
+    begin = time.monotonic()
+    with pytest.raises(ConnectionError, match=rf"{address}: no dask scheduler is there"):
+        run_on(str(tmp_path / "sched.json") if by_file else address)
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"address"', "\0\0"])
+def test_a_file_that_is_none_of_a_scheduler_is_named(tmp_path, content):
+    (tmp_path / "sched.json").write_text(content)
+    with pytest.raises(ValueError, match=r"sched\.json: not the file of a dask scheduler"):
+        run_on(str(tmp_path / "sched.json"))
+
+
+@pytest.mark.parametrize("scheduler", ["8786", "no/such/file.json", ""])
+def test_what_is_neither_file_nor_address_is_named(scheduler):
+    with pytest.raises(FileNotFoundError, match=rf"'{scheduler}': no such scheduler file"):
+        run_on(scheduler)
+
+
+def test_a_scheduler_without_workers_is_waited_for_as_long_as_it_is_configured():
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "500ms"}),
+        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+    ):
+        with (
+            pytest.warns(UserWarning, match="no workers yet"),
+            pytest.raises(ChildProcessError, match=r"no process is left to work on [0-3]"),
+        ):
+            run_on(cluster.scheduler_address)
+        cluster.scale(1)
+        cluster.wait_for_workers(1, timeout=60)
+        assert run_on(cluster.scheduler_address) == {x: x * x for x in range(4)}
