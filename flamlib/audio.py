@@ -123,7 +123,11 @@ class Recording:
     def _read(self, start: int, stop: int | None) -> Float[np.ndarray, "sample channel"]:
         """Return samples `start` to `stop` of all channels, or up to the end."""
         if start < 0 or (stop is not None and stop <= start):
-            raise Unreadable(self.path, f"no samples from {start} to {stop}: an empty part")
+            part_s = (
+                start / self.sample_rate,
+                "its end" if stop is None else stop / self.sample_rate,
+            )
+            raise Unreadable(self.path, "no samples from {} s to {} s".format(*part_s))
         kept_stop = self._kept_start + len(self._kept)
         reuse = self._kept_start <= start < kept_stop and kept_stop == self._decoder.position
         pieces = [self._kept[start - self._kept_start :][: None if stop is None else stop - start]]
@@ -140,8 +144,8 @@ class Recording:
                 pieces.append(piece)
                 at += len(piece)
             if at == start:
-                begin_s = start / self.sample_rate
-                raise Unreadable(self.path, f"no samples from {begin_s} s on: it ends before")
+                why = f"no samples from {start / self.sample_rate} s on: it ends before"
+                raise Unreadable(self.path, why if start else "holds no samples")
             channels = np.concatenate(pieces)
         _check(self.path, channels)
         if at == self._decoder.position:

@@ -50,14 +50,16 @@ def stretches(path: Path) -> list[Stretch]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found: list[Stretch] = []
         at = begin = _next_frame(data, 0)
-        start, n_samples, says_length, hole_s = 0, 0, False, None
+        start, n_samples, says_length, hole_s, rate = 0, 0, False, None, None
         while begin is not None:
+            rate_before = rate
             length, n_in_frame, rate = _frame(data[begin : begin + 4])
             gap = data[at : min(begin, at + 16)]
-            if _says_length(data[begin : begin + 64]):
-                if n_samples:
-                    found.append(Stretch(start, at, n_samples, says_length, True, hole_s))
-                    start, n_samples, hole_s = at, 0, None
+            announces = _says_length(data[begin : begin + 64])
+            if n_samples and (announces or rate != rate_before):
+                found.append(Stretch(start, at, n_samples, says_length, True, hole_s))
+                start, n_samples, says_length, hole_s = at, 0, False, None
+            if announces:
                 says_length = True
             else:
                 if gap and not gap.startswith(_TAGS) and n_samples and hole_s is None:
@@ -73,6 +75,11 @@ def stretches(path: Path) -> list[Stretch]:
 
 def _next_frame(data, at: int) -> int | None:
     """Return where the next frame begins: a header, and another one where it ends."""
+    while data[at : at + 3] == b"ID3" and len(head := data[at : at + 10]) == 10:
+        n_bytes = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]  # 7 bits each
+        if at + 10 + n_bytes >= len(data):
+            break  # a wrong number: look for frames in it
+        at += 10 + n_bytes
     if _frame(data[at : at + 4]) is not None:
         return at
     while (at := data.find(b"\xff", at)) >= 0:

@@ -48,19 +48,19 @@ def pages(path: Path) -> Iterator[Page]:
                 found = block.find(b"OggS")
                 at += found if found >= 0 else len(block) - 3
                 continue
-            flags, granule, serial, number, checksum, n_parts = struct.unpack("<xBqIIIB", head[4:])
+            flags, granule, serial, number, crc, n_parts = struct.unpack("<xBqIIIB", head[4:])
             lengths = file.read(n_parts)
             body = file.read(sum(lengths))
             stop = at + 27 + n_parts + sum(lengths)
             zeroed = head[:22] + bytes(4) + head[26:]
-            if stop > size or _checksum(zeroed + lengths + body) != checksum:
+            if stop > size or checksum(zeroed + lengths + body) != crc:
                 at += 4
                 continue
             yield Page(at, stop, granule, serial, number, bool(flags & 2), bool(flags & 4))
             at = stop
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """Return the CRC-32 of Ogg: that of zlib with all bits the other way round, from 0."""
     mirrored = zlib.crc32(data.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{mirrored:032b}"[::-1], 2)
