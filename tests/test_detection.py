@@ -153,6 +153,16 @@ def test_a_table_of_detections_is_what_it_says(tmp_path):
     )
 
 
+def test_dcase_util_reads_captions_in_a_table_that_it_refuses_in_a_label_track(tmp_path):
+    with warnings.catch_warnings():  # on import, it asks for pkg_resources
+        warnings.simplefilter("ignore")
+        from dcase_util.containers import MetaDataContainer
+    captions = ["rain; heavy", "wind: strong", "track #1", "this|that", "a dog, far"]
+    write_detections(tmp_path / "a.tsv", [Detection(0.5, 1.25, c, 0.5) for c in captions])
+    read = MetaDataContainer().load(filename=str(tmp_path / "a.tsv"))
+    assert [(e.onset, e.offset, e.event_label) for e in read] == [(0.5, 1.25, c) for c in captions]
+
+
 def test_audacity_gets_one_label_a_line():
     text = to_audacity_labels([Detection(0.5, 1.25, "a dog\tbarks\n", 0.8)])
     assert text == "0.500000\t1.250000\ta dog barks (0.80)\n"
