@@ -394,18 +394,25 @@ class TestsetsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig:
-    """Detection in one recording."""
+    """Detection in one recording.
+
+    The defaults are those of `flam detect` and of `detector.detect`, too; params.yaml repeats them.
+    """
 
     recording: str = parameter("a recording, from the project's root or in full")
     captions: list[str] = parameter(
         "what to find; []: what sounds in the mixture, and some captions that do not"
     )
     n_absent: int = parameter("how many that do not", low=0)
-    method: Literal["unbiased", "biased", "approximate"] = parameter("score of a frame")
-    median_frames: int = parameter("frames of the median filter; odd", low=1)
-    threshold: float = parameter("score from which a frame is active", low=0, high=1)
-    min_duration_s: float = parameter("shorter events are dropped", unit="s", low=0)
-    merge_gap_s: float = parameter("shorter gaps between events are closed", unit="s", low=0)
+    method: Literal["unbiased", "biased", "approximate"] = parameter(
+        "score of a frame", default="unbiased"
+    )
+    median_frames: int = parameter("frames of the median filter; odd", low=1, default=3)
+    threshold: float = parameter("score from which a frame is active", low=0, high=1, default=0.9)
+    min_duration_s: float = parameter("shorter events are dropped", unit="s", low=0, default=0.0)
+    merge_gap_s: float = parameter(
+        "shorter gaps between events are closed", unit="s", low=0, default=0.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -448,6 +455,7 @@ def load_config(
     small: bool = False,
     overlays: Sequence[str | Path] = (),
     overrides: Mapping[str, Any] | str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read the experiment's parameters.
 
@@ -456,6 +464,8 @@ def load_config(
         small: put the sizes of `configs/small.yaml`, beside `path`, in place of those of `path`.
         overlays: files with some sections and keys, which replace those before them.
         overrides: values by dotted name, `{"train.n_steps": 3}`, or as text, "train.n_steps=3".
+        given: all names of a notebook; of these, sections of which papermill was given some values,
+            `-y "train: {n_steps: 3}"`, replace just these. Overrides go before them.
 
     Raises:
         ParameterError: naming every unknown name, wrong type and value out of range.
@@ -465,4 +475,10 @@ def load_config(
     values = read_yaml(path)
     for overlay in [*([path.parent / SMALL] if small else []), *overlays]:
         values = overlaid(values, read_yaml(overlay), name=str(overlay))
+    sections = {
+        name: value
+        for name, value in (given or {}).items()
+        if name in values and isinstance(value, type(values[name]))
+    }
+    values = overlaid(values, sections, name="parameters of the notebook")
     return parse(Config, override(values, read_overrides(overrides)))

@@ -5,6 +5,7 @@ Scores are `[frame, caption]`; frame l spans `frame_edges[l]` to `frame_edges[l 
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -116,22 +117,43 @@ def events_from_scores(
     return sorted(detections)
 
 
-def write_detections(path: str | Path, detections: Iterable[Detection]) -> None:
-    """Write the detections of one recording as a table, see `to_table`."""
-    files.atomic_write(path, to_table(detections))
+def stretch_around(
+    detections: Sequence[Detection], duration_s: float, *, length_s: float
+) -> tuple[float, float]:
+    """Choose the stretch of a recording around its surest event, in seconds.
 
+    It is as long as asked for, or as the recording; without events it is its beginning.
 
-def to_table(detections: Iterable[Detection]) -> str:
-    """Format detections as a table, `onset offset event_label score` in tab-separated columns.
-
-    As in all our tables with tabs, a quotation mark is a letter; line breaks and tabs in a caption
-    become blanks.
+    >>> stretch_around([Detection(60.0, 62.0, "rain", 0.9)], 3600.0, length_s=10.0)
+    (56.0, 66.0)
     """
+    if not detections:
+        return 0.0, min(length_s, duration_s)
+    surest = max(detections, key=lambda detection: detection.score)
+    latest = max(0.0, duration_s - length_s)
+    start = min(max(0.0, (surest.onset + surest.offset - length_s) / 2), latest)
+    return start, min(start + length_s, duration_s)
+
+
+def write_detections(path: str | Path, detections: Iterable[Detection], *, filename: str) -> None:
+    """Write the detections of one recording as a table, see `to_table`."""
+    files.atomic_write(path, to_table(detections, filename=filename))
+
+
+def to_table(detections: Iterable[Detection], *, filename: str) -> str:
+    """Format the detections of one recording as DCASE's table, and how sure they are.
+
+    Columns are `filename onset offset event_label score`, separated by tabs; a recording without
+    detections has no row. As in all our tables with tabs, a quotation mark is a letter; line breaks
+    and tabs become blanks.
+    """
+    name = " ".join(re.split(r"[\t\r\n]", filename))
     rows = [
-        f"{round(d.onset, 6)}\t{round(d.offset, 6)}\t{' '.join(d.caption.split())}\t{d.score:.6g}\n"
+        f"{name}\t{round(d.onset, 6)}\t{round(d.offset, 6)}\t{' '.join(d.caption.split())}"
+        f"\t{d.score:.6g}\n"
         for d in detections
     ]
-    return "onset\toffset\tevent_label\tscore\n" + "".join(rows)
+    return "filename\tonset\toffset\tevent_label\tscore\n" + "".join(rows)
 
 
 def to_audacity_labels(detections: Iterable[Detection]) -> str:

@@ -159,6 +159,11 @@ def read_overrides(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
     return {name: _yaml(value) for name, value in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
+def read_value(text: str) -> Any:
+    """Read a single value as YAML: "3", "1e-3", "[a dog barks, rain]", or plain text."""
+    return _yaml(text)
+
+
 def allowed(field: dataclasses.Field) -> str:
     """Say in words what a field may be: "1 or more", "0 to 1", "auto, no, bf16 or fp16"."""
     about, kind = field.metadata, field.type

@@ -1,15 +1,28 @@
-"""The root folder of the project, the paths of its files, and the commit of its code.
+"""The project's root folder, where each kind of run reads and writes, and the commit of the code.
 
 The root is the folder with `dvc.yaml`. It is searched from the working directory and not from this
 file: with an editable install, a copy of the project (a test's temporary folder, `dvc exp run
 --temp`) would otherwise use the files of the original.
+
+A small run, which is what *Run All* does, has folders of its own, so that it replaces no result of
+the whole experiment:
+
+    whole run        small run
+    artifacts/X      artifacts/small/X
+    reports/X        reports/small/X
+    data/            artifacts/small/source, of the packages that a small run takes
+    artifacts/weights, which are the same in both
 """
 
+import re
 import subprocess
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 # Relative to the root; dvc.yaml and the notebooks name the same.
 PARAMS = "params.yaml"
+DATA = "data"
+SOURCE = "artifacts/source"
 CAPTIONS = "data/captions.tsv"
 WEIGHTS = "artifacts/weights"  # a folder for each pretrained tower
 BANK = "artifacts/bank"
@@ -22,6 +35,94 @@ DEPENDENCY = "artifacts/dependency"
 CODE = "artifacts/code"  # digests of the code of each stage
 CACHE = "artifacts/cache"  # of the library `datasets`
 CURVES = "reports/curves"
+
+SMALL = "small"
+MADE_BY = {  # which notebook makes what others read
+    "data": "01_corpus",
+    "artifacts/source": "01_corpus",
+    "artifacts/weights": "01_corpus",
+    "artifacts/bank": "02_mix",
+    "artifacts/mixtures": "02_mix",
+    "artifacts/strong": "02_mix",
+    "artifacts/checkpoints": "03_train",
+    "artifacts/scores": "04_evaluate",
+    "reports/04_evaluate.json": "04_evaluate",
+    "reports/figures/04_evaluate": "04_evaluate",
+    "reports/06_ablate": "06_ablate",
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes.
+
+    Attributes:
+        root: the project's root.
+        small: whether it is a small run, with folders of its own.
+    """
+
+    root: Path
+    small: bool = False
+
+    def path(self, name: str | Path) -> Path:
+        """Return where this run has what the whole experiment has at `name`.
+
+        Args:
+            name: a path relative to the root, or an absolute one, which stays as it is.
+        """
+        first, *rest = PurePosixPath(name).parts or ("",)
+        if self.small and str(name) != WEIGHTS and not str(name).startswith(f"{WEIGHTS}/"):
+            if first == DATA and is_copy_of_source(self.root):
+                return self.root.joinpath("artifacts", SMALL, "source", *rest)
+            if first in ("artifacts", "reports") and rest[:1] != [SMALL]:
+                return self.root.joinpath(first, SMALL, *rest)
+        return self.root / name
+
+    def existing(self, name: str | Path) -> Path:
+        """Return `path(name)`.
+
+        Raises FileNotFoundError if nothing is there, with the notebook that makes it.
+        """
+        path = self.path(name)
+        if path.exists():
+            return path
+        maker = _maker(PurePosixPath(name))
+        if maker is None:
+            raise FileNotFoundError(f"{path} is not there")
+        if self.small:
+            raise FileNotFoundError(f"{path} is not there: run {maker}small = True first")
+        raise FileNotFoundError(
+            f"{path} is not there: `make repro` makes it, or run {maker}small = False first"
+        )
+
+
+def places(*, small: bool | None) -> Places:
+    """Return the places of a run in this project.
+
+    Args:
+        small: whether it is a small run; None: a run that uses the trained model, or where there is
+            none yet, that of a small run.
+    """
+    found = root()
+    if small is None:
+        small = not (found / CHECKPOINTS / "flam").exists()
+    return Places(found, small)
+
+
+def is_copy_of_source(root: Path) -> bool:
+    """Whether `data/` is a copy of what notebook 01 makes, by `data.dvc`, or data of your own."""
+    file = root / f"{DATA}.dvc"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return re.search(rf"^- path: {SOURCE}$", text, flags=re.MULTILINE) is not None
+
+
+def _maker(name: PurePosixPath) -> str | None:
+    """The notebook that makes what is at a name, with its parameter where it has one."""
+    for place in (name, *name.parents):
+        if notebook := MADE_BY.get(str(place)):
+            model = name.relative_to(place).parts[:1] if str(place) == CHECKPOINTS else ()
+            return f"notebook {notebook} with " + "".join(f"model = {m!r}, " for m in model)
+    return None
 
 
 def root() -> Path:

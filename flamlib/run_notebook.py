@@ -3,10 +3,10 @@
     python -m flamlib.run_notebook notebooks/03_train.ipynb reports/03_train_flam.ipynb \\
         -p small False -p model flam
 
-This is papermill with three differences. What the kernel prints, progress bars included, is shown
-at once and not only kept in the executed notebook. A parameter that the notebook does not declare
-is an error before anything runs. A failure is reported once, with where the executed notebook is
-and how to continue.
+This is papermill with four differences. What the kernel prints, progress bars included, is shown
+at once and not only kept in the executed notebook. `-p train.n_steps 3` puts another value in the
+place of that of params.yaml. A parameter that is unknown is an error before anything runs. A
+failure is reported once, with where the executed notebook is and how to continue.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -31,6 +32,8 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from flamlib import paths
+from flamlib.config import Config, load_config
+from flamlib.parameters import read_overrides, read_value
 
 LOG_EVERY_S = "30"  # between two lines of a progress bar, where there is no terminal to redraw it
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours and movements of the cursor
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs=2,
         action="append",
         default=[],
-        help="one parameter; VALUE is read as Python (False, 3, None) or else as text",
+        help="one parameter of the notebook, VALUE in Python (False, 3, None) or else text; or of "
+        "params.yaml by its dotted name, VALUE as there",
     )
     given = parser.parse_args(arguments)
     try:
@@ -65,17 +69,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def choose(notebook: str | Path, pairs: Mapping[str, str]) -> dict[str, Any]:
     """Read the values of parameters that are given as text.
 
-    Raises ValueError for one that the notebook does not declare, with the nearest name that it
-    does.
+    Those of params.yaml, `train.n_steps` or a section `train` with some of its values, become the
+    notebook's `overrides`.
+
+    Raises ValueError for one that neither the notebook declares nor params.yaml has, with the
+    nearest name that there is.
     """
     declared = declared_parameters(notebook)
-    for name in pairs:
-        if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            known = ", ".join(declared) or "none"
-            raise ValueError(f"{notebook} has no parameter {name}; {hint}its parameters: {known}")
-    return {name: _value(text) for name, text in pairs.items()}
+    changes: dict[str, Any] = {}
+    for name, text in pairs.items():
+        if name in declared:
+            continue
+        section = name.split(".")[0]
+        if "overrides" not in declared or section not in Config.__dataclass_fields__:
+            raise ValueError(_unknown(notebook, name, declared))
+        value = read_value(text)
+        whole = "." not in name and isinstance(value, dict)
+        changes |= {f"{name}.{key}": of for key, of in value.items()} if whole else {name: value}
+    chosen = {name: _value(text) for name, text in pairs.items() if name in declared}
+    if changes:
+        changes = {**read_overrides(chosen.get("overrides")), **changes}
+        load_config(small=chosen.get("small", False), overrides=changes)  # refuses what is wrong
+        chosen["overrides"] = changes
+    return chosen
 
 
 def declared_parameters(notebook: str | Path) -> dict[str, Any]:
@@ -184,6 +200,17 @@ class _Lines:
 
     def flush(self) -> None:
         self._file.flush()
+
+
+def _unknown(notebook: str | Path, name: str, declared: Mapping[str, Any]) -> str:
+    """What to say of a parameter that is not there."""
+    near = difflib.get_close_matches(name, declared, n=1)
+    sections = (of for of in fields(Config) if is_dataclass(of.type))
+    full = [f"{of.name}.{name}" for of in sections if name in of.type.__dataclass_fields__]
+    meant = full if full and "overrides" in declared else near
+    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+    known = ", ".join(declared) or "none"
+    return f"{notebook} has no parameter {name}; {hint}its parameters: {known}"
 
 
 def _say(text: str) -> None:

@@ -1,11 +1,13 @@
 import dataclasses
+import inspect
 import pickle
 from pathlib import Path
 
 import pytest
 
 from flamlib import config as configuration
-from flamlib.config import Config, load_config
+from flamlib.config import Config, DetectConfig, load_config
+from flamlib.inference import detector
 from flamlib.parameters import ParameterError, allowed, plain, read_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +77,30 @@ def test_overrides_go_before_overlays_and_these_before_small(project, tmp_path):
     config = load_config(small=True, overlays=[overlay], overrides="train.n_steps=9 seed=4")
     assert (config.train.n_steps, config.train.n_warmup, config.seed) == (9, 1, 4)
     assert config.train.batch_size == load_config(small=True).train.batch_size
+
+
+def test_sections_given_to_a_notebook_replace_the_values_that_they_name(project):
+    """As papermill gives them, -y "train: {n_steps: 3}", among all other names of the notebook."""
+    names = {"train": {"n_steps": 3}, "seed": 4, "detect": object(), "pd": {"n_steps": 9}}
+    config = load_config(small=True, given=names)
+    assert (config.train.n_steps, config.seed) == (3, 4)
+    assert config.train.n_warmup == load_config(small=True).train.n_warmup
+    assert load_config(given=names, overrides="train.n_steps=9").train.n_steps == 9
+    wrong = {"train": {"n_step": 3}}
+    with pytest.raises(ParameterError, match=r"parameters of the notebook: .*mean train\.n_steps"):
+        load_config(given=wrong)
+
+
+def test_detection_has_the_same_defaults_everywhere(project):
+    """In the code, where `flam detect` finds them, and in params.yaml, where they are seen."""
+    values = {f.name: f.default for f in dataclasses.fields(DetectConfig)}
+    defaults = {k: v for k, v in values.items() if v is not dataclasses.MISSING}
+    kept = read_yaml(ROOT / "params.yaml")["detect"]
+    assert {name: kept[name] for name in defaults} == defaults
+    assert {"threshold", "median_frames", "method"} <= defaults.keys()
+    parameters = inspect.signature(detector.detect).parameters
+    for name, default in defaults.items():
+        assert parameters[name].default == default
 
 
 def test_a_change_is_checked_as_the_file_is(project):

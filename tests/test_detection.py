@@ -12,6 +12,7 @@ from flamlib.detection import (
     events_from_scores,
     median_filter,
     read_scores,
+    stretch_around,
     to_audacity_labels,
     write_detections,
     write_scores,
@@ -147,10 +148,34 @@ def test_scores_that_do_not_fit_are_refused():
 
 def test_a_table_of_detections_is_what_it_says(tmp_path):
     detections = [Detection(3 * 0.32, 12345.0, "a dog barks", 0.8333333)]
-    write_detections(tmp_path / "events.tsv", detections)
+    write_detections(tmp_path / "events.tsv", detections, filename="street.wav")
     assert (tmp_path / "events.tsv").read_text() == (
-        "onset\toffset\tevent_label\tscore\n0.96\t12345.0\ta dog barks\t0.833333\n"
+        "filename\tonset\toffset\tevent_label\tscore\n"
+        "street.wav\t0.96\t12345.0\ta dog barks\t0.833333\n"
     )
+    with warnings.catch_warnings():  # on import, it asks for pkg_resources
+        warnings.simplefilter("ignore")
+        from sed_scores_eval.base_modules.io import read_ground_truth_events
+
+    read = read_ground_truth_events(tmp_path / "events.tsv")
+    assert read == {"street": [[0.96, 12345.0, "a dog barks"]]}
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 90), st.floats(0.1, 9), st.floats(0, 1)), max_size=4),
+    st.floats(0.1, 100),
+)
+def test_the_stretch_to_look_at_is_within_the_recording_and_meets_its_surest_event(of, length_s):
+    found = [Detection(onset, onset + length, "rain", score) for onset, length, score in of]
+    start, stop = stretch_around(found, 100.0, length_s=length_s)
+    assert 0 <= start <= stop <= 100
+    assert stop - start == pytest.approx(length_s)
+    if found:
+        surest = max(found, key=lambda event: event.score)
+        assert start < surest.offset
+        assert stop > surest.onset
+    else:
+        assert start == 0
 
 
 def test_dcase_util_reads_captions_in_a_table_that_it_refuses_in_a_label_track(tmp_path):

@@ -10,7 +10,7 @@ FLAMLIB = Path(__file__).parents[1] / "flamlib"
 MODULES = sorted(
     ".".join(path.relative_to(FLAMLIB).with_suffix("").parts)
     for path in FLAMLIB.rglob("*.py")
-    if path.name != "__init__.py"
+    if path.name not in ("__init__.py", "__main__.py")
 )
 N_UNDOCUMENTED = 3  # a function of at most so many parameters may do without
 

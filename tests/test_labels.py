@@ -125,7 +125,10 @@ detections = st.lists(
 def test_what_is_detected_is_read_back(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("detected")
     expected = [Event(round(a, 6), round(b, 6), caption) for a, b, caption, _ in found]
-    for name, text in (("a.txt", to_audacity_labels(found)), ("a.tsv", to_table(found))):
+    for name, text in (
+        ("a.txt", to_audacity_labels(found)),
+        ("a.tsv", to_table(found, filename="a.wav")),
+    ):
         path = write(folder / name, text)
         assert read(path) == expected, name
         assert labels.read(path).scored, name
@@ -287,7 +290,7 @@ def test_names_are_compared_as_they_are_read(tmp_path):
 
 def test_notes_and_detections_beside_a_recording_are_no_labels(tmp_path):
     write(tmp_path / "a.txt", "Recorded in May\n")
-    write(tmp_path / "a.tsv", to_table([Detection(0, 1, "x", 0.5)]))
+    write(tmp_path / "a.tsv", to_table([Detection(0, 1, "x", 0.5)], filename="a.wav"))
     assert labels.beside(tmp_path / "a.wav") is None
     write(tmp_path / "a.Table.1.selections.txt", raven(DOG))
     assert labels.beside(tmp_path / "a.wav").path.name == "a.Table.1.selections.txt"

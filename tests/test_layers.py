@@ -13,7 +13,7 @@ FLAMLIB = Path(__file__).parents[1] / "flamlib"
 MODULES = {
     ".".join(path.relative_to(FLAMLIB).with_suffix("").parts)
     for path in FLAMLIB.rglob("*.py")
-    if path.name != "__init__.py"
+    if path.name not in ("__init__.py", "__main__.py")
 }
 PACKAGES = {
     ".".join(path.parent.relative_to(FLAMLIB).parts)

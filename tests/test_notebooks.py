@@ -1,6 +1,7 @@
 """Every notebook runs, in the order of the pipeline, on sounds that this test makes.
 
-A project of its own in a temporary folder, without network and without the real weights. The
+A project of its own in a temporary folder, without network and without the real weights, and small
+runs, as *Run All* makes them: whatever they write, the whole run's results stay as they are. The
 notebooks' code runs in this process, because five kernels would spend a minute on imports; the
 first one goes through papermill, as all do in the pipeline.
 """
@@ -20,6 +21,8 @@ from test_pipeline import NOTEBOOKS, ROOT, STAGES, code_cells
 
 from flamlib import config, provenance, run_notebook
 from flamlib.config import Config
+from flamlib.paths import Places
+from flamlib.training.resume import checksum
 
 SMALLER = {  # in place of the sizes of a small run: of sounds that this test makes
     "source.profile": "none",
@@ -70,7 +73,7 @@ def runs():
     found = [Run(s.notebook.name, s.chosen, set(s.params), [*s.outs]) for s in STAGES]
     for arm in ("flam", "no_bias"):
         outs = [f"reports/06_ablate/0_{arm}{suffix}" for suffix in (".json", ".tsv")]
-        found.append(Run("06_ablate.ipynb", {"seed": 0, "arm": arm, "small": False}, None, outs))
+        found.append(Run("06_ablate.ipynb", {"seed": 0, "arm": arm}, None, outs))
     outs = ["06_ablate.json", "07_compare.json", "07_compare.tsv", "figures/07_compare"]
     found.append(Run("07_compare.ipynb", {}, None, [f"reports/{out}" for out in outs]))
     outs = ["08_dependency.json", "figures/08_dependency"]
@@ -81,7 +84,7 @@ def runs():
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A project before its first run."""
-    for name in ("dvc.yaml", "params.yaml"):
+    for name in ("dvc.yaml", "params.yaml", "data.dvc"):
         shutil.copy(ROOT / name, tmp_path)
     for folder in ("notebooks", "catalogue", "configs", "flamlib"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
@@ -89,6 +92,17 @@ def root(tmp_path, monkeypatch):
     tiny.write_weights(tmp_path / "artifacts/weights", tmp_path / "catalogue")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def listed(root):
+    """Digests of all files of a project, but for those of small runs and what any run may keep."""
+    apart = ("artifacts/small", "reports/small", "artifacts/cache", "downloads")
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_file() and not name.startswith(apart) and "__pycache__" not in name:
+            found[name] = checksum(path)
+    return found
 
 
 class Watched(Config):
@@ -126,11 +140,13 @@ def run(notebook, given):
 
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore")  # of libraries that the notebooks use: none is a failure
-def test_the_notebooks_run_in_order_and_leave_what_their_stages_declare(root, monkeypatch):
+def test_small_runs_in_order_leave_what_their_stages_declare_in_places_of_their_own(
+    root, monkeypatch
+):
     # A shell puts itself in the place of __main__, from which later tests spawn processes.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     assert {each.notebook for each in runs()} == {path.name for path in NOTEBOOKS}
-    used = set()
+    used, before = set(), listed(root)
     load = config.load_config
     monkeypatch.setattr(config, "load_config", lambda **given: Watched(load(**given), used))
     for each in runs():
@@ -142,16 +158,20 @@ def test_the_notebooks_run_in_order_and_leave_what_their_stages_declare(root, mo
             report.parent.mkdir()
             how = {"kernel_name": "python3", "cwd": str(root), "progress_bar": False}
             papermill.execute_notebook(str(notebook), str(report), parameters=given, **how)
-            shutil.copytree(root / "artifacts/source", root / "data")  # as data.dvc does
+            report.unlink()
         else:
+            if notebook.name.startswith("07"):  # which compares the study's own runs
+                assert listed(root) == before
+                shutil.copytree(root / "reports/small/06_ablate", root / "reports/06_ablate")
             used.clear()
             run(notebook, given)
             if each.params is not None:
                 assert used <= each.params | each.chosen.keys(), f"{each}: params of dvc.yaml"
             assert used, each
-        made = [out for out in each.outs if not out.endswith(".ipynb")]
-        assert [out for out in made if not (root / out).exists()] == [], each
-        numbers = [json.loads((root / out).read_text()) for out in made if out.endswith(".json")]
+        places = Places(root, small=not notebook.name.startswith("07"))
+        made = [places.path(out) for out in each.outs if not out.endswith(".ipynb")]
+        assert [out for out in made if not out.exists()] == [], each
+        numbers = [json.loads(out.read_text()) for out in made if out.suffix == ".json"]
         assert all(numbers), each
         for kept in (of["provenance"] for of in numbers if "provenance" in of):
             assert set(provenance.DIGESTS) <= set(kept)

@@ -9,6 +9,7 @@ import ast
 import itertools
 import json
 import re
+import subprocess
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from flamlib import provenance, run_notebook
+from flamlib import paths, provenance, run_notebook
 from flamlib.config import load_config
 from flamlib.evaluation import ablation
 from flamlib.parameters import plain
@@ -161,6 +162,18 @@ def test_a_fresh_clone_can_make_data_itself():
     assert DATA["deps"][0]["path"] in {out for stage in STAGES for out in stage.outs}
 
 
+def test_whoever_makes_the_corpus_copies_it_at_once():
+    """Or `dvc exp run` takes a copy of an earlier one for it: see test_data_folder.py.
+
+    DVC restores no stage with an output that persists from an earlier run, without running it.
+    """
+    assert DATA["deps"][0]["path"] == paths.SOURCE
+    assert paths.is_copy_of_source(ROOT)
+    [corpus] = [stage for stage in STAGES if paths.SOURCE in stage.outs]
+    assert "data_folder.refresh(places)" in "".join(code_cells(corpus.notebook))
+    assert any(options.get("persist") for options in corpus.outs.values())
+
+
 def test_every_section_is_used():
     of_study = {"ablate", "dependency"}
     assert set(PARAMS) == {name for stage in STAGES for name in stage.params} | of_study
@@ -198,10 +211,47 @@ def test_parameters_are_read_before_any_work(path):
     assert set(declared) == {
         target.id for line in ast.parse(parameters).body for target in line.targets
     }, "the cell of parameters is the first"
+    assert "places = paths.places(small=" in first
     assert "config = load_config(" in first
+    assert "given=vars())" in first, "sections that papermill was given"
     for name in declared.keys() & {"small", "overrides"}:
         assert f"{name}={name}" in first
     assert not [cell for cell in rest if "load_config" in cell]
+
+
+@each_notebook
+def test_all_places_are_those_of_the_run(path):
+    """A path of the project that does not go through `places` would be the whole run's."""
+    text = "\n".join(code_cells(path))
+    assert "paths.root(" not in text
+    folders = set(re.findall(r"(?:root|places) / \"?(\w+)", text))
+    assert folders <= {"catalogue", "downloads", "chosen"}, "what every run reads"
+
+
+@each_notebook
+def test_a_name_of_a_section_is_a_section(path):
+    """`load_config(given=vars())` would take a dict of that name for values of the section."""
+    for node in nodes(path):
+        if isinstance(node, ast.Assign):
+            for name in ast.walk(ast.Tuple(node.targets)):
+                if isinstance(name, ast.Name) and name.id in PARAMS and name.id != "seed":
+                    assert "config." in ast.unparse(node.value)
+
+
+def numbers_of(path: Path) -> set[str]:
+    if path.suffix == ".json":
+        return set(re.findall(r'"(\w+)":', path.read_text(encoding="utf-8")))
+    return {path.stem}
+
+
+def test_no_file_in_git_holds_speeds():
+    """They are others at each run: a clone would not stay clean."""
+    listed = ["git", "ls-files", "-z", "--", "reports"]
+    tracked = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.split("\0"):
+        if (path := ROOT / name).is_file():
+            speeds = {n for n in numbers_of(path) if n.endswith("_per_s")} | {"compute_share"}
+            assert not speeds & numbers_of(path), name
 
 
 @each_notebook

@@ -17,6 +17,7 @@ from dvc.repo.reproduce import plan_repro
 from test_pipeline import ROOT
 
 from flamlib import run_notebook
+from flamlib.config import load_config
 
 CELLS = """
 import sys, time
@@ -152,6 +153,37 @@ def test_values_are_read_as_python_or_else_as_text(tmp_path):
     chosen = {"model": "flam_global", "small": False, "sizes": {"n": 1e-4}}
     assert run_notebook.choose(notebook, given) == chosen
     assert run_notebook.choose(notebook, {"model": "None"}) == {"model": None}
+
+
+@pytest.fixture
+def train(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return ROOT / "notebooks/03_train.ipynb"
+
+
+def test_parameters_of_the_experiment_are_given_by_their_dotted_name(train):
+    given = {"train.lr_heads": "5e-5", "model": "flam_global", "train": "{n_steps: 3}"}
+    chosen = run_notebook.choose(train, given | {"overrides": "train.n_warmup=1 seed=4"})
+    changes = {"train.n_warmup": 1, "seed": 4, "train.lr_heads": 5e-5, "train.n_steps": 3}
+    assert chosen == {"model": "flam_global", "overrides": changes}
+    of_detection = {"detect.recording": "street.wav", "detect.captions": "[a dog barks, rain]"}
+    chosen = run_notebook.choose(ROOT / "notebooks/05_detect.ipynb", of_detection)
+    assert load_config(**chosen).detect.captions == ["a dog barks", "rain"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("train.n_step", "3", r"no parameter train\.n_step; did you mean train\.n_steps"),
+        ("train.n_steps", "x", r"train\.n_steps = 'x': expected a whole number"),
+        ("train", "{n_step: 3}", r"no parameter train\.n_step; did you mean train\.n_steps"),
+        ("n_steps", "3", r"no parameter n_steps; did you mean train\.n_steps"),
+        ("trian.n_steps", "3", r"no parameter trian\.n_steps"),
+    ],
+)
+def test_a_wrong_one_is_refused_before_anything_runs(train, name, value, why):
+    with pytest.raises(ValueError, match=why):
+        run_notebook.choose(train, {name: value})
 
 
 def test_parameters_are_literals(notebook):

@@ -18,6 +18,7 @@ from flamlib.cli.arguments import (
     share,
     usage_errors,
 )
+from flamlib.config import DetectConfig
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -61,14 +62,14 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         "--threshold",
         metavar="X",
         type=share,
-        default=0.5,
+        default=DetectConfig.threshold,
         help="lowest score of a frame of an event, 0 to 1; higher: fewer, more certain events. An "
         "unbiased score above 0.5 is evidence for the caption (default: %(default)s)",
     )
     add(
         "--method",
         choices=["unbiased", "biased", "approximate"],
-        default="unbiased",
+        default=DetectConfig.method,
         help="kind of score: unbiased (independent of how common a caption is), biased (the "
         "probability, prior included) or approximate (unbiased, for very rare captions); models "
         "without priors have unbiased scores only (default: %(default)s)",
@@ -77,8 +78,8 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         "--median-frames",
         metavar="N",
         type=odd,
-        default=1,
-        help="length of a median filter over the scores, odd (default: %(default)s, no filter)",
+        default=DetectConfig.median_frames,
+        help="length of a median filter over the scores, odd; 1: no filter (default: %(default)s)",
     )
     add(
         "--scores",
@@ -89,14 +90,14 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         "--min-duration",
         metavar="S",
         type=seconds,
-        default=0.0,
+        default=DetectConfig.min_duration_s,
         help="drop events shorter than this, in seconds (default: %(default)s)",
     )
     add(
         "--merge-gap",
         metavar="S",
         type=seconds,
-        default=0.0,
+        default=DetectConfig.merge_gap_s,
         help="merge events of a caption with a gap of at most this, in seconds (default: "
         "%(default)s)",
     )
@@ -149,7 +150,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 
 def _detect(args: argparse.Namespace) -> None:
     """Find the events in a recording that the captions describe. Writes a table with the columns
-    onset, offset (both in seconds), event_label and score."""
+    filename, onset, offset (both in seconds), event_label and score."""
     if not Path(args.audio).is_file():
         raise UsageError(f"{args.audio}: no such file")
     folder = model_folder(args.model)
@@ -176,8 +177,10 @@ def _detect(args: argparse.Namespace) -> None:
             min_duration_s=args.min_duration,
             merge_gap_s=args.merge_gap,
         )
-        labels = args.format == "audacity"
-        text = detection.to_audacity_labels(found) if labels else detection.to_table(found)
+        if args.format == "audacity":
+            text = detection.to_audacity_labels(found)
+        else:
+            text = detection.to_table(found, filename=Path(args.audio).name)
         if args.output is None:
             print(text, end="")
         else:

@@ -2,7 +2,8 @@
 
     flam detect AUDIO -c CAPTION [-c CAPTION …] [--model FOLDER] [-o FILE] …
 
-writes a table `onset offset event_label score`, times in seconds, or an Audacity label track.
+writes a table `filename onset offset event_label score`, times in seconds, or an Audacity label
+track.
 
     flam embed AUDIO_FOLDER OUT [--model FOLDER] [--jobs 8 | --scheduler ADDRESS]
 
@@ -38,6 +39,7 @@ optional package is missing.
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from flamlib.cli import ask, import_models, make
 from flamlib.cli.arguments import UsageError
@@ -80,6 +82,7 @@ def _sentence(error: Exception) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flam", description=_DESCRIPTION)
     parser.set_defaults(extra=None)
+    parser.add_argument("--version", action="version", version=f"flam {version('flamlib')}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for part in (ask, import_models, make):
         part.add(commands)

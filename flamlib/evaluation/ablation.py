@@ -11,6 +11,7 @@ changed in the same way, for the models that FLAM is compared with.
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +19,14 @@ import numpy as np
 import pandas as pd
 
 from flamlib import paths, provenance
-from flamlib.config import AblationConfig, Config
+from flamlib.config import AblationConfig, Config, load_config
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation import single_model
 from flamlib.models import baselines
 from flamlib.parameters import plain
+from flamlib.paths import Places
 from flamlib.training import launch
 from flamlib.training.resume import checksum
 
@@ -58,31 +60,47 @@ def configured(config: Config, changes: Mapping[str, Any]) -> tuple[str, Config]
     return changes.get("model", "flam"), config.override(own)
 
 
-def record(root: Path, config: Config, arm: str) -> dict[str, Any]:
+def record(places: Places, config: Config, arm: str) -> dict[str, Any]:
     """Record what a run is computed from.
 
     Returns what `record_of_all` does, which all runs of a study share, and `arm`, the digest of
     what this one is about. `config` has the parameters before the arm changes them.
     """
-    return record_of_all(root, config) | {"arm": arm_digest(root, config, arm)}
+    return record_of_all(places, config) | {"arm": arm_digest(places, config, arm)}
 
 
-def record_of_all(root: Path, config: Config) -> dict[str, Any]:
+def record_of_all(places: Places, config: Config) -> dict[str, Any]:
     """Record what all runs of a study are computed from, see `provenance.record`."""
-    mixtures = sorted((root / paths.MIXTURES).glob("*.parquet"))
+    mixtures = sorted(places.existing(paths.MIXTURES).glob("*.parquet"))
     return provenance.record(
-        root / "notebooks/06_ablate.ipynb",
-        root=root,
+        places.root / "notebooks/06_ablate.ipynb",
+        root=places.root,
         parameters=[shared(config), plain(config.evaluate), config.ablate.budget],
-        data=checksums(root, config) | {path.name: checksum(path) for path in mixtures},
+        data=checksums(places, config) | {path.name: checksum(path) for path in mixtures},
     )
 
 
-def arm_digest(root: Path, config: Config, arm: str) -> str:
+def place(places: Places, config: Config, name: str) -> Path:
+    """Choose the file of a run's numbers.
+
+    Runs with other values than those of `params.yaml`, a toy budget say, are none of the study:
+    they stand where small runs do.
+
+    Args:
+        places: those of the run.
+        config: its parameters, before the arm changes them.
+        name: of the run.
+    """
+    whole = load_config(places.root / paths.PARAMS).override({"seed": config.seed})
+    of_study = replace(places, small=places.small or config != whole)
+    return of_study.path("reports/06_ablate") / f"{name}.json"
+
+
+def arm_digest(places: Places, config: Config, arm: str) -> str:
     """Compute the digest of what an arm changes, and of the weights that it starts from, if any."""
     own = config.ablate.arms[arm]
     start = own.get("train.init_from", config.train.init_from)
-    weights = sorted((root / start).glob("*.safetensors")) if start else []
+    weights = sorted(places.path(start).glob("*.safetensors")) if start else []
     return provenance.values_digest([own, [checksum(path) for path in weights]])
 
 
@@ -93,37 +111,39 @@ def shared(config: Config) -> dict[str, Any]:
     return sections | {"train": {k: v for k, v in sections["train"].items() if k not in HOW}}
 
 
-def checksums(root: Path, config: Config) -> dict[str, str]:
+def checksums(places: Places, config: Config) -> dict[str, str]:
     """Compute checksums, by path, of what every training reads beside mixtures."""
     towers = (config.network.audio.tower, config.network.caption.tower)
     read = [paths.CAPTIONS, paths.BANK, paths.STRONG]
     read += [f"{paths.WEIGHTS}/{tower}" for tower in towers]
-    return {path: checksum(root / path) for path in read}
+    return {path: checksum(places.existing(path)) for path in read}
 
 
-def run(root: Path, name: str, model: str, config: Config) -> RunResult:
+def run(places: Places, name: str, model: str, config: Config) -> RunResult:
     """Train a model with these parameters, and evaluate it on the held-out splits.
 
     The model is not kept: a study of fifteen arms would be six gigabytes. Training that was
     stopped goes on where it was.
 
     Args:
-        root: the project.
+        places: those of the run.
         name: of the run, for the files of its training.
         model: a key of `config.objectives`.
         config: the parameters, an arm's changes among them.
     """
-    out = root / paths.ABLATION / name
-    with trained(root, out, root / paths.MIXTURES, model, config) as folder:
-        return evaluate_run(root, folder, config)
+    out = places.path(paths.ABLATION) / name
+    with trained(places, out, places.path(paths.MIXTURES), model, config) as folder:
+        return evaluate_run(places, folder, config)
 
 
 @contextmanager
-def trained(root: Path, out: Path, mixtures: Path, model: str, config: Config) -> Iterator[Path]:
+def trained(
+    places: Places, out: Path, mixtures: Path, model: str, config: Config
+) -> Iterator[Path]:
     """Train a model in this process alone; its folder is removed after the block.
 
     Args:
-        root: the project.
+        places: those of the run.
         out: folder for the model and its curves.
         mixtures: folder with `train.parquet` and `valid.parquet`.
         model: a key of `config.objectives`.
@@ -135,18 +155,18 @@ def trained(root: Path, out: Path, mixtures: Path, model: str, config: Config) -
     alone = config.override({"train.n_processes": 1})  # runs go beside each other instead
     folders = {"mixtures": mixtures, "curves": out / "curves"}
     try:
-        launch.train(root, alone, model, out / "model", **folders)
+        launch.train(places, alone, model, out / "model", **folders)
         yield out / "model"
     finally:
         shutil.rmtree(out, ignore_errors=True)
 
 
-def evaluate_run(root: Path, model: Path, config: Config) -> RunResult:
+def evaluate_run(places: Places, model: Path, config: Config) -> RunResult:
     """Evaluate a saved model on the held-out splits, see `single_model`."""
-    sources, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
+    sources, lexicon = Bank.open(places.path(paths.BANK)), Lexicon.read(places.path(paths.CAPTIONS))
     network = baselines.load(model)
     sizes = {"n_clips": config.evaluate.n_clips, "frame_s": network.frame_s}
-    splits = evaluation.read_splits(root / paths.MIXTURES, sources, lexicon, **sizes)
+    splits = evaluation.read_splits(places.path(paths.MIXTURES), sources, lexicon, **sizes)
     results = single_model.evaluate_model(
         network,
         splits,

@@ -29,6 +29,7 @@ from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.flam import FLAM
 from flamlib.parameters import plain
+from flamlib.paths import Places
 from flamlib.plots.style import BLUE, GREY, ORANGE, PAGE, styled
 
 KINDS = ("per_caption", "shared")  # of bias
@@ -165,26 +166,26 @@ def metrics_of(logits: SplitLogits, pair: DependencyConfig) -> dict[str, dict[st
     return evaluate.nan_to_none(found)
 
 
-def record(root: Path, config: Config) -> dict[str, Any]:
+def record(places: Places, config: Config) -> dict[str, Any]:
     """Record what the comparison is computed from, see `provenance.record`."""
     return provenance.record(
-        root / "notebooks/08_dependency.ipynb",
-        root=root,
+        places.root / "notebooks/08_dependency.ipynb",
+        root=places.root,
         parameters=[ablation.shared(config), config.seed, plain(config.dependency)],
-        data=ablation.checksums(root, config),
+        data=ablation.checksums(places, config),
     )
 
 
-def compare(root: Path, config: Config) -> dict[str, SplitLogits]:
+def compare(places: Places, config: Config) -> dict[str, SplitLogits]:
     """Draw the mixtures, train a model of each of `KINDS` of bias on them, and score both."""
-    bank, lexicon = Bank.open(root / paths.BANK), Lexicon.read(root / paths.CAPTIONS)
-    mixtures = root / paths.DEPENDENCY / "mixtures"
+    bank, lexicon = Bank.open(places.path(paths.BANK)), Lexicon.read(places.path(paths.CAPTIONS))
+    mixtures = places.path(paths.DEPENDENCY) / "mixtures"
     write_mixtures(mixtures, bank, config.mixture, config.dependency, seed=config.seed)
     logits = {}
     for kind in KINDS:
         changed = config.override({**config.dependency.budget, "network.bias": kind})
-        out = root / paths.DEPENDENCY / kind
-        with ablation.trained(root, out, mixtures, "flam", changed) as model:
+        out = places.path(paths.DEPENDENCY) / kind
+        with ablation.trained(places, out, mixtures, "flam", changed) as model:
             logits[kind] = predict(model, mixtures, bank, lexicon)
     return logits
 

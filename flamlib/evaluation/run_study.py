@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from flamlib import parallel, paths, run_notebook
 from flamlib.config import Config, load_config
 from flamlib.evaluation import ablation, dependency
+from flamlib.paths import Places
 
 SEEDS = (0, 1, 2)
 QUICK = ("flam", "no_bias", "no_scale", "flam_global")
@@ -49,11 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help=f"one seed of {', '.join(QUICK)}, without notebook 08"
     )
     given = parser.parse_args(arguments)
-    root = paths.root()
+    places = paths.places(small=False)
+    root = places.root
     os.chdir(root)
     config = load_config()
     cells = study_cells(config.ablate.arms, quick=given.quick)
-    todo = unfinished(root, config, cells)
+    todo = unfinished(places, config, cells)
     jobs = max(min(given.jobs, len(todo)), 1)
     print(f"{len(cells)} runs, of which {len(cells) - len(todo)} are done", flush=True)
     if todo:
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = getattr(error, "returncode", INTERRUPTED)
         print(f"{'Interrupted' if status == INTERRUPTED else error}. {AGAIN}")
         return status
-    about = dependency.record(root, config)
+    about = dependency.record(places, config)
     if not given.quick and not _is_done(root / "reports/08_dependency.json", about):
         status = run_notebook.main([*_files("08_dependency"), "-p", "small", "False"])
         if status:
@@ -83,13 +85,13 @@ def study_cells(arms: Iterable[str], *, quick: bool) -> list[Cell]:
     return [Cell(seed, arm) for seed in seeds for arm in arms if arm in QUICK or not quick]
 
 
-def unfinished(root: Path, config: Config, cells: Iterable[Cell]) -> list[Cell]:
+def unfinished(places: Places, config: Config, cells: Iterable[Cell]) -> list[Cell]:
     """Choose the runs without a file, or with one of other code, parameters or data than now."""
-    of_all = ablation.record_of_all(root, config)
+    of_all = ablation.record_of_all(places, config)
     todo = []
     for cell in cells:
-        about = of_all | {"arm": ablation.arm_digest(root, config, cell.arm)}
-        if not _is_done(root / f"reports/06_ablate/{cell.name}.json", about):
+        about = of_all | {"arm": ablation.arm_digest(places, config, cell.arm)}
+        if not _is_done(places.path(f"reports/06_ablate/{cell.name}.json"), about):
             todo.append(cell)
     return todo
 

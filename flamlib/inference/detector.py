@@ -16,6 +16,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from flamlib import audio, detection, labels
+from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import Event, count_frames, frame_edges, read_events
 from flamlib.models.interface import AudioTextModel, Method
@@ -102,11 +103,11 @@ def detect(
     recording: Recording,
     captions: Sequence[str],
     *,
-    method: Method,
-    median_frames: int,
-    threshold: float,
-    min_duration_s: float,
-    merge_gap_s: float,
+    method: Method = DetectConfig.method,
+    median_frames: int = DetectConfig.median_frames,
+    threshold: float = DetectConfig.threshold,
+    min_duration_s: float = DetectConfig.min_duration_s,
+    merge_gap_s: float = DetectConfig.merge_gap_s,
     progress: bool = False,
 ) -> list[Detection]:
     """Find the events of a recording: `score`, then `events`.
@@ -204,6 +205,17 @@ def events(
         min_duration_s=min_duration_s,
         merge_gap_s=merge_gap_s,
     )
+
+
+def excerpt(scores: Scores, start_s: float, stop_s: float) -> Scores:
+    """Return the scores of the frames that meet a stretch of the recording, in seconds.
+
+    Times stay those of the recording.
+    """
+    edges = scores.frame_edges
+    first = int(np.searchsorted(edges, start_s, side="right")) - 1
+    last = int(np.searchsorted(edges, stop_s, side="left"))
+    return Scores(scores.scores[first:last], edges[first : last + 1], scores.captions)
 
 
 @contextmanager

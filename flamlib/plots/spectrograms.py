@@ -30,6 +30,7 @@ from flamlib.plots.style import (
 
 N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
 RANGE_DB = 70.0  # of a spectrogram's colours
+N_STEPS = 1200  # of a score over the width of a page
 SCORE_FOOT = 0.7  # of the height of a row, from its top: below it are the bars
 
 
@@ -51,23 +52,19 @@ def detection_map(
     the ground truth and the detections as bars. A caption without events is marked absent.
 
     Args:
-        waveform: mono samples.
+        waveform: mono samples, from the first frame's start on.
         sample_rate: Hz.
         scores: in [0, 1].
-        frame_edges: seconds, one more than there are frames.
+        frame_edges: seconds, one more than there are frames; they need not begin at 0.
         captions: names of the rows.
         ground_truth: the true events; None: unknown.
         detections: detected events.
         threshold: drawn as a line.
     """
-    figure, above, below = _sound_over_rows(waveform, sample_rate, len(captions), 0.38)
+    start_s = float(frame_edges[0])
+    figure, above, below = _sound_over_rows(waveform, sample_rate, len(captions), 0.38, start_s)
+    _score_rows(below, scores, frame_edges, captions, threshold)
     for row, caption in enumerate(captions):
-        height = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * scores[:, row]
-        below.stairs(height, frame_edges, baseline=row + SCORE_FOOT, fill=True, color=SCORE)
-        below.stairs(height, frame_edges, baseline=None, color=BLUE, linewidth=0.8)
-        if threshold is not None:
-            level = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * threshold
-            below.axhline(level, color=INK, lw=0.5, ls=(0, (1, 3)))
         _bars(
             below, row, 0.72, 0.82, [e for e in ground_truth or () if e.caption == caption], ORANGE
         )
@@ -84,6 +81,42 @@ def detection_map(
     if detections:
         handles.append(Line2D([], [], color=INK, linewidth=3, label="detected"))
     legend_above(above, handles)
+    return figure
+
+
+@styled
+def timeline(
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    *,
+    detections: Sequence[Detection],
+    threshold: float,
+) -> Figure:
+    """Draw the scores and detections of a whole recording, however long, without its sound.
+
+    Of a long recording each step shows the highest score of its frames, in as many steps as a page
+    can show.
+
+    Args:
+        scores: in [0, 1].
+        frame_edges: seconds, one more than there are frames.
+        captions: names of the rows.
+        detections: detected events.
+        threshold: drawn as a line.
+    """
+    n_rows = max(len(captions), 1)
+    figure = Figure(figsize=(PAGE, 0.38 * n_rows + 0.75), layout="constrained")
+    axes = figure.subplots()
+    size = math.ceil(len(scores) / N_STEPS)
+    starts = np.arange(0, len(scores), size)
+    highest = np.maximum.reduceat(scores, starts, axis=0)
+    edges = np.append(frame_edges[starts], frame_edges[-1])
+    _time_over_rows(axes, 0.0, float(frame_edges[-1]), n_rows)
+    _score_rows(axes, highest, edges, captions, threshold)
+    for row, caption in enumerate(captions):
+        _bars(axes, row, 0.84, 0.94, [d for d in detections if d.caption == caption], INK)
+    _name_rows(axes, captions)
     return figure
 
 
@@ -164,21 +197,37 @@ def heat_map(
     return figure
 
 
-def _sound_over_rows(waveform, sample_rate, n_rows, row_inches) -> tuple[Figure, Axes, Axes]:
+def _sound_over_rows(
+    waveform, sample_rate, n_rows, row_inches, start_s=0.0
+) -> tuple[Figure, Axes, Axes]:
     """Draw a spectrogram above axes with `n_rows` rows of height 1, from 0 at the top."""
     heights = [1.25, row_inches * max(n_rows, 1)]
     figure = Figure(figsize=(PAGE, sum(heights) + 0.75), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=heights)
-    duration_s = len(waveform) / sample_rate
-    _spectrogram(above, waveform, sample_rate)
-
-    below.set(ylim=(max(n_rows, 1), 0), xlim=(0, duration_s), xlabel="time (s)")
-    below.hlines(range(n_rows), 0, duration_s, color=PALE, linewidth=0.6, zorder=0)
-    below.spines["left"].set_visible(False)
-    if duration_s > 180:
-        below.xaxis.set_major_formatter(lambda s, _: f"{s // 60:.0f}:{s % 60:02.0f}")
-        below.set_xlabel("time (min:s)")
+    _spectrogram(above, waveform, sample_rate, start_s)
+    _time_over_rows(below, start_s, start_s + len(waveform) / sample_rate, n_rows)
     return figure, above, below
+
+
+def _time_over_rows(axes: Axes, start_s: float, stop_s: float, n_rows: int) -> None:
+    """Give axes rows of height 1, from 0 at the top, and a time axis, in minutes if it is long."""
+    axes.set(ylim=(max(n_rows, 1), 0), xlim=(start_s, stop_s), xlabel="time (s)")
+    axes.hlines(range(n_rows), start_s, stop_s, color=PALE, linewidth=0.6, zorder=0)
+    axes.spines["left"].set_visible(False)
+    if stop_s > 180:
+        axes.xaxis.set_major_formatter(lambda s, _: f"{s // 60:.0f}:{s % 60:02.0f}")
+        axes.set_xlabel("time (min:s)")
+
+
+def _score_rows(axes: Axes, scores, frame_edges, captions, threshold: float | None) -> None:
+    """Draw each caption's score in its row, from 0 at its foot to 1, and the threshold."""
+    for row in range(len(captions)):
+        height = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * scores[:, row]
+        axes.stairs(height, frame_edges, baseline=row + SCORE_FOOT, fill=True, color=SCORE)
+        axes.stairs(height, frame_edges, baseline=None, color=BLUE, linewidth=0.8)
+        if threshold is not None:
+            level = row + SCORE_FOOT - (SCORE_FOOT - 0.08) * threshold
+            axes.axhline(level, color=INK, lw=0.5, ls=(0, (1, 3)))
 
 
 def _bars(axes: Axes, row: int, top: float, foot: float, events: Iterable, color: str) -> None:
@@ -206,7 +255,9 @@ def _note(axes: Axes, row: int, text: str, **kwargs) -> None:
     )  # fmt: skip
 
 
-def _spectrogram(axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate: int) -> None:
+def _spectrogram(
+    axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate: int, start_s: float = 0.0
+) -> None:
     """Draw a log-mel spectrogram, its loudest 70 dB."""
     hop = max(N_FFT // 4, len(waveform) // 2000)  # columns enough for any width on paper
     padded = np.pad(waveform.astype(np.float32), N_FFT // 2)
@@ -219,7 +270,8 @@ def _spectrogram(axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate:
     top = level_db.max()
     axes.imshow(
         level_db.T, origin="lower", aspect="auto", cmap="magma", vmin=top - RANGE_DB, vmax=top,
-        extent=(0, len(waveform) / sample_rate, _mel(low), _mel(high)), interpolation="antialiased",
+        extent=(start_s, start_s + len(waveform) / sample_rate, _mel(low), _mel(high)),
+        interpolation="antialiased",
     )  # fmt: skip
     ticks = [hz for hz in (250, 500, 1000, 2000, 4000, 8000) if low <= hz <= high]
     axes.set_yticks([_mel(hz) for hz in ticks], [f"{hz / 1000:g}" for hz in ticks])

@@ -116,7 +116,7 @@ def fit(
         out: folder of the model, whole when training has ended.
         resume: folder for the run's states, in one named after the parameters and the content of
             what is read: the same call goes on where it was stopped, another one starts anew.
-        curves: folder for DVCLive's tables.
+        curves: folder for DVCLive's tables. Speeds go to the file `speeds_of(out)`.
 
     Raises:
         FloatingPointError: the loss is not finite in some process; the step and its mixtures are
@@ -132,7 +132,12 @@ def fit(
         state.net, state.optimizer, state.average, accelerator.scaler
     )
     logbook = Logbook(
-        Path(curves), history, first=first, n_steps=train.n_steps, shown=accelerator.is_main_process
+        Path(curves),
+        history,
+        speeds=speeds_of(out),
+        first=first,
+        n_steps=train.n_steps,
+        shown=accelerator.is_main_process,
     )
     loader = DataLoader(
         Subset(batches, range(first, train.n_steps)), batch_size=None, num_workers=train.n_workers
@@ -147,17 +152,18 @@ def fit(
         losses = train_step(state, step, batch)
         clock.lap("compute")
 
-        done, row = step + 1, {}
+        done, row, speed = step + 1, {}, None
         if done % train.log_every == 0 or done == train.n_steps:
             row = {"loss": state.objective.total(losses)}
             row |= {f"{name}_nats": value for name, value in losses.items()}
-            row |= {"lr": state.optimizer.param_groups[-1]["lr"], **clock.rates(n_clips)}
+            row["lr"] = state.optimizer.param_groups[-1]["lr"]
+            speed = clock.rates(n_clips)
         if train.valid_every and (done % train.valid_every == 0 or done == train.n_steps):
             row["valid_loss"] = validate(state)
             if accelerator.is_main_process and row["valid_loss"] < state.checkpoints.best_loss():
                 state.checkpoints.save_best(done, row["valid_loss"], state.average.module)
             clock.skip()
-        logbook.add(done, row)
+        logbook.add(done, row, speed)
         if accelerator.is_main_process and done % train.save_every == 0 and done < train.n_steps:
             state.checkpoints.save(
                 done,
@@ -291,6 +297,15 @@ def save(state: TrainState, history: list[Row], out: Path) -> None:
 def read_history(out: str | Path) -> list[Row]:
     """Return what `fit` logged while it trained the model in `out`: a row per `log_every` steps."""
     return json.loads((Path(out) / TRAINING).read_text(encoding="utf-8"))["history"]
+
+
+def speeds_of(out: str | Path) -> Path:
+    """Return the file of a training's speeds: beside its model, as no two runs have the same.
+
+    Columns are `step`, `clips_per_s` and `compute_share`, the share of time that is not spent
+    waiting for audio; a row per `log_every` steps.
+    """
+    return Path(f"{out}.speeds.tsv")
 
 
 def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:

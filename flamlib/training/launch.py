@@ -17,6 +17,7 @@ from pathlib import Path
 from flamlib import files, paths
 from flamlib.config import Config, load_config
 from flamlib.parameters import ParameterError, plain
+from flamlib.paths import Places
 from flamlib.training.fit import TrainInputs, fit
 
 
@@ -48,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="write all parameters to a file instead, in the form of params.yaml",
     )
     given = parser.parse_args(arguments)
-    root = paths.root()
+    places = paths.places(small=False)
     try:
         config = load_config(
-            root / paths.PARAMS, overlays=given.overlays, overrides=" ".join(given.overrides)
+            places.root / paths.PARAMS, overlays=given.overlays, overrides=" ".join(given.overrides)
         )
         config.objective(given.model)
     except (ParameterError, ValueError, OSError) as error:
@@ -61,41 +62,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     n_processes = int(os.environ.get("WORLD_SIZE", "1"))
     train(
-        root,
+        places,
         config.override({"train.n_processes": n_processes}),
         given.model,
-        root / paths.CHECKPOINTS / given.model,
-        mixtures=root / paths.MIXTURES,
-        curves=root / paths.CURVES / given.model,
+        places.path(paths.CHECKPOINTS) / given.model,
+        mixtures=places.path(paths.MIXTURES),
+        curves=places.path(paths.CURVES) / given.model,
     )
 
 
 def train(
-    root: Path, config: Config, model: str, out: Path, *, mixtures: Path, curves: Path
+    places: Places, config: Config, model: str, out: Path, *, mixtures: Path, curves: Path
 ) -> None:
-    """Train a model on a folder's mixtures, with what lies in the project's usual places.
+    """Train a model on a folder's mixtures, with what lies in the run's places.
 
     Args:
-        root: the project.
+        places: those of the run.
         config: its parameters.
         model: a key of `config.objectives`.
         out: folder of the model.
         mixtures: folder with `train.parquet` and `valid.parquet`.
         curves: folder for the tables of losses.
 
-    Raises: see `fit`. States to go on from lie in `artifacts/resume`.
+    Raises: FileNotFoundError for what no notebook has made yet; else see `fit`. States to go on
+    from lie in `artifacts/resume`.
     """
     start = config.train.init_from
     inputs = TrainInputs(
-        bank=root / paths.BANK,
+        bank=places.existing(paths.BANK),
         mixtures=mixtures / "train.parquet",
         valid=mixtures / "valid.parquet",
-        sets=root / paths.STRONG,
-        captions=root / paths.CAPTIONS,
-        weights=root / paths.WEIGHTS,
-        init_from=root / start if start else None,
+        sets=places.path(paths.STRONG),
+        captions=places.existing(paths.CAPTIONS),
+        weights=places.existing(paths.WEIGHTS),
+        init_from=places.existing(start) if start else None,
     )
-    fit(config, model, inputs, out, resume=root / paths.RESUME / model, curves=curves)
+    fit(config, model, inputs, out, resume=places.path(paths.RESUME) / model, curves=curves)
 
 
 def _as_yaml(config: Config) -> str:

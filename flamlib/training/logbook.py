@@ -6,22 +6,34 @@ from pathlib import Path
 from dvclive import Live
 from tqdm import tqdm
 
+from flamlib import files
 from flamlib.training.resume import Row
+
+SPEEDS = ("step", "clips_per_s", "compute_share")  # columns of the file of speeds
 
 
 class Logbook:
     """Keep the logged rows, write them as DVCLive's tables, and show the last in a progress bar.
 
-    All processes keep the rows; only the one with `shown` writes and draws.
+    All processes keep the rows; only the one with `shown` writes and draws. Speeds, which are
+    others at each run, have a file of their own beside those results.
     """
 
     def __init__(
-        self, curves: Path, history: list[Row], *, first: int, n_steps: int, shown: bool
+        self,
+        curves: Path,
+        history: list[Row],
+        *,
+        speeds: Path,
+        first: int,
+        n_steps: int,
+        shown: bool,
     ) -> None:
         """Begin, or go on.
 
         Args:
             curves: folder for the tables.
+            speeds: file for what `add` is told of them; begun anew with the first step.
             history: rows of the steps before, which are kept.
             first: the first step, from 0.
             n_steps: steps of the whole run.
@@ -33,15 +45,22 @@ class Logbook:
         )
         for row in history:
             self._write(row)
+        self._speeds = speeds
+        if shown and not (first and speeds.exists()):
+            files.atomic_write(speeds, "\t".join(SPEEDS) + "\n")
         self._bar = tqdm(total=n_steps, initial=first, desc="train", disable=not shown, unit="step")
 
-    def add(self, step: int, row: Row) -> None:
-        """Log the numbers of a step; an empty row only moves the progress bar."""
+    def add(self, step: int, row: Row, speed: Row | None = None) -> None:
+        """Log the numbers of a step, and its speed; an empty row only moves the progress bar."""
         if row:
             self.history.append({"step": step} | row)
             self._write(self.history[-1])
             losses = {k: f"{v:.2f}" for k, v in row.items() if k.endswith("loss")}
             self._bar.set_postfix(losses)
+        if speed and self._live is not None:
+            values = (({"step": step} | speed)[name] for name in SPEEDS)
+            with open(self._speeds, "a", encoding="utf-8") as file:
+                file.write("\t".join(f"{value:.6g}" for value in values) + "\n")
         self._bar.update()
 
     def close(self) -> None:

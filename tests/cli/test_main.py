@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -23,6 +24,15 @@ def test_every_command_explains_itself(command, capsys):
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: flam {command}")
     assert command in main.__doc__ or command.startswith("import")
+
+
+@pytest.mark.parametrize(
+    "start", [["-m", "flamlib"], ["-c", "from flamlib.cli.main import main; main()"]]
+)
+def test_the_version_is_that_of_the_package(start):
+    asked = [sys.executable, *start, "--version"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert told == f"flam {version('flamlib')}\n"
 
 
 def test_no_command_is_an_error_that_lists_them(capsys):

@@ -2,11 +2,14 @@ import json
 
 import pytest
 import tiny
+import yaml
 from heldouts import CLIP_S, EVALUATE, write_artifacts
 
 from flamlib import provenance
 from flamlib.config import AblationConfig
 from flamlib.evaluation import ablation, evaluate, study
+from flamlib.parameters import plain
+from flamlib.paths import Places
 
 ARMS = {"flam": {}, "fewer": {"train.n_steps": 3}, "other": {"model": "flam_global"}}
 
@@ -40,7 +43,7 @@ def test_a_run_records_what_it_is_computed_from(tmp_path):
     config = tiny.config().override({"ablate.arms": ARMS, "ablate.budget": {"train.n_steps": 3}})
 
     def record(changes=None, arm="fewer"):
-        return ablation.record(tmp_path, config.override(changes or {}), arm)
+        return ablation.record(Places(tmp_path), config.override(changes or {}), arm)
 
     def differ(other):
         return {name for name in one if one[name] != other[name]}
@@ -69,12 +72,26 @@ def test_a_run_records_what_it_is_computed_from(tmp_path):
     assert record()["data"] not in (one["data"], of_bank["data"])
 
 
+def test_a_run_with_other_values_than_the_studys_is_none_of_it(tmp_path):
+    """A toy budget must not replace a published run."""
+    config = tiny.config()
+    text = yaml.safe_dump(json.loads(json.dumps(plain(config))))
+    (tmp_path / "params.yaml").write_text(text)
+    whole, apart = tmp_path / "reports/06_ablate", tmp_path / "reports/small/06_ablate"
+    of_seed = config.override({"seed": 3})
+    assert ablation.place(Places(tmp_path), of_seed, "3_flam") == whole / "3_flam.json"
+    toy = config.override({"ablate.budget": {"train.n_steps": 1}})
+    assert ablation.place(Places(tmp_path), toy, "0_flam") == apart / "0_flam.json"
+    small = Places(tmp_path, small=True)
+    assert ablation.place(small, config, "0_flam") == apart / "0_flam.json"
+
+
 @pytest.mark.parametrize("name", ["flam", "mga_clap"])
 def test_any_model_is_judged_and_flam_in_three_ways(folder, tmp_path, name):
     config = tiny.config().override(
         {"mixture.clip_s": CLIP_S} | {f"evaluate.{k}": v for k, v in EVALUATE.items()}
     )
-    result = ablation.evaluate_run(folder, folder / "artifacts/checkpoints" / name, config)
+    result = ablation.evaluate_run(Places(folder), folder / "artifacts/checkpoints" / name, config)
     # The evaluation's numbers can be written as they are, and the study reads them again.
     (tmp_path / "0_flam.json").write_text(json.dumps(result.numbers, allow_nan=False))
     result.curves.to_csv(tmp_path / "0_flam.tsv", sep="\t", index=False)

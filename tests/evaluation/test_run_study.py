@@ -11,6 +11,7 @@ from flamlib import run_notebook
 from flamlib.evaluation import ablation, dependency, run_study
 from flamlib.evaluation.run_study import Cell
 from flamlib.parameters import plain
+from flamlib.paths import Places
 
 ARMS = {"flam": {}, "wide": {"network.dim": 9}, "no_bias": {"network.bias": "shared"}}
 CONFIG = tiny.config().override({"ablate.arms": ARMS})
@@ -42,12 +43,14 @@ def test_a_run_is_done_when_it_was_computed_from_what_is_there_now(project):
 
     def todo(changes=None):
         config = CONFIG.override(changes or {})
-        return [cell.arm for cell in run_study.unfinished(project, config, cells)]
+        return [cell.arm for cell in run_study.unfinished(Places(project), config, cells)]
 
     assert todo() == ["flam", "wide", "no_bias"]
     for arm in ARMS:
         write_numbers(
-            project, f"06_ablate/0_{arm}", ablation.record(project, CONFIG, arm) | {"commit": "abc"}
+            project,
+            f"06_ablate/0_{arm}",
+            ablation.record(Places(project), CONFIG, arm) | {"commit": "abc"},
         )
     assert todo() == []
     assert todo({"ablate.arms": ARMS | {"wide": {"network.dim": 10}}}) == ["wide"]
@@ -62,14 +65,16 @@ def test_a_study_runs_what_is_missing_and_then_its_notebooks(project, monkeypatc
 
     def run(root, cell):
         ran.append(cell.name)
-        write_numbers(project, f"06_ablate/{cell.name}", ablation.record(project, CONFIG, cell.arm))
+        write_numbers(
+            project, f"06_ablate/{cell.name}", ablation.record(Places(project), CONFIG, cell.arm)
+        )
 
     def run_one(arguments):
         notebooks.append(arguments[0])
         if "07" in arguments[0]:
             only.append(ast.literal_eval(arguments[-1]))
         if "08" in arguments[0]:
-            about = dependency.record(project, CONFIG)
+            about = dependency.record(Places(project), CONFIG)
             write_numbers(project, "08_dependency", about)
         return 0
 

@@ -184,7 +184,7 @@ def test_a_label_file_beside_the_recording_is_its_ground_truth(tmp_path, kind):
 
 def test_what_was_detected_is_no_ground_truth(tmp_path):
     soundfile.write(tmp_path / "mine.wav", np.zeros(RATE), RATE)
-    found = detection.to_table([detection.Detection(0.0, 1.0, "rain", 0.9)])
+    found = detection.to_table([detection.Detection(0.0, 1.0, "rain", 0.9)], filename="mine.wav")
     for name in ("mine.tsv", "events.tsv"):
         (tmp_path / name).write_text(found)
         ask = detector.select_captions
@@ -195,3 +195,14 @@ def test_an_unknown_recording_needs_captions(tmp_path):
     assert detector.select_captions(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
     with pytest.raises(ValueError, match=r"mine.wav: captions are needed"):
         detector.select_captions(tmp_path / "mine.wav", [], n_absent=2)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "stop_s", "frames"), [(0.0, 3.0, (0, 3)), (0.5, 1.5, (0, 2)), (1.0, 2.0, (1, 2))]
+)
+def test_an_excerpt_has_the_frames_that_meet_it_and_their_times(start_s, stop_s, frames):
+    scores = detector.Scores(np.arange(3.0)[:, None], np.arange(4.0), ["rain"])
+    near = detector.excerpt(scores, start_s, stop_s)
+    first, last = frames
+    assert near.scores[:, 0].tolist() == list(range(first, last))
+    assert near.frame_edges.tolist() == list(range(first, last + 1))

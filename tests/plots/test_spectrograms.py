@@ -118,3 +118,26 @@ def test_a_heat_map_shows_every_score_and_marks_what_is_absent():
     names = [label.get_text() for label in below.get_yticklabels()]
     assert names == captions
     assert [t.get_text() for t in below.texts] == ["absent"]
+
+
+def test_a_stretch_of_a_recording_keeps_the_recordings_times():
+    figure = spectrograms.detection_map(WAVEFORM, RATE, SCORES, EDGES + 600, CAPTIONS)
+    above, below = figure.axes
+    assert above.images[0].get_extent()[:2] == [600, 602]
+    assert below.get_xlim() == (600, 602)
+
+
+@pytest.mark.parametrize("n_frames", [1, 8, 11250])
+def test_a_timeline_shows_the_highest_score_of_any_frame_in_bounded_steps(n_frames):
+    scores = np.zeros((n_frames, 2))
+    scores[n_frames // 2, 0] = 0.8
+    edges = np.arange(n_frames + 1) * 0.32
+    found = [Detection(0.0, 0.32, "a tone", 0.8)]
+    figure = spectrograms.timeline(scores, edges, CAPTIONS, detections=found, threshold=0.5)
+    [axes] = figure.axes
+    assert axes.get_xlim() == (0, pytest.approx(edges[-1]))
+    drawn = [patch.get_data() for patch in axes.patches]
+    assert all(len(one.values) <= spectrograms.N_STEPS for one in drawn)
+    heights = [one.values.min() for one in drawn]  # upside down: the first row's top is at 0
+    expected = spectrograms.SCORE_FOOT - (spectrograms.SCORE_FOOT - 0.08) * 0.8
+    assert min(heights) == pytest.approx(expected)

@@ -33,7 +33,6 @@ MGA = {
     "objective": {"hard": 1.0, "even": 1.0},
     "codebook": {"n_codes": 32, "code_temperature": 1.0},
 }
-TIMES = ("clips_per_s", "compute_share")
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +123,7 @@ def weights(folder):
 
 
 def history(folder):
-    """Without the times, of which no two are equal."""
-    return [
-        {k: v for k, v in row.items() if k not in TIMES} for row in training.read_history(folder)
-    ]
+    return training.read_history(folder)
 
 
 def found(folder, name):
