@@ -201,6 +201,10 @@ class HtsatConfig:
     patch: int = parameter("side of the squares of the spectrogram", default=4, paper="4")
     sample_rate: int = parameter("of the audio it takes", unit="Hz", default=48000, paper="48000")
     filters: str = parameter("mel filters: slaney or htk", default="slaney")
+    padding: Literal["ignored", "silent", "repeated"] = parameter(
+        "the last ten seconds, where audio ends before them: silence that is no part of the clip, "
+        "silence that is, or the audio again", default="ignored",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Frame l spans [l, l + 1) * frame_s seconds.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,24 @@ class Event(NamedTuple):
 def count_frames(duration_s: float, frame_s: float) -> int:
     """Return the number of frames that begin before a clip ends, at least one."""
     return max(1, math.ceil(duration_s / frame_s - 1e-6))
+
+
+def frame_blocks(duration_s: float, frame_s: float, size: int) -> list[range]:
+    """Cut the frames of a clip into blocks of `size` frames, the last one of what is left.
+
+    Audio of less than half a frame is no block: it stays with the block before, which then has one
+    frame more. Clips of ten seconds are often a few milliseconds longer.
+
+    >>> frame_blocks(10.01, 0.5, 10)
+    [range(0, 10), range(10, 21)]
+    >>> frame_blocks(10.4, 0.5, 10)
+    [range(0, 10), range(10, 20), range(20, 21)]
+    """
+    n_frames = count_frames(duration_s, frame_s)
+    firsts = list(range(0, n_frames, size))
+    if len(firsts) > 1 and duration_s / frame_s - firsts[-1] < 0.5:
+        firsts.pop()
+    return [range(first, end) for first, end in pairwise([*firsts, n_frames])]
 
 
 def frame_edges(duration_s: float, frame_s: float) -> Float[np.ndarray, "edge"]:

@@ -9,6 +9,7 @@ from flamlib.events import (
     Event,
     active_frames,
     count_frames,
+    frame_blocks,
     frame_edges,
     merge,
     read_events,
@@ -174,6 +175,17 @@ def test_a_column_that_stands_twice_is_refused(tmp_path):
     path.write_text("filename\tonset\toffset\tevent_label\tevent_label\n")
     with pytest.raises(ValueError, match="line 1: column 'event_label' stands twice"):
         read_events(path)
+
+
+@given(st.floats(0, 200), st.sampled_from([0.32, 0.3125, 0.078125, 0.5]), st.integers(1, 40))
+def test_blocks_are_all_frames_in_order_and_the_last_is_not_a_sliver(duration_s, frame_s, size):
+    blocks = frame_blocks(duration_s, frame_s, size)
+    assert [frame for block in blocks for frame in block] == [*range(blocks[-1].stop)]
+    assert blocks[-1].stop == count_frames(duration_s, frame_s)
+    assert all(len(block) == size for block in blocks[:-1])
+    assert 1 <= len(blocks[-1]) <= size + 1
+    if len(blocks) > 1:
+        assert duration_s - blocks[-1].start * frame_s >= frame_s / 2 - 1e-9
 
 
 def test_the_last_frame_ends_with_the_clip():

@@ -14,6 +14,7 @@ windows; its embedding is the mean of theirs.
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.detection import frames_first
 from flamlib.evaluation import split_metrics
-from flamlib.events import active_frames, count_frames
+from flamlib.events import active_frames, count_frames, frame_blocks
 from flamlib.losses import frame_wise
 from flamlib.metrics import calibration, classification, sed
 from flamlib.metrics.bootstrap import clip_sum
@@ -260,16 +261,17 @@ def _windows(
 ) -> Iterable[tuple[torch.Tensor, int]]:
     """Yield each window, [1, sample], and how many frames it has.
 
-    The last one may be short, but is padded to a whole frame.
+    The last one may be short, but is padded to a whole frame; or have a frame more, of which less
+    than half is left: see `frame_blocks`.
     """
     n_frames = count_frames(window_s, model.frame_s)
-    n_samples = round(n_frames * model.frame_s * rate)
     at_least = int(np.ceil(model.frame_s * rate))
-    for start in range(0, max(len(waveform), 1), n_samples):
-        window = waveform[start : start + n_samples]
-        n_begun = count_frames(len(window) / rate, model.frame_s)
+    parts = frame_blocks(len(waveform) / rate, model.frame_s, n_frames)
+    edges = [round(part.start * model.frame_s * rate) for part in parts] + [len(waveform)]
+    for part, (start, stop) in zip(parts, pairwise(edges), strict=True):
+        window = waveform[start:stop]
         window = np.pad(window, (0, max(0, at_least - len(window))))
-        yield torch.from_numpy(np.ascontiguousarray(window)[None]), min(n_frames, n_begun)
+        yield torch.from_numpy(np.ascontiguousarray(window)[None]), len(part)
 
 
 def _read(clip: Clip) -> tuple[Waveform, int]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from flamlib import audio, detection, labels
 from flamlib.config import DetectConfig
 from flamlib.detection import Detection
-from flamlib.events import Event, count_frames, frame_edges, read_events
+from flamlib.events import Event, frame_blocks, frame_edges, read_events
 from flamlib.models.interface import AudioTextModel, Method
 
 # Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
@@ -169,16 +169,16 @@ def score(
         raise ValueError(f"a caption is given twice: {captions}")
     with _open(recording) as (duration_s, sample_rate, read):
         caption_embeddings = model.embed_captions(captions)
-        n_frames = count_frames(duration_s, model.frame_s)
         context, blocks = model.context_frames, []
-        for first in tqdm(range(0, n_frames, READ_FRAMES), "detect", disable=not progress):
-            begin, end = max(0, first - context), first + READ_FRAMES + context
+        parts = frame_blocks(duration_s, model.frame_s, READ_FRAMES)
+        for part in tqdm(parts, "detect", disable=not progress):
+            begin, end = max(0, part.start - context), part.stop + context
             waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))
             audio_embeddings = model.embed_audio(waveform, sample_rate)
             scores = model.score_embeddings(audio_embeddings, caption_embeddings, method)
             [by_caption] = scores.numpy(force=True)
-            blocks.append(by_caption[:, first - begin :][:, :READ_FRAMES])
-    by_caption = np.concatenate(blocks, axis=1)[:, :n_frames]
+            blocks.append(by_caption[:, part.start - begin :][:, : len(part)])
+    by_caption = np.concatenate(blocks, axis=1)
     scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
     return Scores(scores, frame_edges(duration_s, model.frame_s), captions)
 

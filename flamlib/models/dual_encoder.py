@@ -11,6 +11,7 @@ from huggingface_hub import ModelHubMixin
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flamlib.events import frame_blocks
 from flamlib.models import card, checkpoint, settings, state_dict, text_tower
 from flamlib.models.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
 from flamlib.models.htsat import HTSAT
@@ -109,7 +110,8 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
 
     def encode_audio(self, waveform: Float[Tensor, "clip sample"]) -> AudioEmbeddings:
         """Embed audio at the tower's own sample rate, with gradients."""
-        return self._project(self._frames(waveform))
+        frames = self.audio(self.audio.log_mel(waveform))
+        return self._embeddings(frames, self.audio.n_frames(waveform.shape[1]))
 
     def encode_captions(self, features: Float[Tensor, "caption *word dim"]) -> CaptionEmbeddings:
         """Embed captions, given the caption tower's features, with gradients."""
@@ -145,8 +147,8 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         """Embed each frame and each clip of mono audio of any length and sample rate.
 
         Frame l spans [l, l + 1) * frame_s seconds; the last one may reach past the end. Audio is
-        resampled, never stretched. The activations of at most `BLOCK_FRAMES` frames, and their
-        context, are in memory at once.
+        resampled, never stretched; HTS-AT's `padding` says what fills its last window. The
+        activations of at most `BLOCK_FRAMES` frames, and their context, are in memory at once.
 
         Args:
             waveform: `[sample]` or `[clip, sample]`, floats, full scale 1.
@@ -173,7 +175,9 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         if not waveform.isfinite().all():
             raise ValueError("the audio contains NaN or infinite samples: a damaged file?")
         clips = waveform.float().reshape(-1, waveform.shape[-1])
-        audio = self._project(self._frames_by_blocks(resample_to_model(clips, sample_rate, self)))
+        heard = resample_to_model(clips, sample_rate, self)
+        n_frames = self.audio.n_frames(heard.shape[1])
+        audio = self._embeddings(self._frames_by_blocks(heard), n_frames)
         peak = float(clips.abs().max())
         return require_finite(audio, f"audio with samples up to {peak:.3g} (full scale is 1)")
 
@@ -281,27 +285,42 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
             raise ValueError(f"{path}: no model has such sizes ({reason(error)})") from error
 
-    def _frames(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip frame width"]:
-        """Return features of the frames that the waveform reaches, without the tower's padding."""
-        n_frames = self.audio.n_frames(waveform.shape[1])
-        return self.audio(self.audio.log_mel(waveform))[:, :n_frames]
-
     def _frames_by_blocks(
         self, waveform: Float[Tensor, "clip sample"]
     ) -> Float[Tensor, "clip frame width"]:
-        """Compute `_frames` in blocks of `BLOCK_FRAMES` frames, to bound memory.
+        """Compute the audio tower's features in blocks of `BLOCK_FRAMES` frames, to bound memory.
 
         Each block is computed with `context_frames` frames on either side, so cutting changes
-        nothing.
+        nothing. The last one keeps what the tower pads.
         """
         n_per_frame = round(self.frame_s * self.sample_rate)
         context = self.audio.context_frames
+        duration_s = waveform.shape[1] / self.sample_rate
+        *firsts, last = frame_blocks(duration_s, self.frame_s, BLOCK_FRAMES)
         blocks = []
-        for first in range(0, self.audio.n_frames(waveform.shape[1]), BLOCK_FRAMES):
-            begin, end = max(0, first - context), first + BLOCK_FRAMES + context
+        for part in (*firsts, last):
+            begin, end = max(0, part.start - context), part.stop + context
             block = waveform[:, begin * n_per_frame : end * n_per_frame].to(self.device)
-            blocks.append(self._frames(block)[:, first - begin :][:, :BLOCK_FRAMES])
+            frames = self.audio(self.audio.log_mel(block))[:, part.start - begin :]
+            blocks.append(frames if part is last else frames[:, : len(part)])
         return torch.cat(blocks, dim=1)
+
+    def _embeddings(
+        self, frames: Float[Tensor, "clip padded width"], n_frames: int
+    ) -> AudioEmbeddings:
+        """Embed audio that reaches `n_frames` frames, given those of the tower, padding included.
+
+        Where padding is part of a clip, the clip's embedding is of it, too. A last frame that the
+        audio hardly reaches, so that the tower has none for it, is as the one before.
+        """
+        frame_emb, clip_emb = self._project(
+            frames if self.audio.pads_clips else frames[:, :n_frames]
+        )
+        frame_emb = frame_emb[:, :n_frames]
+        n_missing = n_frames - frame_emb.shape[1]
+        if n_missing:
+            frame_emb = torch.cat([frame_emb, frame_emb[:, -1:].expand(-1, n_missing, -1)], dim=1)
+        return AudioEmbeddings(frame_emb, clip_emb)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         """Embed audio, given the audio tower's features, with gradients."""

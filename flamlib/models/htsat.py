@@ -2,8 +2,8 @@
 
 The audio encoder of FLAM and of LAION-CLAP (HTS-AT, arXiv:2202.00874), a Swin transformer on
 log-mel images, as implemented in `transformers`. Its input is exactly ten seconds: shorter audio is
-padded with silence, never stretched, and longer audio is several windows that are encoded
-independently.
+padded, never stretched, and longer audio is several windows that are encoded independently. Audio
+that reaches less than half a frame into another window has none for that.
 
     frames per window = 4 * 256 / (patch * 2^(stages - 1))
 
@@ -48,7 +48,7 @@ _QUARTERS = _IMAGE // N_MELS
 
 
 class LogMel(nn.Module):
-    """Waveform [clip, sample] -> log-mel [clip, window * 1001, mel] in dB, padded to whole windows.
+    """Waveform [clip, sample] -> log-mel [clip, window * 1001, mel] in dB, in whole windows.
 
     log_mel[t, m] = 10 log10(max(sum_k |STFT[t, k]|^2 * filter[k, m], 1e-10))
 
@@ -56,8 +56,26 @@ class LogMel(nn.Module):
     window is centred on t * 10 ms; its ends are padded by reflection.
     """
 
-    def __init__(self, sample_rate: int = SAMPLE_RATE, filters: str = "slaney") -> None:
-        """Raises ValueError for a sample rate not in `FRONT_ENDS` or for other filters."""
+    def __init__(
+        self,
+        sample_rate: int = SAMPLE_RATE,
+        filters: str = "slaney",
+        *,
+        repeats: bool = False,
+        n_dropped: float = 0,
+    ) -> None:
+        """Build a front end.
+
+        Args:
+            sample_rate: In hertz.
+            filters: "slaney" or "htk".
+            repeats: Whether what is left for the last window is repeated in it as often as it fits,
+                before silence.
+            n_dropped: Fewer samples than this are no window, if there is one before.
+
+        Raises:
+            ValueError: A sample rate not in `FRONT_ENDS`, or other filters.
+        """
         super().__init__()
         if sample_rate not in FRONT_ENDS:
             raise ValueError(
@@ -66,6 +84,7 @@ class LogMel(nn.Module):
         if filters not in ("slaney", "htk"):
             raise ValueError(f'filters must be "slaney" or "htk", not {filters!r}')
         self.window_samples = WINDOW_S * sample_rate
+        self.repeats, self.n_dropped = repeats, n_dropped
         # On the CPU even where a model of shapes alone is built: it looks into its filters.
         with torch.device("cpu"):
             self.mel = self._mel(sample_rate, filters)
@@ -90,13 +109,23 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
         """Return the log-mel spectrogram of each window, one after the other."""
-        n_clips, n_samples = waveform.shape
-        n_missing = -n_samples % self.window_samples
+        waveform = self._in_windows(waveform)
         # Outside autocast: the spectrum's range, 100 dB, is more than bf16 can hold.
         with torch.autocast(waveform.device.type, enabled=False):
-            windows = F.pad(waveform.float(), (0, n_missing)).reshape(-1, self.window_samples)
+            windows = waveform.float().reshape(-1, self.window_samples)
             power = self.mel(windows).transpose(1, 2)
-            return (10 * power.clamp(min=POWER_FLOOR).log10()).reshape(n_clips, -1, N_MELS)
+            return (10 * power.clamp(min=POWER_FLOOR).log10()).reshape(len(waveform), -1, N_MELS)
+
+    def _in_windows(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip filled"]:
+        """Drop or fill what is left after the last whole window."""
+        n_samples = waveform.shape[1]
+        n_rest = n_samples % self.window_samples
+        if n_rest < n_samples and n_rest < self.n_dropped:
+            return waveform[:, : n_samples - n_rest]
+        if self.repeats and n_rest:
+            n_times = self.window_samples // n_rest - 1
+            waveform = torch.cat([waveform, *[waveform[:, -n_rest:]] * n_times], dim=1)
+        return F.pad(waveform, (0, -waveform.shape[1] % self.window_samples))
 
 
 class HTSAT(nn.Module):
@@ -110,6 +139,7 @@ class HTSAT(nn.Module):
         context_frames: 0: windows are independent, and blocks of `dual_encoder.BLOCK_FRAMES` frames
             are whole windows.
         n_tags: Number of classes, none.
+        pads_clips: Whether what fills the last window is part of a clip.
     """
 
     context_frames = 0
@@ -127,6 +157,7 @@ class HTSAT(nn.Module):
         patch: int = 4,
         sample_rate: int = SAMPLE_RATE,
         filters: str = "slaney",
+        padding: str = "ignored",
     ) -> None:
         """Build an encoder with random weights.
 
@@ -141,10 +172,14 @@ class HTSAT(nn.Module):
             patch: Side of the squares of the image that become tokens, 2 or 4.
             sample_rate: In hertz, one of `FRONT_ENDS`.
             filters: Mel filters, "slaney" or "htk", see `LogMel`.
+            padding: What fills the last window: "ignored", silence, whose frames are no part of a
+                clip; "silent", silence, whose frames are, as in MGA-CLAP; "repeated", the audio as
+                often as it fits and then silence, all part of the clip, as in LAION-CLAP.
 
         Raises:
             ValueError: Heads that do not divide the width of their stage, a number of frames per
-                window other than 32, 64 or 128, or a front end that `LogMel` does not have.
+                window other than 32, 64 or 128, another `padding`, or a front end that `LogMel`
+                does not have.
         """
         super().__init__()
         if sum(depths) > MAX_BLOCKS:
@@ -162,6 +197,8 @@ class HTSAT(nn.Module):
                 f"patch {patch} and {n_stages} stages give {per_window} frames per window; "
                 "possible are 32, 64 and 128, with patch 4 or 2"
             )
+        if padding not in ("ignored", "silent", "repeated"):
+            raise ValueError(f'padding must be "ignored", "silent" or "repeated", not {padding!r}')
         # Imported here: it takes seconds, and YAMNet does not need it.
         from transformers import ClapAudioConfig, ClapAudioModel
 
@@ -183,7 +220,13 @@ class HTSAT(nn.Module):
         self.sample_rate = sample_rate
         self.frames_per_window = per_window
         self.frame_s = WINDOW_S / per_window
-        self.log_mel = LogMel(sample_rate, filters)
+        self.pads_clips = padding != "ignored"
+        self.log_mel = LogMel(
+            sample_rate,
+            filters,
+            repeats=padding == "repeated",
+            n_dropped=WINDOW_S * sample_rate / per_window / 2,
+        )
         self.encoder = ClapAudioModel(config)
 
     def n_frames(self, n_samples: int) -> int:

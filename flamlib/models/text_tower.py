@@ -29,11 +29,11 @@ def unusable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        if str(path) in str(error) and isinstance(error, ValueError):
+        if str(path.parent) in str(error) and isinstance(error, ValueError):
             raise
+        why = state_dict.reason(error)
         raise ValueError(
-            f"{path} cannot be used as a caption tower ({state_dict.reason(error)}): damaged, or "
-            "another kind of model?"
+            f"{path} cannot be used ({why}): damaged, or another kind of model?"
         ) from error
 
 

@@ -170,10 +170,12 @@ class YAMNet(nn.Module):
         frame_s: Duration of a frame in seconds.
         context_frames: Frames before and after a frame on which its features depend.
         n_tags: Number of classes, 0 without `tags`.
+        pads_clips: False: padding is no part of a clip.
     """
 
     width = WIDTH
     sample_rate = SAMPLE_RATE
+    pads_clips = False
 
     def __init__(
         self, *, dropout: float = 0.0, tags: bool = False, frame_hops: int = HOPS_PER_FRAME

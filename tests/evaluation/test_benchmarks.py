@@ -52,6 +52,20 @@ class Deaf(Metronome):
         return AudioEmbeddings(torch.ones_like(heard.frame_emb), torch.ones_like(heard.clip_emb))
 
 
+@pytest.mark.parametrize("n_more", [0, 1, 24])
+def test_ten_seconds_and_a_little_are_one_window(n_more):
+    """A second one of ten milliseconds would weigh as much as the first."""
+    waveform = np.repeat(np.float32([1, 2]), [500, 500 + n_more])
+    [window] = benchmarks._windows(waveform, 100, Metronome(), 10.0)
+    assert window[0].shape == (1, 1000 + n_more)
+    assert window[1] == 20 + (n_more > 0)
+
+
+def test_half_a_frame_more_is_a_window():
+    windows = [*benchmarks._windows(np.ones(1025, np.float32), 100, Metronome(), 10.0)]
+    assert [n for _, n in windows] == [20, 1]
+
+
 def write_clip(path, *frames):
     """Each number for half a second; 32-bit floats, so that they come back as they are."""
     import soundfile

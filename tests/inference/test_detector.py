@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from label_files import DOG, KINDS, RAIN, write
 from recordings import encode
 from sounds import RATE, noise, tone
+from towers import HTSAT, SETTINGS, write_roberta
 
 from flamlib import audio, detection
 from flamlib.detection import median_filter
@@ -39,6 +40,21 @@ def test_where_a_recording_is_cut_changes_nothing(model, waveform, monkeypatch, 
     heard = detector.score(model, (waveform, RATE), CAPTIONS, **PLAIN)
     assert heard.scores == pytest.approx(whole, abs=1e-5)
     assert heard.captions == CAPTIONS
+
+
+def test_a_few_milliseconds_after_a_piece_are_heard_with_it(monkeypatch, tmp_path):
+    """Where a tower has windows, too: the same scores, whether the cut is there or not."""
+    roberta = write_roberta(tmp_path / "roberta")
+    towers = {"audio": HTSAT, "caption": {"pooling": "pooler"}}
+    net = FLAM(roberta, **SETTINGS | towers).eval()
+    recording = noise(20.01, rate=48_000).astype(np.float32), 48_000
+    whole = detector.score(net, recording, CAPTIONS, **PLAIN)
+    monkeypatch.setattr(detector, "READ_FRAMES", 32)
+    pieces = detector.score(net, recording, CAPTIONS, **PLAIN)
+    assert len(whole.scores) == 65
+    assert pieces.scores == pytest.approx(whole.scores, abs=1e-5)
+    assert (pieces.scores[64] == pieces.scores[63]).all()
+    assert pieces.frame_edges[-1] == pytest.approx(20.01)
 
 
 @pytest.mark.parametrize("name", ["mono.wav", "mono.flac"])

@@ -35,7 +35,9 @@ def paper(tmp_path_factory):
     """The paper's towers, small: HTS-AT, and RoBERTa with its pooler."""
     roberta = write_roberta(tmp_path_factory.mktemp("roberta"))
     torch.manual_seed(0)
-    return FLAM(roberta, **SETTINGS | {"audio": HTSAT, "caption": {"pooling": "pooler"}}).eval()
+    net = FLAM(roberta, **SETTINGS | {"audio": HTSAT, "caption": {"pooling": "pooler"}}).eval()
+    net.folder = roberta
+    return net
 
 
 @pytest.fixture
@@ -127,6 +129,56 @@ def test_silence_past_the_end_is_no_part_of_a_clip(paper):
         whole = paper.audio_projection(frames.mean(dim=1))
     expected = whole / whole.norm(dim=1, keepdim=True)
     assert_close(paper.embed_audio(noise(4 * 48_000), 48_000).clip_emb, expected)
+
+
+def padded(paper, padding):
+    """The same model whose tower pads otherwise."""
+    other = type(paper)(paper.folder, **paper.config | {"audio": HTSAT | {"padding": padding}})
+    other.load_state_dict(paper.state_dict())
+    return other.eval()
+
+
+@pytest.mark.parametrize("padding", ["ignored", "silent", "repeated"])
+@pytest.mark.parametrize("n_windows", [1, 5])
+def test_ten_seconds_and_a_few_milliseconds_are_heard_as_ten_seconds(paper, padding, n_windows):
+    """The frame that they begin is as the one before: detection has a frame for every instant."""
+    net, n_frames = padded(paper, padding), 32 * n_windows
+    waveform = noise(n_windows * 480_000 + 480)
+    longer, exact = (net.embed_audio(w, 48_000) for w in (waveform, waveform[:-480]))
+    assert longer.frame_emb.shape[1] == n_frames + 1
+    assert torch.equal(longer.frame_emb[:, :n_frames], exact.frame_emb)
+    assert torch.equal(longer.frame_emb[:, -1], exact.frame_emb[:, -1])
+    assert torch.equal(longer.clip_emb, exact.clip_emb)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.2, 7.0, 13.0])
+def test_what_fills_a_window_is_part_of_a_clip_where_the_tower_says_so(paper, seconds):
+    waveform = noise(round(seconds * 48_000))
+    n_filled = -(-len(waveform) // 480_000) * 480_000
+    silent = torch.zeros(n_filled)
+    silent[: len(waveform)] = waveform
+    rest = waveform[len(waveform) // 480_000 * 480_000 :]
+    n_times = 480_000 // len(rest)
+    repeated = silent.clone()
+    repeated[n_filled - 480_000 :][: n_times * len(rest)] = rest.repeat(n_times)
+    for padding, filled in (("silent", silent), ("repeated", repeated)):
+        found = padded(paper, padding).embed_audio(waveform, 48_000)
+        whole = paper.embed_audio(filled, 48_000)
+        assert torch.equal(found.clip_emb, whole.clip_emb)
+        n_frames = math.ceil(seconds / paper.frame_s)
+        assert torch.equal(found.frame_emb, whole.frame_emb[:, :n_frames])
+
+
+def test_how_a_model_pads_is_saved_with_it(paper, tmp_path):
+    net, waveform = padded(paper, "repeated"), noise(2 * 48_000)
+    net.save_pretrained(tmp_path / "model")
+    again = FLAM.from_pretrained(tmp_path / "model")
+    assert torch.equal(
+        again.embed_audio(waveform, 48_000).clip_emb, net.embed_audio(waveform, 48_000).clip_emb
+    )
+    assert not torch.allclose(
+        again.embed_audio(waveform, 48_000).clip_emb, paper.embed_audio(waveform, 48_000).clip_emb
+    )
 
 
 def test_a_tone_sounds_alike_at_any_rate(net):

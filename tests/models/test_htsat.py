@@ -124,11 +124,41 @@ def test_one_sample_is_enough(tower):
 
 
 def test_long_audio_is_windows_that_do_not_know_of_each_other(tower):
-    waveform = noise(2, WINDOW_SAMPLES + 5000)
+    waveform = noise(2, WINDOW_SAMPLES + 9000)
     found = features(tower, waveform)
     assert found.shape == (2, 2 * N_FRAMES, tower.width)
     assert_close(found[:, :N_FRAMES], features(tower, waveform[:, :WINDOW_SAMPLES]))
     assert_close(found[:, N_FRAMES:], features(tower, waveform[:, WINDOW_SAMPLES:]))
+
+
+@pytest.mark.parametrize("n_more", [1, 480, 7499])
+def test_a_few_milliseconds_are_no_window(tower, n_more):
+    """Recordings of ten seconds are often a little longer."""
+    waveform = noise(1, WINDOW_SAMPLES + n_more)
+    assert torch.equal(features(tower, waveform), features(tower, waveform[:, :WINDOW_SAMPLES]))
+    assert tower.n_frames(waveform.shape[1]) == N_FRAMES + 1
+
+
+def test_half_a_frame_is_a_window_and_so_is_whatever_there_is_of_a_clip(tower):
+    assert features(tower, noise(1, WINDOW_SAMPLES + 7500)).shape[1] == 2 * N_FRAMES
+    assert features(tower, noise(1, 1)).shape[1] == N_FRAMES
+
+
+@pytest.mark.parametrize("n_samples", [1, 100_000, 200_000, 250_000, 480_000, 700_000])
+def test_audio_is_repeated_as_often_as_it_fits(n_samples):
+    waveform = noise(1, n_samples)
+    n_rest = n_samples % WINDOW_SAMPLES
+    filled = torch.zeros(1, -(-n_samples // WINDOW_SAMPLES) * WINDOW_SAMPLES)
+    filled[:, : n_samples - n_rest] = waveform[:, : n_samples - n_rest]
+    for i in range(WINDOW_SAMPLES // n_rest if n_rest else 0):
+        at = n_samples - n_rest + i * n_rest
+        filled[:, at : at + n_rest] = waveform[:, n_samples - n_rest :]
+    assert torch.equal(htsat.LogMel(repeats=True)(waveform), htsat.LogMel()(filled))
+
+
+def test_another_padding_is_refused():
+    with pytest.raises(ValueError, match="padding must be"):
+        HTSAT(**TINY, padding="reflected")
 
 
 @pytest.mark.parametrize("frame", [1, 9, 17, 30])
@@ -218,7 +248,7 @@ def fine():
 
 
 def test_smaller_patches_and_a_stage_less_give_128_frames(fine):
-    found = features(fine, noise(1, WINDOW_SAMPLES + 1))
+    found = features(fine, noise(1, WINDOW_SAMPLES + 1875))
     assert found.shape == (1, 256, fine.width)
     assert fine.width == 4 * FINE["embed"]
     assert fine.frame_s == 10 / 128

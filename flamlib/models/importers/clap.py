@@ -9,7 +9,8 @@ towers and projections of FLAM:
     logit_scale_a                     -> log_temperature
 
 It was trained on whole clips, so it serves as a baseline (`baselines.FLAMGlobal`) and to start
-training from; CLAP has no scale and bias heads, so these are new and untrained.
+training from; CLAP has no scale and bias heads, so these are new and untrained. Clips under ten
+seconds are repeated as its own feature extractor does, and their embedding is of the whole window.
 """
 
 import json
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import ClapConfig, RobertaConfig, RobertaTokenizer
+from transformers import ClapConfig, ClapFeatureExtractor, RobertaConfig, RobertaTokenizer
 
 from flamlib import files
 from flamlib.models import checkpoint, htsat, state_dict
@@ -30,13 +31,14 @@ from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
 from flamlib.models.importers import htsat_layout
 from flamlib.models.renaming import add_prefix, rename, strip_prefix
-from flamlib.models.text_tower import FILES
+from flamlib.models.text_tower import FILES, refuse_code, unusable
 
 HEADS = {"scale_init": 10.0, "bias_init": -8.0, "temperature_init": 0.07}
 SEED = 0  # of the new heads, so that every import gives the same model
 
 _HEADS = ("scale_head", "bias_head")
 _PICKLE = "pytorch_model.bin"
+_PADDING = {"repeatpad": "repeated", "pad": "silent"}
 _RENAMED = (
     (r"^audio_model\.", "audio.encoder."),
     (r"^text_model\.", "caption.encoder."),
@@ -60,36 +62,52 @@ def read(source: str | Path) -> FLAM:
     folder = checkpoint.resolve_source(source)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder / 'config.json'} is missing: not a folder of a ClapModel")
-    config = ClapConfig.from_pretrained(folder)
+    refuse_code(folder)
+    with unusable(folder / "config.json"):
+        config = ClapConfig.from_pretrained(folder)
     _check(folder, config)
+    padding = _padding(folder)
     file = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / _PICKLE
-    tensors = state_dict.read(file)
-    with tempfile.TemporaryDirectory() as caption_folder:
+    ours = convert(state_dict.read(file))
+    with tempfile.TemporaryDirectory() as caption_folder, unusable(folder / "config.json"):
         _write_caption_tower(folder, Path(caption_folder), config)
+        with torch.device("meta"):  # takes no memory, whatever sizes the configuration claims
+            shapes = _build(caption_folder, config, padding).state_dict()
+        state_dict.check(ours | _new_heads(shapes), shapes, file)
         torch.manual_seed(SEED)
-        model = FLAM(
-            caption_folder,
-            audio={
-                "tower": "htsat",
-                "embed": config.audio_config.patch_embeds_hidden_size,
-                "depths": [*config.audio_config.depths],
-                "heads": [*config.audio_config.num_attention_heads],
-                "drop_path": 0.0,
-                "drop_hidden": 0.0,
-                "drop_attention": 0.0,
-            },
-            caption={"pooling": "pooler"},
-            dim=config.projection_dim,
-            dropout=0.0,
-            **HEADS,
-        )
-    ours = convert(tensors)
-    heads = {k: v for k, v in model.state_dict().items() if k.split(".")[0] in _HEADS}
+        model = _build(caption_folder, config, padding)
     origin = f"CLAP, {source if folder != Path(source) else folder.name}"
+    heads = _new_heads(model.state_dict())
     checkpoint.load_tensors(
         model, ours | heads, file, origin, heads="new: they have learned nothing"
     )
     return model
+
+
+def _build(caption_folder: str, config: ClapConfig, padding: str) -> FLAM:
+    """Build a FLAM of a CLAP's sizes with random weights."""
+    return FLAM(
+        caption_folder,
+        audio={
+            "tower": "htsat",
+            "embed": config.audio_config.patch_embeds_hidden_size,
+            "depths": [*config.audio_config.depths],
+            "heads": [*config.audio_config.num_attention_heads],
+            "drop_path": 0.0,
+            "drop_hidden": 0.0,
+            "drop_attention": 0.0,
+            "padding": padding,
+        },
+        caption={"pooling": "pooler"},
+        dim=config.projection_dim,
+        dropout=0.0,
+        **HEADS,
+    )
+
+
+def _new_heads(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a CLAP does not have: the scale and bias heads."""
+    return {name: t for name, t in tensors.items() if name.split(".")[0] in _HEADS}
 
 
 def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,20 +173,44 @@ def _check(folder: Path, config: ClapConfig) -> None:
         raise ValueError(
             f"{folder}: projection_hidden_act is {config.projection_hidden_act}, expected relu"
         )
-    extractor = folder / "preprocessor_config.json"
-    if extractor.is_file():
-        said = json.loads(extractor.read_text(encoding="utf-8"))
-        n_fft, low_hz, high_hz = htsat.FRONT_ENDS[htsat.SAMPLE_RATE]
-        for name, wanted in {
-            "sampling_rate": htsat.SAMPLE_RATE,
-            "fft_window_size": n_fft,
-            "hop_length": htsat.SAMPLE_RATE // htsat.HOPS_PER_S,
-            "frequency_min": low_hz,
-            "frequency_max": high_hz,
-            "truncation": "rand_trunc",  # models with fusion have other mel filters
-        }.items():
-            if said.get(name, wanted) != wanted:
-                raise ValueError(f"{extractor}: {name} is {said[name]}, expected {wanted}")
+
+
+def _padding(folder: Path) -> str:
+    """Return HTS-AT's `padding` for short clips, and check the rest of the front end.
+
+    A CLAP's processor saves both in processor_config.json, older ones in preprocessor_config.json.
+    Raises ValueError naming the file for a front end other than HTS-AT's.
+    """
+    n_fft, low_hz, high_hz = htsat.FRONT_ENDS[htsat.SAMPLE_RATE]
+    expected = {
+        "sampling_rate": htsat.SAMPLE_RATE,
+        "feature_size": htsat.N_MELS,
+        "fft_window_size": n_fft,
+        "hop_length": htsat.SAMPLE_RATE // htsat.HOPS_PER_S,
+        "max_length_s": htsat.WINDOW_S,
+        "frequency_min": low_hz,
+        "frequency_max": high_hz,
+        "top_db": None,
+        "truncation": "rand_trunc",  # models with fusion have other mel filters
+    }
+    padding = "repeatpad"  # as all CLAPs are trained
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        with unusable(path):
+            said = json.loads(path.read_text(encoding="utf-8"))
+            said = said.get("feature_extractor", said)
+            if name == "processor_config.json" and "sampling_rate" not in said:
+                continue  # an older one, which knows of no front end
+            extractor = ClapFeatureExtractor.from_dict(said)
+        for key, wanted in expected.items():
+            if (found := getattr(extractor, key)) != wanted:
+                raise ValueError(f"{path}: {key} is {found}, expected {wanted}")
+        padding = extractor.padding
+        if padding not in _PADDING:
+            raise ValueError(f"{path}: padding is {padding!r}, expected {' or '.join(_PADDING)}")
+    return _PADDING[padding]
 
 
 def _write_caption_tower(source: Path, folder: Path, config: ClapConfig) -> None:

@@ -25,17 +25,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, RobertaConfig
 
-from flamlib.events import count_frames
 from flamlib.models import checkpoint, state_dict
 from flamlib.models.dual_encoder import DualEncoder
-from flamlib.models.htsat import HTSAT, SAMPLE_RATE, WINDOW_S
+from flamlib.models.htsat import HTSAT, SAMPLE_RATE
 from flamlib.models.importers import htsat_layout, text_layout
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
@@ -63,7 +61,8 @@ class CLAP(CosineScoring, DualEncoder):
         clip_emb     = unit(audio_projection(mean over l of frame feature l))
         caption_emb  = unit(caption_projection(caption feature))
 
-    It was trained on clips; comparing projected frames with captions is our extension.
+    It was trained on clips; comparing projected frames with captions is our extension. As in its
+    training, audio that ends within a window is repeated in it: see `HTSAT`.
     """
 
     kind = "clap"
@@ -87,9 +86,10 @@ class CLAP(CosineScoring, DualEncoder):
             dim: Dimensions of the embedding space.
             temperature_init: Initial temperature of the clip-level loss, above 0.
         """
+        repeated = {"padding": "repeated"} if audio.get("tower") == "htsat" else {}
         super().__init__(
             caption_folder,
-            audio=audio,
+            audio=repeated | audio,
             caption=caption,
             dim=dim,
             temperature_init=temperature_init,
@@ -103,33 +103,6 @@ class CLAP(CosineScoring, DualEncoder):
         return CaptionEmbeddings(
             normalize(self.caption_projection(features).float(), dim=1), one, 0 * one
         )
-
-    @torch.inference_mode()
-    def embed_audio(
-        self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
-    ) -> AudioEmbeddings:
-        """Embed audio as `DualEncoder.embed_audio` does, but fill the last window by repetition.
-
-        As in CLAP's training, audio of less than ten seconds, or the rest after the last whole
-        window, is repeated as often as it fits and then padded with zeros. The clip embedding is of
-        all that; only frames of the audio itself are returned.
-        """
-        n_window = WINDOW_S * sample_rate
-        n_samples = waveform.shape[-1] if waveform.ndim else 0
-        n_rest = n_samples % n_window
-        if n_rest == 0:
-            return super().embed_audio(waveform, sample_rate)
-        if not isinstance(waveform, Tensor):
-            waveform = torch.from_numpy(np.array(waveform, order="C"))
-        rest = waveform[..., n_samples - n_rest :]
-        n_times = n_window // n_rest - 1  # repetitions
-        silence = torch.zeros_like(waveform[..., :1]).expand(
-            *waveform.shape[:-1], n_window - (n_times + 1) * n_rest
-        )
-        filled = torch.cat([waveform, *[rest] * n_times, silence], dim=-1)
-        audio = super().embed_audio(filled, sample_rate)
-        n_reached = count_frames(n_samples / sample_rate, self.frame_s)
-        return AudioEmbeddings(audio.frame_emb[:, :n_reached], audio.clip_emb)
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         whole = frames.mean(dim=1)
@@ -213,7 +186,8 @@ def build_mga_clap(folder: Path, tensors: Mapping[str, Tensor], tokenizer: str |
     n_codes, dim = require(tensors, "codebook").shape
     return MGACLAP(
         folder,
-        audio={"tower": "htsat", **settings},
+        # Its authors aggregate over whole windows, their silence included.
+        audio={"tower": "htsat", **settings, "padding": "silent"},
         caption={"pooling": "words"},
         dim=dim,
         dropout=0.0,
@@ -271,7 +245,8 @@ _RENAMED = {
 
 def _encoder(tensors: Mapping[str, Tensor], model: DualEncoder) -> dict[str, Tensor]:
     """Convert HTS-AT's tensors to the model's names."""
-    settings = {k: v for k, v in model.config["audio"].items() if k not in ("tower", "filters")}
+    other = ("tower", "filters", "padding")
+    settings = {k: v for k, v in model.config["audio"].items() if k not in other}
     # An unmodified tower: MGA-CLAP has replaced a block of its own.
     plain = HTSAT(**settings)
     renamed = {_FRONT_END.get(name, name): tensor for name, tensor in tensors.items()}

@@ -1,11 +1,18 @@
 import json
+import math
 
 import pytest
 import torch
 from openflam_layout import random_state
 from torch.testing import assert_close
 from towers import write_roberta
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, RobertaTokenizer
+from transformers import (
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapProcessor,
+    RobertaTokenizer,
+)
 
 from flamlib.models import htsat
 from flamlib.models.flam import FLAM
@@ -71,6 +78,33 @@ def test_clips_and_captions_meet_where_clap_puts_them(folder, theirs, tokenizer)
     assert ours.log_temperature.item() == pytest.approx(theirs.logit_scale_a.item())
 
 
+@pytest.mark.parametrize("seconds", [0.5, 2, 4, 5, 7, 10])
+def test_short_clips_are_repeated_as_claps_own_extractor_does(folder, theirs, seconds, tmp_path):
+    """Also after the model was saved and loaded; its frames are those of the audio."""
+    clap.read(folder).save_pretrained(tmp_path / "ours")
+    ours, waveform = FLAM.from_pretrained(tmp_path / "ours"), noise(round(seconds * 48_000))
+    extract = ClapFeatureExtractor.from_pretrained(folder)
+    features = extract(waveform.numpy(), sampling_rate=48_000, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs.get_audio_features(features["input_features"].float()).pooler_output
+    found = ours.embed_audio(waveform, 48_000)
+    expected = torch.nn.functional.normalize(expected, dim=1)
+    assert_close(found.clip_emb, expected, atol=1e-6, rtol=0)
+    assert found.frame_emb.shape[1] == math.ceil(seconds / 0.3125)
+
+
+@pytest.mark.parametrize(("said", "padding"), [("repeatpad", "repeated"), ("pad", "silent")])
+@pytest.mark.parametrize("today", [False, True])
+def test_the_folder_says_how_short_clips_are_padded(folder, tokenizer, said, padding, today):
+    """Today's processors say it in another file than older ones did."""
+    path = folder / "preprocessor_config.json"
+    extractor = ClapFeatureExtractor.from_pretrained(folder, padding=said)
+    path.unlink()
+    (ClapProcessor(extractor, tokenizer) if today else extractor).save_pretrained(folder)
+    assert path.exists() != today
+    assert clap.read(folder).config["audio"]["padding"] == padding
+
+
 def test_frames_are_projected_like_clips(folder, theirs):
     ours, waveform = clap.read(folder), noise(480_000)
     with torch.no_grad():
@@ -121,6 +155,9 @@ def test_another_architecture_is_refused(folder, change, why):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
+        ({"padding": "repeat"}, "padding is 'repeat', expected repeatpad or pad"),
+        ({"max_length_s": 5}, "max_length_s is 5"),
+        ({"top_db": 80}, "top_db is 80"),
         ({"truncation": "fusion"}, "truncation is fusion, expected rand_trunc"),
         ({"sampling_rate": 44_100}, "sampling_rate is 44100"),
         ({"frequency_min": 0}, "frequency_min is 0"),
@@ -130,6 +167,37 @@ def test_another_front_end_is_refused(folder, change, why):
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=rf"preprocessor_config.json: {why}"):
+        clap.read(folder)
+
+
+def test_another_front_end_is_refused_in_todays_file_too(folder, tokenizer):
+    extractor = ClapFeatureExtractor.from_pretrained(folder, sampling_rate=44_100)
+    (folder / "preprocessor_config.json").unlink()
+    ClapProcessor(extractor, tokenizer).save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"processor_config.json: sampling_rate is 44100"):
+        clap.read(folder)
+
+
+def test_a_size_that_the_weights_do_not_have_takes_no_memory(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["projection_dim"] = 10**9
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"model.safetensors: \S+ has shape \[12.*\[1000000000"):
+        clap.read(folder)
+
+
+def test_code_of_a_folder_is_not_run(folder):
+    config = json.loads((folder / "config.json").read_text()) | {"auto_map": {"AutoModel": "a.B"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config.json names code of its own"):
+        clap.read(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"audio_config": 3}'])
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+def test_a_configuration_that_is_damaged_is_named(folder, name, text):
+    (folder / name).write_text(text)
+    with pytest.raises(ValueError, match=str(folder)):
         clap.read(folder)
 
 
