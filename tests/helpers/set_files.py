@@ -57,6 +57,12 @@ def audioset(root):
         f"gone5678901_5000\t0.000\t1.000\t{SPEECH}",
     )
     write_text(
+        root / "audioset_eval_strong_framed_posneg.tsv",
+        f"{header}\tpresent",
+        f"AbCdEfGh_-1_30000\t0.000\t0.960\t{DOG}\tPRESENT",
+        f"AbCdEfGh_-1_30000\t0.000\t0.960\t{SPEECH}\tNOT_PRESENT",
+    )
+    write_text(
         root / "audioset_train_strong.tsv",
         header,
         *[f"AAAAAAAAAA{i}_0\t0.000\t1.000\t{mid}" for i, mid in enumerate([DOG, SPEECH, THUMP])],
@@ -81,6 +87,25 @@ def desed(root):
     write_text(
         root / "metadata/eval/public.tsv", header, "AbCdEfGh_-1_30_40.wav\t0.000\t2.000\tDog"
     )
+    write_text(
+        root / "metadata/train/audioset_strong.tsv",
+        header,
+        "YBbCdEfGh_-1_20.000_30.000.wav\t0.0\t0.24999\tCat",
+        "YBbCdEfGh_-1_20.000_30.000.wav\t8.0\t11.0\tVacuum_cleaner",
+    )
+    # Beside them what no reader takes for events: lengths, labels without times, names alone.
+    write_text(
+        root / "metadata/validation/validation_durations.tsv",
+        "filename\tduration",
+        "YAbCdEfGh_-1_30.000_40.000.wav\t10.0",
+    )
+    write_text(
+        root / "metadata/train/weak.tsv",
+        "filename\tevent_labels",
+        "Yw_0.000_10.000.wav\tDog,Speech",
+    )
+    write_text(root / "metadata/train/unlabel_in_domain.tsv", "filename", "Yu_0.000_10.000.wav")
+    write_audio(root / "audio/train/strong_label_real/YBbCdEfGh_-1_20.000_30.000.wav")
     write_audio(root / "audio/validation/validation/YAbCdEfGh_-1_30.000_40.000.wav")
     write_audio(root / "audio/validation/validation/YzYxWvUtSr00_2.000_12.000.wav", 9.3)
     write_audio(root / "audio/validation/validation/Ynot_listed_0.000_10.000.wav")
@@ -103,29 +128,51 @@ def maestro(root):
         root / "development_annotation/soft_labels_cafe_restaurant/cafe_restaurant_01.txt",
         "0.0\t1.0\tbirds_singing\t0.9",
     )
+    write_text(
+        root / "development_metadata.csv", "filename\tduration", "cafe_restaurant_04\t25.5"
+    )  # tabs, in spite of its name
     write_audio(root / "development_audio/cafe_restaurant/cafe_restaurant_04.wav", 25.5)
     write_audio(root / "development_audio/cafe_restaurant/cafe_restaurant_01.wav", 3.0)
     return root
 
 
 def scaper(time, duration, label, role="foreground"):
-    value = {"label": label, "role": role, "event_time": time, "event_duration": duration / 2}
+    """An observation of scaper 1; the duration in its value is from before time-stretching."""
+    value = {
+        "label": label,
+        "role": role,
+        "source_file": f"{label}/7.wav",
+        "source_time": 0.0,
+        "event_time": time,
+        "event_duration": duration / 2,
+        "snr": 12.5,
+        "pitch_shift": None,
+        "time_stretch": 2.0,
+    }
     return {"time": time, "duration": duration, "confidence": 1.0, "value": value}
 
 
 def urban_sed(root, jams=True):
-    """A background observation; a duration after stretching that is not the value's."""
-    stem, folder = "soundscape_test_bimodal0", root / "annotations/test"
-    observations = [
-        scaper(0.0, 10.0, "noise", "background"),
-        scaper(0.413274, 2.458631, "dog_bark"),
-        scaper(5.977001, 4.023, "siren"),
-    ]
-    write_text(folder / f"{stem}.txt", "0.413274\t2.871905\tdog_bark", "5.977001\t10.0\tsiren")
-    if jams:
-        content = {"annotations": [{"namespace": "scaper", "data": observations}]}
-        write_text(folder / f"{stem}.jams", json.dumps(content))
-    write_audio(root / f"audio/test/{stem}.wav")
+    """A background observation; a duration after stretching that is not the value's; an end that
+    rounding puts behind that of the recording."""
+    for split in ("train", "validate", "test"):
+        stem, folder = f"soundscape_{split}_bimodal0", root / "annotations" / split
+        observations = [
+            scaper(0.0, 10.0, "noise", "background"),
+            scaper(0.413274, 2.458631, "dog_bark"),
+            scaper(5.977001, 4.023, "siren"),
+        ]
+        write_text(folder / f"{stem}.txt", "0.413274\t2.871905\tdog_bark", "5.977001\t10.0\tsiren")
+        if jams:
+            annotation = {"namespace": "scaper", "time": 0, "duration": 10.0, "data": observations}
+            content = {
+                "annotations": [annotation | {"sandbox": {}, "annotation_metadata": {}}],
+                "file_metadata": {"duration": 10.0, "title": "", "jams_version": "0.3.0"},
+                "sandbox": {},
+            }
+            write_text(folder / f"{stem}.jams", json.dumps(content, indent=2))
+        write_audio(root / f"audio/{split}/{stem}.wav")
+    write_text(root / "FREESOUNDCREDITS.txt", "7.wav by nobody")
     return root
 
 
@@ -137,6 +184,10 @@ def tacos(root):
         "999001.mp3,a dog barks twice,0.52,1.94",
         '999001.mp3,"a man calls out, far away",1.40,3.75',
         "999002.mp3,rain falling on leaves,0.0,4.6",
+    )
+    write_text(root / "annotations_weak.csv", "filename,text", "999001.mp3,a dog and a man")
+    write_text(
+        root / "metadata.csv", "filename,keywords,freesound_id,license", "999001.mp3,dog,999001,CC0"
     )
     write_text(root / "test_split.csv", "filename", "999001.mp3")
     write_text(root / "development_split.csv", "filename", "999002.mp3")
@@ -168,14 +219,18 @@ def clotho(root):
 
 
 def audiocaps(root):
-    """Windows line ends; the rows of a clip apart from each other."""
+    """Windows line ends; the rows of a clip apart from each other; a caption of two clips."""
+    header = "audiocap_id,youtube_id,start_time,caption"
+    for split in ("train", "val"):
+        write_text(root / f"dataset/{split}.csv", header, "900009,zZ11yY22xX3,7,A bell rings")
     write_text(
         root / "dataset/test.csv",
-        "audiocap_id,youtube_id,start_time,caption",
+        header,
         "900001,AbCdEfGh_-1,30,A dog barks while a man speaks",
         '900002,-zYxWvUtSr0,0,"Water splashes, then a woman laughs"',
         "900003,AbCdEfGh_-1,30,A man talks near a barking dog",
         "900004,gone5678901,5,Nothing to be heard",
+        "900005,gone5678901,5,A dog barks while a man speaks",
         newline="\r\n",
     )
     write_audio(root / "audio/YAbCdEfGh_-1.wav")
@@ -205,6 +260,7 @@ def urbansound8k(root):
         "999002-2-0-117.wav,999002,58.5,62.5,1,5,2,children_playing",
         "999003-8-1-4.wav,999003,12.25,16.25,2,10,8,siren",
     )
+    write_text(root / "UrbanSound8K_README.txt", "Slices of recordings.")
     write_audio(root / "audio/fold5/999001-3-0-0.wav", 0.05)
     write_audio(root / "audio/fold10/999003-8-1-4.wav", 4.0, seed=1)
     return root
