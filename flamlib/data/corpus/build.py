@@ -25,11 +25,17 @@ from tqdm import tqdm
 
 from flamlib import files, parallel, tables
 from flamlib.data.corpus import archives, labelled, packages, recordings
-from flamlib.data.corpus.catalogue import CAPTION_COLUMNS, OWN, Catalogue, check_splits, select
+from flamlib.data.corpus.auto_splits import find_missing
+from flamlib.data.corpus.catalogue import (
+    CAPTION_COLUMNS,
+    OWN,
+    Catalogue,
+    TableError,
+    check_splits,
+    select,
+)
 from flamlib.data.corpus.catalogue import read as read_catalogue
 from flamlib.data.corpus.own_sounds import add as add_own_sounds
-
-MIN_TRAIN_FOREGROUNDS = 20  # fewer cannot tell one caption from another
 
 Row = recordings.Row
 Outcome = tuple[Row, Row | str]  # row of the catalogue; its row of clips.tsv, or why it is skipped
@@ -74,7 +80,9 @@ def build(
         how many clips were left out for which reason.
 
     Raises:
-        ValueError: a table is wrong, the splits leak, or too little is left to train on.
+        TableError: a table is wrong, the splits leak, or too little is left for training and
+            evaluation: then it says all that is missing.
+        ValueError: an argument is wrong.
     """
     if max_per_caption < 1:
         raise ValueError(f"max_per_caption is {max_per_caption}, expected 1 or more")
@@ -110,7 +118,7 @@ def build(
             _skip(clip.package, clip.member, "no training recording of its caption is left")
             for clip in untrained.itertuples(index=False)
         ]
-        _check_enough(stored, skipped)
+        _check_enough(stored, skipped, own_sounds)
         made = _tables(stored, selected, skipped)
         for name, table in made.items():
             _write_table(folder / name, table)
@@ -269,17 +277,28 @@ def _split_untrained(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return clips[~untrained], clips[untrained]
 
 
-def _check_enough(clips: pd.DataFrame, skipped: list[Row]) -> None:
+def _check_enough(clips: pd.DataFrame, skipped: list[Row], own_sounds: str | Path | None) -> None:
+    """Raise TableError that says all that is missing for training and evaluation at once."""
+    missing = list(find_missing(clips))
+    if not missing:
+        return
     n = clips[clips["split"] == "train"]["role"].value_counts()
-    foregrounds, backgrounds = n.get("foreground", 0), n.get("background", 0)
-    if foregrounds < MIN_TRAIN_FOREGROUNDS or not backgrounds:
-        reasons = [f"{row['package']} {row['member']}: {row['why']}" for row in skipped]
-        more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
-        raise ValueError(
-            f"{foregrounds} foregrounds and {backgrounds} backgrounds are left to train on; at "
-            f"least {MIN_TRAIN_FOREGROUNDS} and 1 are needed. Skipped: "
-            + ("\n  ".join(["", *reasons[:10], *more]) if reasons else "nothing")
-        )
+    reasons = [f"{row['package']} {row['member']}: {row['why']}" for row in skipped]
+    more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
+    where = f"the sounds of {own_sounds}" if own_sounds is not None else "the catalogue"
+    help = (
+        "What helps: more recordings, `auto` in the column split, which shares them out by group, "
+        "or source.profile: core, which adds the packaged recordings"
+        if own_sounds is not None
+        else "What helps: more packages, or sounds of your own"
+    )
+    raise TableError(
+        f"{n.get('foreground', 0)} foregrounds and {n.get('background', 0)} backgrounds are left "
+        f"to train on, of {where} and the profile; for training and evaluation is missing:"
+        + "\n  ".join(["", *missing])
+        + f"\n{help}.\nSkipped: "
+        + ("\n  ".join(["", *reasons[:10], *more]) if reasons else "nothing")
+    )
 
 
 def _tables(

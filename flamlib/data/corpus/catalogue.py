@@ -78,12 +78,14 @@ def read(folder: str | Path) -> Catalogue:
 def select(catalogue: Catalogue, profile: str, only: Collection[str] = ()) -> Catalogue:
     """Return the catalogue with the clips of a profile alone; "none" has no clips.
 
-    `only` restricts it to these packages, if there are any. Raises ValueError for an unknown
-    profile, and for a package that has no clips in it.
+    `only` restricts it to these packages, if there are any; of "none" there is nothing to restrict.
+    Raises ValueError for an unknown profile, and for a package that has no clips in it.
     """
     if profile not in (*PROFILES, "none"):
         raise ValueError(f"profile {profile!r} is none of {[*PROFILES, 'none']}")
-    profiles = () if profile == "none" else PROFILES[: PROFILES.index(profile) + 1]
+    if profile == "none":
+        return replace(catalogue, clips=catalogue.clips[:0])
+    profiles = PROFILES[: PROFILES.index(profile) + 1]
     in_profile = catalogue.clips["profile"].isin(profiles)
     if absent := sorted(set(only) - set(catalogue.clips.loc[in_profile, "package"])):
         names = sorted(catalogue.clips.loc[in_profile, "package"].unique())
@@ -94,7 +96,7 @@ def select(catalogue: Catalogue, profile: str, only: Collection[str] = ()) -> Ca
 
 
 def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
-    """Raise ValueError, naming the rows, if held-out material leaks into training:
+    """Raise TableError, naming the rows, if held-out material leaks into training:
 
     - a `group` of near duplicates is in two splits;
     - a package with clips of the split `seen_captions` also has clips in training or validation
@@ -111,7 +113,7 @@ def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
     ]
     if leaks:
         more = [f"and {len(leaks) - 10} more"] if len(leaks) > 10 else []
-        raise ValueError("\n  ".join(["the splits leak:", *leaks[:10], *more]))
+        raise TableError("\n  ".join(["the splits leak:", *leaks[:10], *more]))
 
 
 def split_list(text: str) -> list[str]:
@@ -152,12 +154,19 @@ def _one_line(name: str) -> str:
 Problems = Iterable[tuple[int, str]]  # position of a row, and what is wrong with it
 
 
+class TableError(ValueError):
+    """Tables that cannot be used. A notebook shows the message without where it was found out."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]  # IPython asks for it
+
+
 def raise_problems(table: pd.DataFrame, problems: Problems) -> None:
-    """Raise ValueError that lists the first ten problems with file and line, if there are any."""
+    """Raise TableError that lists the first ten problems with file and line, if there are any."""
     messages = [f"{table['where'].iloc[row]}: {why}" for row, why in problems]
     if messages:
         more = [f"and {len(messages) - 10} more"] if len(messages) > 10 else []
-        raise ValueError("\n".join([*messages[:10], *more]))
+        raise TableError("\n".join([*messages[:10], *more]))
 
 
 def _caption_problems(captions: pd.DataFrame) -> Problems:

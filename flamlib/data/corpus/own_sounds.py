@@ -12,7 +12,7 @@ one beside it. The other columns, and any value in them, may be left out:
 
     role      foreground or background. Default: foreground, or background if the recording is at
               least `background_from_s` long, where that is given (10 s in FLAM)
-    split     one of `catalogue.SPLITS`. Default: train
+    split     one of `catalogue.SPLITS`, or auto: by its group, see `auto_splits`. Default: train
     licence   Default: unknown
     onset     in seconds; with `offset` the part in which it sounds. Default: found by its level
     wordings  other texts for the caption, separated by "|"
@@ -31,7 +31,7 @@ import pandas as pd
 import soundfile
 
 from flamlib import files, tables, texts
-from flamlib.data.corpus import labelled
+from flamlib.data.corpus import auto_splits, labelled
 from flamlib.data.corpus.catalogue import (
     CAPTION_COLUMNS,
     CLIP_COLUMNS,
@@ -98,6 +98,7 @@ def add(
     clips["family"] = np.where(foreground, families, "ambience")
 
     captions = _with_captions(catalogue.captions, clips[foreground], table[foreground])
+    clips["split"] = auto_splits.share_out(clips, catalogue.clips, captions)
     raise_problems(clips, clip_problems(clips, captions))
     raise_problems(captions, text_problems(captions))
     audible = pd.Series(families).where(~foreground, "")
