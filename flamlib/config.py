@@ -47,7 +47,9 @@ class SourceConfig:
         "packages of the catalogue; each profile holds those before it; none: own sounds alone"
     )
     only: list[str] = parameter("packages of the profile to use; []: all of them")
-    own_sounds: str | None = parameter("folder of sounds of your own, with its table")
+    own_sounds: str | None = parameter(
+        "folder of sounds of your own, with its table or label files"
+    )
     background_from_s: float | None = parameter(
         "own sounds without a role are backgrounds from this length on", unit="s", above=0,
         paper="10",
@@ -170,9 +172,10 @@ class MixConfig:
     n_train: int = parameter("mixtures to train on", low=1, paper="1000000")
     n_valid: int = parameter("mixtures for validation", low=1)
     n_heldout: int = parameter("mixtures of each held-out split", low=1)
-    strong: list[dict[str, str]] = parameter(
+    strong: list[dict[str, Any]] = parameter(
         "strongly labelled recordings beside the mixtures: {name: desed, folder: path}, or a table "
-        "of your own, {name: mine, table: a.tsv, audio: folder}"
+        "or folder of label files of your own, {name: mine, table: a.tsv, audio: folder}, with "
+        "`closed: false` for free text"
     )
     n_jobs: int = parameter("processes", low=1)
 
@@ -384,7 +387,7 @@ class TestsetsConfig:
 
     folders: dict[str, str | None] = parameter("folder of each set's official files; null: absent")
     own: list[dict[str, str]] = parameter(
-        "tables of your own: {name: mine, table: a.tsv, audio: folder}"
+        "tables or folders of label files of your own: {name: mine, table: a.tsv, audio: folder}"
     )
     models: list[dict[str, str]] = parameter(
         "models to compare with, saved by flam: {name: laion_clap, folder: path}"

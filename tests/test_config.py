@@ -177,3 +177,9 @@ def test_every_parameter_is_documented():
             for suffix, unit in (("_s", "s"), ("_db", "dB"), ("_dbfs", "dBFS")):
                 if field.name.endswith(suffix) and field.name != "background_db":
                     assert field.metadata["unit"] == unit, f"{kind.__name__}.{field.name}"
+
+
+def test_a_set_to_train_on_may_be_open():
+    entry = "{name: mine, table: labels, audio: audio, closed: false}"
+    [strong] = load_config(overrides=f"mix.strong=[{entry}]").mix.strong
+    assert strong == {"name": "mine", "table": "labels", "audio": "audio", "closed": False}

@@ -132,7 +132,7 @@ def caption_table(
     rows["title"] = rows["title"].where(
         has_facts, [PurePosixPath(path).name for path in rows["path"]]
     )
-    empty = rows.index[rows["caption"] == ""]
+    empty = rows.index[(rows["caption"] == "") & (rows["labels"] == "")]
     recordings = tables.FileFinder(Path(table).parent)
     clips = [
         {key: rows[key][i] for key in FACTS}

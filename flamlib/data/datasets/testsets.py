@@ -183,23 +183,28 @@ def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> Annotate
     Raises ValueError for an entry of neither form, a name that is not in `STRONG`, and a table
     without events; FileNotFoundError for a folder or table that does not exist.
     """
-    keys = set(entry)
-    if keys == {"name", "folder"}:
-        name, root = entry["name"], _resolve(base, entry["folder"])
-        if name not in STRONG:
-            raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
-        return _check_audio(replace(_read_official(name, STRONG[name], root), name=name), root)
-    if keys | {"closed"} != {"name", "table", "audio", "closed"}:
+    keys, closed = set(entry), entry.get("closed", True)
+    if keys != {"name", "folder"} and keys | {"closed"} != {"name", "table", "audio", "closed"}:
         raise ValueError(
             "mix.strong: a set has name and folder, or name, table and audio (and closed), found "
             f"{dict(entry)}"
         )
+    if not isinstance(closed, bool):
+        raise ValueError(f"mix.strong: closed is {closed!r}, expected true or false")
+    for key in keys - {"closed"}:
+        if not isinstance(entry[key], str | Path):
+            raise ValueError(f"mix.strong: {key} is {entry[key]!r}, expected text")
+    if "folder" in keys:
+        name, root = entry["name"], _resolve(base, entry["folder"])
+        if name not in STRONG:
+            raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
+        return _check_audio(replace(_read_official(name, STRONG[name], root), name=name), root)
     dataset = read_own(
         entry["name"], _resolve(base, entry["table"]), _resolve(base, entry["audio"])
     )
     if dataset.task != "sed":
         raise ValueError(f"{entry['table']}: no onset, offset and event_label to train on")
-    return replace(dataset, closed=bool(entry.get("closed", True)))
+    return replace(dataset, closed=closed)
 
 
 def read_all(

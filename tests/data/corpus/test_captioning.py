@@ -160,6 +160,11 @@ def test_a_table_gets_the_captions_it_lacks(tmp_path):
         )
 
 
+def test_a_row_with_a_label_file_needs_no_caption(tmp_path):
+    table = "path\tcaption\tlabels\na.wav\t\ta.txt\nDog_bark.wav\t\t\n"
+    assert made_of(table, tmp_path, Template())[0] == ""
+
+
 def made_of(table, tmp_path, writer, out="out.tsv"):
     """The captions of a table of this text."""
     (tmp_path / "raw.tsv").write_text(table)

@@ -121,6 +121,12 @@ def test_a_set_to_train_on_is_named_with_its_folder_or_is_a_table_of_one_s_own(t
         ({"name": "desed"}, ValueError, "name and folder, or name, table and audio"),
         ({"name": "a", "folder": "b", "weight": 1}, ValueError, "name and folder, or"),
         ({"name": "esc50", "folder": "."}, ValueError, "no set 'esc50'; there are audioset_strong"),
+        ({"name": 5, "folder": "."}, ValueError, "name is 5, expected text"),
+        (
+            {"name": "a", "table": "t", "audio": "a", "closed": "false"},
+            ValueError,
+            "closed is 'false', expected true or false",
+        ),
         ({"name": "desed", "folder": "nowhere"}, FileNotFoundError, "nowhere is no folder"),
     ],
 )
