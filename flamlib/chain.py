@@ -10,7 +10,7 @@ import numpy as np
 
 from flamlib.decoders import AGAIN, PIECE, Channels, Decoder, Undecodable
 
-MIN_RATE, MAX_RATE = 1000, 2_000_000  # Hz: a header that says less or more is wrong
+MIN_RATE, MAX_RATE = 100, 2_000_000  # Hz: a header that says less or more is wrong
 MAX_CHANNELS = 256
 
 

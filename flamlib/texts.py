@@ -58,6 +58,16 @@ def spellings(texts: Iterable[str]) -> dict[str, str]:
     return {text: first.setdefault(key(text), normal(text)) for text in texts}
 
 
+def number_texts(texts: Iterable[str]) -> list[int]:
+    """Return a number for each text, the same for those that read the same, in order from 0.
+
+    >>> number_texts(["Rain", "wind", "rain"])
+    [0, 1, 0]
+    """
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(key(text), len(numbers)) for text in texts]
+
+
 def spelling_notes(spelled: Mapping[str, str]) -> list[str]:
     """Return a sentence on what `spellings` made one, or nothing if that was only white space."""
     others = sorted({(normal(text), first) for text, first in spelled.items()})

@@ -4,7 +4,8 @@
                     `metrics.sed`. The threshold of F1 is the best one on the set itself, which is
                     too optimistic. For a FLAM also ece and brier: it alone predicts probabilities,
                     and a set without mixtures for validation cannot calibrate the others
-    retrieval       of clips by caption and of captions by clip, see `metrics.retrieval`
+    retrieval       of clips by caption and of captions by clip, see `metrics.retrieval`; captions
+                    that read the same are right for each other's clips
     classification  zero-shot, for each template of prompts, see `metrics.classification`
 
 *Long clips.* A recording is processed in windows of `window_s`, one after the other and each on its
@@ -45,6 +46,7 @@ from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel
+from flamlib.texts import number_texts
 
 Waveform = Float[np.ndarray, "sample"]
 
@@ -133,7 +135,12 @@ def evaluate_set(
     if dataset.task == "retrieval":
         captions = [text for clip in clips for text in clip.captions]
         clip_of_caption = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
-        return retrieval_outcome(clip_emb, _embed_texts(model, captions), clip_of_caption)
+        return retrieval_outcome(
+            clip_emb,
+            _embed_texts(model, captions),
+            clip_of_caption,
+            text_of_caption=np.array(number_texts(captions)),
+        )
     column = {label: i for i, label in enumerate(dataset.captions)}
     class_of_clip = np.array([column[clip.label] for clip in clips])
     folds = np.array([clip.fold for clip in clips])

@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float, Int
 
 from flamlib.metrics.bootstrap import clip_mean, group_mean, query_mean, query_median
 from flamlib.metrics.classification import accuracy
-from flamlib.metrics.retrieval import Ranks, ranks, summary
+from flamlib.metrics.retrieval import Ranks, ranks, retrieval, summary
 from flamlib.metrics.sed import Statistics, confidence_intervals
+
+RECALLS = tuple((way, k) for way in ("t2a", "a2t") for k in (1, 5, 10))
 
 
 class Resampling(NamedTuple):
@@ -74,23 +76,40 @@ def retrieval_outcome(
     caption_emb: Float[np.ndarray, "caption dim"],
     clip_of_caption: Int[np.ndarray, "caption"] | None = None,
     *,
+    text_of_caption: Int[np.ndarray, "caption"] | None = None,
     relevant: Bool[np.ndarray, "caption clip"] | None = None,
 ) -> Outcome:
     """Return the metrics of `retrieval.retrieval` as an outcome.
+
+    With `text_of_caption`, "n_shared" is the number of captions whose text another clip has too. If
+    there are any, `<name>_own` are the recalls where a caption is right for its own clip alone, as
+    the scripts behind published numbers count.
 
     Args:
         clip_emb: see `retrieval.retrieval`, as all others.
         caption_emb: embeddings of the captions.
         clip_of_caption: the one clip that each caption describes.
-        relevant: instead of it, which captions are true of which clips.
+        text_of_caption: with it, a number for the text of each caption.
+        relevant: instead of both, which captions are true of which clips.
     """
     n_captions, n_clips = len(caption_emb), len(clip_emb)
-    by_caption, by_clip = ranks(clip_emb, caption_emb, clip_of_caption, relevant=relevant)
+    by_caption, by_clip = ranks(
+        clip_emb,
+        caption_emb,
+        clip_of_caption,
+        text_of_caption=text_of_caption,
+        relevant=relevant,
+    )
     metrics = {
         **{f"t2a_{name}": value for name, value in summary(by_caption).items()},
         **{f"a2t_{name}": value for name, value in summary(by_clip).items()},
     }
     metrics |= {"n_clips": n_clips, "n_captions": n_captions}
+    if text_of_caption is not None:
+        metrics["n_shared"] = _n_shared(text_of_caption, clip_of_caption)
+        if metrics["n_shared"]:
+            own = retrieval(clip_emb, caption_emb, clip_of_caption)
+            metrics |= {f"{way}_r{k}_own": own[f"{way}_r{k}"] for way, k in RECALLS}
     of_clips = _rank_statistics("a2t", by_clip, by_clip.query, n_clips)
     if clip_of_caption is None:
         of_captions = _rank_statistics("t2a", by_caption, by_caption.query, n_captions)
@@ -100,6 +119,14 @@ def retrieval_outcome(
     unit = clip_of_caption[by_caption.query]
     of_captions = _rank_statistics("t2a", by_caption, unit, n_clips)
     return Outcome(metrics, [Resampling(n_clips, of_captions | of_clips)])
+
+
+def _n_shared(
+    text_of_caption: Int[np.ndarray, "caption"], clip_of_caption: Int[np.ndarray, "caption"]
+) -> int:
+    pairs = np.unique(np.stack([text_of_caption, clip_of_caption]), axis=1)
+    n_clips = np.bincount(pairs[0])
+    return int(np.count_nonzero(n_clips[text_of_caption] > 1))
 
 
 def classification_outcome(

@@ -17,6 +17,7 @@ def retrieval(
     caption_emb: Float[np.ndarray, "caption dim"],
     clip_of_caption: Int[np.ndarray, "caption"] | None = None,
     *,
+    text_of_caption: Int[np.ndarray, "caption"] | None = None,
     relevant: Bool[np.ndarray, "caption clip"] | None = None,
 ) -> dict[str, float]:
     """Return recall, median rank and mAP of retrieving clips by caption and captions by clip.
@@ -30,7 +31,10 @@ def retrieval(
         clip_emb: embeddings of the clips.
         caption_emb: embeddings of the captions.
         clip_of_caption: the one clip that each caption describes; a clip may have any number.
-        relevant: instead of it, which captions are true of which clips.
+        text_of_caption: with it, a number for the text of each caption: the same text is the same
+            answer, so all captions of one number are true of all clips that one of them describes.
+            None: of its own clip alone, even if another clip has the very same words.
+        relevant: instead of both, which captions are true of which clips.
 
     Returns:
         Of text-to-audio (`t2a_`) and audio-to-text (`a2t_`), over the "n" queries that have a right
@@ -42,9 +46,16 @@ def retrieval(
                       over those among the first 10, where R is the number of right answers
 
     Raises:
-        ValueError: for both or neither of the last two, and for embeddings that are not finite.
+        ValueError: for both or neither of `clip_of_caption` and `relevant`, and for embeddings that
+            are not finite.
     """
-    by_caption, by_clip = ranks(clip_emb, caption_emb, clip_of_caption, relevant=relevant)
+    by_caption, by_clip = ranks(
+        clip_emb,
+        caption_emb,
+        clip_of_caption,
+        text_of_caption=text_of_caption,
+        relevant=relevant,
+    )
     return {
         **{f"t2a_{name}": value for name, value in summary(by_caption).items()},
         **{f"a2t_{name}": value for name, value in summary(by_clip).items()},
@@ -65,11 +76,35 @@ class Ranks(NamedTuple):
     precision10: Float[np.ndarray, "query"]
 
 
+class _Right(NamedTuple):
+    """Which items are right for which queries: those with a text that is true of the query.
+
+    As two factors, because a text that all captions have would make their product as large as the
+    matrix of similarities.
+    """
+
+    texts: csr_array  # [query, text]
+    items: csr_array  # [text, item]
+
+    def reversed(self) -> "_Right":
+        return _Right(csr_array(self.items.T), csr_array(self.texts.T))
+
+    def queries(self) -> Int[np.ndarray, "query"]:
+        """The queries with a right answer."""
+        has_item = np.diff(self.items.indptr) > 0
+        return np.flatnonzero(self.texts @ has_item.astype(int))
+
+    def pairs(self, queries: Int[np.ndarray, "some"]) -> tuple[np.ndarray, np.ndarray]:
+        """The place in `queries` and the item of each right answer, in order of the queries."""
+        return (self.texts[queries] @ self.items).nonzero()
+
+
 def ranks(
     clip_emb: Float[np.ndarray, "clip dim"],
     caption_emb: Float[np.ndarray, "caption dim"],
     clip_of_caption: Int[np.ndarray, "caption"] | None = None,
     *,
+    text_of_caption: Int[np.ndarray, "caption"] | None = None,
     relevant: Bool[np.ndarray, "caption clip"] | None = None,
 ) -> tuple[Ranks, Ranks]:
     """Return the results of every query, which `retrieval` averages: of captions, and of clips.
@@ -78,7 +113,8 @@ def ranks(
         clip_emb: see `retrieval`, as all others.
         caption_emb: embeddings of the captions.
         clip_of_caption: the one clip that each caption describes.
-        relevant: instead of it, which captions are true of which clips.
+        text_of_caption: with it, a number for the text of each caption.
+        relevant: instead of both, which captions are true of which clips.
 
     Raises:
         ValueError: see `retrieval`.
@@ -89,18 +125,16 @@ def ranks(
         n_captions, n_clips = len(caption_emb), len(clip_emb)
         if ((clip_of_caption < 0) | (clip_of_caption >= n_clips)).any():
             raise ValueError(f"clip_of_caption is out of range: there are {n_clips} clips")
-        one_each = np.ones(n_captions, dtype=bool)
-        rows = np.arange(n_captions)
-        is_right = csr_array((one_each, (rows, clip_of_caption)), shape=(n_captions, n_clips))
+        if text_of_caption is None:
+            text_of_caption = np.arange(n_captions)
+        by_text = csr_array(_one_hot(text_of_caption).T @ _one_hot(clip_of_caption, n_clips))
+        right = _Right(_one_hot(text_of_caption), by_text)
     else:
-        is_right = csr_array(relevant)
+        right = _Right(csr_array(relevant), _one_hot(np.arange(len(clip_emb))))
     for name, emb in (("clip_emb", clip_emb), ("caption_emb", caption_emb)):
         if not np.isfinite(emb).all():
             raise ValueError(f"{name} is not finite in row {np.argwhere(~np.isfinite(emb))[0][0]}")
-    return (
-        _search(caption_emb, clip_emb, is_right),
-        _search(clip_emb, caption_emb, csr_array(is_right.T)),
-    )
+    return _search(caption_emb, clip_emb, right), _search(clip_emb, caption_emb, right.reversed())
 
 
 def summary(ranks: Ranks) -> dict[str, float]:
@@ -116,33 +150,41 @@ def summary(ranks: Ranks) -> dict[str, float]:
     }
 
 
+def _one_hot(number: Int[np.ndarray, "row"], n: int | None = None) -> csr_array:
+    """A matrix with a single 1 in each row, in the column of its number."""
+    n = int(number.max(initial=-1)) + 1 if n is None else n
+    return csr_array(
+        (np.ones(len(number), int), number, np.arange(len(number) + 1)), (len(number), n)
+    )
+
+
 def _search(
     query_emb: Float[np.ndarray, "query dim"],
     item_emb: Float[np.ndarray, "item dim"],
-    is_right: csr_array,
+    right: _Right,
 ) -> Ranks:
-    """Rank all items for each query; `is_right` is [query, item]."""
-    n_right = np.diff(is_right.indptr)
-    queries, n_right = np.flatnonzero(n_right), n_right[n_right > 0]
+    """Rank all items for each query."""
+    queries = right.queries()
     item_emb = item_emb.astype(np.float64)
     first_rank, average_precision = np.empty(len(queries)), np.empty(len(queries))
     n_at_once = max(1, SIMILARITIES // len(item_emb))
     for start in range(0, len(queries), n_at_once):
         block = slice(start, start + n_at_once)
         similarity = query_emb[queries[block]].astype(np.float64) @ item_emb.T
-        query, item = is_right[queries[block]].nonzero()
+        query, item = right.pairs(queries[block])
+        n_right = np.bincount(query)
         place = np.arange(len(query)) - np.searchsorted(query, query)
-        right = np.full((len(similarity), n_right[block].max()), -np.inf)
-        right[query, place] = similarity[query, item]
+        of_right = np.full((len(similarity), n_right.max()), -np.inf)
+        of_right[query, place] = similarity[query, item]
         similarity[query, item] = -np.inf  # which leaves the wrong answers
 
         # No right answer beyond the tenth can be among the first ten.
-        right = np.sort(right, axis=1)[:, :-11:-1]
-        precision = np.zeros(right.shape)
-        for i, sims in enumerate(right.T):
+        of_right = np.sort(of_right, axis=1)[:, :-11:-1]
+        precision = np.zeros(of_right.shape)
+        for i, sims in enumerate(of_right.T):
             rank = i + 1 + np.count_nonzero(similarity >= sims[:, None] - TIE, axis=1)
-            precision[:, i] = (i + 1) / rank * ((rank <= 10) & (i < n_right[block]))
+            precision[:, i] = (i + 1) / rank * ((rank <= 10) & (i < n_right))
             if i == 0:
                 first_rank[block] = rank
-        average_precision[block] = precision.sum(axis=1) / np.minimum(n_right[block], 10)
+        average_precision[block] = precision.sum(axis=1) / np.minimum(n_right, 10)
     return Ranks(queries, first_rank, average_precision)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flamlib.report.cells import Results, best, cell, number, percent, row, sizes, title
+from flamlib.report.cells import Numbers, Results, best, cell, number, percent, row, sizes, title
 from flamlib.report.published import PUBLISHED, RETRIEVAL, SED, ZERO_SHOT, Column
 
 PAPERS_OWN = "held_out"  # the test set that only its authors have
@@ -62,6 +62,9 @@ def paper_tables(
             "MPAUC is shown with McClish's correction (chance 50); the published one does not say "
             "which it is. DESED is the public evaluation set unless it says validation."
         )
+    for testset, title_of_set in {c.testset: c.title.rsplit(" ", 2)[0] for c in columns}.items():
+        if sizes(results.get(testset) or {"": {}}).get("n_shared"):
+            notes.append(_shared_note(title_of_set, results[testset], models))
     if len(columns) < len(TABLES[name]):
         notes.append(
             "Sets that were not evaluated are left out, with what is published of them; Coverage "
@@ -76,6 +79,22 @@ def _ours(results: Results, column: Column, model: str, models: Sequence[str]) -
     is_best = model in best(of_set, column.key, models)
     why = "the paper's own recordings" if column.testset == PAPERS_OWN else "not evaluated"
     return number(of_set.get(model, {}), column.key, is_best=is_best, why=why)
+
+
+def _shared_note(set_title: str, of_set: Mapping[str, Numbers], models: Sequence[str]) -> str:
+    numbers = sizes(of_set)
+    own = [
+        f"{title(model)} {100 * of_set[model]['t2a_r1_own']:.1f} and "
+        f"{100 * of_set[model]['a2t_r1_own']:.1f}"
+        for model in models
+        if model in of_set
+    ]
+    return (
+        f"{set_title}: {numbers['n_shared']} of {numbers['n_captions']} captions have the words of "
+        "another clip and are right for both here. Published scripts have a caption right for its "
+        "own clip alone, and settle ties by their order of sorting; counted so, with ties lost, "
+        f"R@1 from text to audio and from audio to text is: {'; '.join(own)}."
+    )
 
 
 def _n_clips(results: Results, coverage: Mapping[str, str], testset: str) -> str:

@@ -38,6 +38,12 @@ RETRIEVAL_METRICS = (
     ("a2t_map10", "audio to text, mAP@10"),
     ("a2t_median_rank", "audio to text, median rank, lower is better"),
 )
+# Of a set in which clips share captions.
+RETRIEVAL_METRICS += tuple(
+    (f"{way}_r{k}_own", f"{words}, R@{k}, a caption right for its own clip alone")
+    for way, words in (("t2a", "text to audio"), ("a2t", "audio to text"))
+    for k in (1, 5, 10)
+)
 # On a set without mixtures for validation.
 ON_ITSELF = {"f1": "frame F1 at the best threshold on these clips"}
 HELD_OUT: Sequence[tuple[str, str, Task]] = (

@@ -44,6 +44,29 @@ def test_a_clip_is_drawn_with_its_captions():
     assert makers["t2a_median_rank"]()(times) == np.median(ranks)
 
 
+def test_captions_that_clips_share_are_counted_and_both_ways_of_counting_given():
+    clip_emb, caption_emb, clip_of_caption = embedded()
+    text_of_caption = np.arange(30)
+    alone = outcomes.retrieval_outcome(
+        clip_emb, caption_emb, clip_of_caption, text_of_caption=text_of_caption
+    )
+    plain = outcomes.retrieval_outcome(clip_emb, caption_emb, clip_of_caption)
+    assert alone.metrics == plain.metrics | {"n_shared": 0}
+    others = np.flatnonzero(clip_of_caption != clip_of_caption[0])[:2]
+    text_of_caption[others] = 0
+    text_of_caption[np.flatnonzero(clip_of_caption == clip_of_caption[0])[-1]] = 0
+    shared = outcomes.retrieval_outcome(
+        clip_emb, caption_emb, clip_of_caption, text_of_caption=text_of_caption
+    )
+    assert shared.metrics["n_shared"] == np.count_nonzero(text_of_caption == 0)
+    for name in ("t2a_r1", "t2a_r10", "a2t_r5"):
+        assert shared.metrics[f"{name}_own"] == plain.metrics[name] <= shared.metrics[name]
+    [(n_units, _)] = shared.resamplings
+    assert n_units == 12
+    for name, value in once(shared).items():
+        assert value == pytest.approx(shared.metrics[name]), name
+
+
 def test_a_caption_of_many_clips_is_drawn_as_itself():
     clip_emb, caption_emb, _ = embedded()
     relevant = np.random.default_rng(2).random((30, 12)) < 0.2

@@ -54,6 +54,17 @@ def test_a_set_that_was_not_evaluated_has_no_column():
     assert paper_tables.paper_tables("zero_shot", RESULTS, ["flam"], {}) == []
 
 
+def test_captions_that_clips_share_are_told_beside_what_is_published():
+    assert not any("words of another clip" in note for note in rows("retrieval")[0]["notes"])
+    sizes = {"n_clips": 9, "n_captions": 45}
+    flam = {"t2a_r1": 0.5, "n_shared": 4, "t2a_r1_own": 0.25, "a2t_r1_own": 0.4, **sizes}
+    results = {"audiocaps": {"flam": flam, "difference": {}}}
+    [table] = paper_tables.paper_tables("retrieval", results, ["flam", "theirs"], {})
+    [note] = [note for note in table["notes"] if "words of another clip" in note]
+    assert note.startswith("AudioCaps: 4 of 45 captions")
+    assert note.endswith("FLAM 25.0 and 40.0.")
+
+
 def test_the_recordings_of_the_paper_s_authors_stay_beside_ours():
     table, named = rows("sed")
     assert table["columns"][1:] == ["Held-out, seen AUROC", "Held-out (paper's) AUROC"]

@@ -37,6 +37,17 @@ def cells_of(table):
     return {row["cells"][0]["text"]: row["cells"][1:] for row in table["rows"]}
 
 
+def test_captions_right_for_their_own_clip_alone_have_rows_where_that_is_another_number():
+    numbers = {"t2a_r1": 0.5, "n_clips": 9, "n_captions": 45}
+    plain = set_tables.set_table("Mine", "retrieval", {"flam": numbers}, ["flam"])
+    assert list(cells_of(plain)) == ["text to audio, R@1"]
+    both = set_tables.set_table(
+        "Mine", "retrieval", {"flam": numbers | {"t2a_r1_own": 0.25}}, ["flam"]
+    )
+    [name] = [name for name in cells_of(both) if "own clip alone" in name]
+    assert cells_of(both)[name][0]["text"] == "25.0"
+
+
 def test_a_row_is_a_number_of_every_model_and_what_no_model_has_is_none():
     sizes = {"n_clips": 4, "n_captions": 2}
     of_set = {
