@@ -5,14 +5,16 @@ about a recording is compared with what is there: where they differ, the recordi
 or heard with a note.
 """
 
+import io
 import warnings
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import soxr
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 
 from flamlib import chain, decoders, fir, formats
 
@@ -368,3 +370,21 @@ def gated_db(levels_db: Float[np.ndarray, "hop"]) -> float:
     -20.0
     """
     return mean_db(levels_db[levels_db >= levels_db.max() - GATE_DB])
+
+
+def flac(
+    samples: Int16[np.ndarray, "sample"], sample_rate: int, *, level: float | None = None
+) -> bytes:
+    """Return mono samples of 16 bits as the bytes of a FLAC file.
+
+    Not written by libsndfile itself, which ends a file on a full disk without an error.
+
+    Args:
+        samples: mono.
+        sample_rate: in Hz.
+        level: of compression, 0 (fast) to 1 (small); None: libsndfile's own.
+    """
+    file = io.BytesIO()
+    more = {} if level is None else {"compression_level": level}
+    soundfile.write(file, samples, sample_rate, "PCM_16", format="FLAC", **more)
+    return file.getvalue()

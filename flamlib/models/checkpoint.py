@@ -15,7 +15,6 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flamlib import files
@@ -56,6 +55,7 @@ def write(
 
     Raises:
         FileExistsError: `folder` contains anything but a saved model.
+        OSError: it cannot be written, as on a full disk.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
@@ -64,7 +64,7 @@ def write(
         named = {} if kind is None else {"model": kind}
         _write_json(partial / CONFIG, {"format": FORMAT, **named, **config})
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-        save_file(plain, partial / WEIGHTS, metadata={"format": "pt"})
+        state_dict.write(plain, partial / WEIGHTS, format="pt")
         save_captions(partial / CAPTION_FOLDER)
         (partial / CARD).write_text(card, encoding="utf-8")
         if provenance is not None:

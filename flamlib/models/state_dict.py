@@ -5,6 +5,8 @@ refused before any of it runs. Weights are float32, or half or double precision 
 else is cast.
 """
 
+import errno
+import os
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 # What numpy scalars are pickled as; the function has another name in numpy 1 and in numpy 2.
@@ -74,6 +76,19 @@ def read(path: str | Path) -> dict[str, Tensor]:
     if strange := [name for name, t in content.items() if t.is_meta or t.layout != torch.strided]:
         raise ValueError(f"{path}: {strange[0]} is stored without numbers, or as a sparse tensor")
     return dict(content)
+
+
+def write(tensors: Mapping[str, Tensor], path: str | Path, **metadata: str) -> None:
+    """Write tensors to a file of safetensors, which others may read as the umask says.
+
+    Raises OSError if they cannot be written, as on a full disk.
+    """
+    try:
+        save_file(dict(tensors), path, metadata=metadata or None)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        text = os.strerror(int(number[1])) if number else reason(error)
+        raise OSError(int(number[1]) if number else errno.EIO, text, str(path)) from error
 
 
 def check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> None:

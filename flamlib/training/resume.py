@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import math
 import shutil
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -83,7 +84,8 @@ class Checkpoints:
         }
         with files.atomic_folder(self.folder / f"step_{step:06d}") as folder:
             # Copies, because safetensors refuses tensors that share memory.
-            save_file({k: v.detach().cpu().clone() for k, v in tensors.items()}, folder / TENSORS)
+            copies = {k: v.detach().cpu().clone() for k, v in tensors.items()}
+            state_dict.write(copies, folder / TENSORS)
             state = {"step": step, "history": history, "parameters": self.parameters}
             state["scaler"] = None if scaler is None else scaler.state_dict()
             (folder / STATE).write_text(json.dumps(state))
@@ -97,7 +99,7 @@ class Checkpoints:
         average: AveragedModel,
         scaler: torch.amp.GradScaler | None,
     ) -> tuple[int, list[Row]]:
-        """Restore the newest state, if there is one.
+        """Restore the newest state, if there is one; one that cannot be read counts as none.
 
         Args:
             net, optimizer, average, scaler: what is restored, in place.
@@ -107,19 +109,24 @@ class Checkpoints:
 
         Raises:
             ValueError: the state was made with other parameters, one of which is named, or is that
-                of a model with other tensors.
+                of a model with other tensors; or the best model so far is damaged.
         """
-        if not self.states():
+        found, why = self._newest()
+        history = [] if found is None else found[1]["history"]
+        self._check_best(net, history)
+        if found is None:
+            if why:
+                warnings.warn(f"{why}; starting anew", stacklevel=2)
             return 0, []
-        newest = self.states()[-1]
-        state = json.loads((newest / STATE).read_text())
+        newest, state, tensors = found
+        if why:
+            warnings.warn(f"{why}; resuming from {newest.name}", stacklevel=2)
         for name, value in self.parameters.items():
             if state["parameters"].get(name) != value:
                 raise ValueError(
                     f"{newest} was made with {name} = {state['parameters'].get(name)!r}, not "
                     f"{value!r}: remove it to start anew"
                 )
-        tensors = load_file(newest / TENSORS)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
@@ -141,12 +148,47 @@ class Checkpoints:
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if scaler is not None:
             scaler.load_state_dict(state["scaler"])
-        return state["step"], state["history"]
+        return state["step"], history
+
+    def _newest(self) -> tuple[tuple[Path, dict[str, Any], dict[str, Tensor]] | None, str]:
+        """The newest state that can be read, and why newer ones cannot."""
+        why = ""
+        for path in reversed(self.states()):
+            try:
+                state = json.loads((path / STATE).read_text(encoding="utf-8"))
+                if not isinstance(state, dict) or not {"step", "history", "parameters"} <= {*state}:
+                    raise ValueError(f"{path / STATE} is not the state of a run")
+                return (path, state, state_dict.read(path / TENSORS)), why
+            except PermissionError:
+                raise
+            except (OSError, ValueError, RecursionError) as error:
+                why = why or f"{path} cannot be read ({state_dict.reason(error)})"
+        return None, why
+
+    def _check_best(self, net: nn.Module, history: list[Row]) -> None:
+        """A best model that is damaged is lost; without it, a worse one would become the best."""
+        if not isinstance(net, DualEncoder):
+            return
+        try:
+            if math.isinf(self.best_loss()):
+                raise FileNotFoundError(f"{self.folder / BEST / TRAINING} is missing or damaged")
+            self.load_best(type(net))
+        except PermissionError:
+            raise
+        except Exception as error:  # whatever a damaged file makes its reader do
+            if any("valid_loss" in row for row in history):
+                raise ValueError(
+                    f"the best model so far cannot be read ({state_dict.reason(error)}); remove "
+                    f"{self.folder} to start anew"
+                ) from error
+            shutil.rmtree(self.folder / BEST, ignore_errors=True)
 
     def best_loss(self) -> float:
-        """Return the validation loss of the best model so far; infinite before the first."""
-        about = self.folder / BEST / TRAINING
-        return json.loads(about.read_text())["valid_loss"] if about.exists() else float("inf")
+        """Return the validation loss of the best model so far; infinite if there is none."""
+        try:
+            return float(json.loads((self.folder / BEST / TRAINING).read_text())["valid_loss"])
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return float("inf")
 
     def save_best(self, step: int, valid_loss: float, net: DualEncoder) -> None:
         """Save a model as the best so far."""

@@ -1,4 +1,10 @@
+import os
+import resource
+import signal
+import stat
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +20,9 @@ from flamlib.parameters import parameter
 class Settings:
     dim: int = parameter("dimensions", low=1)
     bias: float = parameter("bias", default=0.0)
+
+
+PLAIN = {"kind": None, "config": {"dim": 3}, "provenance": {"seed": 1}, "card": "# card\n"}
 
 
 @pytest.fixture
@@ -66,6 +75,36 @@ def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     path.write_text('{"model_type": "clap"}')  # somebody else's
     with pytest.raises(FileExistsError, match="more than a saved model"):
         write(lambda folder: folder.mkdir())
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_others_may_read_every_file_as_the_umask_says(tensors, tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        checkpoint.write(tmp_path / "model", tensors=tensors, save_captions=Path.mkdir, **PLAIN)
+    finally:
+        os.umask(old)
+    for path in [tmp_path / "model", *(tmp_path / "model").rglob("*")]:
+        full = 0o777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == full & ~umask, path
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_the_older_model_stays(tensors, tmp_path):
+    """The system refuses to write beyond a size, as a full disk would."""
+    write = partial(checkpoint.write, tmp_path / "model", save_captions=Path.mkdir, **PLAIN)
+    write(tensors=tensors)
+    before = (tmp_path / "model/model.safetensors").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large.*model\.safetensors"):
+            write(tensors={"a": torch.zeros(5000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "model/model.safetensors").read_bytes() == before
+    assert os.listdir(tmp_path) == ["model"]
 
 
 def hub_cache(folder, repository, files):

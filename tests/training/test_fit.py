@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import socket
 from functools import partial, partialmethod
@@ -150,6 +151,18 @@ def test_a_stopped_run_ends_as_one_that_was_not(fit):
     assert same(weights(resumed), weights(straight))
     assert history(resumed) == history(straight)
     assert [row["step"] for row in history(resumed)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "training.json", None])
+def test_a_best_model_that_is_damaged_is_not_replaced_by_a_worse_one(fit, name):
+    stopped(fit, 4, select="best", valid_every=1)
+    best = found(fit.args[1], "best")
+    if name is None:
+        shutil.rmtree(best)
+    else:
+        (best / name).write_bytes((best / name).read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"best.* to start anew"):
+        fit(select="best", valid_every=1)
 
 
 def test_the_curves_show_each_step_of_a_resumed_run_once(fit):

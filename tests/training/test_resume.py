@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -85,10 +86,52 @@ def test_a_state_that_is_not_whole_does_not_count(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(resume, "save_file", full)
+    monkeypatch.setattr(resume.state_dict, "write", full)
     with pytest.raises(OSError, match="disk full"):
         checkpoints.save(10, [], *Run(0).parts)
     assert checkpoints.load(*Run(1).parts)[0] == 5
+
+
+@pytest.mark.parametrize("name", [resume.STATE, resume.TENSORS])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+        lambda path: path.write_text("{}"),
+        lambda path: path.write_text("[" * 100_000),
+    ],
+    ids=["removed", "emptied", "cut", "zeroed", "another", "nested"],
+)
+def test_a_damaged_state_is_said_and_the_one_before_it_taken(tmp_path, name, damage):
+    checkpoints, run = Checkpoints(tmp_path, PARAMETERS, n_kept=2), Run(0, n_steps=1)
+    checkpoints.save(5, [{"step": 5}], *run.parts)
+    expected = run.state()
+    run.step()
+    checkpoints.save(10, [{"step": 5}, {"step": 10}], *run.parts)
+    damage(checkpoints.states()[-1] / name)
+    after = Run(9)
+    with pytest.warns(
+        UserWarning, match=r"step_000010 cannot be read .* resuming from step_000005"
+    ):
+        assert checkpoints.load(*after.parts) == (5, [{"step": 5}])
+    assert after.state() == expected
+    damage(checkpoints.states()[0] / name)
+    with pytest.warns(UserWarning, match="step_000010 cannot be read .* starting anew"):
+        assert checkpoints.load(*Run(9).parts) == (0, [])
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_others_may_read_a_state_as_the_umask_says(tmp_path, umask):
+    old = os.umask(umask)
+    try:
+        Checkpoints(tmp_path / "run", PARAMETERS, n_kept=1).save(5, [], *Run(0).parts)
+    finally:
+        os.umask(old)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert modes == {0o666 & ~umask}
 
 
 def test_runs_of_other_parameters_do_not_meet(tmp_path):

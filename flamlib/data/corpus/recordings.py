@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import soundfile
 from jaxtyping import Float
 
 from flamlib import audio, files
@@ -64,7 +63,7 @@ def store(
 
     path = folder / "audio" / f"{clip_id(row)}.flac"
     samples = np.rint(np.clip(waveform * 32768, -32768, 32767)).astype(np.int16)
-    soundfile.write(path, samples, sample_rate, format="FLAC", subtype="PCM_16")
+    path.write_bytes(audio.flac(samples, sample_rate))
     return {
         **{column: row[column] for column in COLUMNS if column in row},
         "clip_id": path.stem,

@@ -4,6 +4,8 @@ A recipe is a row of a Parquet file of `SCHEMA`. It refers to sources by clip_id
 is still valid after the bank was built again. `render` makes the same samples of it anywhere.
 """
 
+import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,10 +15,9 @@ import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-import soundfile
 from jaxtyping import Float, Int16
 
-from flamlib import files, parallel, paths
+from flamlib import audio, files, parallel, paths
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
 from flamlib.events import Event, write_events
@@ -113,8 +114,10 @@ class Recipe(NamedTuple):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Recipe":
-        """Return the recipe of a row, as `datasets` or `pyarrow` give it."""
+        """Return the recipe of a row, as `datasets`, `pyarrow` or the JSON of a shard give it."""
         background = row["background"]
+        if background and not background["clip_id"]:  # silence, as shards in tar files have it
+            background = None
         events = (
             PlacedEvent(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
             for e in row["events"]
@@ -181,10 +184,11 @@ def write(path: str | Path, tables: pyarrow.Table | Iterable[pyarrow.Table]) -> 
 class Recipes(Sequence[Recipe]):
     """The recipes of a Parquet file as a sequence; a slice of it is a list.
 
-    They are not in memory: `datasets` unpacks the file once, into `artifacts/cache` of the project
-    in which the file lies (else into its own cache, HF_DATASETS_CACHE), and every process maps
-    that. So a million recipes cost a training process no more memory than a hundred. The cache can
-    be removed at any time; it is made again.
+    They are not in memory: the file is unpacked once, into `artifacts/cache` of the project in
+    which it lies (else into the cache of `datasets`, HF_DATASETS_CACHE), and every process maps
+    that. So a million recipes cost a training process no more memory than a hundred. A copy belongs
+    to a content, not to a time; the two newest of a file are kept, as a training that runs may use
+    the older one. The cache can be removed at any time; it is made again.
     """
 
     def __init__(self, dataset: datasets.Dataset):
@@ -207,29 +211,66 @@ class Recipes(Sequence[Recipe]):
 def read(path: str | Path) -> Recipes:
     """Open the recipes of a Parquet file.
 
-    Raises FileNotFoundError if there is none, ValueError if it has other columns.
+    Raises FileNotFoundError if there is none, ValueError if it is damaged or has other columns.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no mixtures yet; 02_mix draws them")
-    schema = pyarrow.parquet.read_schema(path)
-    if not schema.equals(SCHEMA):
-        raise ValueError(f"{path}: not a table of mixtures: {schema.names}, not {SCHEMA.names}")
-    if pyarrow.parquet.read_metadata(path).num_rows == 0:
-        return Recipes(datasets.Dataset(SCHEMA.empty_table()))
-    were_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
     try:
-        return Recipes(datasets.Dataset.from_parquet(str(path), cache_dir=_cache(Path(path))))
-    finally:
-        if not were_disabled:
-            datasets.enable_progress_bars()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(SCHEMA):
+                names = file.schema_arrow.names
+                raise ValueError(f"{path}: not a table of mixtures: {names}, not {SCHEMA.names}")
+            copy = _copy_of(path)
+            if _n_rows(copy) != file.metadata.num_rows:
+                _unpack(file, copy)
+                _forget_older(copy)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowKeyError) as error:
+        raise ValueError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); 02_mix draws the mixtures again"
+        ) from error
+    return Recipes(datasets.Dataset.from_file(str(copy)))
 
 
-def _cache(path: Path) -> str | None:
-    for folder in path.resolve().parents:
+def _copy_of(path: Path) -> Path:
+    """Where the unpacked recipes of a file are: one name for one place and content."""
+    path = path.resolve()
+    place = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return _cache(path) / f"{place}-{files.sha256(path)[:32]}.arrow"
+
+
+def _n_rows(copy: Path) -> int | None:
+    """The number of rows of an unpacked file; None if it is missing or damaged."""
+    try:
+        with pyarrow.memory_map(str(copy)) as file, pyarrow.ipc.open_stream(file) as stream:
+            return sum(batch.num_rows for batch in stream)
+    except (OSError, pyarrow.ArrowInvalid):
+        return None
+
+
+def _unpack(file: pyarrow.parquet.ParquetFile, copy: Path) -> None:
+    with (
+        files.atomic_file(copy) as unfinished,
+        pyarrow.OSFile(str(unfinished), "wb") as out,
+        pyarrow.ipc.new_stream(out, SCHEMA) as stream,
+    ):
+        for batch in file.iter_batches(batch_size=1000):
+            stream.write_batch(batch)
+
+
+def _forget_older(copy: Path) -> None:
+    """Remove all but the two newest copies of a file; a process that maps one still has it."""
+    place = copy.name.partition("-")[0]
+    copies = sorted(copy.parent.glob(f"{place}-*.arrow"), key=lambda path: path.stat().st_mtime_ns)
+    for old in copies[:-2]:
+        old.unlink(missing_ok=True)
+
+
+def _cache(path: Path) -> Path:
+    for folder in path.parents:
         if (folder / "dvc.yaml").is_file():
-            return str(folder / paths.CACHE)
-    return None
+            return folder / paths.CACHE / "recipes"
+    return Path(datasets.config.HF_DATASETS_CACHE) / "flam-recipes"
 
 
 def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
@@ -296,7 +337,7 @@ def to_int16(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample
 def _write_one(bank, folder, named):
     name, recipe = named
     samples = to_int16(render(bank, recipe))
-    soundfile.write(folder / name, samples, recipe.sample_rate, subtype="PCM_16")
+    (folder / name).write_bytes(audio.flac(samples, recipe.sample_rate))
     write_jams(
         (folder / name).with_suffix(".jams"),
         recipe.labels,

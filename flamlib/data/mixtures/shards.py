@@ -4,6 +4,19 @@
     out/train-00000.parquet    `recipes.SCHEMA` and a column `audio`: FLAC, as `datasets` has it
     out/train-00000.tar        or WebDataset: 00000000.flac, 00000000.json (the recipe) and so on
 
+`datasets` 4 and later decodes audio by torchcodec and FFmpeg alone. Without them, the bytes:
+
+    rows = datasets.load_dataset("parquet", data_files="out/*.parquet", split="train")
+    rows = rows.cast_column("audio", datasets.Audio(decode=False))
+    samples, sample_rate = soundfile.read(io.BytesIO(rows[0]["audio"]["bytes"]))
+
+and of tar files, whose rows have the recipe under `json` (the package webdataset needs neither):
+
+    rows = datasets.load_dataset(
+        "webdataset", data_files="out/*.tar", split="train", features=shards.TAR_FEATURES
+    )
+    samples, sample_rate = soundfile.read(io.BytesIO(rows[0]["flac"]))
+
 A shard depends on the bank, the rules, the seed, the split and its range alone: any process on any
 machine writes the same bytes.
 """
@@ -21,9 +34,8 @@ from typing import Any
 import datasets
 import pyarrow
 import pyarrow.parquet
-import soundfile
 
-from flamlib import manifest
+from flamlib import audio, manifest
 from flamlib.config import MixtureConfig
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
@@ -31,6 +43,14 @@ from flamlib.data.mixtures.recipes import Recipe
 
 FORMS = {"parquet": "parquet", "webdataset": "tar"}  # file format, and suffix of its files
 ROWS = 100  # of a row group in Parquet
+TAR_FEATURES = datasets.Features(
+    {
+        "__key__": datasets.Value("string"),
+        "__url__": datasets.Value("string"),
+        "flac": datasets.Value("binary"),
+        "json": dict(datasets.Features.from_arrow_schema(recipes.SCHEMA)),
+    }
+)
 PER_CORE_S = 145  # mixtures that a processor core renders in a second, see docs/EXPERIMENTS.md
 COMPRESSION = 0.0  # level of FLAC: the fastest of libsndfile
 
@@ -151,11 +171,19 @@ def _write_parquet(path, opened, mixtures):
 def _write_tar(path, opened, mixtures):
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for recipe in mixtures:
-            row = json.dumps(recipe.as_row(), ensure_ascii=False).encode()
+            row = json.dumps(_tar_row(recipe), ensure_ascii=False).encode()
             for suffix, content in (("flac", flac(opened, recipe)), ("json", row)):
                 entry = tarfile.TarInfo(f"{recipe.index:08d}.{suffix}")  # no time and no owner
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
+
+
+def _tar_row(recipe: Recipe) -> dict[str, Any]:
+    """The recipe with silence as a background of its own: `datasets` takes the types of all rows
+    from the first five, and null has none."""
+    silence = {"clip_id": "", "variant": 0, "start": 0, "gain": 0.0, "level_db": audio.FLOOR_DB}
+    row = recipe.as_row()
+    return row | {"background": row["background"] or silence}
 
 
 _WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}
@@ -163,12 +191,8 @@ _WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}
 
 def flac(bank: Bank, recipe: Recipe) -> bytes:
     """Return the audio of a recipe as the bytes of a FLAC file, mono, 16 bit."""
-    file = io.BytesIO()
     samples = recipes.to_int16(recipes.render(bank, recipe))
-    soundfile.write(
-        file, samples, recipe.sample_rate, "PCM_16", format="FLAC", compression_level=COMPRESSION
-    )
-    return file.getvalue()
+    return audio.flac(samples, recipe.sample_rate, level=COMPRESSION)
 
 
 @lru_cache(maxsize=1)

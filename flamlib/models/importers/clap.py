@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import ClapConfig, ClapFeatureExtractor, RobertaConfig, RobertaTokenizer
 
@@ -152,7 +151,7 @@ def write_tower(folder: str | Path, tower: HTSAT) -> None:
         raise FileExistsError(f"{folder} contains other files: nothing was written")
     tensors = {n: t.contiguous() for n, t in tower.encoder.state_dict().items()}
     with files.atomic_folder(folder) as partial:
-        save_file(add_prefix(tensors, "audio_model."), partial / WEIGHTS)
+        state_dict.write(add_prefix(tensors, "audio_model."), partial / WEIGHTS)
 
 
 def _check(folder: Path, config: ClapConfig) -> None:

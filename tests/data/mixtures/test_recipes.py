@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import datasets
@@ -71,6 +72,56 @@ def test_a_new_file_is_not_mistaken_for_the_old_one(tmp_path):
     for recipe in (RECIPE, EMPTY):
         recipes.write(tmp_path / "recipes.parquet", recipes.to_table([recipe]))
         assert list(recipes.read(tmp_path / "recipes.parquet")) == [recipe]
+
+
+def in_project(folder):
+    """Where a project has its mixtures, and the folder of what is unpacked of them."""
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    return folder / "artifacts/mixtures/recipes.parquet", folder / "artifacts/cache"
+
+
+def test_a_new_file_of_the_same_time_and_number_of_rows_is_not_mistaken_either(tmp_path):
+    """Containers and archives give all files one time."""
+    path, _ = in_project(tmp_path)
+    for recipe in (RECIPE, EMPTY, RECIPE):
+        recipes.write(path, recipes.to_table([recipe]))
+        os.utime(path, (1, 1))
+        assert list(recipes.read(path)) == [recipe]
+
+
+def test_what_is_drawn_again_and_again_does_not_fill_the_disk(tmp_path):
+    path, cache = in_project(tmp_path)
+    recipes.write(path.with_name("other.parquet"), recipes.to_table([RECIPE]))
+    other, opened = recipes.read(path.with_name("other.parquet")), []
+    for index in range(5):
+        recipes.write(path, recipes.to_table([EMPTY._replace(index=index)]))
+        opened.append(recipes.read(path))
+    assert len(list(cache.rglob("*.arrow"))) == 2 + 1
+    assert [o[0].index for o in opened] == [0, 1, 2, 3, 4], "who has opened it can go on"
+    assert list(other) == [RECIPE]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    ],
+    ids=["removed", "emptied", "cut", "half", "zeroed"],
+)
+def test_a_damaged_copy_is_made_again_and_a_damaged_file_is_named(tmp_path, damage):
+    path, cache = in_project(tmp_path)
+    recipes.write(path, (recipes.to_table([RECIPE] * 700) for _ in range(4)))
+    assert len(recipes.read(path)) == 2800
+    [copy] = cache.rglob("*.arrow")
+    damage(copy)
+    assert list(recipes.read(path)) == [RECIPE] * 2800
+    damage(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"recipes\.parquet: .* 02_mix draws"):
+        recipes.read(path)
 
 
 def test_no_recipes_are_no_special_case(tmp_path):

@@ -1,3 +1,5 @@
+import dataclasses
+import io
 import json
 import os
 import resource
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import webdataset
+from datasets.packaged_modules.webdataset.webdataset import WebDataset
 from distributed import LocalCluster
 from sounds import (
     BACKGROUNDS,
@@ -86,6 +89,58 @@ def test_webdataset_reads_them_too(folder, tmp_path):
     assert recipe == drawn(folder, 7)
     assert all(isinstance(label, Event) for label in recipe.labels)
     assert samples[7]["flac"][:4] == b"fLaC"
+
+
+def load(kind, folder, cache, **how):
+    files = str(folder / {"parquet": "*.parquet", "webdataset": "*.tar"}[kind])
+    return datasets.load_dataset(kind, data_files=files, split="train", cache_dir=str(cache), **how)
+
+
+def test_datasets_reads_tar_files_without_a_decoder(folder, tmp_path):
+    write(folder, tmp_path / "out", form="webdataset")
+    rows = load("webdataset", tmp_path / "out", tmp_path / "cache", features=shards.TAR_FEATURES)
+    assert len(rows) == 10
+    for row in rows:
+        recipe = drawn(folder, int(row["__key__"]))
+        assert recipes.Recipe.from_row(row["json"]) == recipe
+        samples, rate = soundfile.read(io.BytesIO(row["flac"]), dtype="int16")
+        assert rate == RATE
+        rendered = recipes.render(bank.Bank.open(folder), recipe)
+        assert np.array_equal(samples, recipes.to_int16(rendered))
+
+
+def test_tar_files_that_begin_with_silence_have_the_types_of_all(folder, tmp_path, monkeypatch):
+    """`datasets` finds the types in the first five rows, if it is not given any."""
+    monkeypatch.setattr(WebDataset, "AUDIO_EXTENSIONS", [])  # it needs torchcodec for these
+    rules = dataclasses.replace(RULES, background_prob=0.3)
+    where = [
+        mixing.draw(bank.Bank.open(folder), rules, seed=seed, split="train", index=i).background
+        for seed in range(60)
+        for i in range(8)
+    ]
+    begins = [any(where[8 * s : 8 * s + 5]) for s in range(60)]
+    seed = next(s for s in range(60) if not begins[s] and any(where[8 * s : 8 * s + 8]))
+    given = GIVEN | {"seed": seed, "shard_size": 8}
+    shards.write(folder, rules, tmp_path / "out", n=8, form="webdataset", **given)
+    rows = load("webdataset", tmp_path / "out", tmp_path / "cache")
+    found = [recipes.Recipe.from_row(row["json"]) for row in rows]
+    bank_ = bank.Bank.open(folder)
+    assert found == [mixing.draw(bank_, rules, seed=seed, split="train", index=i) for i in range(8)]
+    assert [recipe.background is None for recipe in found[:5]] == [True] * 5
+
+
+@pytest.mark.parametrize("form", shards.FORMS)
+@pytest.mark.parametrize("damage", ["emptied", "cut", "removed"])
+def test_a_damaged_shard_is_made_again(folder, tmp_path, form, damage):
+    made = write(folder, tmp_path / "out", form=form)
+    before = content(tmp_path / "out")
+    path = tmp_path / "out" / made["shards"][1]["name"]
+    if damage == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-9] if damage == "cut" else b"")
+    assert write(folder, tmp_path / "out", form=form) == made
+    assert content(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("form", shards.FORMS)
