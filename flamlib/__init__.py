@@ -7,7 +7,7 @@ reads both:
     paths         files         parallel      distributions texts         tables
     parameters    config        manifest      events        jams          labels
     ogg           mpeg          decoders      chain         formats       fir
-    audio         runs          detection     provenance    run_notebook
+    audio         collection    runs          detection     provenance    run_notebook
     losses        metrics       data          models        plots
     training      inference     evaluation    report        cli
 

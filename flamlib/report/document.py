@@ -188,7 +188,8 @@ def _coverage_table(read: Sequence[AnnotatedSet], skipped: Mapping[str, str]) ->
     for dataset in read:
         repairs = ", ".join(f"{n} {what}" for what, n in dataset.repairs.items()) or "none"
         listed = f"{len(dataset.present)} of {len(dataset.clips)}"
-        missing = ", ".join(dataset.missing[:8]) + (" …" if len(dataset.missing) > 8 else "")
+        skipped_clips = [f"{name} ({why})" for name, why in dataset.skipped.items()]
+        missing = ", ".join(skipped_clips[:8]) + (" …" if len(skipped_clips) > 8 else "")
         rows.append(
             row(
                 [

@@ -6,6 +6,7 @@
     data/background_families.tsv  clip_id family: the family can be heard in this background
     data/licences.tsv             licence package n_clips seconds
     data/skipped.tsv              package member why
+    data/notes.tsv                package member note: used, but cut off, damaged or misnamed
     data/audio/<clip_id>.flac     mono, 16 bit, at the recording's own rate, at most 48 kHz
 
 The same packages give the same bytes. For whoever edits the catalogue, `fill_checksums`:
@@ -108,7 +109,7 @@ def build(
 
     with files.atomic_folder(out) as folder:
         (folder / "audio").mkdir()
-        stored, unread = _read_all(
+        stored, unread, notes = _read_all(
             clips, paths, own_sounds, folder, n_jobs=n_jobs, progress=progress
         )
         stored, untrained = _split_untrained(stored)
@@ -119,7 +120,7 @@ def build(
             for clip in untrained.itertuples(index=False)
         ]
         _check_enough(stored, skipped, own_sounds)
-        made = _tables(stored, selected, skipped)
+        made = _tables(stored, selected, skipped, notes)
         for name, table in made.items():
             _write_table(folder / name, table)
     summary = _summary(stored, made["captions.tsv"])
@@ -199,8 +200,8 @@ def _read_all(
     *,
     n_jobs: int,
     progress: bool,
-) -> tuple[pd.DataFrame, list[Row]]:
-    """The rows of clips.tsv, their recordings in `folder`, and the rows of skipped.tsv.
+) -> tuple[pd.DataFrame, list[Row], list[Row]]:
+    """The rows of clips.tsv, their recordings in `folder`, the rows of skipped.tsv and notes.tsv.
 
     One thread per package: they spend their time in decompressors and codecs, which run side by
     side. The largest package begins first, because the end has to wait for it.
@@ -228,7 +229,12 @@ def _read_all(
     unread = [
         _skip(row["package"], row["member"], why) for row, why in outcomes if isinstance(why, str)
     ]
-    return pd.DataFrame(stored, columns=recordings.COLUMNS), unread
+    notes = [
+        {"package": clip["package"], "member": clip["member"], "note": note}
+        for clip in stored
+        for note in clip["notes"]
+    ]
+    return pd.DataFrame(stored, columns=recordings.COLUMNS), unread, notes
 
 
 def _from_package(path: Path, rows: list[Row], folder: Path) -> Iterator[Outcome]:
@@ -302,7 +308,7 @@ def _check_enough(clips: pd.DataFrame, skipped: list[Row], own_sounds: str | Pat
 
 
 def _tables(
-    clips: pd.DataFrame, selected: Catalogue, skipped: list[Row]
+    clips: pd.DataFrame, selected: Catalogue, skipped: list[Row], notes: list[Row]
 ) -> dict[str, pd.DataFrame]:
     """All tables of data/ by file name."""
     used = clips[clips["role"] == "foreground"]
@@ -329,6 +335,7 @@ def _tables(
         "background_families.tsv": pd.DataFrame(audible, columns=["clip_id", "family"]),
         "licences.tsv": ledger.round({"seconds": 1}),
         "skipped.tsv": pd.DataFrame(skipped, columns=["package", "member", "why"]),
+        "notes.tsv": pd.DataFrame(notes, columns=["package", "member", "note"]),
     }
 
 

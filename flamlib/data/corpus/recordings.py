@@ -42,10 +42,12 @@ def store(
         stop_s: its end; None: that of the recording.
 
     Returns:
-        Its row of data/clips.tsv, or the reason why it cannot be used.
+        Its row of data/clips.tsv and under `notes` what is not as it should be in it, or the reason
+        why it cannot be used.
     """
+    notes: list[str] = []
     try:
-        waveform, sample_rate = audio.read(source, start_s=start_s, stop_s=stop_s)
+        waveform, sample_rate = audio.read(source, start_s=start_s, stop_s=stop_s, notes=notes)
     except audio.Unreadable as error:
         return error.why.replace(str(source), source.name)
     waveform = audio.resample(waveform, sample_rate, min(sample_rate, MAX_SAMPLE_RATE))
@@ -73,6 +75,7 @@ def store(
         "offset": f"{offset:.3f}",
         "sample_rate": sample_rate,
         "sha256": files.sha256(path),
+        "notes": notes,
     }
 
 

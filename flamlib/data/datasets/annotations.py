@@ -1,7 +1,8 @@
 """The common form of every public dataset: clips with events, captions or a label.
 
 *Missing audio.* Public datasets lose recordings over time. A clip that is listed but has no audio,
-or audio that cannot be decoded, stays in the list with `path` None: it is counted and never scored.
+or audio that cannot be used, stays in the list with `path` None and the reason in `why`: it is
+counted and never scored.
 A header may promise more than the file holds, so every recording is decoded to its end once before
 it counts as present; this takes a small part of the time that a model needs for it.
 
@@ -22,15 +23,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from flamlib.audio import Unreadable, read
+from flamlib import collection
+from flamlib.audio import SUFFIXES, Recording, Unreadable
 from flamlib.events import Event
 from flamlib.labels import RawEvent, repair
 from flamlib.tables import Row
 from flamlib.texts import composed, normal
 
-AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aif", ".aiff", ".au"}
 Task = Literal["sed", "retrieval", "classification"]
 
 
@@ -40,12 +41,14 @@ class Clip:
 
     Attributes:
         name: its name in the dataset's list.
-        path: its audio file; None if that is missing or cannot be decoded.
+        path: its audio file; None if that is missing or cannot be used.
         duration_s: length of the audio; 0 without any.
         events: for sound event detection.
         captions: for retrieval.
         label: for classification, as a caption.
         fold: of a cross-validation.
+        why: why it has no audio.
+        audio_notes: what is not as it should be in its audio, see `audio.Recording`.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Clip:
     captions: Sequence[str] = ()
     label: str = ""
     fold: int = 1
+    why: str = ""
+    audio_notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,16 @@ class AnnotatedSet:
     def missing(self) -> list[str]:
         """The names of the clips without audio."""
         return [clip.name for clip in self.clips if clip.path is None]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Why each clip without audio has none, by name."""
+        return {clip.name: clip.why for clip in self.clips if clip.path is None}
+
+    @property
+    def audio_notes(self) -> dict[str, Sequence[str]]:
+        """What is not as it should be in the audio of clips that have some, by name."""
+        return {clip.name: clip.audio_notes for clip in self.clips if clip.audio_notes}
 
     @property
     def coverage(self) -> float:
@@ -137,25 +152,32 @@ def make_event_set(
     repairs: Counter = Counter()
     clips = []
     for clip, raw_events in events.items():
-        path, duration_s = probe_audio(audio[clip])
-        repaired, changed = repair(raw_events, None if path is None else duration_s)
+        heard = probe_audio(audio[clip])
+        repaired, changed = repair(raw_events, None if heard.path is None else heard.duration_s)
         repairs += changed
-        clips.append(Clip(clip, path, duration_s, repaired))
+        clips.append(Clip(clip, events=repaired, **heard._asdict()))
     return AnnotatedSet(name, task, clips, captions, repairs, notes)
 
 
-def probe_audio(path: Path | None) -> tuple[Path | None, float]:
-    """Decode a recording to its end; return its path and its length in seconds.
+class ProbedAudio(NamedTuple):
+    """What `Clip` says of the audio of a clip, by the same names."""
 
-    Returns (None, 0.0) if there is no path or the recording cannot be decoded.
-    """
+    path: Path | None
+    duration_s: float = 0.0
+    why: str = ""
+    audio_notes: Sequence[str] = ()
+
+
+def probe_audio(path: Path | None) -> ProbedAudio:
+    """Decode a recording to its end; a path of None is one that was not found."""
     if path is None:
-        return None, 0.0
+        return ProbedAudio(None, why="not found")
     try:
-        waveform, sample_rate = read(path)
-    except Unreadable:
-        return None, 0.0
-    return path, len(waveform) / sample_rate
+        with Recording(path) as recording:
+            duration_s = recording.duration_s
+            return ProbedAudio(path, duration_s, audio_notes=tuple(recording.notes))
+    except Unreadable as error:
+        return ProbedAudio(None, why=f"{path.name}: {error.why}")
 
 
 class AudioFolder:
@@ -168,17 +190,21 @@ class AudioFolder:
     def __init__(self, root: Path, *folders: str) -> None:
         self.root = next((root / f for f in folders if (root / f).is_dir()), root)
         self.paths: dict[str, list[Path]] = defaultdict(list)
-        for path in sorted(self.root.rglob("*")):
-            if path.suffix.lower() in AUDIO:
-                self.paths[composed(path.stem)].append(path)
+        for path in collection.find(self.root)[0]:
+            self.paths[composed(path.stem)].append(path)
 
     def find(self, *stems: str) -> Path | None:
         """Return the recording of the first of these stems that exists, or None.
+
+        One that cannot be heard for what it is (a link to nothing, a format that is not read) is
+        only found if there is no other.
 
         Raises ValueError if two recordings have that stem.
         """
         for stem in stems:
             paths = self.paths.get(composed(stem), [])
+            if len(paths) > 1:
+                paths = [path for path in paths if _may_be_heard(path)] or paths[:1]
             if len(paths) > 1:
                 raise ValueError(f"{paths[0]} and {paths[1]}: which of them is {stem!r}?")
             if paths:
@@ -239,4 +265,11 @@ def stem(filename: str) -> str:
     ('Yid_30.000_40.000', 'Yid_30.000_40.000')
     """
     path = Path(filename)
-    return path.stem if path.suffix.lower() in AUDIO else path.name
+    return path.stem if collection.is_named_as_audio(path) else path.name
+
+
+def _may_be_heard(path: Path) -> bool:
+    try:
+        return path.suffix.lower() in SUFFIXES and path.is_file()
+    except OSError:
+        return False

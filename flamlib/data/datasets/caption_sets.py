@@ -72,6 +72,5 @@ def _make_set(
         of_clip = [texts.normal(text) for text in of_clip]
         if not all(of_clip):
             raise ValueError(f"{where[clip]}: an empty caption of {clip!r}")
-        path, duration_s = probe_audio(audio[clip])
-        clips.append(Clip(clip, path, duration_s, captions=of_clip))
+        clips.append(Clip(clip, captions=of_clip, **probe_audio(audio[clip])._asdict()))
     return AnnotatedSet(name, "retrieval", clips)

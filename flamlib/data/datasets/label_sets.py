@@ -125,9 +125,9 @@ def _make_set(
     labels = [*(label for _, _, label, _ in clips), *labels]
     spelled = texts.spellings(label_to_caption(label) for label in labels)
     for clip, audio, label, fold in clips:
-        path, duration_s = probe_audio(audio)
         caption = spelled[label_to_caption(label)]
-        labelled.append(Clip(clip, path, duration_s, label=caption, fold=int(fold)))
+        heard = probe_audio(audio)
+        labelled.append(Clip(clip, label=caption, fold=int(fold), **heard._asdict()))
     notes = texts.spelling_notes(spelled)
     return AnnotatedSet(
         name, "classification", labelled, sorted(set(spelled.values())), notes=notes

@@ -104,6 +104,8 @@ HOMES = {
     "tacos": "Zenodo, 'TACOS: Temporally-aligned Audio Captions'",
 }
 
+MOST_NOTES = 20  # on the audio of a set
+
 # Names of the parts of the project's own corpus in the reports of notebooks 04 and 09: a user's set
 # cannot have one of them.
 IN_04 = ("seen_captions", "unseen_captions", "held_out_recordings")
@@ -266,9 +268,14 @@ def _resolve(base: str | Path, path: str | Path) -> Path:
 
 
 def _check_audio(dataset: AnnotatedSet, root: Path) -> AnnotatedSet:
+    """The set, with notes on its audio. Raises ValueError if none of it can be used."""
     if not dataset.present:
+        unusable = [f"; {why}" for why in dataset.skipped.values() if why != "not found"]
         raise ValueError(
             f"{dataset.name}: {len(dataset.clips)} clips are listed and not one is below {root}: "
-            "is the audio somewhere else, or named otherwise?"
+            "is the audio somewhere else, or named otherwise?" + "".join(unusable[:3])
         )
-    return dataset
+    notes = [f"{name}: {note}" for name, of in dataset.audio_notes.items() for note in of]
+    if len(notes) > MOST_NOTES:
+        notes = [*notes[:MOST_NOTES], f"and {len(notes) - MOST_NOTES} more such recordings"]
+    return replace(dataset, notes=[*dataset.notes, *notes])

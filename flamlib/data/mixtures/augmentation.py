@@ -11,7 +11,7 @@ import pedalboard
 import scipy.signal
 from jaxtyping import Float
 
-from flamlib import audio
+from flamlib import audio, collection
 
 DIRECT_RANGE_DB = 20.0  # the direct sound of a room is this close to the largest reflection
 CROSSFADE_S = 0.5  # between the end and the beginning of a looped background
@@ -74,7 +74,7 @@ def read_rooms(folder: str | Path, sample_rate: int) -> list[Float[np.ndarray, "
     """
     rooms = []
     for path in sorted(Path(folder).glob("*")):
-        if path.suffix.lower() not in (".wav", ".flac", ".ogg", ".aiff"):
+        if not collection.is_named_as_audio(path):
             continue
         try:
             response, _ = audio.read(path, sample_rate=sample_rate)
@@ -87,7 +87,7 @@ def read_rooms(folder: str | Path, sample_rate: int) -> list[Float[np.ndarray, "
         direct = np.argmax(amplitude >= amplitude.max() * 10 ** (-DIRECT_RANGE_DB / 20))
         rooms.append(response[direct:] / energy)
     if not rooms:
-        raise ValueError(f"{folder}: no impulse responses (.wav, .flac, .ogg, .aiff) in it")
+        raise ValueError(f"{folder}: no impulse responses (.wav, .flac and other audio) in it")
     return rooms
 
 

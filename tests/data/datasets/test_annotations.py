@@ -49,8 +49,11 @@ def test_an_event_that_ends_before_it_begins_is_refused_with_its_line(tmp_path, 
 def test_coverage_counts_what_has_audio(tmp_path):
     write_audio(tmp_path / "a.wav", 1.0)
     write_text(tmp_path / "broken.wav", "no audio at all")
-    assert annotations.probe_audio(tmp_path / "a.wav") == (tmp_path / "a.wav", 1.0)
-    assert annotations.probe_audio(tmp_path / "broken.wav") == (None, 0.0)
+    heard = annotations.probe_audio(tmp_path / "a.wav")
+    assert (heard.path, heard.duration_s, heard.why) == (tmp_path / "a.wav", 1.0, "")
+    broken = annotations.probe_audio(tmp_path / "broken.wav")
+    assert (broken.path, broken.duration_s) == (None, 0.0)
+    assert "broken.wav" in broken.why
     clips = [Clip("a", tmp_path / "a.wav"), Clip("b", None), Clip("c", None)]
     found = AnnotatedSet("mine", "retrieval", clips)
     assert (found.present, found.missing, found.coverage) == (clips[:1], ["b", "c"], 1 / 3)
@@ -59,7 +62,7 @@ def test_coverage_counts_what_has_audio(tmp_path):
 
 def test_what_counts_as_found_can_be_read_to_its_end(tmp_path):
     for name, is_present in write_damaged(tmp_path).items():
-        path, duration_s = annotations.probe_audio(tmp_path / name)
+        path, duration_s, *_ = annotations.probe_audio(tmp_path / name)
         assert (path is not None) == is_present, name
         assert duration_s == pytest.approx(4.0 if is_present else 0.0, abs=0.2), name
         if is_present:
@@ -87,6 +90,16 @@ def test_audio_is_found_by_its_stem_whatever_its_kind_and_folder(tmp_path):
     folder = AudioFolder(tmp_path, "elsewhere", "audio")
     assert folder.find("unknown", "Bird's caf\u00e9 1.5").suffix == ".flac"
     assert folder.find("notes") is None
+
+
+def test_a_recording_that_can_be_heard_goes_before_one_that_cannot(tmp_path):
+    write_audio(tmp_path / "a.wav", 0.1)
+    (tmp_path / "a.flac").symlink_to("nowhere.flac")
+    (tmp_path / "a.raw").write_bytes(b"samples without a header")
+    (tmp_path / "b.flac").symlink_to("nowhere.flac")
+    folder = AudioFolder(tmp_path)
+    assert folder.find("a").name == "a.wav"
+    assert folder.find("b").name == "b.flac"
 
 
 def test_two_recordings_of_one_name_are_refused(tmp_path):
