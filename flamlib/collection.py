@@ -28,6 +28,7 @@ def find(folder: str | Path) -> tuple[list[Path], dict[Path, str]]:
     """
     folder = Path(folder)
     found, closed, seen = [], {}, set()
+    _is_new(folder, seen)
 
     def refuse(error: OSError) -> None:
         closed[Path(error.filename)] = f"this folder cannot be listed: {error.strerror}"

@@ -26,6 +26,12 @@ def usage_errors(*errors: type[Exception]) -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, with letters only that a terminal can show."""
+    text = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def model_folder(given: str | None) -> Path:
     """Return the folder of the model: the one given, or the project's.
 

@@ -14,6 +14,7 @@ from flamlib.cli.arguments import (
     count,
     model_folder,
     odd,
+    printable,
     seconds,
     share,
     usage_errors,
@@ -205,10 +206,13 @@ def _embed(args: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
         )
     unread = embedding.list_skipped(manifest)
-    n = manifest["parameters"]["n_recordings"]
-    print(f"{args.folder}: {n - len(unread)} recordings, {len(manifest['shards'])} files")
+    n = manifest["parameters"]["n_recordings"] - sum(len(s["skipped"]) for s in manifest["shards"])
+    skipped = f", {len(unread)} skipped" if unread else ""
+    print(f"{args.folder}: {n} recordings, {len(manifest['shards'])} files{skipped}")
     for each in unread:
-        print(f"skipped {each['path']}: {each['why']}", file=sys.stderr)
+        print(printable(f"skipped {each['path']}: {each['why']}"), file=sys.stderr)
+    for each in embedding.list_notes(manifest):
+        print(printable(f"note on {each['path']}: {each['note']}"), file=sys.stderr)
 
 
 def _export(args: argparse.Namespace) -> None:

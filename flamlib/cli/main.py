@@ -42,7 +42,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from flamlib.cli import ask, import_models, make
-from flamlib.cli.arguments import UsageError
+from flamlib.cli.arguments import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
 _UNFIT = (
@@ -75,8 +75,7 @@ def _sentence(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
-    text = " ".join(text.split()) or type(error).__name__
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return printable(text) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

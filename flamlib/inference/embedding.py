@@ -1,6 +1,7 @@
 """Embeddings of a collection of recordings in Parquet files, to be searched with any caption.
 
-    out/manifest.json    the model, the recordings, and those that could not be read and why
+    out/manifest.json    the model, the recordings, those that could not be used and why, and what
+                         is not as it should be in those that were
     out/00000.parquet    a row per recording, in the order of their paths:
         path         relative to the folder of recordings
         duration_s   seconds
@@ -24,8 +25,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from flamlib import audio, files, manifest
-from flamlib.data.datasets.annotations import AUDIO
+from flamlib import audio, collection, files, manifest
 from flamlib.events import count_frames
 from flamlib.models import baselines
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
@@ -45,12 +45,13 @@ def write(
     """Embed all recordings in a folder and its subfolders into Parquet files.
 
     Finished files of an earlier, interrupted call are kept, see `manifest.fill`. Whether recordings
-    have changed is decided by name, size and modification time.
+    have changed is decided by name, size and modification time. What is named as audio and cannot
+    be used, for whatever reason, is listed as `skipped` in the manifest; what is heard but not as
+    it should be (cut off, damaged, misnamed), under `notes`.
 
     Args:
         model: Folder of a saved model that `baselines.load` reads.
-        recordings: Folder of recordings of any length and rate. Those that cannot be read are
-            listed as `skipped` in the manifest, with the reason.
+        recordings: Folder of recordings of any length and rate, see `collection.find`.
         out: Where to write.
         shard_size: Recordings per file, 1 or more.
         n_jobs: Processes on this machine.
@@ -66,13 +67,12 @@ def write(
     """
     model, folder = Path(model).resolve(), Path(recordings).resolve()
     frame_s = _open(model).frame_s  # loaded here first, so that a wrong model fails at once
-    found = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in AUDIO)
-    if not found:
-        raise FileNotFoundError(f"{recordings}: no {', '.join(sorted(AUDIO))} in this folder")
-    paths = [path.as_posix() for path in found]
+    found, closed = collection.find(folder)
+    paths = [path.relative_to(folder).as_posix() for path in found]
+    if not paths:
+        raise FileNotFoundError(f"{recordings}: no WAV, FLAC, MP3 or other audio in this folder")
     # Not by content, which would mean to read everything twice.
-    stats = [(folder / path).stat() for path in paths]
-    listing = [(path, s.st_size, s.st_mtime_ns) for path, s in zip(paths, stats, strict=True)]
+    listing = [(path, *_stamp(folder / path)) for path in paths]
     parameters = {
         "model": _digest(model),
         "recordings": hashlib.sha256(repr(listing).encode()).hexdigest(),
@@ -80,6 +80,8 @@ def write(
         "shard_size": shard_size,
         "frame_s": frame_s,
     }
+    if closed:
+        parameters["closed_folders"] = {str(path): why for path, why in closed.items()}
     jobs = [
         {"name": f"{k:05d}.parquet", "paths": paths[of.start : of.stop]}
         for k, of in enumerate(manifest.split(len(paths), shard_size))
@@ -96,39 +98,65 @@ def write(
 
 
 def list_skipped(manifest: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the recordings of a manifest that could not be read, each with `path` and `why`."""
-    return [entry for shard in manifest["shards"] for entry in shard["skipped"]]
+    """Return what a manifest says could not be used, each with `path` and `why`.
+
+    Recordings, and before them subfolders that could not be listed.
+    """
+    closed = manifest["parameters"].get("closed_folders", {})
+    folders = [{"path": path, "why": why} for path, why in closed.items()]
+    return folders + [entry for shard in manifest["shards"] for entry in shard["skipped"]]
+
+
+def list_notes(manifest: dict[str, Any]) -> list[dict[str, str]]:
+    """Return what is not as it should be in recordings that were used, by `path` and `note`."""
+    return [entry for shard in manifest["shards"] for entry in shard["notes"]]
+
+
+def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
+    """Return size and modification time of a file; nothing if it has none, as a link to nothing."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return ()
+    return status.st_size, status.st_mtime_ns
 
 
 def _embed_shard(model, folder, path, job):
-    """Write one shard; return what it skipped."""
-    opened, unread = _open(model), []
+    """Write one shard; return what it skipped, and notes on the rest."""
+    opened, unread, notes = _open(model), [], []
     dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
     schema = _schema(dim)
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for name in job["paths"]:
             try:
-                row = _row(opened, folder, name)
-            except audio.Unreadable as error:
-                unread.append({"path": name, "why": error.why})
+                row, of_recording = _row(opened, folder, name)
+            except (audio.Unreadable, OSError, ValueError) as error:
+                why = error.why if isinstance(error, audio.Unreadable) else str(error)
+                unread.append({"path": name, "why": why})
                 continue
+            notes += [{"path": name, "note": note} for note in of_recording]
             # One row group per recording, so that only one is in memory at a time.
             writer.write_table(pyarrow.Table.from_pydict(row, schema=schema))
-    return {"skipped": unread}
+    return {"skipped": unread, "notes": notes}
 
 
-def _row(model: AudioTextModel, folder: Path, name: str) -> dict[str, list]:
-    waveform, rate = audio.read(folder / name)
+def _row(model: AudioTextModel, folder: Path, name: str) -> tuple[dict[str, list], list[str]]:
+    """Return the row of a recording, and notes on it."""
+    if not collection.has_usable_name(Path(name)):
+        raise audio.Unreadable(name, "its name is not in UTF-8, which tables hold: rename it")
+    notes: list[str] = []
+    waveform, rate = audio.read(folder / name, notes=notes)
     embeddings = model.embed_audio(waveform[None], rate)
     # Frames that the recording reaches: resampling may add one.
     n_frames = count_frames(len(waveform) / rate, model.frame_s)
     frames = embeddings.frame_emb[0, :n_frames].numpy(force=True).astype(np.float16)
-    return {
+    row = {
         "path": [name],
         "duration_s": [len(waveform) / rate],
         "clip_emb": [embeddings.clip_emb[0].numpy(force=True)],
         "frame_emb": [list(frames)],
     }
+    return row, notes
 
 
 def _schema(dim: int) -> pyarrow.Schema:

@@ -1,12 +1,15 @@
 import os
+import shutil
 import signal
 import threading
 import time
 
 import datasets
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
+from bad_files import GOOD, write_bad_files
 from distributed import LocalCluster
 from heldouts import write_model
 from sounds import RATE, noise, tone
@@ -77,6 +80,49 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(folder, rows):
     [broken] = embedding.list_skipped(manifest.verify(folder / "out"))
     assert broken["path"] == "broken.mp3"
     assert broken["why"]
+
+
+def test_of_a_folder_of_bad_files_the_good_one_is_embedded_and_each_other_is_listed(
+    folder, tmp_path
+):
+    bad = write_bad_files(tmp_path / "sounds")
+    odd = os.fsdecode(b"caf\xe9.wav")
+    shutil.copy(tmp_path / "sounds" / GOOD, tmp_path / "sounds" / odd)
+    made = embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+    skipped = {entry["path"]: entry["why"] for entry in embedding.list_skipped(made)}
+    assert sorted(skipped) == sorted([*bad, odd])
+    assert all(skipped.values())
+    tables = [pyarrow.parquet.read_table(path) for path in (tmp_path / "out").glob("*.parquet")]
+    assert [name for table in tables for name in table["path"].to_pylist()] == [GOOD]
+    again = embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+    assert again == made
+
+
+def test_what_is_cut_off_is_embedded_with_a_note(folder, tmp_path):
+    (tmp_path / "sounds").mkdir()
+    soundfile.write(tmp_path / "sounds/a.wav", noise(2.0), RATE)
+    whole = (tmp_path / "sounds/a.wav").read_bytes()
+    (tmp_path / "sounds/a.wav").write_bytes(whole[: len(whole) // 2])
+    made = embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+    assert embedding.list_skipped(made) == []
+    [entry] = embedding.list_notes(made)
+    assert entry["path"] == "a.wav"
+    assert "cut off" in entry["note"]
+
+
+def test_a_recording_that_is_gone_when_it_is_read_is_listed(folder, tmp_path, monkeypatch):
+    write = manifest.fill
+    (tmp_path / "sounds").mkdir()
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / "sounds" / name, noise(0.5), RATE)
+
+    def fill(*args, **how):
+        (tmp_path / "sounds/a.wav").unlink()
+        return write(*args, **how)
+
+    monkeypatch.setattr(manifest, "fill", fill)
+    made = embedding.write(folder / "model", tmp_path / "sounds", tmp_path / "out", **HOW)
+    assert [entry["path"] for entry in embedding.list_skipped(made)] == ["a.wav"]
 
 
 def test_recordings_of_which_none_can_be_read_make_an_empty_table(folder, tmp_path):
