@@ -100,14 +100,20 @@ def declared_parameters(notebook: str | Path) -> dict[str, Any]:
     Only literals, because papermill replaces the values after that cell has run, so anything
     computed in it would be stale.
 
-    Raises ValueError for a notebook with no such cell, with two, or with anything but literals.
+    Raises ValueError for what is no notebook, or one with no such cell, with two, or with anything
+    but literals.
     """
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-    if len(tagged) != 1:
-        raise ValueError(f"{notebook}: {len(tagged)} cells are tagged `parameters`, expected one")
+    try:
+        cells = json.loads(Path(notebook).read_bytes())["cells"]
+        assignments = ["".join(cell["source"]) for cell in cells if _is_tagged(cell)]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{notebook}: not a notebook of Jupyter (.ipynb, format 4)") from None
+    if len(assignments) != 1:
+        raise ValueError(
+            f"{notebook}: {len(assignments)} cells are tagged `parameters`, expected one"
+        )
     declared = {}
-    for line in ast.parse("".join(tagged[0]["source"])).body:
+    for line in ast.parse(assignments[0]).body:
         try:
             [name] = line.targets
             declared[name.id] = ast.literal_eval(line.value)
@@ -115,6 +121,10 @@ def declared_parameters(notebook: str | Path) -> dict[str, Any]:
             text = ast.unparse(line)
             raise ValueError(f"{notebook}: `{text}` is not of the form name = literal") from None
     return declared
+
+
+def _is_tagged(cell: Mapping[str, Any]) -> bool:
+    return "parameters" in cell["metadata"].get("tags", [])
 
 
 def run(notebook: str | Path, out: str | Path, parameters: Mapping[str, Any]) -> int:

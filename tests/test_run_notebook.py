@@ -210,3 +210,13 @@ def test_progress_bars_are_text():
     """`tqdm.auto` draws widgets in a notebook, which no terminal shows."""
     drawing = [path for path in ROOT.glob("flamlib/**/*.py") if "tqdm.auto" in path.read_text()]
     assert drawing == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"cells": [{}]}', b"\xff\xfe", b"[" * 9999]
+)
+def test_what_is_no_notebook_is_named(tmp_path, content):
+    path = tmp_path / "a.ipynb"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.ipynb: not a notebook of Jupyter"):
+        run_notebook.declared_parameters(path)

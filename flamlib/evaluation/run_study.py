@@ -50,12 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help=f"one seed of {', '.join(QUICK)}, without notebook 08"
     )
     given = parser.parse_args(arguments)
-    places = paths.places(small=False)
+    try:
+        places = paths.places(small=False)
+        os.chdir(places.root)
+        config = load_config()
+        cells = study_cells(config.ablate.arms, quick=given.quick)
+        todo = unfinished(places, config, cells)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     root = places.root
-    os.chdir(root)
-    config = load_config()
-    cells = study_cells(config.ablate.arms, quick=given.quick)
-    todo = unfinished(places, config, cells)
     jobs = max(min(given.jobs, len(todo)), 1)
     print(f"{len(cells)} runs, of which {len(cells) - len(todo)} are done", flush=True)
     if todo:

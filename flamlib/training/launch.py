@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flamlib import files, paths
 from flamlib.config import Config, load_config
-from flamlib.parameters import ParameterError, plain
+from flamlib.parameters import plain
 from flamlib.paths import Places
 from flamlib.training.fit import TrainInputs, fit
 
@@ -49,14 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="write all parameters to a file instead, in the form of params.yaml",
     )
     given = parser.parse_args(arguments)
-    places = paths.places(small=False)
     try:
-        config = load_config(
-            places.root / paths.PARAMS, overlays=given.overlays, overrides=" ".join(given.overrides)
-        )
-        config.objective(given.model)
-    except (ParameterError, ValueError, OSError) as error:
+        _run(given)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
+
+
+def _run(given: argparse.Namespace) -> None:
+    places = paths.places(small=False)
+    config = load_config(
+        places.root / paths.PARAMS, overlays=given.overlays, overrides=" ".join(given.overrides)
+    )
+    config.objective(given.model)
     if given.write:
         files.atomic_write(given.write, _as_yaml(config))
         return

@@ -1,5 +1,6 @@
 import ast
 import json
+import shutil
 import subprocess
 
 import nbformat
@@ -111,3 +112,11 @@ def test_a_run_that_fails_stops_the_study_with_what_it_printed(project, capfd):
     with pytest.raises(subprocess.CalledProcessError):
         run_study.run(project, Cell(1, "wide"))
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_a_study_without_its_data_says_what_makes_them(project, capsys):
+    shutil.rmtree(project / "artifacts")
+    with pytest.raises(SystemExit) as stopped:
+        run_study.main([])
+    assert stopped.value.code == 2
+    assert "is not there: `make repro` makes it" in capsys.readouterr().err

@@ -134,6 +134,8 @@ def test_it_trains_what_the_notebook_would(tiny_project, monkeypatch):
         (["flan"], "no model 'flan'; known: flam, flam_global"),
         (["flam", "--set", "train.n_step=7"], "no parameter train.n_step; did you mean"),
         (["flam", "--with", "absent.yaml"], "absent.yaml"),
+        (["flam", "--set", "train.init_from=absent"], "absent is not there"),
+        (["flam", "--write", "."], "error: "),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tiny_project, monkeypatch, capsys, given, why):
