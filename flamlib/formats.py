@@ -29,6 +29,7 @@ SUFFIXES = frozenset(f"{_SNDFILE} {_FFMPEG}".split())
 OTHER_SUFFIXES = frozenset(_UNHEARD.split())
 
 MP3_EDGES = 8192  # samples at the ends of an MP3 that are its encoder's delay, at most
+MP3_FRAME = 1152  # samples: the end of an MP3, which no recording fills
 UNKNOWN_LENGTH = 2**32  # samples; libsndfile reports more for a header without a length
 
 # Suffixes that say what is in a file, with the names that the decoders have for it.
@@ -104,8 +105,10 @@ def _by_ffmpeg(path, refusal):
             if not len(first.read(1)):
                 raise Undecodable("holds no samples")
             notes = _misnamed(path, first.container)
-            if first.container in _BOTH_READ:
+            if first.container in _BOTH_READ and "encoding" not in refusal:
                 notes.append(f"its header is damaged or not common ({refusal}); heard all the same")
+            if first.container == "mp3":  # that begins with something else
+                return _mp3_parts(path, notes), notes
             if first.container == "ogg" and any(len(s.ranges) > 1 for s in ogg.streams(path)):
                 raise Undecodable(f"damaged: a hole in it; {AGAIN}")
     except Undecodable as error:
@@ -150,6 +153,8 @@ def _contradictions(file, size):
 
 def _ogg_parts(path, notes):
     parts, streams = [], ogg.streams(path)
+    if not streams:
+        raise Undecodable("damaged: no page of Ogg in it is whole")
     for stream in streams:
         for k, span in enumerate(stream.ranges):
             opened = partial(Sndfile, path, [stream.head, span] if k else [span])
@@ -176,14 +181,18 @@ def _ogg_parts(path, notes):
 
 def _mp3_parts(path, notes):
     parts, stretches = [], mpeg.stretches(path)
+    if not stretches:
+        raise Undecodable("damaged or no recording: no frames of MP3 in it")
     for stretch in stretches:
         if stretch.hole_s is not None:
             raise Undecodable(f"damaged: a hole at about {stretch.hole_s:.2f} s; {AGAIN}")
         n_least = stretch.n_samples - MP3_EDGES
-        span = [(stretch.start, stretch.stop)]
+        span = (stretch.start, stretch.stop)
+        span = None if span == (0, path.stat().st_size) else [span]
         with closing(Sndfile(path, span)) as decoder:
             claimed = decoder.n_claimed
-        if claimed < n_least:  # libsndfile stops where it thinks the end is
+        # libsndfile stops where it thinks the end is.
+        if claimed < (n_least if stretch.says_length else stretch.n_samples - MP3_FRAME):
             parts.append(Part(partial(FFmpeg, path, span), n_least))
             if stretch.says_length:
                 notes.append("its header promises less than there is; all of it is heard")

@@ -25,8 +25,8 @@ class Stretch(NamedTuple):
     """Bytes that are one recording.
 
     Attributes:
-        start: The first byte.
-        stop: The byte behind the last one.
+        start: Its first byte, of tags before it, if any, or its first frame.
+        stop: The byte behind its last frame, or behind tags there.
         n_samples: How many samples per channel its frames have.
         says_length: Whether its first frame says how many follow (Xing, Info or VBRI).
         complete: Whether its last frame is all there.
@@ -50,7 +50,8 @@ def stretches(path: Path) -> list[Stretch]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found: list[Stretch] = []
         at = begin = _next_frame(data, 0)
-        start, n_samples, says_length, hole_s, rate = 0, 0, False, None, None
+        start = 0 if begin == _behind_tags(data, 0) else begin
+        n_samples, says_length, hole_s, rate = 0, False, None, None
         while begin is not None:
             rate_before = rate
             length, n_in_frame, rate = _frame(data[begin : begin + 4])
@@ -58,7 +59,7 @@ def stretches(path: Path) -> list[Stretch]:
             announces = _says_length(data[begin : begin + 64])
             if n_samples and (announces or rate != rate_before):
                 found.append(Stretch(start, at, n_samples, says_length, True, hole_s))
-                start, n_samples, says_length, hole_s = at, 0, False, None
+                start, n_samples, says_length, hole_s = begin, 0, False, None
             if announces:
                 says_length = True
             else:
@@ -69,17 +70,14 @@ def stretches(path: Path) -> list[Stretch]:
             begin = _next_frame(data, at)
         if n_samples:
             complete = at <= len(data)
-            found.append(Stretch(start, len(data), n_samples, says_length, complete, hole_s))
+            stop = len(data) if data[at : at + 16].startswith(_TAGS) else min(at, len(data))
+            found.append(Stretch(start, stop, n_samples, says_length, complete, hole_s))
         return found
 
 
 def _next_frame(data, at: int) -> int | None:
     """Return where the next frame begins: a header, and another one where it ends."""
-    while data[at : at + 3] == b"ID3" and len(head := data[at : at + 10]) == 10:
-        n_bytes = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]  # 7 bits each
-        if at + 10 + n_bytes >= len(data):
-            break  # a wrong number: look for frames in it
-        at += 10 + n_bytes
+    at = _behind_tags(data, at)
     if _frame(data[at : at + 4]) is not None:
         return at
     while (at := data.find(b"\xff", at)) >= 0:
@@ -91,6 +89,16 @@ def _next_frame(data, at: int) -> int | None:
                 return at
         at += 1
     return None
+
+
+def _behind_tags(data, at: int) -> int:
+    """Return where tags of ID3 end that begin here, if any do."""
+    while data[at : at + 3] == b"ID3" and len(head := data[at : at + 10]) == 10:
+        n_bytes = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]  # 7 bits each
+        if at + 10 + n_bytes >= len(data):
+            break  # a wrong number: look for frames in it
+        at += 10 + n_bytes
+    return at
 
 
 @lru_cache(maxsize=4096)

@@ -114,6 +114,21 @@ def test_a_hole_in_an_mp3_is_refused(tmp_path):
         audio.read(tmp_path / "a.mp3")
 
 
+@pytest.mark.parametrize("says_length", ["0", "1"])
+def test_what_lies_around_an_mp3_is_not_heard(tmp_path, says_length):
+    encode(tmp_path / "a.mp3", beeps(44100), 44100, "libmp3lame", quality=4, write_xing=says_length)
+    right, _ = audio.read(tmp_path / "a.mp3")
+    content = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "b.mp3").write_bytes(content + bytes(5000))
+    same, _ = audio.read(tmp_path / "b.mp3", notes=[])
+    np.testing.assert_array_equal(same, right)
+    (tmp_path / "c.mp3").write_bytes(content[5000:])  # as a recorder of web radio begins
+    notes = []
+    later, rate = audio.read(tmp_path / "c.mp3", notes=notes)
+    assert len(right) - len(later) < 2 * rate
+    assert len(onsets(later, rate)) == 11
+
+
 @pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "CAF", "W64", "RF64", "FLAC", "MP3", "OGG"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_what_is_cut_off_is_refused_or_said(tmp_path, form, share):

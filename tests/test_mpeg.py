@@ -30,7 +30,23 @@ def test_joined_files_are_told_apart(tmp_path):
     (tmp_path / "b.mp3").write_bytes(content + content)
     first, second = mpeg.stretches(tmp_path / "b.mp3")
     assert first.n_samples == second.n_samples == whole.n_samples
-    assert (first.stop, second.start) == (len(content), len(content))
+    assert first.stop == len(content)
+    assert second.start == len(content) + content.index(b"\xff\xfb")  # behind the tag
+    assert second.stop == 2 * len(content)
+
+
+def test_what_lies_around_the_frames_is_not_counted(tmp_path):
+    """A cover whose bytes look like frames, in a tag; junk behind the last frame."""
+    encode(tmp_path / "a.mp3", noise(3.0), 44100, "libmp3lame", write_xing="0")
+    content = (tmp_path / "a.mp3").read_bytes()
+    [whole] = mpeg.stretches(tmp_path / "a.mp3")
+    frames = content[content.index(b"\xff\xfb") :]
+    tag = b"ID3\4\0\0\0\0\x20\0" + (frames[:417] * 10)[:4096]
+    (tmp_path / "b.mp3").write_bytes(tag + frames + b"junk" * 500)
+    [stretch] = mpeg.stretches(tmp_path / "b.mp3")
+    assert stretch.n_samples == whole.n_samples
+    assert stretch.hole_s is None
+    assert (stretch.start, stretch.stop) == (0, len(tag) + len(frames))
 
 
 def test_what_is_no_frame_is_a_hole_unless_it_is_a_tag(tmp_path):
