@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy.ndimage import median_filter as scipy_median_filter
 
-from flamlib import files
+from flamlib import files, tables, texts
 from flamlib.runs import runs_of
 
 # Durations are sums of binary fractions: three frames of 0.32 s must be 0.96 s.
@@ -137,23 +137,23 @@ def stretch_around(
 
 def write_detections(path: str | Path, detections: Iterable[Detection], *, filename: str) -> None:
     """Write the detections of one recording as a table, see `to_table`."""
-    files.atomic_write(path, to_table(detections, filename=filename))
+    text = to_table(detections, filename=filename, delimiter=tables.delimiter_of(path))
+    files.atomic_write(path, text)
 
 
-def to_table(detections: Iterable[Detection], *, filename: str) -> str:
+def to_table(detections: Iterable[Detection], *, filename: str, delimiter: str = "\t") -> str:
     """Format the detections of one recording as DCASE's table, and how sure they are.
 
-    Columns are `filename onset offset event_label score`, separated by tabs; a recording without
-    detections has no row. As in all our tables with tabs, a quotation mark is a letter; line breaks
-    and tabs become blanks.
+    Columns are `filename onset offset event_label score`; a recording without detections has no
+    row. As in all our tables with tabs, a quotation mark is a letter; line breaks and tabs become
+    blanks.
     """
     name = " ".join(re.split(r"[\t\r\n]", filename))
-    rows = [
-        f"{name}\t{round(d.onset, 6)}\t{round(d.offset, 6)}\t{' '.join(d.caption.split())}"
-        f"\t{d.score:.6g}\n"
-        for d in detections
-    ]
-    return "filename\tonset\toffset\tevent_label\tscore\n" + "".join(rows)
+    rows = [("filename", "onset", "offset", "event_label", "score")]
+    for d in detections:
+        times = str(round(d.onset, 6)), str(round(d.offset, 6))
+        rows.append((name, *times, texts.normal(d.caption), f"{d.score:.6g}"))
+    return tables.to_text(rows, delimiter)
 
 
 def to_audacity_labels(detections: Iterable[Detection]) -> str:
@@ -163,7 +163,7 @@ def to_audacity_labels(detections: Iterable[Detection]) -> str:
     0.500000	1.250000	a dog barks (0.83)
     """
     return "".join(
-        f"{d.onset:.6f}\t{d.offset:.6f}\t{' '.join(d.caption.split())} ({d.score:.2f})\n"
+        f"{d.onset:.6f}\t{d.offset:.6f}\t{texts.normal(d.caption)} ({d.score:.2f})\n"
         for d in detections
     )
 

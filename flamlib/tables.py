@@ -112,15 +112,23 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
 
     Raises ValueError for a field that a table with tabs, which has no quotes, cannot hold.
     """
+    try:
+        files.atomic_write(path, to_text(rows, delimiter_of(path)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def to_text(rows: Iterable[Sequence[str]], delimiter: str) -> str:
+    """Return the text of a table, see `write`."""
     text = io.StringIO()
-    if delimiter_of(path) == ",":
+    if delimiter == ",":
         csv.writer(text, lineterminator="\n").writerows(rows)
-    else:
-        for row in rows:
-            if wrong := [field for field in row if re.search(r"[\t\r\n]", field)]:
-                raise ValueError(f"{path}: a tab or line break inside {wrong[0]!r}")
-            text.write("\t".join(row) + "\n")
-    files.atomic_write(path, text.getvalue())
+        return text.getvalue()
+    for row in rows:
+        if wrong := [field for field in row if re.search(r"[\t\r\n]", field)]:
+            raise ValueError(f"a tab or line break inside {wrong[0]!r}")
+        text.write("\t".join(row) + "\n")
+    return text.getvalue()
 
 
 def delimiter_of(path: str | Path) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flamlib import paths
+from flamlib import paths, texts
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 
@@ -70,10 +70,14 @@ def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) ->
 
 
 def caption(text: str) -> str:
-    """Parse a caption; runs of spaces become one."""
-    if not text.strip():
+    """Parse a caption, in the form of `texts.normal`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that the shell's encoding does not know
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8 text") from None
+    if not texts.normal(text):
         raise argparse.ArgumentTypeError("an empty caption")
-    return " ".join(text.split())
+    return texts.normal(text)
 
 
 def share(text: str) -> float:

@@ -157,7 +157,7 @@ def _detect(args: argparse.Namespace) -> None:
     folder = model_folder(args.model)
 
     # Imported here: torch takes seconds, and --help does not need it.
-    from flamlib import audio, detection
+    from flamlib import audio, detection, tables
     from flamlib.inference import detector
     from flamlib.models import baselines
 
@@ -181,7 +181,9 @@ def _detect(args: argparse.Namespace) -> None:
         if args.format == "audacity":
             text = detection.to_audacity_labels(found)
         else:
-            text = detection.to_table(found, filename=Path(args.audio).name)
+            separator = tables.delimiter_of(args.output or "")
+            name = Path(args.audio).name
+            text = detection.to_table(found, filename=name, delimiter=separator)
         if args.output is None:
             print(text, end="")
         else:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio, detection, labels
+from flamlib import audio, detection, labels, texts
 from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import Event, frame_blocks, frame_edges, read_events
@@ -61,7 +61,8 @@ def select_captions(
             order; used if `captions` is empty.
 
     Returns:
-        The captions, and the events of the ground truth or None.
+        The captions, and the events of the ground truth or None; their captions are spelled as
+        those asked for, where they read the same.
 
     Raises:
         audio.Unreadable: There are labels of a recording that cannot be read.
@@ -71,9 +72,14 @@ def select_captions(
     table = recording.with_name("events.tsv")
     is_truth = table.is_file() and not labels.read(table).scored
     events = read_events(table) if is_truth else {}
-    ground_truth = events.get(recording.name)
+    composed = {texts.composed(name): in_file for name, in_file in events.items()}
+    ground_truth = composed.get(texts.composed(recording.name))
     if ground_truth is None:
         ground_truth = _labels_beside(recording)
+    if ground_truth is not None:
+        spelled = texts.spellings([*captions, *(event.caption for event in ground_truth)])
+        captions = [spelled[caption] for caption in captions]
+        ground_truth = [event._replace(caption=spelled[event.caption]) for event in ground_truth]
     if not captions and ground_truth is not None:
         sounding = list(dict.fromkeys(event.caption for event in ground_truth))
         others = {event.caption for listed in events.values() for event in listed}
@@ -154,7 +160,7 @@ def score(
         model: Any model that `baselines.load` returns.
         recording: A file, or mono samples `[sample]` and their sample rate in
             hertz.
-        captions: At least one, all different.
+        captions: At least one; no two may read the same, see `texts.key`.
         method: Kind of score, see `FLAM.score_embeddings`.
         median_frames: Length of the median filter over the scores of each caption, odd; 1: none.
         progress: Whether to show a progress bar.
@@ -164,9 +170,11 @@ def score(
         ValueError: Samples that are empty or not mono; a caption that is empty, too long or given
             twice; or a method that the model does not have.
     """
-    captions = list(captions)
-    if len(set(captions)) != len(captions):
-        raise ValueError(f"a caption is given twice: {captions}")
+    captions = [texts.normal(caption) for caption in captions]
+    numbers = texts.number_texts(captions)
+    if twice := [i for i, number in enumerate(numbers) if numbers.index(number) < i]:
+        first = captions[numbers.index(numbers[twice[0]])]
+        raise ValueError(f"a caption is given twice: {first!r} and {captions[twice[0]]!r}")
     with _open(recording) as (duration_s, sample_rate, read):
         caption_embeddings = model.embed_captions(captions)
         context, blocks = model.context_frames, []

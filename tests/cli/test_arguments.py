@@ -10,6 +10,7 @@ from flamlib.cli import arguments
     [
         (arguments.caption, "  a dog \n barks", "a dog barks"),
         (arguments.caption, "é 犬", "é 犬"),
+        (arguments.caption, "cafe\u0301\u2028noise\u200b", "caf\u00e9 noise"),
         (arguments.share, "1", 1.0),
         (arguments.seconds, "0.25", 0.25),
         (arguments.odd, "3", 3),
@@ -27,6 +28,8 @@ def test_what_an_argument_means(read, text, value):
     ("read", "text"),
     [
         (arguments.caption, " "),
+        (arguments.caption, "\u200b\u00a0"),
+        (arguments.caption, "a dog\udcff"),
         (arguments.share, "1.01"),
         (arguments.share, "nan"),
         (arguments.seconds, "-1"),

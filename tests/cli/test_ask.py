@@ -11,7 +11,7 @@ import soundfile
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
-from flamlib import detection
+from flamlib import detection, tables
 from flamlib.cli import arguments, main
 from flamlib.inference import detector, export
 from flamlib.models.flam import FLAM
@@ -72,6 +72,18 @@ def test_or_to_a_file(here, tmp_path, capsys):
     [(onset, offset, caption, score)] = events(out.read_text())
     assert (onset, offset, caption) == (0.0, pytest.approx(4.3), "a bell")
     assert 0 <= score <= 1
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.CSV"])
+def test_or_with_commas_as_a_file_of_that_name_has(here, tmp_path, capsys, name):
+    assert call("sound.wav", "-c", 'a "bell", far', "--threshold", "0", "-o", tmp_path / name) == 0
+    [row] = tables.read(tmp_path / name, ("filename", "onset", "offset", "event_label", "score"))
+    assert (row["filename"], row["event_label"]) == ("sound.wav", 'a "bell", far')
+
+
+def test_a_caption_asked_twice_in_two_spellings_is_told(here, capsys):
+    assert call("sound.wav", "-c", "a bell", "-c", "A  Bell") == 2
+    assert "given twice: 'a bell' and 'A Bell'" in capsys.readouterr().err
 
 
 def test_or_to_audacity(here, capsys):

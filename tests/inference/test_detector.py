@@ -173,6 +173,32 @@ def test_a_caption_is_asked_once(model, waveform):
         detector.score(model, (waveform, RATE), ["a tone", "a tone"], **PLAIN)
 
 
+@pytest.mark.parametrize(
+    "other", ["A Bell", "a\u00a0bell ", "a\u2028bell", "\uff41 bell", "a be\u200bll"]
+)
+def test_captions_that_read_the_same_are_one_asked_twice(model, waveform, other):
+    with pytest.raises(ValueError, match=r"given twice: 'a bell' and '.*ell'"):
+        detector.score(
+            model, (waveform, 16000), ["rain", "a bell", other], method="unbiased", median_frames=1
+        )
+
+
+def test_a_caption_is_shown_on_one_line_and_composed(model, waveform):
+    found = detector.score(
+        model, (waveform, 16000), [" a cafe\u0301\n is busy "], method="unbiased", median_frames=1
+    )
+    assert found.captions == ["a caf\u00e9 is busy"]
+
+
+def test_the_ground_truth_is_found_and_spelled_as_what_is_asked_for(tmp_path):
+    recording = tmp_path / "cafe\u0301.flac"
+    truth = {"caf\u00e9.flac": [Event(1.0, 2.0, "Rain"), Event(3.0, 4.0, "a bell")]}
+    write_events(tmp_path / "events.tsv", truth)
+    captions, events = detector.select_captions(recording, ["rain", "a wind"], n_absent=1)
+    assert captions == ["rain", "a wind"]
+    assert [event.caption for event in events] == ["rain", "a bell"]
+
+
 def test_a_mixture_is_asked_for_what_sounds_in_it_and_for_some_that_does_not(tmp_path):
     rain, bell, tone = (Event(1.0, 2.0, caption) for caption in ("rain", "a bell", "a tone"))
     write_events(tmp_path / "events.tsv", {"a.flac": [rain, bell, rain], "b.flac": [tone, bell]})
