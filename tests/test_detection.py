@@ -183,7 +183,8 @@ def test_dcase_util_reads_captions_in_a_table_that_it_refuses_in_a_label_track(t
         warnings.simplefilter("ignore")
         from dcase_util.containers import MetaDataContainer
     captions = ["rain; heavy", "wind: strong", "track #1", "this|that", "a dog, far"]
-    write_detections(tmp_path / "a.tsv", [Detection(0.5, 1.25, c, 0.5) for c in captions])
+    detections = [Detection(0.5, 1.25, c, 0.5) for c in captions]
+    write_detections(tmp_path / "a.tsv", detections, filename="a.wav")
     read = MetaDataContainer().load(filename=str(tmp_path / "a.tsv"))
     assert [(e.onset, e.offset, e.event_label) for e in read] == [(0.5, 1.25, c) for c in captions]
 
