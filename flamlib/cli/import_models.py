@@ -1,8 +1,15 @@
 """The commands of `flam` that convert published checkpoints to models of ours."""
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flamlib.cli.arguments import usage_errors
+from flamlib.cli.arguments import UsageError, usage_errors
+
+if TYPE_CHECKING:  # it brings torch, seconds of import
+    from flamlib.models.dual_encoder import DualEncoder
+    from flamlib.models.htsat import HTSAT
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -54,7 +61,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     runs = ((openflam, _openflam), (clap, _clap), (baseline, _baseline), (htsat, _htsat))
     for command, run in runs:
-        command.add_argument("out", metavar="OUT", help="folder to write to")
+        command.add_argument("out", metavar="OUT", help="new folder to write to")
         command.set_defaults(run=run)
 
 
@@ -63,7 +70,7 @@ def _openflam(args: argparse.Namespace) -> None:
     from flamlib.models.importers import openflam
 
     with usage_errors():
-        openflam.read(args.source, args.tokenizer).save_pretrained(args.out)
+        _save(args.out, lambda: openflam.read(args.source, args.tokenizer))
 
 
 def _clap(args: argparse.Namespace) -> None:
@@ -71,7 +78,7 @@ def _clap(args: argparse.Namespace) -> None:
     from flamlib.models.importers import clap
 
     with usage_errors():
-        clap.read(args.source).save_pretrained(args.out)
+        _save(args.out, lambda: clap.read(args.source))
 
 
 def _baseline(args: argparse.Namespace) -> None:
@@ -79,7 +86,7 @@ def _baseline(args: argparse.Namespace) -> None:
     from flamlib.models.importers import originals
 
     with usage_errors():
-        originals.read(args.source, args.tokenizer).save_pretrained(args.out)
+        _save(args.out, lambda: originals.read(args.source, args.tokenizer))
 
 
 def _htsat(args: argparse.Namespace) -> None:
@@ -88,4 +95,38 @@ def _htsat(args: argparse.Namespace) -> None:
     from flamlib.models.importers import clap
 
     with usage_errors():
-        clap.write_tower(args.out, clap.read_tower(args.source))
+        _require_free(args.out)
+        tower = clap.read_tower(args.source)
+        clap.write_tower(args.out, tower)
+        print(
+            f"{args.out}: HTS-AT, {_front_end(tower)}\n"
+            f"Next: network.audio.tower: htsat trains from it, if it is artifacts/weights/htsat."
+        )
+
+
+def _require_free(out: str) -> None:
+    """Raise UsageError if there is something already: an import takes minutes to make again."""
+    folder = Path(out)
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise UsageError(f"{out} exists: name another folder, or remove it first")
+
+
+def _save(out: str, read: Callable[[], "DualEncoder"]) -> None:
+    """Write a model that is read, and say what it is and what to do with it."""
+    _require_free(out)
+    model = read()
+    model.save_pretrained(out)
+    # What `baselines.load` makes of it: an imported CLAP has no scale and no bias of a caption.
+    priors = "scores with and without priors"
+    if model.kind is not None or "heads" in model.provenance:
+        priors = "cosines of frames and captions as scores, without priors"
+    print(
+        f"{out}: {model.provenance['imported from']}; {_front_end(model.audio)}, {priors}\n"
+        f'Next: flam detect RECORDING -c "a dog barks" --model {out}'
+    )
+
+
+def _front_end(tower: "HTSAT") -> str:
+    return f"{tower.sample_rate} Hz, frames of {tower.frame_s:.4g} s"

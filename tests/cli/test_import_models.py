@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import soundfile
 import torch
 from openflam_layout import random_state
@@ -27,6 +28,7 @@ def test_the_authors_checkpoint_becomes_a_model(tmp_path, capsys):
     assert main.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 0
     assert FLAM.from_pretrained(tmp_path / "out").embed_captions(["a bell"])[0].shape == (1, 4)
     write_state(tmp_path / "open_flam.pth", words=words + 1)
+    arguments[2] = tmp_path / "other"
     assert main.main([*map(str, arguments), "--tokenizer", str(roberta)]) == 2
     assert "pass RoBERTa's tokenizer" in capsys.readouterr().err
 
@@ -51,8 +53,43 @@ def test_the_encoder_alone_becomes_a_tower(tmp_path, capsys):
     write_state(tmp_path / "a.pth", words=9)
     assert main.main(["import-htsat", str(tmp_path / "a.pth"), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out/model.safetensors").is_file()
-    assert main.main(["import-htsat", str(tmp_path / "b.pth"), str(tmp_path / "out")]) == 2
+    assert "Next: network.audio.tower: htsat" in capsys.readouterr().out
+    assert main.main(["import-htsat", str(tmp_path / "b.pth"), str(tmp_path / "other")]) == 2
     assert capsys.readouterr().err == f"flam: {tmp_path / 'b.pth'} is missing\n"
+
+
+def test_an_import_says_what_it_made_and_what_to_do_next(tmp_path, capsys):
+    bert = write_bert(tmp_path / "bert", max_tokens=512)
+    words = json.loads((bert / "config.json").read_text())["vocab_size"]
+    torch.save({"model": mga_state(words)}, tmp_path / "mga.pt")
+    arguments = ["import-baseline", tmp_path / "mga.pt", tmp_path / "out", "--tokenizer", bert]
+    assert main.main([*map(str, arguments)]) == 0
+    said = capsys.readouterr().out
+    assert "out: MGA-CLAP, mga.pt; 32000 Hz, frames of 0.3125 s" in said
+    assert "without priors" in said
+    assert f'flam detect RECORDING -c "a dog barks" --model {tmp_path / "out"}' in said
+
+
+@pytest.mark.parametrize("command", ["import-openflam", "import-clap", "import-baseline"])
+def test_an_import_replaces_nothing(tmp_path, capsys, command):
+    """Not even a model: it may be the one that took a week."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "config.json").write_text('{"format": 1}')
+    options = [] if command == "import-clap" else ["--tokenizer", str(tmp_path)]
+    assert main.main([command, str(tmp_path / "a.pt"), str(out), *options]) == 2
+    assert f"{out} exists: name another folder" in capsys.readouterr().err
+    assert (out / "config.json").read_text() == '{"format": 1}'
+
+
+def test_a_tower_is_not_replaced_either(tmp_path, capsys):
+    write_state(tmp_path / "a.pth", words=9)
+    arguments = ["import-htsat", str(tmp_path / "a.pth"), str(tmp_path / "htsat")]
+    (tmp_path / "htsat").mkdir()  # an empty folder is nothing
+    assert main.main(arguments) == 0
+    assert "htsat: HTS-AT, 48000 Hz, frames of 0.3125 s" in capsys.readouterr().out
+    assert main.main(arguments) == 2
+    assert "exists: name another folder" in capsys.readouterr().err
 
 
 def test_what_is_no_clap_is_refused(tmp_path, capsys):

@@ -3,5 +3,5 @@
 A module imports only from those before it:
 
     tensorbundle weights
-    htsat_layout text_layout openflam clap originals
+    htsat_layout text_layout recognition openflam clap originals
 """

@@ -59,6 +59,11 @@ def read(source: str | Path) -> FLAM:
     front end or activation, and for missing or unexpected tensors.
     """
     folder = checkpoint.resolve_source(source)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file, a CLAP of transformers is a folder; for a checkpoint in its "
+            "authors' format take flam import-baseline or flam import-openflam"
+        )
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder / 'config.json'} is missing: not a folder of a ClapModel")
     refuse_code(folder)

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 from transformers import RobertaConfig
 
-from flamlib.models import checkpoint, state_dict
+from flamlib.models import checkpoint
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import SAMPLE_RATE
-from flamlib.models.importers import htsat_layout, text_layout
+from flamlib.models.importers import htsat_layout, recognition, text_layout
 from flamlib.models.renaming import add_prefix, rename, require, strip_prefix
 
 MAX_TOKENS = 77
@@ -59,10 +59,10 @@ def read(path: str | Path, tokenizer: str | Path) -> FLAM:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A damaged file, missing or unexpected tensors, or a tokenizer whose vocabulary
-            is not the checkpoint's.
+        ValueError: A damaged file, a checkpoint of another kind, missing or unexpected tensors, or
+            a tokenizer whose vocabulary is not the checkpoint's.
     """
-    tensors = state_dict.read(path)
+    _, tensors = recognition.read(path, ["OpenFLAM"])
     try:
         with tempfile.TemporaryDirectory() as folder:
             text = strip_prefix(tensors, _TEXT)
@@ -107,5 +107,5 @@ def convert(tensors: Mapping[str, Tensor], model: FLAM) -> dict[str, Tensor]:
         ours[rename(name, _RENAMED)] = tensor
     last = "scale_head.layers.2.bias"
     if last in ours:
-        ours[last] = ours[last] + extra_scale
+        ours[last] = ours[last].float() + extra_scale.float()
     return ours

@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import BertConfig, RobertaConfig
 
-from flamlib.models import checkpoint, state_dict
+from flamlib.models import checkpoint
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT, SAMPLE_RATE
-from flamlib.models.importers import htsat_layout, text_layout
+from flamlib.models.importers import htsat_layout, recognition, text_layout
+from flamlib.models.importers.recognition import COMPA_WORDS
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
 from flamlib.models.renaming import add_prefix, rename, require, strip_prefix
@@ -125,15 +126,7 @@ def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
         ValueError: A damaged file, none of these models, missing or unexpected tensors, or a
             tokenizer whose vocabulary is not the checkpoint's.
     """
-    tensors = state_dict.read(path)
-    if all(name.startswith("module.") for name in tensors):  # saved by DistributedDataParallel
-        tensors = strip_prefix(tensors, "module.")
-    kind = next((kind for kind, sign in _SIGNS.items() if sign in tensors), None)
-    if kind is None:
-        raise ValueError(
-            f"{path} is not a checkpoint of {', '.join(_SIGNS)}: it has none of the tensors "
-            f"{', '.join(_SIGNS.values())}"
-        )
+    kind, tensors = recognition.read(path, ["MGA-CLAP", "CompA-CLAP", "LAION-CLAP"])
     try:
         with tempfile.TemporaryDirectory() as folder:
             build = build_mga_clap if kind == "MGA-CLAP" else build_clap
@@ -145,18 +138,10 @@ def read(path: str | Path, tokenizer: str | Path) -> CLAP | MGACLAP:
     return model
 
 
-# A tensor by which each kind is recognised.
-_SIGNS = {
-    "MGA-CLAP": "codebook",
-    "CompA-CLAP": f"{_TEXT}encoder.embed_tokens.weight",
-    "LAION-CLAP": f"{_TEXT}embeddings.word_embeddings.weight",
-}
-
-
 def build_clap(folder: Path, tensors: Mapping[str, Tensor], tokenizer: str | Path) -> CLAP:
     """Build a CLAP of the tensors' shapes with random weights; `folder` is an empty folder."""
     text = strip_prefix(tensors, _TEXT)
-    if _SIGNS["CompA-CLAP"] in tensors:
+    if COMPA_WORDS in tensors:
         encoder = strip_prefix(text, "encoder.")
         text_layout.write_t5(folder, encoder, tokenizer, max_tokens=CLAP_TOKENS)
         caption = {"pooling": "all"}
@@ -212,13 +197,11 @@ def convert(tensors: Mapping[str, Tensor], model: CLAP | MGACLAP) -> dict[str, T
         if name.startswith(_MGA_AUDIO if mga else _AUDIO):
             continue
         if name == f"{_TEXT}shared.weight":  # T5's embedding table again, under another name
-            if not torch.equal(tensor, require(tensors, _SIGNS["CompA-CLAP"])):
-                raise ValueError(
-                    f"{name} differs from {_SIGNS['CompA-CLAP']}; in a T5 they are the same"
-                )
+            if not torch.equal(tensor, require(tensors, COMPA_WORDS)):
+                raise ValueError(f"{name} differs from {COMPA_WORDS}; in a T5 they are the same")
             continue
         if name == "temp":
-            tensor = -tensor.log()
+            tensor = -tensor.float().log()
         name = rename(name, _RENAMED[model.kind])
         ours[name] = tensor.reshape(()) if name == "log_temperature" else tensor
     return ours

@@ -10,10 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
-from transformers import AutoTokenizer, BertConfig, RobertaConfig, T5Config
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizer,
+    PreTrainedTokenizerBase,
+    RobertaConfig,
+    RobertaTokenizer,
+    T5Config,
+    T5Tokenizer,
+)
+
+from flamlib.models.state_dict import reason
+from flamlib.models.text_tower import refuse_code, unusable
 
 _HEAD_WIDTH = 64  # of an attention head of RoBERTa and BERT, at any width
 _NORM_EPS = {RobertaConfig: 1e-5, BertConfig: 1e-12}
+_TOKENIZER = {RobertaConfig: RobertaTokenizer, BertConfig: BertTokenizer}
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def write_bert(
@@ -49,7 +63,7 @@ def write_bert(
         }
     except KeyError as error:
         raise ValueError(f"not a text encoder: tensor {error.args[0]} is missing") from error
-    found = _read_tokenizer(tokenizer, max_tokens)
+    found = _read_tokenizer(tokenizer, max_tokens, _TOKENIZER[config_class])
     if len(found) != n_words:
         kind = "RoBERTa" if config_class is RobertaConfig else "BERT"
         raise ValueError(
@@ -87,7 +101,7 @@ def write_t5(
         head_width = len(tensors[f"{first}.q.weight"]) // n_heads
     except KeyError as error:
         raise ValueError(f"not a T5 encoder: tensor {error.args[0]} is missing") from error
-    found = _read_tokenizer(tokenizer, max_tokens)
+    found = _read_tokenizer(tokenizer, max_tokens, T5Tokenizer)
     if len(found) > n_words:
         raise ValueError(
             f"the tokenizer {tokenizer} has {len(found)} tokens, the checkpoint {n_words}: pass "
@@ -111,10 +125,45 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
     return len({m[1] for name in tensors if (m := re.match(pattern, name))})
 
 
-def _read_tokenizer(source: str | Path, max_tokens: int):
-    return AutoTokenizer.from_pretrained(
-        source,
-        local_files_only=Path(source).is_dir(),
-        trust_remote_code=False,
-        model_max_length=max_tokens,
-    )
+def _read_tokenizer(source: str | Path, max_tokens: int, usual: type) -> PreTrainedTokenizerBase:
+    """Read a tokenizer from a folder, or from the hub by its id.
+
+    Args:
+        source: The folder or the id.
+        max_tokens: Highest number of tokens of a caption.
+        usual: The class of a folder that holds its words alone, as vocab.json and merges.txt.
+
+    Raises:
+        FileNotFoundError: No such folder and no such id, or a folder without a tokenizer.
+        ValueError: One that cannot be read, or that needs code of its own.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        refuse_code(folder)
+        held = {path.name for path in folder.iterdir()}
+        words = [n for n in usual.vocab_files_names.values() if n != "tokenizer.json"]
+        if not held & {"tokenizer.json", "tokenizer_config.json", *words}:
+            raise FileNotFoundError(
+                f"{folder} holds no tokenizer: expected tokenizer.json, or {' and '.join(words)}"
+            )
+        alone = not held & {"tokenizer.json", "tokenizer_config.json", "config.json"}
+        with unusable(folder / "tokenizer.json"):
+            return (usual if alone else AutoTokenizer).from_pretrained(
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                model_max_length=max_tokens,
+            )
+    if folder.exists() or not _HUB_ID.fullmatch(str(source)):
+        raise FileNotFoundError(
+            f"tokenizer {source}: no such folder; pass one, or a hub id such as roberta-base"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(source), trust_remote_code=False, model_max_length=max_tokens
+        )
+    except Exception as error:  # of the network, the hub's client or the tokenizer
+        raise FileNotFoundError(
+            f"tokenizer {source}: no such folder, and the hub has none by that id or cannot be "
+            f"reached ({reason(error)})"
+        ) from error

@@ -1,8 +1,10 @@
+import librosa
 import pytest
 import torch
 from openflam_layout import random_state
 from torch.testing import assert_close
 
+from flamlib.models import htsat
 from flamlib.models.htsat import HTSAT, LogMel
 from flamlib.models.importers import htsat_layout
 
@@ -83,3 +85,24 @@ def test_what_is_no_encoder_is_said_to_be_none(original):
 def test_an_unknown_name_stays_as_it_is(original, tower):
     found = htsat_layout.encoder_tensors(original | {"new.bias": torch.ones(1)}, tower)
     assert_close(found["audio_encoder.new.bias"], torch.ones(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sample_rate", [48_000, 32_000, 16_000])
+def test_constants_are_compared_at_the_files_own_precision(dtype, sample_rate):
+    """librosa's filters, which differ from torchaudio's in the last digits, before rounding."""
+    n_fft, low_hz, high_hz = htsat.FRONT_ENDS[sample_rate]
+    filters = librosa.filters.mel(sr=sample_rate, n_fft=n_fft, n_mels=64, fmin=low_hz, fmax=high_hz)
+    half = torch.from_numpy(filters.T).to(dtype)
+    assert htsat_layout.sample_rate({"logmel_extractor.melW": half}) == sample_rate
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_encoder_of_half_precision_is_one(original, tower, dtype):
+    half = {n: t.to(dtype) if t.is_floating_point() else t for n, t in original.items()}
+    found = htsat_layout.encoder_tensors(half, tower)
+    assert found.keys() == tower.encoder.state_dict().keys()
+    name = "spectrogram_extractor.stft.conv_real.weight"
+    for wrong in (half[name].roll(1), 1.02 * half[name], half[name].to(torch.int8)):
+        with pytest.raises(ValueError, match="another front end"):
+            htsat_layout.encoder_tensors(half | {name: wrong}, tower)

@@ -430,3 +430,17 @@ def test_code_in_a_checkpoint_does_not_run(tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"is refused: .* could run code"):
         openflam.read(path, tokenizer)
     assert RAN == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_checkpoint_of_half_precision_is_the_model_of_its_rounded_numbers(
+    state, tokenizer, tmp_path, dtype
+):
+    half = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
+    torch.save(half, tmp_path / "half.pth")
+    found = openflam.read(tmp_path / "half.pth", tokenizer).state_dict()
+    assert {t.dtype for t in found.values() if t.is_floating_point()} == {torch.float32}
+    name = "audio_projection.1.weight"
+    assert torch.equal(found[name], half["audio_projection.0.weight"].float())
+    last, extra = half["fc_per_text_logit_scale.2.bias"], half["aed_logit_scale"]
+    assert torch.equal(found["scale_head.layers.2.bias"], last.float() + extra.float())

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from originals_layout import write_t5_tokenizer
@@ -7,8 +9,10 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertModel,
+    BertTokenizer,
     RobertaConfig,
     RobertaModel,
+    RobertaTokenizer,
     T5Config,
     T5EncoderModel,
 )
@@ -78,3 +82,49 @@ def test_a_tensor_that_tells_the_shape_is_named_if_it_is_missing(tmp_path):
         text_layout.write_bert(tmp_path / "ours", {}, tmp_path / "bert", **limits)
     with pytest.raises(ValueError, match=r"not a T5 encoder: tensor embed_tokens\.weight is"):
         text_layout.write_t5(tmp_path / "ours", {}, tmp_path / "bert", max_tokens=9)
+
+
+def read(folder, kind="roberta", max_tokens=30):
+    usual = {"roberta": RobertaTokenizer, "bert": BertTokenizer}[kind]
+    return text_layout._read_tokenizer(folder, max_tokens, usual)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_a_tokenizers_words_alone_are_enough(kind, tmp_path):
+    """vocab.json and merges.txt, or vocab.txt, as they are published beside checkpoints."""
+    written = AutoTokenizer.from_pretrained(BERTS[kind][0](tmp_path / "whole"))
+    (tmp_path / "words").mkdir()
+    vocab = sorted(written.get_vocab(), key=written.get_vocab().get)
+    if kind == "roberta":
+        model = json.loads((tmp_path / "whole/tokenizer.json").read_text())["model"]
+        (tmp_path / "words/vocab.json").write_text(json.dumps(model["vocab"]))
+        merges = [" ".join(m) if isinstance(m, list) else m for m in model["merges"]]
+        (tmp_path / "words/merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    else:
+        (tmp_path / "words/vocab.txt").write_text("\n".join(vocab))
+    found = read(tmp_path / "words", kind)
+    assert found.get_vocab() == written.get_vocab()
+    assert found(CAPTIONS)["input_ids"] == written(CAPTIONS)["input_ids"]
+    assert found.model_max_length == 30
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "./tokenizers/roberta", "a/b/c"])
+def test_a_folder_that_is_not_there_is_said_to_be_missing(source):
+    with pytest.raises(FileNotFoundError, match=f"tokenizer {source}: no such folder; pass one"):
+        read(source)
+
+
+def test_an_id_that_the_hub_cannot_give_is_named():
+    with pytest.raises(FileNotFoundError, match="tokenizer someone/none: no such folder, and"):
+        read("someone/none")
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(
+        FileNotFoundError, match=r"expected tokenizer.json, or vocab.json and merge"
+    ):
+        read(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer.json cannot be used"):
+        read(tmp_path)
