@@ -21,7 +21,7 @@ def tone(hz, seconds=1.0, rate=RATE):
     return np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate).astype(np.float32)
 
 
-def beeps(rate, seconds=60, every=5):
+def beeps(rate, seconds=30, every=5):
     """Half a second of a tone every five, over noise that is loud for three seconds."""
     waveform = noise(seconds, rate, 0.001)
     waveform[: 3 * rate] *= 300
@@ -37,7 +37,7 @@ def onsets(waveform, rate, after_s=4):
     return loud[np.diff(loud, prepend=-rate) > rate / 4] / rate
 
 
-EVERY_FIVE = pytest.approx(np.arange(5, 60, 5), abs=0.05)
+EVERY_FIVE = pytest.approx(np.arange(5, 30, 5), abs=0.05)
 
 
 @pytest.mark.parametrize("quality", [None, 4])
@@ -47,7 +47,7 @@ def test_all_of_an_mp3_is_heard(tmp_path, quality, says_length):
     encode(tmp_path / "a.mp3", beeps(44100), 44100, "libmp3lame", **options)
     notes = []
     waveform, rate = audio.read(tmp_path / "a.mp3", notes=notes)
-    assert len(waveform) / rate == pytest.approx(60, abs=0.1)
+    assert len(waveform) / rate == pytest.approx(30, abs=0.1)
     assert onsets(waveform, rate) == EVERY_FIVE
     assert not notes
 
@@ -84,7 +84,7 @@ def test_recordings_that_are_joined_are_heard_one_after_another(tmp_path, name):
 def test_a_hole_moves_no_later_event(tmp_path, name, damage):
     write_ogg(tmp_path / name, beeps(48000), 48000, SUBTYPES[name])
     content = bytearray((tmp_path / name).read_bytes())
-    # Where no beep is: at about 37.5 s, and 12.5 s.
+    # A beep that lies in the hole is not heard, all others are, at their time.
     at, n_bytes = round(0.63 * len(content)), len(content) // 50
     if damage == "byte":
         content[at] ^= 0x40
@@ -97,10 +97,10 @@ def test_a_hole_moves_no_later_event(tmp_path, name, damage):
     (tmp_path / name).write_bytes(content)
     notes = []
     waveform, rate = audio.read(tmp_path / name, notes=notes)
-    assert len(waveform) / rate == pytest.approx(60, abs=0.01)
+    assert len(waveform) / rate == pytest.approx(30, abs=0.01)
     heard = onsets(waveform, rate)
-    assert all(np.abs(np.arange(5, 60, 5) - onset).min() < 0.02 for onset in heard[1:])
-    assert len(heard) >= 8
+    assert all(np.abs(np.arange(5, 30, 5) - onset).min() < 0.02 for onset in heard[1:])
+    assert len(heard) >= 3
     assert len(notes) == (2 if damage == "twice" else 1)
     assert all("silent here" in note for note in notes)
 
@@ -126,7 +126,7 @@ def test_what_lies_around_an_mp3_is_not_heard(tmp_path, says_length):
     notes = []
     later, rate = audio.read(tmp_path / "c.mp3", notes=notes)
     assert len(right) - len(later) < 2 * rate
-    assert len(onsets(later, rate)) == 11
+    assert len(onsets(later, rate)) == 5
 
 
 @pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "CAF", "W64", "RF64", "FLAC", "MP3", "OGG"])
@@ -202,7 +202,7 @@ def test_a_wav_that_claims_no_samples_is_heard_with_a_note(tmp_path, subtype):
 def test_a_phones_recording_is_heard_whatever_its_name(tmp_path):
     encode(tmp_path / "a.m4a", beeps(44100), 44100, "aac")
     waveform, rate = audio.read(tmp_path / "a.m4a")
-    assert len(waveform) / rate == pytest.approx(60, abs=0.05)
+    assert len(waveform) / rate == pytest.approx(30, abs=0.05)
     assert onsets(waveform, rate) == EVERY_FIVE
     (tmp_path / "a.m4a").rename(tmp_path / "b.mp3")
     with pytest.warns(audio.Repaired, match="not what its name says"):
