@@ -1,4 +1,8 @@
+import warnings
+
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from label_files import DOG, KINDS, RAIN, RAVEN, jams, raven, scaper, tags, write
@@ -309,3 +313,31 @@ def test_labels_of_another_recording_are_refused(tmp_path):
     path = write(tmp_path / "a.txt", SEQUENCE + "1\tS 1\t1\t5\t6\t0\t1\tb.wav\t5.0\towl\n")
     with pytest.raises(ValueError, match=r"a\.txt: has labels of b\.wav and not of a\.wav"):
         labels.read(path).of("a.wav")
+
+
+def test_what_scaper_itself_writes_is_read(tmp_path):
+    with warnings.catch_warnings():  # that there is no sox, and of its own defaults
+        warnings.simplefilter("ignore")
+        import dscaper
+
+        for label in ("dog_bark", "noise"):
+            (tmp_path / label / label).mkdir(parents=True)
+            soundfile.write(tmp_path / label / label / "a.wav", np.ones(48000) / 9, 16000)
+        mixer = dscaper.Scaper(10.0, str(tmp_path / "dog_bark"), str(tmp_path / "noise"))
+        first = {"source_file": ("choose", []), "source_time": ("const", 0)}
+        mixer.add_background(label=("const", "noise"), **first)
+        for onset in (1.0, 7.0):
+            mixer.add_event(
+                label=("const", "dog_bark"),
+                event_time=("const", onset),
+                event_duration=("const", 2.5),
+                snr=("const", 10),
+                pitch_shift=None,
+                time_stretch=None,
+                **first,
+            )
+        files = {"jams_path": str(tmp_path / "a.jams"), "txt_path": str(tmp_path / "a.txt")}
+        mixer.generate(None, no_audio=True, **files)
+    expected = [Event(1.0, 3.5, "dog_bark"), Event(7.0, 9.5, "dog_bark")]
+    assert read(tmp_path / "a.jams") == read(tmp_path / "a.txt") == expected
+    assert labels.beside(tmp_path / "a.wav").path.suffix == ".jams"
