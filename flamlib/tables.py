@@ -144,9 +144,12 @@ def first_line(path: str | Path) -> str:
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig") as file:
-            return next((line.strip("\r\n") for line in file if line.strip()), "")
+            line = next((line.strip("\r\n") for line in file if line.strip()), "")
     except UnicodeDecodeError as error:
         raise _not_text(path, "utf-8-sig", error) from error
+    if "\0" in line:
+        raise ValueError(f"{path}: holds zero bytes, as UTF-16 text does: save it as UTF-8")
+    return line
 
 
 def first_fields(path: str | Path) -> list[str]:

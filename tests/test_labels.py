@@ -46,9 +46,11 @@ def test_byte_order_marks_line_ends_and_blank_lines_change_nothing(
     assert read(path) == [DOG, RAIN]
 
 
-def test_utf_16_is_named(tmp_path, kind):
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_named(tmp_path, kind, encoding):
     suffix, text = kind
-    path = write(tmp_path / f"a{suffix}", text(DOG, RAIN), "utf-16")
+    event = DOG if encoding != "utf-16" else RAIN
+    path = write(tmp_path / f"a{suffix}", text(event), encoding)
     with pytest.raises(ValueError, match=rf"a{suffix}: .*UTF-16.*save it as UTF-8"):
         labels.read(path)
 
