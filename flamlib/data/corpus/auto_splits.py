@@ -11,8 +11,9 @@ duplicates stay together:
 - where test or validation would have nothing, one group of whatever has most is moved there, if
   another is left to train on.
 
-Everything else is trained on. Among groups the choice is by a hash of their names, so it is the
-same on every machine, and with the next recording it changes at most for one of its caption.
+Everything else is trained on. Captions and groups come in the order of a hash of their names, so
+the choice is the same on every machine, and the next recording of a caption moves at most one other
+out of the training or into it.
 """
 
 import hashlib
@@ -135,15 +136,15 @@ class _Auto:
 
     def hold_out(self) -> None:
         """Hold out a quarter of the groups of every caption, for test and validation in turn."""
-        for (role, caption), groups in self._groups.items():
+        turn = dict.fromkeys(TEST, 0)
+        for (role, _), groups in sorted(self._groups.items(), key=lambda of: _hash(of[0][1])):
             splits = [self.split_of.get(group, "train") for group in groups]
             n_held = sum(split not in ("train", "unseen_captions") for split in splits)
             n = len(groups) // HELD_OUT_SHARE - n_held
-            turn = int(_hash(caption), 16)
             for group in groups:
                 if n > 0 and self._may_be_held_out(group):
-                    self._assign(group, (TEST[role], "valid")[turn % 2])
-                    n, turn = n - 1, turn + 1
+                    self._assign(group, (TEST[role], "valid")[turn[role] % 2])
+                    n, turn[role] = n - 1, turn[role] + 1
 
     def fill(self) -> None:
         """Give something to a split for test or validation that would have nothing."""

