@@ -32,7 +32,7 @@ class Lexicon:
     Attributes:
         table: one row per caption, see `COLUMNS`; lists are separated by "|".
         others: captions of other datasets (`strong`): queries too, but unknown in this corpus
-            unless they are in the table.
+            unless the table has one that reads the same.
     """
 
     table: pd.DataFrame
@@ -80,6 +80,13 @@ class Lexicon:
             for parent in parents:
                 truth.setdefault(parent, []).append(self.captions[caption])
         return {query: np.unique(rows) for query, rows in truth.items()}
+
+    @cached_property
+    def _same(self) -> dict[str, str]:
+        """For each of `others` the query of the table that reads the same, if there is one."""
+        by_key = {texts.key(query): query for query in self._truth} if self.others else {}
+        same = {other: by_key.get(texts.key(other)) for other in self.others - self._truth.keys()}
+        return {other: query for other, query in same.items() if query is not None}
 
     @cached_property
     def _texts(self) -> scipy.sparse.csr_array:
@@ -151,6 +158,7 @@ class Lexicon:
         Raises:
             KeyError: an event's caption is not in the table, or a query is unknown altogether.
         """
+        queries = [self._same.get(query, query) for query in queries]
         n_captions, families = len(self.table), self.table["family"].to_numpy()
         is_true = np.zeros((len(queries), n_captions), bool)
         doubtful = np.zeros((len(queries), n_captions), bool)

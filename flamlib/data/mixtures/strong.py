@@ -12,7 +12,7 @@ are known. Captions that the dataset does not have are unknown in either case.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from flamlib import audio, files
+from flamlib import audio, files, texts
 from flamlib.data.datasets.annotations import AnnotatedSet
 from flamlib.data.mixtures import bank, recipes, sources
 from flamlib.data.mixtures.bank import Bank
@@ -65,6 +65,10 @@ class StrongSet:
             closed=content["closed"],
         )
 
+    @cached_property
+    def _by_key(self) -> dict[str, str]:
+        return {texts.key(caption): caption for caption in self.captions}
+
     def label(
         self,
         labels: Sequence[Sequence[Event]],
@@ -77,7 +81,7 @@ class StrongSet:
 
         Args:
             labels: the events of each clip.
-            queries: the captions that are asked for.
+            queries: the captions that are asked for; one of the dataset may be spelled otherwise.
             n_frames: frames of a clip.
             frame_s: length of a frame in seconds.
 
@@ -85,6 +89,7 @@ class StrongSet:
             active: in which frames of which clip a query is true, `[clip, query, frame]`.
             known: whether that is known, `[clip, query]`.
         """
+        queries = [self._by_key.get(texts.key(query), query) for query in queries]
         active = np.zeros((len(labels), len(queries), n_frames), bool)
         known = np.zeros((len(labels), len(queries)), bool)
         for i, events in enumerate(labels):

@@ -291,6 +291,15 @@ def test_captions_of_other_sets_are_queries_of_which_nothing_is_known_here(lexic
         label(wider, clips, heard, ["nobody says this"])
 
 
+def test_a_caption_of_another_set_that_reads_the_same_is_known_here(lexicon):
+    wider = Lexicon(lexicon.table, frozenset({"A Dog\u00a0barks", "speech"}))
+    clips = [[Event(0.0, 1.0, "a dog barks")], [Event(1.0, 2.0, "a cow moos")]]
+    expected = label(lexicon, clips, [[], []], ["a dog barks"])
+    found = label(wider, clips, [[], []], ["A Dog\u00a0barks"])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_caption_of_another_set_has_itself_for_a_wording_and_no_kin(lexicon):
     wider = Lexicon(lexicon.table, frozenset({"speech", "a dog barks"}))
     assert wider.wordings == lexicon.wordings | {"speech": ["speech"]}

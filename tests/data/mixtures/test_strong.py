@@ -122,6 +122,17 @@ def test_in_a_closed_set_what_is_not_annotated_does_not_sound(closed):
         np.testing.assert_array_equal(one, active_frames(events, queries, **FRAMES))
 
 
+def test_a_caption_may_be_spelled_otherwise_than_in_the_set(closed):
+    labels, queries = [clip.labels for clip in closed.clips], sorted(closed.captions)
+    otherwise = [f" {query.upper()}\u200b" for query in queries]
+    for one, other in zip(
+        closed.label(labels, otherwise, **FRAMES),
+        closed.label(labels, queries, **FRAMES),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_of_free_text_nothing_is_known_elsewhere(folder):
     free = strong.StrongSet.open(folder / "mine")
     texts = [event.caption for clip in free.clips for event in clip.labels]
