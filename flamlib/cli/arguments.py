@@ -1,6 +1,8 @@
 """Shared by the commands of `flam`: types of arguments, common options, errors for the user."""
 
 import argparse
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,23 @@ def usage_errors(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise UsageError(str(error)) from error
+
+
+@contextmanager
+def warnings_in_a_line(category: type[Warning]) -> Iterator[None]:
+    """Print warnings of this category as notes to the user, without their place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def say(message, kind, *where):
+            if issubclass(kind, category):
+                print(f"flam: {printable(str(message))}", file=sys.stderr)
+            else:
+                show(message, kind, *where)
+
+        warnings.simplefilter("always", category)
+        warnings.showwarning = say
+        yield
 
 
 def printable(text: str) -> str:

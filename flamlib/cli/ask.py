@@ -18,6 +18,7 @@ from flamlib.cli.arguments import (
     seconds,
     share,
     usage_errors,
+    warnings_in_a_line,
 )
 from flamlib.config import DetectConfig
 
@@ -161,7 +162,7 @@ def _detect(args: argparse.Namespace) -> None:
     from flamlib.inference import detector
     from flamlib.models import baselines
 
-    with usage_errors(audio.Unreadable):
+    with usage_errors(audio.Unreadable), warnings_in_a_line(audio.Repaired):
         scores = detector.score(
             baselines.load(folder),
             args.audio,

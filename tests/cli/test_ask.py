@@ -143,6 +143,15 @@ def test_a_file_that_is_no_audio(here, capsys):
     assert "dvc.yaml" in refused(capsys, "dvc.yaml", "-c", "a bell")
 
 
+def test_what_is_wrong_in_a_recording_is_said(here, tmp_path, capsys):
+    content = (here / "sound.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    assert call(tmp_path / "cut.wav", "-c", "a dog barks") == 0
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"flam: {tmp_path / 'cut.wav'}: ")
+    assert "cut off" in line
+
+
 def test_a_project_without_a_model(project, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     message = refused(capsys, project / "sound.wav", "-c", "a bell")
