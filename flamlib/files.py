@@ -97,6 +97,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
+def make_folder(path: str | Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises NotADirectoryError naming a file that is in the way.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        there = next(p for p in [path, *path.parents] if p.exists())
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a file, not a folder to write to", str(there)
+        ) from None
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what killed processes left unfinished in a folder; what is being written stays."""
     for place in Path(folder).glob(".*.partial"):
@@ -174,7 +189,7 @@ def _workplace(path: Path) -> Iterator[Path]:
     So a writer takes the first number that no living process holds, and removes what dead ones left
     there and under the numbers that follow.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     places = (path.with_name(f".{path.name}.{k}.partial") for k in itertools.count())
     for place in places:
         with suppress(FileExistsError):

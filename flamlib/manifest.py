@@ -76,7 +76,7 @@ def fill(
         OSError: a file cannot be written, as when the disk is full; says how many are complete.
     """
     out = Path(out).resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    files.make_folder(out)
     # The lock is the system's: it is gone with the process that held it, however that ended.
     try:
         with filelock.FileLock(out / ".lock", timeout=0):

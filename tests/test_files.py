@@ -289,6 +289,9 @@ def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(tmp_path):
         files.atomic_write(tmp_path / "folder", "")
     with pytest.raises(NotADirectoryError, match=r"a file, not a folder.*file"):
         put_folder(tmp_path / "file", "name")
+    for write in (files.atomic_write, put_folder):
+        with pytest.raises(NotADirectoryError, match=r"a file, not a folder.*file'$"):
+            write(tmp_path / "file/below/name", "name")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 

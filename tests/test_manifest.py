@@ -262,6 +262,13 @@ def test_what_is_not_ours_may_lie_there_too(tmp_path):
     assert (tmp_path / "README.md").read_text() == "notes"
 
 
+def test_a_file_is_not_a_folder_to_fill(tmp_path):
+    (tmp_path / "out").write_text("content")
+    with pytest.raises(NotADirectoryError, match=r"a file, not a folder.*out"):
+        fill(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "content"
+
+
 def test_no_jobs_make_an_empty_folder(tmp_path):
     assert fill(tmp_path, jobs=[])["shards"] == []
     assert json.loads((tmp_path / "manifest.json").read_text()) == manifest.verify(tmp_path)
