@@ -192,7 +192,10 @@ def load_tensors(
     Raises:
         ValueError: What `state_dict.check` raises.
     """
-    state_dict.check(tensors, model.state_dict(), path)
+    try:
+        state_dict.check(tensors, model.state_dict(), path)
+    except ValueError as error:
+        raise ValueError(f"{error} (by flamlib's names; the file may have others)") from error
     model.load_state_dict(tensors)  # half and double precision become float32
     model.provenance = {
         "imported from": origin,

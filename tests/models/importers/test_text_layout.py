@@ -125,6 +125,10 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path):
         FileNotFoundError, match=r"expected tokenizer.json, or vocab.json and merge"
     ):
         read(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="holds no tokenizer"):
+        read(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match=r"tokenizer.json cannot be used"):
         read(tmp_path)
