@@ -201,9 +201,11 @@ def text_problems(captions: pd.DataFrame) -> Problems:
 
 
 def _profile_problems(clips: pd.DataFrame) -> Problems:
-    for row, profile in enumerate(clips["profile"]):
+    for row, (profile, package) in enumerate(zip(clips["profile"], clips["package"], strict=True)):
         if profile not in PROFILES:
             yield row, f"profile {profile!r} is none of {list(PROFILES)}"
+        if package == OWN:
+            yield row, f"package {OWN!r} is what a user's own sounds are called"
 
 
 def clip_problems(clips: pd.DataFrame, captions: pd.DataFrame) -> Problems:

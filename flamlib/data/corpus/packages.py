@@ -45,7 +45,7 @@ _VERSIONS = {
     "pip": r"([0-9]+!)?[0-9A-Za-z][0-9A-Za-z.+_-]*",
     "npm": r"[0-9A-Za-z][0-9A-Za-z.+-]*",
 }
-_FILE = r"[A-Za-z0-9][A-Za-z0-9._+~%!:-]*"
+_FILE = r"[A-Za-z0-9_][A-Za-z0-9._+~%!:-]*"
 _LONGEST = 120  # characters of a name; a file system takes 255 bytes, and the name is a part
 _TIMEOUT_S = 3600  # the largest package, 1.4 GB, at 400 kB/s
 
@@ -162,12 +162,21 @@ def _problems(row: Row) -> Iterator[str]:
         yield f"{row['package']!r} is no name of a package of {channel}"
     if not _is(_VERSIONS[channel], row["version"]):
         yield f"{row['version']!r} is no version of a package of {channel}"
-    if not _is(_FILE, row["file"]):
+    if not is_file_name(row["file"]):
         yield f"{row['file']!r} is no file name"
     if not re.fullmatch("[0-9a-f]{64}", row["sha256"]):
         yield f"{row['sha256']!r} is no SHA-256 in hexadecimal"
     if not re.fullmatch("[0-9]{1,15}", row["bytes"]):
         yield f"{row['bytes']!r} is no number of bytes"
+
+
+def is_file_name(text: str) -> bool:
+    """Return whether a text of a table is the plain name of a file, and no path.
+
+    >>> is_file_name("bells_1.0_all.deb"), is_file_name(".."), is_file_name("a/b")
+    (True, False, False)
+    """
+    return _is(_FILE, text)
 
 
 def _is(form: str, text: str) -> bool:

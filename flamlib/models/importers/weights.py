@@ -97,10 +97,14 @@ def build(
 def read_members(path: str | Path) -> dict[str, list[Member]]:
     """Read a table with the columns `COLUMNS`; return its rows by tower.
 
-    Raises ValueError naming the file for other columns or no rows.
+    Raises ValueError naming the file for other columns or no rows, and the row for a tower or file
+    that is no plain name: they become a folder and a file.
     """
     towers = defaultdict(list)
     for row in tables.read(path, COLUMNS, optional=()):
+        for column in ("tower", "file"):
+            if not packages.is_file_name(row[column]):
+                raise ValueError(f"{row.where}: {column} {row[column]!r} is no file name")
         towers[row["tower"]].append(Member(**row.fields))
     if not towers:
         raise ValueError(f"{path}: the table has no rows")

@@ -146,8 +146,14 @@ def test_each_profile_holds_the_smaller_ones(tmp_path):
     found = tables(*clips)(tmp_path)
     n_clips = [len(select(found, p).clips) for p in ("none", *catalogue.PROFILES)]
     assert n_clips == [0, 1, 2, 3]
+    assert len(select(found, "none", ["sounds"]).clips) == 0  # nothing to choose from
     with pytest.raises(ValueError, match="profile 'fill' is none of"):
         select(found, "fill")
+
+
+def test_no_package_is_called_as_own_sounds_are(tmp_path):
+    with pytest.raises(ValueError, match=r"clips\.tsv, line 2: package 'own' is what a user's own"):
+        tables(clip(package="own"))(tmp_path)
 
 
 def test_packages_named_are_all_that_is_taken_of_a_profile(tmp_path):

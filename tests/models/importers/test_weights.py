@@ -248,3 +248,13 @@ def test_a_table_of_other_columns_or_no_rows_is_refused(tmp_path):
     write_table(tmp_path / "weights.tsv", weights.COLUMNS, [])
     with pytest.raises(ValueError, match="the table has no rows"):
         weights.read_members(tmp_path / "weights.tsv")
+
+
+@pytest.mark.parametrize("column", ["tower", "file"])
+@pytest.mark.parametrize("name", ["..", "../x", "/x", "a/b", "", ".", "a\\b"])
+def test_what_would_be_a_path_is_refused(tmp_path, column, name):
+    row = dict.fromkeys(weights.COLUMNS, "x") | {column: name}
+    lines = ["\t".join(weights.COLUMNS), "\t".join(row.values())]
+    (tmp_path / "weights.tsv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=rf"weights\.tsv, line 2: {column} .* is no file name"):
+        weights.read_members(tmp_path / "weights.tsv")
