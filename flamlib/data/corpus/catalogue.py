@@ -31,7 +31,7 @@ CLIP_COLUMNS = (
     *("licence", "onset", "offset", "group", "split", "sha256"),
 )
 CAPTION_COLUMNS = ("caption", "family", "split", "wordings", "parents", "related")
-FILE_COLUMNS = ("path", "member")
+FILE_COLUMNS = ("path", "member", "labels")
 
 
 @dataclass(frozen=True)
