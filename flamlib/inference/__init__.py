@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    detector embedding export
+    pieces detector embedding export
 """

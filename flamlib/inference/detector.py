@@ -1,31 +1,24 @@
 """Detection: when does each of some captions sound in a recording of any length and rate?
 
-Of a long file only a few minutes are in memory at once. Each block is encoded together with the
-frames of context on either side of it, so cutting the file changes no score. Captions are encoded
-once.
+Of a long file only a few minutes are in memory at once, see `pieces`. Captions are encoded once.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from flamlib import audio, detection, labels, texts
 from flamlib.config import DetectConfig
 from flamlib.detection import Detection
-from flamlib.events import Event, frame_blocks, frame_edges, read_events
+from flamlib.events import Event, frame_edges, read_events
+from flamlib.inference import pieces
 from flamlib.models.interface import AudioTextModel, Method
 
-# Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
-READ_FRAMES = 8 * 128
-
-Read = Callable[[float, float], Float[np.ndarray, "sample"]]
-Recording = str | Path | tuple[Float[np.ndarray, "sample"], int]
+READ_FRAMES = pieces.READ_FRAMES
 
 
 class Scores(NamedTuple):
@@ -106,7 +99,7 @@ def _labels_beside(recording: Path) -> list[Event] | None:
 
 def detect(
     model: AudioTextModel,
-    recording: Recording,
+    recording: pieces.Recording,
     captions: Sequence[str],
     *,
     method: Method = DetectConfig.method,
@@ -147,7 +140,7 @@ def detect(
 
 def score(
     model: AudioTextModel,
-    recording: Recording,
+    recording: pieces.Recording,
     captions: Sequence[str],
     *,
     method: Method,
@@ -175,20 +168,18 @@ def score(
     if twice := [i for i, number in enumerate(numbers) if numbers.index(number) < i]:
         first = captions[numbers.index(numbers[twice[0]])]
         raise ValueError(f"a caption is given twice: {first!r} and {captions[twice[0]]!r}")
-    with _open(recording) as (duration_s, sample_rate, read):
+    title = "detect" if progress else None
+    with pieces.cut(recording, model, READ_FRAMES, progress=title) as opened:
         caption_embeddings = model.embed_captions(captions)
-        context, blocks = model.context_frames, []
-        parts = frame_blocks(duration_s, model.frame_s, READ_FRAMES)
-        for part in tqdm(parts, "detect", disable=not progress):
-            begin, end = max(0, part.start - context), part.stop + context
-            waveform = read(begin * model.frame_s, min(end * model.frame_s, duration_s))
-            audio_embeddings = model.embed_audio(waveform, sample_rate)
+        blocks = []
+        for waveform, n_before, n_frames in opened.pieces:
+            audio_embeddings = model.embed_audio(waveform, opened.sample_rate)
             scores = model.score_embeddings(audio_embeddings, caption_embeddings, method)
             [by_caption] = scores.numpy(force=True)
-            blocks.append(by_caption[:, part.start - begin :][:, : len(part)])
+            blocks.append(by_caption[:, n_before:][:, :n_frames])
     by_caption = np.concatenate(blocks, axis=1)
     scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
-    return Scores(scores, frame_edges(duration_s, model.frame_s), captions)
+    return Scores(scores, frame_edges(opened.duration_s, model.frame_s), captions)
 
 
 def events(
@@ -224,23 +215,3 @@ def excerpt(scores: Scores, start_s: float, stop_s: float) -> Scores:
     first = int(np.searchsorted(edges, start_s, side="right")) - 1
     last = int(np.searchsorted(edges, stop_s, side="left"))
     return Scores(scores.scores[first:last], edges[first : last + 1], scores.captions)
-
-
-@contextmanager
-def _open(recording: Recording) -> Iterator[tuple[float, int, Read]]:
-    """Give duration (s), sample rate (Hz) and a function that reads between two times (s)."""
-    if isinstance(recording, tuple):
-        waveform, sample_rate = recording
-        if waveform.ndim != 1 or not len(waveform):
-            raise ValueError(f"samples must be mono, [sample], and not empty, got {waveform.shape}")
-        yield (
-            len(waveform) / sample_rate,
-            sample_rate,
-            lambda start_s, stop_s: waveform[
-                round(start_s * sample_rate) : round(stop_s * sample_rate)
-            ],
-        )
-        return
-    with audio.Recording(recording) as opened:
-        yield opened.duration_s, opened.sample_rate, opened.read
-        audio.warn(recording, opened.notes)

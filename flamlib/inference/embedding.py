@@ -27,9 +27,11 @@ import pyarrow.parquet
 
 from flamlib import audio, collection, files, manifest
 from flamlib.events import count_frames
+from flamlib.inference import pieces
 from flamlib.models import baselines
+from flamlib.models.baselines import FLAMGlobal
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
-from flamlib.models.interface import AudioTextModel
+from flamlib.models.dual_encoder import DualEncoder
 
 
 def write(
@@ -140,19 +142,21 @@ def _embed_shard(model, folder, path, job):
     return {"skipped": unread, "notes": notes}
 
 
-def _row(model: AudioTextModel, folder: Path, name: str) -> tuple[dict[str, list], list[str]]:
+def _row(
+    model: DualEncoder | FLAMGlobal, folder: Path, name: str
+) -> tuple[dict[str, list], list[str]]:
     """Return the row of a recording, and notes on it."""
     if not collection.has_usable_name(Path(name)):
         raise audio.Unreadable(name, "its name is not in UTF-8, which tables hold: rename it")
     notes: list[str] = []
-    waveform, rate = audio.read(folder / name, notes=notes)
-    embeddings = model.embed_audio(waveform[None], rate)
+    with pieces.cut(folder / name, model, pieces.READ_FRAMES, notes=notes) as opened:
+        embeddings = model.embed_pieces(opened.pieces, opened.sample_rate)
     # Frames that the recording reaches: resampling may add one.
-    n_frames = count_frames(len(waveform) / rate, model.frame_s)
+    n_frames = count_frames(opened.duration_s, model.frame_s)
     frames = embeddings.frame_emb[0, :n_frames].numpy(force=True).astype(np.float16)
     row = {
         "path": [name],
-        "duration_s": [len(waveform) / rate],
+        "duration_s": [opened.duration_s],
         "clip_emb": [embeddings.clip_emb[0].numpy(force=True)],
         "frame_emb": [list(frames)],
     }
@@ -172,7 +176,7 @@ def _schema(dim: int) -> pyarrow.Schema:
 
 
 @lru_cache(maxsize=1)
-def _open(model: Path) -> AudioTextModel:
+def _open(model: Path) -> DualEncoder | FLAMGlobal:
     return baselines.load(model)
 
 

@@ -4,7 +4,7 @@ The logit of a baseline (`frame_wise.frame_logits` of its embeddings, with scale
 cosine, called *evidence* here. It is not a probability; evaluation makes it one by Platt scaling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from flamlib.models.flam import FLAM
 from flamlib.models.importers.originals import CLAP
 from flamlib.models.interface import (
     AudioEmbeddings,
+    AudioPiece,
     AudioTextModel,
     CaptionEmbeddings,
     CosineScoring,
@@ -47,6 +48,10 @@ class FLAMGlobal(CosineScoring):
     ) -> AudioEmbeddings:
         """Return the embeddings of the FLAM."""
         return self.model.embed_audio(waveform, sample_rate)
+
+    def embed_pieces(self, pieces: Iterable[AudioPiece], sample_rate: int) -> AudioEmbeddings:
+        """Return the embeddings of the FLAM of a recording that comes in pieces."""
+        return self.model.embed_pieces(pieces, sample_rate)
 
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
         """Return the embeddings of the FLAM, with scale 1 and bias 0."""

@@ -1,7 +1,7 @@
 """A dual encoder: an audio tower and a caption tower whose features share one embedding space."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from flamlib.models.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
 from flamlib.models.htsat import HTSAT
 from flamlib.models.interface import (
     AudioEmbeddings,
+    AudioPiece,
     CaptionEmbeddings,
     EmbeddingScoring,
     require_finite,
@@ -158,28 +159,37 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
             ValueError: Audio that is empty, not finite, has more than two axes or a channel axis,
                 or is in integers; or so loud that its embeddings are no numbers.
         """
-        if not isinstance(waveform, Tensor):
-            waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
-        waveform = waveform.cpu()
-        if waveform.ndim not in (1, 2) or waveform.numel() == 0:
-            raise ValueError(
-                f"audio must be [sample] or [clip, sample] and not empty, got {[*waveform.shape]}"
-            )
-        if waveform.ndim == 2 and waveform.shape[1] <= MAX_CHANNELS < waveform.shape[0]:
-            raise ValueError(
-                f"audio must be [clip, sample], got {[*waveform.shape]}, which looks like "
-                f"[sample, channel]: pass the mean of the channels, waveform.mean(1)"
-            )
-        if not waveform.is_floating_point():
-            raise ValueError(f"audio must be floats, full scale 1, got {waveform.dtype}")
-        if not waveform.isfinite().all():
-            raise ValueError("the audio contains NaN or infinite samples: a damaged file?")
-        clips = waveform.float().reshape(-1, waveform.shape[-1])
+        clips = _as_clips(waveform)
         heard = resample_to_model(clips, sample_rate, self)
         n_frames = self.audio.n_frames(heard.shape[1])
         audio = self._embeddings(self._frames_by_blocks(heard), n_frames)
-        peak = float(clips.abs().max())
-        return require_finite(audio, f"audio with samples up to {peak:.3g} (full scale is 1)")
+        return _require_finite(audio, float(clips.abs().max()))
+
+    @torch.inference_mode()
+    def embed_pieces(self, pieces: Iterable[AudioPiece], sample_rate: int) -> AudioEmbeddings:
+        """Embed a recording that comes in pieces, as `embed_audio` does the whole of it: one clip.
+
+        Of a piece only the features of its frames stay in memory.
+
+        Args:
+            pieces: All of the recording, in order, at least one.
+            sample_rate: In hertz.
+
+        Raises:
+            ValueError: What `embed_audio` raises.
+        """
+        features, ends, peak = [], [], 0.0
+        for waveform, n_before, n_frames in pieces:
+            clip = _as_clips(waveform)
+            peak = max(peak, float(clip.abs().max()))
+            heard = resample_to_model(clip, sample_rate, self)
+            features.append(self._frames_by_blocks(heard)[:, n_before:])
+            ends.append(n_frames)
+            n_last = self.audio.n_frames(heard.shape[1]) - n_before
+        # What the last one has beyond its frames is the tower's padding, of the others context.
+        parts = [frames[:, :n] for frames, n in zip(features[:-1], ends[:-1], strict=True)]
+        frames = torch.cat([*parts, features[-1]], dim=1)
+        return _require_finite(self._embeddings(frames, sum(ends[:-1]) + n_last), peak)
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
@@ -325,6 +335,31 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         """Embed audio, given the audio tower's features, with gradients."""
         raise NotImplementedError
+
+
+def _as_clips(waveform: Tensor | np.ndarray) -> Float[Tensor, "clip sample"]:
+    """Return audio as clips. Raises ValueError for what `embed_audio` refuses."""
+    if not isinstance(waveform, Tensor):
+        waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
+    waveform = waveform.cpu()
+    if waveform.ndim not in (1, 2) or waveform.numel() == 0:
+        raise ValueError(
+            f"audio must be [sample] or [clip, sample] and not empty, got {[*waveform.shape]}"
+        )
+    if waveform.ndim == 2 and waveform.shape[1] <= MAX_CHANNELS < waveform.shape[0]:
+        raise ValueError(
+            f"audio must be [clip, sample], got {[*waveform.shape]}, which looks like "
+            f"[sample, channel]: pass the mean of the channels, waveform.mean(1)"
+        )
+    if not waveform.is_floating_point():
+        raise ValueError(f"audio must be floats, full scale 1, got {waveform.dtype}")
+    if not waveform.isfinite().all():
+        raise ValueError("the audio contains NaN or infinite samples: a damaged file?")
+    return waveform.float().reshape(-1, waveform.shape[-1])
+
+
+def _require_finite(audio: AudioEmbeddings, peak: float) -> AudioEmbeddings:
+    return require_finite(audio, f"audio with samples up to {peak:.3g} (full scale is 1)")
 
 
 def audio_tower(*, tower: str, **kwargs: Any) -> nn.Module:

@@ -30,6 +30,20 @@ class AudioEmbeddings(NamedTuple):
     clip_emb: Float[Tensor, "clip dim"]
 
 
+class AudioPiece(NamedTuple):
+    """A piece of a recording, between frames of context on either side.
+
+    Attributes:
+        waveform: Mono, with the context.
+        n_before: Number of frames of context before the piece.
+        n_frames: Number of frames of the piece itself.
+    """
+
+    waveform: Float[np.ndarray, "sample"]
+    n_before: int
+    n_frames: int
+
+
 class CaptionEmbeddings(NamedTuple):
     """Embeddings of captions, with the two numbers that turn a cosine into a logit.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
+from bad_files import write_bad_files
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
@@ -107,6 +108,18 @@ def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys
     assert named == captions
     assert call("sound.wav", "-c", "onset", "--scores", out) == 2
     assert "cannot take 'onset' for a caption" in capsys.readouterr().err
+
+
+def test_of_bad_files_each_is_refused_and_a_folder_of_them_is_embedded(here, tmp_path, capsys):
+    bad = write_bad_files(tmp_path / "sounds")
+    for name in ("dead.wav", "pipe.wav", "folder.wav", "headerless.raw", "loud.wav", "nan.wav"):
+        assert name in refused(capsys, tmp_path / "sounds" / name, "-c", "a bell")
+    assert main.main(["embed", str(tmp_path / "sounds"), str(tmp_path / "out")]) == 0
+    out, told = capsys.readouterr()
+    assert f"1 recordings, 1 files, {len(bad)} skipped" in out
+    lines = told.splitlines()
+    for name in bad:
+        assert sum(line.startswith(f"skipped {name}: ") for line in lines) == 1
 
 
 def test_no_events_are_no_error(here, capsys):

@@ -2,6 +2,7 @@ import handmade
 import numpy as np
 import pytest
 import soundfile
+from bad_files import GOOD, write_bad_files
 from handmade import tone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +75,27 @@ def test_silence_an_empty_file_and_text_are_refused_with_a_reason(store, tmp_pat
     assert isinstance(why, str)
     assert str(tmp_path) not in why  # the same on every machine
     assert list((tmp_path / "audio").iterdir()) == []
+
+
+def test_of_bad_files_each_is_refused_with_a_reason(tmp_path):
+    (tmp_path / "audio").mkdir()
+    bad = write_bad_files(tmp_path / "sounds")
+    kept = recordings.store(ROW, tmp_path / "sounds" / GOOD, tmp_path)
+    assert kept["notes"] == []
+    for name in bad:
+        why = recordings.store(ROW | {"member": name}, tmp_path / "sounds" / name, tmp_path)
+        assert isinstance(why, str), name
+        assert why, name
+        assert str(tmp_path) not in why
+
+
+def test_what_is_cut_off_is_stored_with_a_note(tmp_path):
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "a.wav", tone(), 16000)
+    whole = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
+    [note] = recordings.store(ROW, tmp_path / "a.wav", tmp_path)["notes"]
+    assert "cut off" in note
 
 
 def test_a_part_that_is_given_is_kept_within_the_recording(store):

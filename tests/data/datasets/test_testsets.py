@@ -3,6 +3,7 @@ import unicodedata
 
 import pytest
 import set_files
+from bad_files import GOOD, write_bad_files
 from label_files import DOG, KINDS, RAIN, write
 from set_files import write_audio, write_text
 
@@ -428,3 +429,22 @@ def test_a_folder_without_any_of_the_audio_is_refused(tmp_path):
         testsets.read("esc50", tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"no test set 'esc51'"):
         testsets.read("esc51", root)
+
+
+def test_of_a_folder_of_bad_files_the_good_one_is_used_and_each_other_is_listed(tmp_path):
+    bad = write_bad_files(tmp_path / "audio")
+    names = [GOOD, *bad]
+    write_text(tmp_path / "t.tsv", "filename\tlabel\n" + "".join(f"{n}\tdog\n" for n in names))
+    found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+    assert [clip.name for clip in found.present] == [GOOD]
+    assert sorted(found.skipped) == bad
+    assert all(found.skipped.values())
+
+
+def test_what_is_cut_off_is_used_with_a_note(tmp_path):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    whole = (tmp_path / "audio/a.wav").read_bytes()
+    (tmp_path / "audio/a.wav").write_bytes(whole[: len(whole) // 2])
+    write_text(tmp_path / "t.tsv", "filename\tlabel\na.wav\tdog\n")
+    found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
+    assert [note for note in found.notes if note.startswith("a.wav: ")]

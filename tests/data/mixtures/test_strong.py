@@ -71,6 +71,8 @@ def test_a_set_says_what_became_of_its_recordings(folder, closed):
     numbers = json.loads((folder / "sets.json").read_text())["desed"]
     assert numbers["n_recordings"] == 3
     assert numbers["n_missing"] == 2  # of which one is there, but silent
+    assert len(numbers["skipped"]) == 2
+    assert sorted("silent" in why for why in numbers["skipped"].values()) == [False, True]
     assert numbers["n_clips"] == len(closed.clips) == 5
     assert numbers["n_captions"] == len(closed.captions) == 10
     assert numbers["repairs"] == {"clipped": 1}

@@ -1,0 +1,92 @@
+"""Hear a recording piece by piece, each with the frames of context that a model needs around it.
+
+Of a long file only a few minutes are in memory at once, and cutting it changes nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from flamlib import audio
+from flamlib.events import frame_blocks
+from flamlib.models.interface import AudioPiece, AudioTextModel
+
+# Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
+READ_FRAMES = 8 * 128
+
+Recording = str | Path | tuple[Float[np.ndarray, "sample"], int]
+_Read = Callable[[float, float], Float[np.ndarray, "sample"]]
+
+
+class Pieces(NamedTuple):
+    """A recording in pieces.
+
+    Attributes:
+        duration_s: Of the recording, in seconds.
+        sample_rate: Of the pieces, in hertz.
+        pieces: They are read one by one.
+    """
+
+    duration_s: float
+    sample_rate: int
+    pieces: Iterator[AudioPiece]
+
+
+@contextmanager
+def cut(
+    recording: Recording,
+    model: AudioTextModel,
+    n_frames: int,
+    *,
+    progress: str | None = None,
+    notes: list[str] | None = None,
+) -> Iterator[Pieces]:
+    """Open a recording and give it in pieces.
+
+    Args:
+        recording: A file, or mono samples `[sample]` and their sample rate in hertz.
+        model: Whose frames and context they are.
+        n_frames: Of a piece.
+        progress: Title of a progress bar; None: no bar.
+        notes: What is not as it should be in a file is appended; None: it is warned of.
+
+    Raises:
+        audio.Unreadable: A file without usable audio.
+        ValueError: Samples that are empty or not mono.
+    """
+    if isinstance(recording, tuple):
+        waveform, sample_rate = recording
+        if waveform.ndim != 1 or not len(waveform):
+            raise ValueError(f"samples must be mono, [sample], and not empty, got {waveform.shape}")
+        duration_s = len(waveform) / sample_rate
+
+        def read(start_s: float, stop_s: float) -> Float[np.ndarray, "part"]:
+            return waveform[round(start_s * sample_rate) : round(stop_s * sample_rate)]
+
+        pieces = _pieces(read, duration_s, model, n_frames, progress)
+        yield Pieces(duration_s, sample_rate, pieces)
+        return
+    with audio.Recording(recording) as opened:
+        duration_s = opened.duration_s
+        pieces = _pieces(opened.read, duration_s, model, n_frames, progress)
+        yield Pieces(duration_s, opened.sample_rate, pieces)
+        if notes is None:
+            audio.warn(recording, opened.notes)
+        else:
+            notes += opened.notes
+
+
+def _pieces(
+    read: _Read, duration_s: float, model: AudioTextModel, n_frames: int, progress: str | None
+) -> Iterator[AudioPiece]:
+    context, frame_s = model.context_frames, model.frame_s
+    blocks = frame_blocks(duration_s, frame_s, n_frames)
+    for block in tqdm(blocks, progress, disable=progress is None):
+        begin, end = max(0, block.start - context), block.stop + context
+        waveform = read(begin * frame_s, min(end * frame_s, duration_s))
+        yield AudioPiece(waveform, block.start - begin, len(block))

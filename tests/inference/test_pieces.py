@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import soundfile
+from heldouts import write_model
+from sounds import RATE, noise
+
+from flamlib import audio
+from flamlib.inference import pieces
+from flamlib.models.flam import FLAM
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pieces")
+    write_model(folder)
+    return FLAM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("n_frames", [4, 7, 1000])
+@pytest.mark.parametrize("seconds", [0.05, 6.4, 9.0])
+@pytest.mark.parametrize("rate", [RATE, 22050])
+def test_a_recording_in_pieces_has_the_embeddings_of_the_whole(
+    model, tmp_path, n_frames, seconds, rate
+):
+    waveform = noise(seconds)
+    soundfile.write(tmp_path / "a.wav", waveform, rate, subtype="FLOAT")
+    heard, _ = audio.read(tmp_path / "a.wav")
+    whole = model.embed_audio(heard[None], rate)
+    with pieces.cut(tmp_path / "a.wav", model, n_frames) as opened:
+        found = model.embed_pieces(opened.pieces, opened.sample_rate)
+    assert opened.duration_s == pytest.approx(len(heard) / rate)
+    np.testing.assert_allclose(found.clip_emb, whole.clip_emb, atol=1e-5)
+    np.testing.assert_allclose(found.frame_emb, whole.frame_emb, atol=1e-5)
+
+
+def test_of_a_long_recording_no_more_than_a_piece_is_read_at_once(model, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", noise(20.0), RATE)
+    read, lengths = audio.Recording.read, []
+
+    def spy(self, start_s=0.0, stop_s=None):
+        part = read(self, start_s, stop_s)
+        lengths.append(len(part) / RATE)
+        return part
+
+    monkeypatch.setattr(audio.Recording, "read", spy)
+    with pieces.cut(tmp_path / "a.wav", model, 6) as opened:
+        model.embed_pieces(opened.pieces, opened.sample_rate)
+    assert sum(lengths) > 20
+    assert max(lengths) <= (6 + 2 * model.context_frames) * model.frame_s + 1 / RATE
+
+
+def test_samples_that_are_no_recording_are_refused(model):
+    nothing = np.zeros(0, np.float32), RATE
+    with pytest.raises(ValueError, match="not empty"), pieces.cut(nothing, model, 4):
+        pass
+
+
+def test_notes_are_collected_or_warned_of(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(2.0), RATE)
+    whole = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
+    notes = []
+    with pieces.cut(tmp_path / "a.wav", model, 100, notes=notes) as opened:
+        assert sum(len(piece.waveform) for piece in opened.pieces) > 0
+    assert len(notes) == 1
+    with (
+        pytest.warns(audio.Repaired, match=r"a\.wav"),
+        pieces.cut(tmp_path / "a.wav", model, 100) as opened,
+    ):
+        list(opened.pieces)
