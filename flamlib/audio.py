@@ -215,6 +215,8 @@ def _unreadable(path):
         yield
     except decoders.Undecodable as error:
         raise Unreadable(path, str(error)) from error
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error)) from error
     except MemoryError as error:
         raise Unreadable(path, "too long for the memory of this machine") from error
 

@@ -207,7 +207,12 @@ def _mp3_parts(path, notes):
 
 
 def _flac_part(path, claimed, notes):
-    n_samples = decoders.count_samples(path)
+    try:
+        n_samples = decoders.count_samples(path)
+    except Undecodable:
+        if claimed >= UNKNOWN_LENGTH:
+            raise
+        n_samples = claimed  # on libsndfile's word, which refuses what is damaged
     if claimed == n_samples:
         return Part(partial(Sndfile, path), n_samples)
     # libsndfile stops at what is claimed, or cannot go so far.

@@ -236,6 +236,18 @@ def test_what_is_no_file_of_audio_is_unreadable(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.m4a"])
+def test_a_file_that_may_not_be_opened_is_unreadable(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"sound")
+
+    def denied(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("builtins.open", denied)
+    with pytest.raises(audio.Unreadable, match="Permission denied"):
+        audio.read(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
 def test_parts_in_any_order_are_those_of_the_whole(tmp_path, name):
     """Two channels that cancel each other in the whole, and not in each part."""
