@@ -30,6 +30,7 @@ from flamlib.parameters import (
 )
 
 SMALL = "configs/small.yaml"
+MAX_MEDIAN_FRAMES = 9999  # of a median filter; beyond, time and memory would know no bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,7 +339,9 @@ class EvaluationConfig:
 
     n_clips: int = parameter("mixtures of each split, at most", low=1)
     batch_size: int = parameter("mixtures scored at a time", low=1)
-    median_frames: int = parameter("frames of the median filter before PSDS and events", low=1)
+    median_frames: int = parameter(
+        "frames of the median filter before PSDS and events; odd", low=1, high=MAX_MEDIAN_FRAMES
+    )
     n_thresholds: int = parameter("thresholds that F1 is computed at", low=1)
     n_bins: int = parameter("bins of a reliability diagram", low=1)
     segment_s: float = parameter(
@@ -354,6 +357,9 @@ class EvaluationConfig:
         "or at its offset this share of its length, if that is more", low=0, paper="0.2"
     )
     n_resamples: int = parameter("bootstrap draws of the intervals", low=1)
+
+    def __post_init__(self):
+        _check_odd("median_frames", self.median_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -414,12 +420,17 @@ class DetectConfig:
     method: Literal["unbiased", "biased", "approximate"] = parameter(
         "score of a frame", default="unbiased"
     )
-    median_frames: int = parameter("frames of the median filter; odd", low=1, default=3)
+    median_frames: int = parameter(
+        "frames of the median filter; odd", low=1, high=MAX_MEDIAN_FRAMES, default=3
+    )
     threshold: float = parameter("score from which a frame is active", low=0, high=1, default=0.9)
     min_duration_s: float = parameter("shorter events are dropped", unit="s", low=0, default=0.0)
     merge_gap_s: float = parameter(
         "shorter gaps between events are closed", unit="s", low=0, default=0.0
     )
+
+    def __post_init__(self):
+        _check_odd("median_frames", self.median_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,6 +465,11 @@ class Config:
         if model not in self.objectives:
             raise ValueError(f"no model {model!r}; known: {', '.join(self.objectives)}")
         return self.objectives[model]
+
+
+def _check_odd(name: str, value: int) -> None:
+    if value % 2 == 0:
+        raise ValueError(f"{name} = {value}: expected an odd number")
 
 
 def load_config(

@@ -216,8 +216,12 @@ def _section(kind: type, values: Any, name: str, problems: Problems) -> Any:
 
 def _value(kind: Any, value: Any, name: str, about: Mapping[str, Any], problems: Problems) -> Any:
     parts = _parts(kind)
-    if value is None and type(None) in parts:
-        return None
+    if type(None) in parts:
+        if value is None:
+            return None
+        if value in ("None", "none"):
+            problems.append(f"{name} = {value!r}: in YAML nothing is null, and this a word")
+            return None
     parts = [part for part in parts if part is not type(None)]
     if len(parts) > 1:  # sections told apart by their first field, such as the towers
         return _value(_chosen(parts, value, name, problems), value, name, about, problems)

@@ -150,6 +150,13 @@ def test_variants_that_cannot_be_meant_are_refused(project, changes, why):
         load_config().override({f"variants.{name}": value for name, value in changes.items()})
 
 
+@pytest.mark.parametrize("section", ["evaluate", "detect"])
+@pytest.mark.parametrize("n_frames", [0, 2, 10**9 + 1])
+def test_a_median_filter_is_odd_and_bounded(project, section, n_frames):
+    with pytest.raises(ParameterError, match="median_frames"):
+        load_config().override({f"{section}.median_frames": n_frames})
+
+
 def test_probabilities_that_add_up_to_one_do_so_in_floats(project):
     changes = {"mixture.fragment_prob": 0.9, "mixture.repeat_prob": 0.1}
     assert load_config().override(changes).mixture.fragment_prob == 0.9

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flamlib.config import load_config
 from flamlib.distributions import Distribution
 from flamlib.parameters import (
     ParameterError,
@@ -224,3 +226,20 @@ def test_whatever_is_given_is_taken_or_refused_in_words(value):
             continue
     with pytest.raises(ParameterError):
         parse(Section, {"x": value})
+
+
+@pytest.mark.parametrize(
+    "name", ["train.micro_batch", "source.own_sounds", "testsets.folders.esc50"]
+)
+@pytest.mark.parametrize("word", ["None", "none"])
+def test_pythons_word_for_nothing_is_no_folder_and_no_number(name, word):
+    config = load_config(Path(__file__).parents[1] / "params.yaml")
+    with pytest.raises(ParameterError, match=rf"{name} = '{word}': in YAML nothing is null"):
+        config.override({name: word})
+
+
+@pytest.mark.parametrize("value", ["1e3", "16", 16.0, True, [1], {"a": 1}, -1])
+def test_a_number_that_may_be_null_may_be_nothing_else(value):
+    config = load_config(Path(__file__).parents[1] / "params.yaml")
+    with pytest.raises(ParameterError, match=r"train\.micro_batch"):
+        config.override({"train.micro_batch": value})

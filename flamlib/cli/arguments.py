@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flamlib import paths, texts
+from flamlib.config import MAX_MEDIAN_FRAMES
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
+MAX_CLIP_S = 600.0  # of an exported model, which hears a clip at once
 
 
 class UsageError(Exception):
@@ -115,11 +117,23 @@ def seconds(text: str) -> float:
     return value
 
 
+def clip_seconds(text: str) -> float:
+    """Parse the duration of a clip in seconds, above 0 and at most `MAX_CLIP_S`."""
+    value = seconds(text)
+    if not 0 < value <= MAX_CLIP_S:
+        raise argparse.ArgumentTypeError(
+            f"a clip has more than 0 and at most {MAX_CLIP_S:g} s, not {text}"
+        )
+    return value
+
+
 def odd(text: str) -> int:
-    """Parse an odd number of frames."""
+    """Parse an odd number of frames, up to `MAX_MEDIAN_FRAMES`."""
     value = number(text)
-    if value < 1 or value % 2 != 1:
-        raise argparse.ArgumentTypeError(f"{text} is not an odd number of frames")
+    if not 1 <= value <= MAX_MEDIAN_FRAMES or value % 2 != 1:
+        raise argparse.ArgumentTypeError(
+            f"{text} is not an odd number of frames up to {MAX_MEDIAN_FRAMES}"
+        )
     return int(value)
 
 

@@ -11,6 +11,7 @@ from flamlib.cli.arguments import (
     UsageError,
     add_workers,
     caption,
+    clip_seconds,
     count,
     model_folder,
     odd,
@@ -144,7 +145,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--clip",
         metavar="S",
-        type=seconds,
+        type=clip_seconds,
         default=10.0,
         help="duration of a clip in seconds, rounded up to whole frames (default: %(default)s)",
     )
