@@ -18,6 +18,7 @@ SIZES = {
     "train.pair_batch_size", "train.n_warmup", "train.ema_decay", "train.n_workers",
     "train.save_every", "train.keep_last", "train.valid_every", "train.log_every",
     "evaluate.n_clips", "evaluate.batch_size", "evaluate.n_resamples", "ablate.budget",
+    "dependency.frequent", "dependency.rare",
     "dependency.n_train", "dependency.n_test", "dependency.n_thresholds", "dependency.budget",
     "testsets.templates", "testsets.n_resamples", "testsets.n_examples",
 }  # fmt: skip
@@ -53,7 +54,7 @@ def test_the_experiments_parameters_fit(project):
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_small_differs_in_sizes_alone(project):
+def test_small_differs_in_sizes_and_two_captions_alone(project):
     """A quick run labels, learns and judges by the experiment's rules."""
     small, whole = plain(load_config(small=True)), plain(load_config())
     changed = {
