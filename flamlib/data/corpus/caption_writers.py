@@ -273,10 +273,19 @@ class Local:
 
         self._arguments = model, temperature, max_new_tokens
         safely = {"trust_remote_code": False}  # else transformers may ask on the terminal
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, **safely)
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(
-            model, dtype="auto", **safely
-        ).eval()
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, **safely)
+            self._model = transformers.AutoModelForCausalLM.from_pretrained(
+                model, dtype="auto", **safely
+            ).eval()
+        except OSError:
+            raise
+        except Exception as error:  # of a damaged folder it can be any
+            why = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{model}: no text-generation model of transformers could be loaded "
+                f"({type(error).__name__}: {why})"
+            ) from error
         self.name = f"{model} at temperature {temperature:g}"
         self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False}
         if temperature > 0:

@@ -306,6 +306,24 @@ def test_a_chat_template_that_cannot_be_filled_in_is_named(tiny_model):
         writer(DOG, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b"no tensors"),
+        ("config.json", b"[]"),
+        ("config.json", b"{}"),
+        ("config.json", b'{"model_type": "llama", "hidden_size": "wide"}'),
+        ("tokenizer.json", b"{}"),
+    ],
+)
+def test_a_damaged_folder_of_a_model_is_named(tiny_model, tmp_path, name, content):
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((OSError, ValueError), match=str(tmp_path)):
+        Local(str(tmp_path))
+
+
 def test_code_of_a_models_own_is_never_run(tiny_model, tmp_path):
     for path in tiny_model.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
