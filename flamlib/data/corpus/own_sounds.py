@@ -28,9 +28,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
-import soundfile
 
-from flamlib import files, tables, texts
+from flamlib import audio, files, tables, texts
 from flamlib.data.corpus import auto_splits, labelled
 from flamlib.data.corpus.catalogue import (
     CAPTION_COLUMNS,
@@ -86,7 +85,7 @@ def add(
     clips[["onset", "offset", "where"]] = table[["onset", "offset", "where"]]
     for column, default in DEFAULTS.items():
         clips[column] = table[column].where(table[column] != "", default)
-    checksums = {path: files.sha256(path) if path else "" for path in set(found)}
+    checksums = {path: _checksum(path) for path in set(found)}
     clips["sha256"] = [checksums[path] for path in found]
     clips["group"] = _groups(clips, table["group"], catalogue.clips)
 
@@ -156,11 +155,19 @@ def _role_by_length(path: Path | None, background_from_s: float | int) -> str:
     if path is None:
         return ""
     try:
-        info = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
-        return ""  # what is wrong with it shows when it is read
-    is_long = info.frames >= background_from_s * info.samplerate
+        with audio.Recording(path) as recording:
+            is_long = recording.duration_s >= background_from_s
+    except audio.Unreadable:
+        return ""  # what is wrong with it shows when it is stored
     return "background" if is_long else "foreground"
+
+
+def _checksum(path: Path | None) -> str:
+    """The SHA-256 of a file; none for one that cannot be opened, which shows when it is stored."""
+    try:
+        return files.sha256(path) if path else ""
+    except OSError:
+        return ""
 
 
 def _groups(clips: pd.DataFrame, groups: pd.Series, others: pd.DataFrame) -> list[str]:

@@ -3,6 +3,7 @@ import unicodedata
 import pandas as pd
 import pytest
 import soundfile
+from bad_files import GOOD, write_bad_files
 from handmade import background, clip, tone, wav, write_catalogue, write_tsv
 
 from flamlib import files
@@ -347,3 +348,14 @@ def test_what_lasts_long_is_a_background_if_that_is_the_rule(tmp_path):
     assert [row["role"] for row in plain] == ["foreground"] * 3
     by_length = own(own_sounds.add(known, tmp_path / "own", background_from_s=2))
     assert [row["role"] for row in by_length] == ["foreground", "background", "foreground"]
+
+
+@pytest.mark.parametrize("background_from_s", [None, 10.0])
+def test_bad_files_are_rows_like_the_others_until_they_are_stored(tmp_path, background_from_s):
+    bad = write_bad_files(tmp_path / "own")
+    write_catalogue(tmp_path / "catalogue", [clip(), background()])
+    rows = [{"path": name, "caption": "a gate creaks"} for name in [GOOD, *bad]]
+    write_tsv(tmp_path / "own/sounds.tsv", ["path", "caption"], rows)
+    known = catalogue.read(tmp_path / "catalogue")
+    found = own_sounds.add(known, tmp_path / "own", background_from_s=background_from_s)
+    assert [row["member"] for row in own(found)] == [GOOD, *bad]
