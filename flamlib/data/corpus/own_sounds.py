@@ -67,7 +67,8 @@ def add(
     """
     folder = Path(folder)
     table = _read_table(folder)
-    found = [tables.FileFinder(folder).find(path) for path in table["path"]]
+    finder = tables.FileFinder(folder)
+    found = [finder.find(path) for path in table["path"]]
     raise_problems(table, _path_problems(table["path"], found))
     table, found, left_out = labelled.expand(table, found, folder)
     if background_from_s is not None:
