@@ -16,11 +16,12 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 
@@ -55,14 +56,12 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     A link stays, and the file that it leads to is replaced. What is no regular file (a pipe, a
     device, /dev/stdout) is never replaced: what was written is copied into it at the end.
     """
+    check_file(path)
     path = _follow(Path(path))
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "a folder, not a file to write to", str(path))
     if _is_special(path):
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / "content"
-            # Appended: what a shell redirects to a file may hold more than this already.
-            with open(Path(folder) / "content", "rb") as content, open(path, "ab") as out:
+            with open(Path(folder) / "content", "rb") as content, _open_special(path) as out:
                 shutil.copyfileobj(content, out)
     elif any(_PARTIAL.fullmatch(parent.name) for parent in path.parents):
         with _inside_unfinished(path):
@@ -95,6 +94,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _settle(place / _NEW)
         _put_in_place(new, path, place / _OLD)
         _sync(path.parent)
+
+
+def check_file(path: str | Path) -> None:
+    """Raise OSError if no file can be written there: to be asked before hours of work."""
+    path = _follow(Path(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file to write to", str(path))
+    there = next(p for p in path.absolute().parents if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder to write to", str(there))
+    if not os.access(path if _is_special(path) else there, os.W_OK):
+        raise PermissionError(errno.EACCES, "may not be written to", str(path))
 
 
 def make_folder(path: str | Path) -> None:
@@ -168,6 +179,14 @@ def _is_special(path: Path) -> bool:
     if path.exists() and not path.is_file() and not path.is_dir():
         return True
     return os.path.realpath(path.parent).startswith("/proc/")
+
+
+def _open_special(path: Path) -> BinaryIO:
+    if os.path.realpath(path.parent) == os.path.realpath("/proc/self/fd"):
+        # The one that is open, not the file opened anew: both would write at places of their own.
+        sys.stdout.flush()
+        return os.fdopen(os.dup(int(path.name)), "wb")
+    return open(path, "ab")
 
 
 @contextmanager

@@ -164,6 +164,8 @@ def _detect(args: argparse.Namespace) -> None:
     from flamlib.models import baselines
 
     with usage_errors(audio.Unreadable), warnings_in_a_line(audio.Repaired):
+        for output in filter(None, (args.output, args.scores)):
+            files.check_file(output)
         scores = detector.score(
             baselines.load(folder),
             args.audio,

@@ -31,6 +31,39 @@ def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, caps
     ]
     assert main.main([*asked[:3], "4", *asked[4:]]) == 2
     assert "shards of other parameters (n)" in capsys.readouterr().err
+    for more, why in (
+        (["-n", "1e30"], "100,000 are the most"),
+        (["-n", "1e30", "--shard-size", "1e30"], "hours of a processor core; the disk of"),
+        (["-n", "3", "--jobs", "1e9"], "processes for"),
+        (["-n", "3", "--scheduler", "8786"], "'8786': no such scheduler file"),
+    ):
+        assert main.main(["mix", "other", *more]) == 2
+        assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["", "{}", "[]", '{"shards": [{"name": "../x"}]}', "\0\0"])
+def test_a_manifest_that_is_none_is_named(tmp_path, capsys, written):
+    (tmp_path / "manifest.json").write_text(written)
+    assert main.main(["verify", str(tmp_path)]) == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "manifest.json") in said
+
+
+def test_captions_go_through_a_link_and_to_the_standard_output(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("raw.tsv").write_text("path\ttags\na.wav\tDog\n")
+    Path("link.tsv").symlink_to("sounds.tsv")
+    assert main.main(["caption", "raw.tsv", "-o", "link.tsv"]) == 0
+    assert Path("link.tsv").is_symlink()
+    table = Path("sounds.tsv").read_text()
+    assert "a.wav" in table
+    capfd.readouterr()
+    assert main.main(["caption", "raw.tsv", "-o", "/dev/stdout", "--cache", "c.sqlite"]) == 0
+    assert table in capfd.readouterr().out
+    Path("folder").mkdir()
+    assert main.main(["caption", "raw.tsv", "-o", "folder", "--cache", "new.sqlite"]) == 2
+    assert "folder: a folder, not a file" in capfd.readouterr().err
+    assert not Path("new.sqlite").exists(), "refused before any work"
 
 
 def test_captions_are_written_into_the_table(tmp_path, monkeypatch, capsys):

@@ -121,6 +121,7 @@ def caption_table(
         ValueError: a column is missing or unknown, a row has no fact with a word, or `out` is the
             same file as `table`.
     """
+    files.check_file(out)
     if Path(out).exists() and Path(out).samefile(table):
         raise ValueError(
             f"{out}: the table to write is the one to read, whose tags, titles and descriptions "
