@@ -81,7 +81,7 @@ def mel_matrix() -> Float[Tensor, "bin mel"]:
 
 def read_class_names(folder: str | Path) -> list[str]:
     """Return the names of YAMNet's AudioSet classes, in order, from its folder of weights."""
-    return (Path(folder) / CLASSES).read_text(encoding="utf-8").splitlines()
+    return (Path(folder) / CLASSES).read_text(encoding="utf-8").rstrip("\n").split("\n")
 
 
 def n_frames(n_samples: int, *, frame_hops: int = HOPS_PER_FRAME) -> int:
