@@ -125,6 +125,7 @@ class TinyAudioTower(nn.Module):
     width = 32
     sample_rate, frame_s = yamnet.SAMPLE_RATE, yamnet.FRAME_S
     context_frames, n_tags = 0, 0
+    pads_clips = False
 
     def __init__(self):
         super().__init__()
