@@ -156,9 +156,9 @@ def test_detection(call, folder):
     found = call("flam", "detect", "street.wav", *asked, "--threshold", 0, "--model", CHECKPOINT)
     assert found.returncode == 0, found.stderr
     header, *rows = csv.reader(found.stdout.splitlines(), delimiter="\t")
-    assert header == ["onset", "offset", "event_label", "score"]
-    assert [row[:2] for row in rows] == [["0.0", "3.3"]] * 2  # every frame reaches the threshold
-    assert {row[2] for row in rows} == set(captions)
+    assert header == ["filename", "onset", "offset", "event_label", "score"]
+    assert [row[:3] for row in rows] == [["street.wav", "0.0", "3.3"]] * 2  # all frames reach it
+    assert {row[3] for row in rows} == set(captions)
 
 
 def test_the_readme_s_example_in_python(call, folder):
