@@ -23,6 +23,7 @@ from flamlib.models.interface import (
     AudioTextModel,
     CaptionEmbeddings,
     CosineScoring,
+    require_finite,
     resample_to_model,
 )
 from flamlib.models.mga_clap import MGACLAP
@@ -94,10 +95,10 @@ class LabelMatching(CosineScoring):
         n_frames = self.tower.n_frames(len(waveform[0]))
         features = self.tower(self.tower.log_mel(waveform))[:, :n_frames]
         evidence = features[..., self.tower.width :]
-        return AudioEmbeddings(
-            frame_class_vector(evidence),
-            frame_class_vector(evidence.mean(dim=1)),
+        found = AudioEmbeddings(
+            frame_class_vector(evidence), frame_class_vector(evidence.mean(dim=1))
         )
+        return require_finite(found, "audio whose samples are no numbers, or far above full scale,")
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:

@@ -80,8 +80,15 @@ def mel_matrix() -> Float[Tensor, "bin mel"]:
 
 
 def read_class_names(folder: str | Path) -> list[str]:
-    """Return the names of YAMNet's AudioSet classes, in order, from its folder of weights."""
-    return (Path(folder) / CLASSES).read_text(encoding="utf-8").rstrip("\n").split("\n")
+    """Return the names of YAMNet's AudioSet classes, in order, from its folder of weights.
+
+    Raises ValueError for another number of them.
+    """
+    path = Path(folder) / CLASSES
+    names = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    if len(names) != N_CLASSES:
+        raise ValueError(f"{path}: {len(names)} names of classes, expected {N_CLASSES}: cut off?")
+    return names
 
 
 def n_frames(n_samples: int, *, frame_hops: int = HOPS_PER_FRAME) -> int:

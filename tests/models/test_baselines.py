@@ -73,6 +73,19 @@ def test_a_clip_is_what_is_heard_on_average(folder, waveform):
     assert heard.frame_emb.shape == (1, 4, len(CLASSES) + 1)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), 3e38])
+def test_no_model_gives_embeddings_that_are_no_numbers(folder, wrong):
+    """Neither of samples that are none, nor of those too large for the arithmetic."""
+    loud = wrong * torch.ones(1, RATE)
+    loud[:, ::2] *= -1
+    for model in (
+        LabelMatching.pretrained(folder / "weights"),
+        FLAMGlobal(FLAM.from_pretrained(folder / "flam_global")),
+    ):
+        with pytest.raises(ValueError, match="NaN"):
+            model.embed_audio(loud, RATE)
+
+
 def test_audio_at_another_rate_is_resampled(folder):
     """The same tone, sampled three times as densely, is heard as the same tone."""
     model = LabelMatching.pretrained(folder / "weights")

@@ -421,3 +421,9 @@ def test_a_tower_of_short_frames_makes_as_many_as_it_says(fine, n_samples):
 def test_frames_of_another_length_are_refused():
     with pytest.raises(ValueError, match="frame_hops must be 32 or 8, not 16"):
         YAMNet(frame_hops=16)
+
+
+def test_a_list_of_classes_that_is_cut_off_is_named(tmp_path):
+    (tmp_path / yamnet.CLASSES).write_text("Speech\nDog\n")
+    with pytest.raises(ValueError, match=r"classes.txt: 2 names of classes, expected 521"):
+        yamnet.read_class_names(tmp_path)
