@@ -114,7 +114,9 @@ class LogMel(nn.Module):
         with torch.autocast(waveform.device.type, enabled=False):
             windows = waveform.float().reshape(-1, self.window_samples)
             power = self.mel(windows).transpose(1, 2)
-            return (10 * power.clamp(min=POWER_FLOOR).log10()).reshape(len(waveform), -1, N_MELS)
+            # Not len(): torch.export would take the number of clips for a constant.
+            log_mel = 10 * power.clamp(min=POWER_FLOOR).log10()
+            return log_mel.reshape(waveform.shape[0], -1, N_MELS)
 
     def _in_windows(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip filled"]:
         """Drop or fill what is left after the last whole window."""
