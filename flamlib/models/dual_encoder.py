@@ -337,7 +337,7 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         raise NotImplementedError
 
 
-def _as_clips(waveform: Tensor | np.ndarray) -> Float[Tensor, "clip sample"]:
+def _as_clips(waveform: Any) -> Float[Tensor, "clip sample"]:
     """Return audio as clips. Raises ValueError for what `embed_audio` refuses."""
     if not isinstance(waveform, Tensor):
         waveform = torch.from_numpy(np.array(waveform, order="C"))  # reversed, read-only, …
