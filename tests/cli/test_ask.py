@@ -211,8 +211,9 @@ def test_a_model_becomes_onnx(here, tmp_path, capsys, monkeypatch):
         asked.append((type(model), out, clip_s))
         return {"difference": 0.0}
 
-    assert main.main(["export", arguments.CHECKPOINT, str(tmp_path / "onnx"), "--clip", "0"]) == 2
-    assert "clip_s must be above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["export", arguments.CHECKPOINT, str(tmp_path / "onnx"), "--clip", "0"])
+    assert "a clip has more than 0 and at most 600 s" in capsys.readouterr().err
     monkeypatch.setattr(export, "export", pretend)
     assert main.main(["export", arguments.CHECKPOINT, "onnx", "--clip", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"difference": 0.0}

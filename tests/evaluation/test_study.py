@@ -152,4 +152,4 @@ def test_the_figures_show_every_arm_and_part(folder):
     figure = study.difference_map(of, ["AUROC, seen", "mAP, seen"])
     assert len(figure.axes) == 2
     labels = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
-    assert labels == ["no_bias", "biased", "approximate"]
+    assert labels == ["no bias", "biased", "approximate"]

@@ -51,7 +51,7 @@ def lexicon(corpus):
 def net(corpus):
     torch.manual_seed(0)
     heads = {"dim": 8, "dropout": 0.2, "scale_init": 10.0, "bias_init": -2.0}
-    towers = {"audio": {"tower": "tiny_audio"}, "caption": {"pooling": "mean"}}
+    towers = {"audio": {"tower": "yamnet"}, "caption": {"pooling": "mean"}}
     return FLAM(corpus / "weights/tiny_text", **towers, **heads, temperature_init=0.07).train()
 
 
