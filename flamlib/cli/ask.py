@@ -154,8 +154,14 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 def _detect(args: argparse.Namespace) -> None:
     """Find the events in a recording that the captions describe. Writes a table with the columns
     filename, onset, offset (both in seconds), event_label and score."""
-    if not Path(args.audio).is_file():
-        raise UsageError(f"{args.audio}: no such file")
+    recording, outputs = Path(args.audio), [o for o in (args.output, args.scores) if o]
+    if recording.is_dir():
+        raise UsageError(f"{recording}: a folder; flam detect takes one recording")
+    if not recording.is_file():
+        missing = "not a file" if recording.exists() else "no such file"
+        raise UsageError(f"{recording}: {missing}")
+    if any(Path(output).exists() and recording.samefile(output) for output in outputs):
+        raise UsageError(f"{recording}: the recording would be replaced; choose another output")
     folder = model_folder(args.model)
 
     # Imported here: torch takes seconds, and --help does not need it.
@@ -164,7 +170,7 @@ def _detect(args: argparse.Namespace) -> None:
     from flamlib.models import baselines
 
     with usage_errors(audio.Unreadable), warnings_in_a_line(audio.Repaired):
-        for output in filter(None, (args.output, args.scores)):
+        for output in outputs:
             files.check_file(output)
         scores = detector.score(
             baselines.load(folder),
@@ -186,7 +192,7 @@ def _detect(args: argparse.Namespace) -> None:
             text = detection.to_audacity_labels(found)
         else:
             separator = tables.delimiter_of(args.output or "")
-            name = Path(args.audio).name
+            name = recording.name
             text = detection.to_table(found, filename=name, delimiter=separator)
         if args.output is None:
             print(text, end="")
@@ -201,16 +207,15 @@ def _embed(args: argparse.Namespace) -> None:
 
     from flamlib.inference import embedding
 
-    with usage_errors():
-        manifest = embedding.write(
-            model,
-            args.audio,
-            args.folder,
-            shard_size=args.shard_size,
-            n_jobs=args.jobs,
-            scheduler=args.scheduler,
-            progress=sys.stderr.isatty(),
-        )
+    manifest = embedding.write(
+        model,
+        args.audio,
+        args.folder,
+        shard_size=args.shard_size,
+        n_jobs=args.jobs,
+        scheduler=args.scheduler,
+        progress=sys.stderr.isatty(),
+    )
     unread = embedding.list_skipped(manifest)
     n = manifest["parameters"]["n_recordings"] - sum(len(s["skipped"]) for s in manifest["shards"])
     skipped = f", {len(unread)} skipped" if unread else ""
@@ -229,6 +234,5 @@ def _export(args: argparse.Namespace) -> None:
     from flamlib.inference import export
     from flamlib.models.flam import FLAM
 
-    with usage_errors():
-        model = FLAM.from_pretrained(folder)
-        print(json.dumps(export.export(model, args.out, clip_s=args.clip), indent=2))
+    model = FLAM.from_pretrained(folder)
+    print(json.dumps(export.export(model, args.out, clip_s=args.clip), indent=2))

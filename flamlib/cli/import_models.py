@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamlib.cli.arguments import UsageError, usage_errors
+from flamlib.cli.arguments import UsageError
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.models.dual_encoder import DualEncoder
@@ -69,24 +69,21 @@ def _openflam(args: argparse.Namespace) -> None:
     """Convert the FLAM authors' checkpoint to a model for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import openflam
 
-    with usage_errors():
-        _save(args.out, lambda: openflam.read(args.source, args.tokenizer))
+    _save(args.out, lambda: openflam.read(args.source, args.tokenizer))
 
 
 def _clap(args: argparse.Namespace) -> None:
     """Convert a CLAP checkpoint of transformers to a model for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import clap
 
-    with usage_errors():
-        _save(args.out, lambda: clap.read(args.source))
+    _save(args.out, lambda: clap.read(args.source))
 
 
 def _baseline(args: argparse.Namespace) -> None:
     """Convert a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP to a model for --model."""
     from flamlib.models.importers import originals
 
-    with usage_errors():
-        _save(args.out, lambda: originals.read(args.source, args.tokenizer))
+    _save(args.out, lambda: originals.read(args.source, args.tokenizer))
 
 
 def _htsat(args: argparse.Namespace) -> None:
@@ -94,14 +91,13 @@ def _htsat(args: argparse.Namespace) -> None:
     artifacts/weights/htsat, training starts from it."""
     from flamlib.models.importers import clap
 
-    with usage_errors():
-        _require_free(args.out)
-        tower = clap.read_tower(args.source)
-        clap.write_tower(args.out, tower)
-        print(
-            f"{args.out}: HTS-AT, {_front_end(tower)}\n"
-            f"Next: network.audio.tower: htsat trains from it, if it is artifacts/weights/htsat."
-        )
+    _require_free(args.out)
+    tower = clap.read_tower(args.source)
+    clap.write_tower(args.out, tower)
+    print(
+        f"{args.out}: HTS-AT, {_front_end(tower)}\n"
+        f"Next: network.audio.tower: htsat trains from it, if it is artifacts/weights/htsat."
+    )
 
 
 def _require_free(out: str) -> None:

@@ -47,22 +47,21 @@ def _mix(args: argparse.Namespace) -> None:
     from flamlib.config import load_config
     from flamlib.data.mixtures import shards
 
-    with usage_errors():
-        root = paths.root()
-        config = load_config(root / paths.PARAMS)
-        manifest = shards.write(
-            root / paths.BANK,
-            config.mixture,
-            args.folder,
-            seed=config.seed,
-            split=args.split,
-            n=args.n,
-            shard_size=args.shard_size,
-            form=args.form,
-            n_jobs=args.jobs,
-            scheduler=args.scheduler,
-            progress=sys.stderr.isatty(),
-        )
+    root = paths.root()
+    config = load_config(root / paths.PARAMS)
+    manifest = shards.write(
+        root / paths.BANK,
+        config.mixture,
+        args.folder,
+        seed=config.seed,
+        split=args.split,
+        n=args.n,
+        shard_size=args.shard_size,
+        form=args.form,
+        n_jobs=args.jobs,
+        scheduler=args.scheduler,
+        progress=sys.stderr.isatty(),
+    )
     n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
     print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
 
@@ -172,7 +171,6 @@ def _verify(args: argparse.Namespace) -> None:
     example after copying the folder. Stops at the first file that differs."""
     from flamlib import manifest
 
-    with usage_errors():
-        shards = manifest.verify(args.folder)["shards"]
+    shards = manifest.verify(args.folder)["shards"]
     n_bytes = sum(shard["n_bytes"] for shard in shards)
     print(f"{args.folder}: {len(shards)} files, {n_bytes:,} bytes, all as they were written")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet
@@ -148,8 +149,19 @@ def refused(capsys, *given):
     return message
 
 
-def test_a_file_that_is_not_there(here, capsys):
+def test_a_file_that_is_not_there(here, tmp_path, capsys):
     assert "sond.wav: no such file" in refused(capsys, "sond.wav", "-c", "a bell")
+    assert "notebooks: a folder" in refused(capsys, "notebooks", "-c", "a bell")
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert "pipe.wav: not a file" in refused(capsys, tmp_path / "pipe.wav", "-c", "a bell")
+
+
+@pytest.mark.parametrize("option", ["-o", "--scores"])
+def test_a_recording_is_not_replaced_by_what_is_found_in_it(here, capsys, option):
+    content = (here / "sound.wav").read_bytes()
+    asked = ["sound.wav", "-c", "a bell", option, here / "notebooks/../sound.wav"]
+    assert "the recording would be replaced" in refused(capsys, *asked)
+    assert (here / "sound.wav").read_bytes() == content
 
 
 def test_a_file_that_is_no_audio(here, capsys):
