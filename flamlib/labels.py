@@ -72,23 +72,30 @@ class LabelFile:
     scored: bool = False
 
     def of(self, recording: str | Path) -> Sequence[RawEvent]:
-        """Return the events of a recording: its name, or else its stem, is the one in the file.
+        """Return the events of a recording: the file has its path, or else its name or its stem.
 
-        Raises ValueError if the file has events of other recordings alone.
+        Of a path the file may have the end alone, with its folders separated by `/` or `\\`.
+
+        Raises ValueError if the file has events of other recordings alone, or of several that may
+        be meant.
         """
         if set(self.events) <= {""}:
             return self.events.get("", ())
-        names = {texts.composed(PurePosixPath(name).name): name for name in self.events}
-        stems = {texts.composed(PurePosixPath(name).stem): name for name in self.events}
-        recording = Path(recording)
-        name = names.get(texts.composed(recording.name)) or stems.get(
-            texts.composed(recording.stem)
-        )
-        if name is None:
+        wanted = _as_path(str(recording))
+        named: dict[PurePosixPath, list[RawEvent]] = defaultdict(list)
+        for name, events in self.events.items():
+            named[_as_path(name)] += events
+        matching = _matching(wanted, list(named))
+        if not matching:
             raise ValueError(
-                f"{self.path}: has labels of {_listed(self.events)} and not of {recording.name}"
+                f"{self.path}: has labels of {_listed(self.events)} and not of {wanted.name}"
             )
-        return self.events[name]
+        if len(matching) > 1:
+            raise ValueError(
+                f"{self.path}: which of {_listed(map(str, matching))} is {recording}? Name it "
+                "there with the folder that it is in"
+            )
+        return named[matching[0]]
 
 
 def read(path: str | Path) -> LabelFile:
@@ -258,6 +265,8 @@ def _read_raven(path: Path) -> LabelFile:
     label, score = _raven_label(rows), names.keys() & {"score", "confidence"}
     file_column = names.get("begin file") or names.get("begin path")
     offset_column = names.get("file offset (s)") if file_column else None
+    named = {_as_path(row[file_column].strip()) for row in rows} if file_column else set()
+    is_by_name = len({path.stem for path in named}) == len(named)
     begun_in = {row[file_column].strip() for row in rows} if file_column else {""}
     if len(begun_in) > 1 and offset_column is None:
         raise ValueError(
@@ -271,7 +280,8 @@ def _read_raven(path: Path) -> LabelFile:
         onset = row.number(offset_column) if offset_column else begin
         offset = onset + (end - begin) if offset_column else end
         event = check(RawEvent(row.where, onset, offset, texts.normal(row[label])))
-        recording = re.split(r"[\\/]", row[file_column].strip())[-1] if file_column else ""
+        begun = _as_path(row[file_column].strip()) if file_column else PurePosixPath()
+        recording = begun.name if is_by_name else str(begun)
         key = (row.fields.get(names.get("selection", ""), ""), recording, *event[1:])
         if key not in seen:
             events[recording][event] = None
@@ -352,6 +362,28 @@ def _event(row: Row) -> RawEvent:
     onset = row.number("onset")
     offset = row.number("offset") if "offset" in row.fields else onset + row.number("duration")
     return check(RawEvent(row.where, onset, offset, texts.normal(row["event_label"])))
+
+
+def _as_path(name: str) -> PurePosixPath:
+    return PurePosixPath(texts.composed(name.replace("\\", "/")))
+
+
+def _matching(wanted: PurePosixPath, paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """Those paths that are the wanted one by the first way in which any is: path, name, stem."""
+
+    def n_shared(path: PurePosixPath, whole: bool) -> int:
+        """How many parts of them are the same, if all that both have are; else 0."""
+        one, other = ((*p.parts[:-1], p.name if whole else p.stem) for p in (path, wanted))
+        n = min(len(one), len(other))
+        return n if one[-n:] == other[-n:] else 0
+
+    for whole in (True, False):
+        shared = {path: (n_shared(path, whole), path == wanted) for path in paths}
+        if (most := max(shared.values()))[0]:
+            return [path for path, n in shared.items() if n == most]
+    return [path for path in paths if path.name == wanted.name] or [
+        path for path in paths if path.stem == wanted.stem
+    ]
 
 
 def _are_times(fields: Sequence[str]) -> bool:

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -315,6 +316,50 @@ def test_labels_of_another_recording_are_refused(tmp_path):
     path = write(tmp_path / "a.txt", SEQUENCE + "1\tS 1\t1\t5\t6\t0\t1\tb.wav\t5.0\towl\n")
     with pytest.raises(ValueError, match=r"a\.txt: has labels of b\.wav and not of a\.wav"):
         labels.read(path).of("a.wav")
+
+
+ROOMS = "filename\tonset\toffset\tevent_label\n{}\t0.5\t1.5\tdog\n{}\t3\t4\tcat\n"
+RAVEN_ROOMS = SEQUENCE.replace("Begin File", "Begin Path") + (
+    "1\tS 1\t1\t0.5\t1.5\t0\t1\t{}\t0.5\tdog\n2\tS 1\t1\t63\t64\t0\t1\t{}\t3\tcat\n"
+)
+DOG_IN, CAT_IN = [Event(0.5, 1.5, "dog")], [Event(3.0, 4.0, "cat")]
+
+
+@pytest.mark.parametrize("text", [ROOMS, RAVEN_ROOMS])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("room1/a.wav", "room2/a.wav"),
+        ("room1\\a.wav", "room2\\a.wav"),
+        ("./room1/a", "room2/a"),
+        ("room1/a.mp3", "room2/a.wav"),
+        ("a.wav", "room2/a.wav"),
+    ],
+)
+def test_recordings_of_one_name_are_told_apart_by_their_folders(tmp_path, text, names):
+    file = labels.read(write(tmp_path / "t.txt", text.format(*names)))
+    for folder in (tmp_path, ""):
+        for room, expected in (("room1", DOG_IN), ("room2", CAT_IN)):
+            of = file.of(Path(folder, room, "a.wav"))
+            assert [Event(*event[1:]) for event in of] == expected
+
+
+@pytest.mark.parametrize("text", [ROOMS, RAVEN_ROOMS])
+@pytest.mark.parametrize("names", [("room1/a.wav", "room2\\a.wav"), ("a.mp3", "a.ogg")])
+def test_of_two_recordings_that_may_be_meant_none_is_taken(tmp_path, text, names):
+    file = labels.read(write(tmp_path / "t.txt", text.format(*names)))
+    one, two = (name.replace("\\", "/") for name in names)
+    for recording in ("a.wav", tmp_path / "room3/a.wav"):
+        with pytest.raises(ValueError, match=rf"t\.txt: which of {one}, {two} is .*a\.wav\?"):
+            file.of(recording)
+
+
+@pytest.mark.parametrize("name", ["room1/a.wav", "room1\\a.wav", "C:\\rec\\a.wav", "a.mp3", "a"])
+def test_one_recording_of_a_name_is_found_in_another_folder(tmp_path, name):
+    path = write(tmp_path / "t.tsv", ROOMS.format(name, "b.wav"))
+    assert read(path, tmp_path / "here/a.wav") == DOG_IN
+    path = write(tmp_path / "t.tsv", ROOMS.format("room1/a.wav", "room1\\a.wav"))
+    assert read(path, tmp_path / "here/a.wav") == DOG_IN + CAT_IN
 
 
 def test_what_scaper_itself_writes_is_read(tmp_path):
