@@ -6,12 +6,13 @@ reads both:
 
     paths         files         parallel      distributions texts         tables
     parameters    config        manifest      events        jams          labels
-    ogg           mpeg          decoders      chain         formats       fir
-    audio         collection    runs          detection     provenance    run_notebook
+    ogg           mpeg          chunks        decoders      chain         formats
+    fir           audio         collection    runs          detection     provenance
+    run_notebook
     losses        metrics       data          models        plots
     training      inference     evaluation    report        cli
 
-The modules of the first four rows are the ground floor: files, numbers, events and audio, without
+The modules of the first five rows are the ground floor: files, numbers, events and audio, without
 knowledge of models, digests of code, and the running of notebooks. The packages of the last two are
 losses; metrics; data, from recordings to batches; models; plots; the training loop; what a trained
 model is used for; evaluation and the ablation study; the HTML report; the command line.

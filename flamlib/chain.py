@@ -98,7 +98,7 @@ class Chain:
             return self._decoder.read(n_samples)
         except Undecodable as error:
             at_s = self.position / self.sample_rate
-            raise Undecodable(f"damaged at about {at_s:.1f} s ({error}); {AGAIN}") from error
+            raise Undecodable(f"damaged after {at_s:.1f} s ({error}); {AGAIN}") from error
 
     def _check_end(self):
         part, n_read = self._parts[self._k], self.position - self._start

@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from flamlib import decoders, mpeg, ogg
+from flamlib import chunks, decoders, mpeg, ogg
 from flamlib.chain import Part
 from flamlib.decoders import AGAIN, FFmpeg, Silence, Sndfile, Undecodable
 
@@ -30,6 +30,7 @@ OTHER_SUFFIXES = frozenset(_UNHEARD.split())
 
 MP3_EDGES = 8192  # samples at the ends of an MP3 that are its encoder's delay, at most
 MP3_FRAME = 1152  # samples: the end of an MP3, which no recording fills
+MOST_TAGS = 1000  # bytes behind the sound that are no cause for a note
 UNKNOWN_LENGTH = 2**32  # samples; libsndfile reports more for a header without a length
 
 # Suffixes that say what is in a file, with the names that the decoders have for it.
@@ -60,10 +61,15 @@ def plan(path: Path) -> tuple[list[Part], list[str]]:
         Undecodable: No decoder reads all of it.
     """
     size = _size(path)
+    end = chunks.end(path)
+    span, joined = None, end is not None and end < size and chunks.joined(path, end)
+    if joined:
+        span = [(0, end)]
     try:
-        first = Sndfile(path)
+        first = Sndfile(path, span)
     except Undecodable as refusal:
-        return _by_ffmpeg(path, str(refusal))
+        parts, notes = _by_ffmpeg(path, str(refusal), span, cut=end is not None and end > size)
+        return parts, notes + _behind(path, end, size, joined)
     with closing(first):
         notes = _misnamed(path, first.container)
         if first.container == "OGG":
@@ -73,11 +79,12 @@ def plan(path: Path) -> tuple[list[Part], list[str]]:
         elif first.container == "FLAC":
             parts = [_flac_part(path, first.n_claimed, notes)]
         elif not first.n_claimed:
-            parts, _ = _by_ffmpeg(path, "holds no samples")
+            parts, _ = _by_ffmpeg(path, "holds no samples", span)
             notes.append(f"its header claims no samples in {size} bytes; heard to its end")
         else:
-            parts = [Part(partial(Sndfile, path), first.n_claimed)]
-            notes += _contradictions(first, size)
+            parts = [Part(partial(Sndfile, path, span), first.n_claimed)]
+            notes += _contradictions(first)
+            notes += _behind(path, end, size, joined) if joined or not notes else []
     return parts, notes
 
 
@@ -95,17 +102,28 @@ def _size(path):
     return status.st_size
 
 
-def _by_ffmpeg(path, refusal):
-    """Return the plan for a file that libsndfile refuses."""
+def _behind(path, end, size, joined):
+    """Return notes on what lies behind the end of a recording in its file."""
+    if joined:
+        return [f"another recording follows it: its last {size - end} bytes are not heard"]
+    if end is not None and size - end > MOST_TAGS:
+        return [f"its last {size - end} bytes, behind the end of its sound, are not heard"]
+    return []
+
+
+def _by_ffmpeg(path, refusal, span=None, *, cut=False):
+    """Return the plan for a file, or a range of it, that libsndfile refuses."""
     try:
-        with closing(FFmpeg(path)) as first:
+        with closing(FFmpeg(path, span)) as first:
             n_promised = 0
             if first.duration_s is not None:
                 n_promised = round((first.duration_s - 0.1) * first.sample_rate)
             if not len(first.read(1)):
                 raise Undecodable("holds no samples")
             notes = _misnamed(path, first.container)
-            if first.container in _BOTH_READ and "encoding" not in refusal:
+            if cut and not n_promised:
+                notes.append("less than what its header promises is there: cut off?")
+            elif first.container in _BOTH_READ and "encoding" not in refusal:
                 notes.append(f"its header is damaged or not common ({refusal}); heard all the same")
             if first.container == "mp3":  # that begins with something else
                 return _mp3_parts(path, notes), notes
@@ -118,7 +136,7 @@ def _by_ffmpeg(path, refusal):
             f"damaged or no recording: neither libsndfile ({refusal.rstrip('.')}) nor FFmpeg "
             f"({error}) reads it"
         ) from error
-    return [Part(partial(FFmpeg, path), n_promised=n_promised)], notes
+    return [Part(partial(FFmpeg, path, span), n_promised=n_promised)], notes
 
 
 def _misnamed(path, container):
@@ -128,7 +146,7 @@ def _misnamed(path, container):
     return [f"it is {container.split(',')[0]} inside, not what its name says"]
 
 
-def _contradictions(file, size):
+def _contradictions(file):
     """Return notes on a header that claims other than what libsndfile finds, by its own log."""
     notes = []
     width = file.n_channels * _WIDTHS.get(file.encoding, 0)
@@ -145,9 +163,6 @@ def _contradictions(file, size):
             notes.append("there is more in it than its header promises; all of it is heard")
     if "Seems to be a truncated file" in file.log:
         notes.append("less than what its header promises is there: cut off?")
-    for at in re.findall(r"arker .*at position (\d+).*Exiting parser", file.log):
-        if size - int(at) > 1000:
-            notes.append(f"its header does not say what its last {size - int(at)} bytes are")
     return notes[:1]
 
 

@@ -304,7 +304,7 @@ def test_a_damaged_header_costs_no_more_than_the_file(
         waveform, rate = audio.read(path, notes=notes)
         with audio.Recording(path) as recording:
             assert recording.n_samples == len(waveform)
-        assert 1000 <= rate <= 2_000_000
+        assert 100 <= rate <= 2_000_000
         assert len(waveform) <= 320 * len(damaged)
     except audio.Unreadable:
         pass

@@ -52,3 +52,15 @@ def test_a_file_that_can_only_be_read_forward_is_read_from_anywhere(tmp_path):
     np.testing.assert_array_equal(chain.read(500), whole[20000:20500])
     chain.seek(30)
     np.testing.assert_array_equal(chain.read(500), whole[30:530])
+
+
+def test_damage_is_told_by_the_sound_that_is_good_before_it():
+    class Breaks(Silence):
+        def read(self, n_samples):
+            if not self._n_left:
+                raise Undecodable("lost")
+            return super().read(n_samples)
+
+    chain = Chain([Part(partial(Breaks, 8000, 16000, 1))], [])
+    with pytest.raises(Undecodable, match=r"damaged after 0\.5 s \(lost\)"):
+        chain.read(10**6)
