@@ -228,12 +228,24 @@ class AudioFolder:
                 return found
         return None
 
-    def identify(self, filename: str) -> str:
-        """Return what all names of one recording have in common, in a table of a user's own.
+    def match(self, filenames: Iterable[str]) -> dict[str, tuple[str, Path | None]]:
+        """Return, for each name in a user's own table, the first name of its clip and its audio.
 
-        That is its path; where there is no such recording, its name in Unicode's composed form.
+        Names of one recording are of one clip, and so are those that differ in Unicode's form
+        alone. Of names with several suffixes (`a.mp3`, `a.wav`) those with another than the
+        recording's are of a missing one.
         """
-        return str(self.named(filename) or composed(filename.strip()))
+        found = {name: self.named(name) for name in filenames}
+        suffixes: dict[Path | None, set[str]] = defaultdict(set)
+        for name, path in found.items():
+            suffixes[path].add(_suffix(name))
+        first: dict[str, str] = {}
+        matched = {}
+        for name, path in found.items():
+            if path and len(suffixes[path] - {""}) > 1 and _suffix(name) not in ("", _suffix(path)):
+                path = None
+            matched[name] = first.setdefault(str(path or composed(name.strip())), name), path
+        return matched
 
 
 def check_label(row: Row, label: str, labels: Iterable[str]) -> str:
@@ -266,6 +278,10 @@ def stem(filename: str) -> str:
     """
     path = Path(filename)
     return path.stem if collection.is_named_as_audio(path) else path.name
+
+
+def _suffix(name: str | Path) -> str:
+    return Path(name).suffix.lower() if collection.is_named_as_audio(name) else ""
 
 
 def _may_be_heard(path: Path) -> bool:

@@ -51,14 +51,13 @@ def read_own_captions(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedS
     """Make a dataset of the rows `filename caption` of a user's table; a file may have several."""
     folder = AudioFolder(audio)
     captions: dict[str, list[str]] = {}
-    names: dict[str, str] = {}
+    found = folder.match(row["filename"].strip() for row in rows)
     where = {}
     for row in rows:
-        filename = row["filename"].strip()
-        clip = names.setdefault(folder.identify(filename), filename)
+        clip, _ = found[row["filename"].strip()]
         captions.setdefault(clip, []).append(row["caption"])
         where[clip] = row.where
-    return _make_set(name, captions, {clip: folder.named(clip) for clip in captions}, where)
+    return _make_set(name, captions, dict(found.values()), where)
 
 
 def _make_set(

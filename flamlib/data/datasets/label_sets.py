@@ -106,13 +106,14 @@ def read_own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet
     """Make a dataset of the rows `filename label`, or `filename label fold`, of a user's table."""
     rows = [replace(row, fields=row.fields | {"filename": row["filename"].strip()}) for row in rows]
     folder = AudioFolder(audio)
-    tables.check_unique(rows, "filename", key=folder.identify)
+    found = folder.match(row["filename"] for row in rows)
+    tables.check_unique(rows, "filename", key=lambda name: found[name][0])
     clips = []
     for row in rows:
         if not row["label"].strip():
             raise ValueError(f"{row.where}: no label")
         fold = int(row.number("fold")) if "fold" in row.fields else 1
-        clips.append((row["filename"], folder.named(row["filename"]), row["label"], fold))
+        clips.append((row["filename"], found[row["filename"]][1], row["label"], fold))
     return _make_set(name, clips)
 
 

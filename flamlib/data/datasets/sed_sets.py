@@ -206,18 +206,19 @@ def read_own_events(name: str, table: Path, audio: Path) -> AnnotatedSet:
 
     A file that names no recordings is of the one that it is named after.
     """
-    found = AudioFolder(audio)
-    events, notes = _in_folder(table, found) if table.is_dir() else (_in_file(table), [])
+    folder = AudioFolder(audio)
+    events, notes = _in_folder(table, folder) if table.is_dir() else (_in_file(table), [])
+    found = folder.match(events)
     spelled = texts.spellings(event.caption for of in events.values() for event in of)
-    names: dict[str, str] = {}
     by_clip: dict[str, list[RawEvent]] = {}
     for recording, of in events.items():
-        clip = names.setdefault(found.identify(recording), recording)
+        clip, _ = found[recording]
         named = [event._replace(caption=spelled[event.caption]) for event in of]
         by_clip.setdefault(clip, []).extend(named)
-    paths = {clip: found.named(clip) for clip in by_clip}
     notes += texts.spelling_notes(spelled)
-    return make_event_set(name, "sed", by_clip, paths, sorted(set(spelled.values())), notes)
+    return make_event_set(
+        name, "sed", by_clip, dict(found.values()), sorted(set(spelled.values())), notes
+    )
 
 
 def _in_file(table: Path) -> Mapping[str, Sequence[RawEvent]]:
@@ -229,21 +230,31 @@ def _in_folder(
     folder: Path, audio: AudioFolder
 ) -> tuple[Mapping[str, Sequence[RawEvent]], list[str]]:
     """The events of each recording that a file in the folder names or is named after, and notes."""
-    events: dict[str, list[RawEvent]] = {}
-    others = []
-    for named_after, paths in labels.files_of(folder, below=True).items():
+    files = labels.files_of(folder, below=True)
+    clips = audio.match(files)
+    by_clip: dict[str, list[Path]] = {}
+    for named_after, paths in files.items():
+        by_clip.setdefault(clips[named_after][0], []).extend(paths)
+    read: list[tuple[str, Path, Sequence[RawEvent]]] = []
+    others: list[str] = []
+    for clip, paths in by_clip.items():
         file = labels.pick(paths, scored=True)
         if file is None:
             others += [path.name for path in paths]
             continue
         for recording, of in file.events.items():
-            events.setdefault(recording or named_after, []).extend(of)
-    labelled = {audio.named(recording) for recording in events} - {None}
+            read.append((recording or clip, file.path, of))
+    clips = audio.match(recording for recording, _, _ in read)
+    file_of: dict[str, Path] = {}
+    for recording, path, _ in read:
+        if (other := file_of.setdefault(clips[recording][0], path)) != path:
+            raise ValueError(f"{other} and {path}: which of them has the labels of {recording}?")
+    labelled = {path for _, path in clips.values()} - {None}
     n_without = sum(map(len, audio.paths.values())) - len(labelled)
     notes = [f"{n_without} recordings without a label file left out"] if n_without else []
     if others:
         notes.append(f"{len(others)} files that hold no labels left out: {', '.join(others[:3])}")
-    return events, notes
+    return {recording: of for recording, _, of in read}, notes
 
 
 def _by_file(rows: Iterable[Row], classes: tuple[str, ...] | None) -> dict[str, list[RawEvent]]:

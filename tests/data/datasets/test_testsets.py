@@ -301,6 +301,26 @@ def test_a_table_without_an_event_to_be_heard_is_refused(tmp_path):
             testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
 
 
+@pytest.mark.parametrize("header", OWN_ROWS)
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["a.mp3"], [True]),
+        (["a.mp3", "a.wav"], [False, True]),
+        (["a.wav", "b.wav", "a.mp3"], [True, False, False]),
+        (["a.mp3", "a.ogg"], [False, False]),
+    ],
+)
+def test_of_names_with_several_suffixes_one_is_of_the_recording(tmp_path, header, names, found):
+    write_audio(tmp_path / "audio/a.wav", 2.0)
+    write_audio(tmp_path / "audio/c.wav", 2.0)
+    clips = own_of(tmp_path, header, *names, "c.wav").clips
+    assert [(clip.name, clip.path is not None) for clip in clips] == [
+        *zip(names, found, strict=True),
+        ("c.wav", True),
+    ]
+
+
 LABEL_FILES = {
     "a.txt": "0.5\t1.5\tDog bark\n\\\t100\t4000\n",
     "b.Table.1.selections.txt": (
@@ -322,6 +342,30 @@ def label_files(root):
     for name in ("a.wav", "b.flac", "deep/c.ogg", "unlabelled.wav"):
         write_audio(root / "audio" / name, 2.0)
     return {"name": "mine", "table": str(root / "labels"), "audio": str(root / "audio")}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.wav.txt", "0\t1\train\n"),
+        ("a.csv", "onset,offset,event_label\n0,1,rain\n"),
+        ("all.tsv", "filename\tonset\toffset\tevent_label\na.wav\t0\t1\train\n"),
+    ],
+)
+def test_of_two_texts_with_labels_of_one_recording_none_is_taken(tmp_path, name, text):
+    entry = label_files(tmp_path)
+    write_text(tmp_path / "labels" / name, text)
+    with pytest.raises(ValueError, match=r"a\.(txt|csv) and .*: which of them has the labels"):
+        testsets.training_set(entry)
+
+
+def test_a_label_file_of_a_missing_recording_is_of_no_other(tmp_path):
+    entry = label_files(tmp_path)
+    (tmp_path / "labels/a.txt").rename(tmp_path / "labels/a.wav.txt")
+    write_text(tmp_path / "labels/a.mp3.txt", "0\t1\train\n")
+    found = testsets.training_set(entry)
+    assert sorted(found.missing) == ["a.mp3", "gone"]
+    assert {c.name: list(c.events) for c in found.present}["a.wav"] == [Event(0.5, 1.5, "Dog bark")]
 
 
 def test_a_folder_of_label_files_is_a_set(tmp_path):
