@@ -6,7 +6,8 @@
     data/background_families.tsv  clip_id family: the family can be heard in this background
     data/licences.tsv             licence package n_clips seconds
     data/skipped.tsv              package member why
-    data/notes.tsv                package member note: used, but cut off, damaged or misnamed
+    data/notes.tsv                package member note: used, but cut off, damaged, misnamed or
+                                  shorter than its times say
     data/audio/<clip_id>.flac     mono, 16 bit, at the recording's own rate, at most 48 kHz
 
 The same packages give the same bytes. For whoever edits the catalogue, `fill_checksums`:

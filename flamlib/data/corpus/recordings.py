@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from flamlib import audio, files
+from flamlib.data.corpus.catalogue import OWN
+from flamlib.jams import GRACE_S
 
 MAX_SAMPLE_RATE = 48000
 SILENCE_DB = -80.0  # A-weighted; a recording whose loudest frame is below is silent
@@ -50,6 +52,15 @@ def store(
         waveform, sample_rate = audio.read(source, start_s=start_s, stop_s=stop_s, notes=notes)
     except audio.Unreadable as error:
         return error.why.replace(str(source), source.name)
+    end_s = (round(start_s * sample_rate) + len(waveform)) / sample_rate
+    wanted_s = start_s + float(row["offset"] or 0)
+    # A part is cut at the nearest sample, up to half a sample earlier; the catalogue's times are
+    # rounded to 10 ms.
+    if row["package"] == OWN and wanted_s > end_s + max(GRACE_S, 0.5 / sample_rate) + 1e-9:
+        notes.append(
+            f"its sound is said to end at {wanted_s:g} s, but the recording ends at {end_s:g} s: "
+            "shortened"
+        )
     waveform = audio.resample(waveform, sample_rate, min(sample_rate, MAX_SAMPLE_RATE))
     sample_rate = min(sample_rate, MAX_SAMPLE_RATE)
     # Lossy codecs, floats and resampling overshoot; turned down they keep their shape.

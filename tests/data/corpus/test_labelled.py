@@ -102,6 +102,8 @@ def test_a_label_beyond_the_end_is_no_sound(own, tmp_path):
         stored = recordings.store(row, tmp_path / "own" / path, tmp_path, **part)
         if row["caption"] == "rain":
             assert (stored["duration_s"], stored["offset"]) == ("0.500", "0.500")
+            [note] = stored["notes"]
+            assert "to end at 9 s, but the recording ends at 2 s" in note
         else:
             assert "no samples" in stored
 

@@ -104,6 +104,24 @@ def test_a_part_that_is_given_is_kept_within_the_recording(store):
     assert "onset at 0.7 s" in store(tone(), 16000, onset="0.7", offset="9")[0]
 
 
+@given(
+    st.integers(4000, 48000), st.floats(0, 0.2), st.floats(0.01, 0.2), st.sampled_from([0, 0.3, 9])
+)
+def test_a_sound_of_one_s_own_that_is_shortened_has_a_note(
+    tmp_path_factory, rate, start_s, length_s, beyond_s
+):
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "audio").mkdir()
+    soundfile.write(folder / "a.wav", tone(rate=rate), rate)
+    length_s = 0.5 - start_s + beyond_s if beyond_s else length_s
+    row = ROW | {"package": "own", "onset": "0.0", "offset": repr(length_s)}
+    for part in ({"start_s": start_s, "stop_s": start_s + length_s}, {}):
+        notes = recordings.store(row, folder / "a.wav", folder, **part)["notes"]
+        is_short = part.get("start_s", 0) + length_s > 0.5001
+        assert len(notes) == is_short
+        assert all("but the recording ends at" in note for note in notes)
+
+
 def test_a_part_that_is_not_given_is_found(store):
     silence = np.zeros(3200)
     row, _ = store(np.concatenate([silence, tone(), silence]), 16000)
