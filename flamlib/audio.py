@@ -25,6 +25,7 @@ GATE_DB = 20.0  # hops quieter than the loudest by more are left out of the leve
 
 SUFFIXES = formats.SUFFIXES  # of files that are heard
 OTHER_SUFFIXES = formats.OTHER_SUFFIXES  # of audio files that are not
+_CANCELLED = "its channels cancel each other when averaged; only channel {} is heard"
 FULL_SCALE = 100.0  # no floating-point recording is that loud; one on the scale of integers is
 
 
@@ -80,17 +81,18 @@ class Recording:
             Unreadable: It is damaged, has no samples, or some that cannot be used.
         """
         if self._n_samples is None:
-            powers, n_samples = 0.0, 0
+            powers, n_samples, last = 0.0, 0, self._kept[:0]
             with _unreadable(self.path):
                 self._decoder.seek(0)
                 while len(piece := self._decoder.read(decoders.PIECE)):
                     _check(self.path, piece)
-                    together = np.column_stack([piece, piece.mean(axis=1)])
-                    powers = powers + np.sum(np.square(together, dtype=np.float64), axis=0)
-                    n_samples += len(piece)
+                    powers = powers + _change_powers(piece, last)
+                    n_samples, last = n_samples + len(piece), piece[-1:]
             if not n_samples:
                 raise Unreadable(self.path, "holds no samples")
-            self._loudest = _cancelled(powers[:-1], powers[-1])
+            self._loudest = _cancelled(powers)
+            if self._loudest is not None:
+                self.notes.append(_CANCELLED.format(self._loudest + 1))
             self._n_samples = n_samples
         return self._n_samples
 
@@ -237,22 +239,36 @@ def _check(path, channels):
 def mono(channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
     """Return the average of the channels, or the loudest one if averaging would cancel the sound.
 
-    Cancelling means that the average has more than 6.1 dB less power than the loudest channel. Two
-    independent channels lose 3 dB and a silent one beside another 6.02 dB, which is no cancelling;
-    two in opposite phase lose everything.
+    Cancelling means that the average has less than half the power that channels which have nothing
+    to do with each other would leave: two in opposite phase leave nothing. Powers are those of the
+    change from sample to sample, in which neither an offset nor a rumble counts.
     """
     if channels.shape[1] == 1:
         return channels[:, 0]
-    average = channels.mean(axis=1)
-    powers = np.mean(np.square(channels, dtype=np.float64), axis=0)
-    loudest = _cancelled(powers, np.mean(np.square(average, dtype=np.float64)))
-    return average if loudest is None else np.ascontiguousarray(channels[:, loudest])
+    blocks = range(0, len(channels), decoders.PIECE)  # in bounded memory
+    powers = sum(
+        _change_powers(channels[at : at + decoders.PIECE], channels[max(0, at - 1) : at])
+        for at in blocks
+    )
+    loudest = _cancelled(powers)
+    return channels.mean(axis=1) if loudest is None else np.ascontiguousarray(channels[:, loudest])
 
 
-def _cancelled(powers, average_power):
-    """Return the loudest channel if the average of the channels cancels it, else None."""
-    loudest = int(np.argmax(powers))
-    return loudest if average_power < 10**-0.61 * powers[loudest] else None
+def _change_powers(channels, before):
+    """Sum the squared changes from sample to sample of each channel, and last of their average.
+
+    `before` is the sample before the first one; of the first of all it is empty.
+    """
+    together = np.concatenate([before, channels])
+    changes = np.diff(together.astype(np.float64), axis=0)
+    return np.sum(np.square(np.column_stack([changes, changes.mean(axis=1)])), axis=0)
+
+
+def _cancelled(powers):
+    """Return the loudest channel if averaging cancels the channels, else None."""
+    *powers, of_average = powers
+    unrelated = sum(powers) / len(powers) ** 2
+    return int(np.argmax(powers)) if of_average < unrelated / 2 else None
 
 
 def resample(

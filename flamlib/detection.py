@@ -187,17 +187,22 @@ def write_scores(
     Raises:
         ValueError: for a caption that is given twice, or that the format cannot hold.
     """
-    for caption in captions:
-        if caption in ("onset", "offset") or "\\" in caption:
-            raise ValueError(f"{path}: sed_scores_eval cannot take {caption!r} for a caption")
-    if len(set(captions)) != len(captions):
-        raise ValueError(f"{path}: a caption is listed twice in {list(captions)}")
+    check_columns(path, captions)
     # str() gives the shortest text that reads back as the same number in the scores' own precision.
     rows = [
         [str(float(onset)), str(float(offset)), *map(str, row)]
         for onset, offset, row in zip(frame_edges[:-1], frame_edges[1:], scores, strict=True)
     ]
     files.atomic_write(path, _table(["onset", "offset", *captions], rows))
+
+
+def check_columns(path: str | Path, captions: Sequence[str]) -> None:
+    """Raise ValueError for a caption that is given twice, or that `write_scores` cannot write."""
+    for caption in captions:
+        if caption in ("onset", "offset") or "\\" in caption:
+            raise ValueError(f"{path}: sed_scores_eval cannot take {caption!r} for a caption")
+    if len(set(captions)) != len(captions):
+        raise ValueError(f"{path}: a caption is listed twice in {list(captions)}")
 
 
 def read_scores(

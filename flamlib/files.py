@@ -108,6 +108,11 @@ def check_file(path: str | Path) -> None:
         raise PermissionError(errno.EACCES, "may not be written to", str(path))
 
 
+def is_stream(path: str | Path) -> bool:
+    """Return whether what is written there goes to a pipe, a device or the screen."""
+    return _is_special(_follow(Path(path)))
+
+
 def make_folder(path: str | Path) -> None:
     """Make a folder, and those above it, unless it is there.
 

@@ -153,14 +153,22 @@ def read_overrides(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
     """
     if not isinstance(given, str):
         return dict(given or {})
-    _, *pieces = re.split(r"(?:^|\s)([A-Za-z_][\w.]*)=", given)
-    if given.strip() and not pieces:
-        raise ParameterError(f"overrides: expected name=value, got {given!r}")
-    return {name: _yaml(value) for name, value in zip(pieces[::2], pieces[1::2], strict=True)}
+    before, *pieces = re.split(r"(?:^|\s)([A-Za-z_][\w.]*)=", given)
+    if before.strip():
+        raise ParameterError(f"overrides: expected name=value, got {before.strip()!r}")
+    names = pieces[::2]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ParameterError(f"overrides: {twice[0]} is given twice")
+    return {name: read_value(value) for name, value in zip(names, pieces[1::2], strict=True)}
 
 
 def read_value(text: str) -> Any:
-    """Read a single value as YAML: "3", "1e-3", "[a dog barks, rain]", or plain text."""
+    """Read a single value as YAML: "3", "1e-3", "[a dog barks, rain]", or plain text.
+
+    Raises ParameterError for a comment: of a path with " #" in it the end would be lost.
+    """
+    if re.search(r"""^[^"']*\s#""", text):
+        raise ParameterError(f"{text.strip()!r} holds a comment (#): put the value in quotes")
     return _yaml(text)
 
 

@@ -191,3 +191,35 @@ def test_a_rumble_that_begins_and_ends_with_the_recording_is_no_sound(rumble, ph
     t = np.arange(3 * RATE) / RATE
     low = amplitude * (np.cos(2 * np.pi * hz * t + phase) if hz else np.ones_like(t))
     assert audio.a_weighted_db(low.astype(np.float32), RATE).max() < -37 - 40
+
+
+def write_tracks(path, *tracks):
+    soundfile.write(path, np.stack(tracks, axis=1), RATE, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("offset", [0.02, 0.5])
+def test_an_offset_or_a_rumble_hides_no_opposite_phase(tmp_path, offset):
+    rumble = offset * np.sin(2 * np.pi * 10 * np.arange(RATE) / RATE)
+    for name, common in (("offset", offset), ("rumble", rumble)):
+        write_tracks(tmp_path / f"{name}.wav", 0.3 * tone(440) + common, common - 0.3 * tone(440))
+        with audio.Recording(tmp_path / f"{name}.wav") as recording:
+            waveform = recording.read()
+            notes = recording.notes
+        assert abs(np.dot(waveform, tone(440))) / RATE > 0.1
+        assert "only channel" in notes[0]
+        np.testing.assert_array_equal(waveform, audio.read(tmp_path / f"{name}.wav")[0])
+
+
+def test_of_many_microphones_all_are_heard(tmp_path):
+    """However many there are, and whatever the loudest one hears."""
+    rng = np.random.default_rng(0)
+    hiss = [0.05 * rng.standard_normal(RATE) for _ in range(5)]
+    hum = 0.9 * np.sin(2 * np.pi * 50 * np.arange(RATE) / RATE)
+    for k in (2, 5):
+        tracks = [*hiss[:k], hum]
+        tracks[1] = tracks[1] + 0.3 * tone(440)
+        write_tracks(tmp_path / "many.wav", *tracks)
+        with audio.Recording(tmp_path / "many.wav") as recording:
+            waveform = recording.read()
+            assert recording.notes == []
+        np.testing.assert_allclose(waveform, np.mean(tracks, axis=0), atol=1e-6)

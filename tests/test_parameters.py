@@ -243,3 +243,19 @@ def test_a_number_that_may_be_null_may_be_nothing_else(value):
     config = load_config(Path(__file__).parents[1] / "params.yaml")
     with pytest.raises(ParameterError, match=r"train\.micro_batch"):
         config.override({"train.micro_batch": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("train.n_steps 40 train.lr_heads=1e-3", "expected name=value, got 'train.n_steps 40'"),
+        ("seed=1 seed=2", "seed is given twice"),
+        ("detect.recording=/sounds/take #2.flac", "holds a comment"),
+    ],
+)
+def test_no_part_of_the_overrides_is_lost(text, why):
+    with pytest.raises(ParameterError, match=why):
+        read_overrides(text)
+    assert read_overrides("detect.recording='/sounds/take #2.flac'") == {
+        "detect.recording": "/sounds/take #2.flac"
+    }

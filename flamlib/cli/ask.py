@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -162,6 +163,8 @@ def _detect(args: argparse.Namespace) -> None:
         raise UsageError(f"{recording}: {missing}")
     if any(Path(output).exists() and recording.samefile(output) for output in outputs):
         raise UsageError(f"{recording}: the recording would be replaced; choose another output")
+    if len({os.path.realpath(output) for output in outputs}) < len(outputs):
+        raise UsageError("--output and --scores name one file; choose two")
     folder = model_folder(args.model)
 
     # Imported here: torch takes seconds, and --help does not need it.
@@ -172,6 +175,8 @@ def _detect(args: argparse.Namespace) -> None:
     with usage_errors(audio.Unreadable), warnings_in_a_line(audio.Repaired):
         for output in outputs:
             files.check_file(output)
+        if args.scores is not None:
+            detection.check_columns(args.scores, args.captions)
         scores = detector.score(
             baselines.load(folder),
             args.audio,

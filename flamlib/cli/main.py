@@ -33,7 +33,7 @@ writes captions for recordings with known tags or titles.
 compares the files of `flam mix` or `flam embed` with their checksums.
 
 The exit code is 0, also if no event was found; 2 if an argument or a file is invalid, or an
-optional package is missing.
+optional package is missing; 130 after Ctrl-C.
 """
 
 import argparse
@@ -45,6 +45,7 @@ from flamlib.cli import ask, import_models, make
 from flamlib.cli.arguments import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
     "CUDA? Install both of one kind, see docs/install.md"
@@ -56,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
+    except KeyboardInterrupt:
+        print(
+            "flam: interrupted; embed, mix and caption continue when called again", file=sys.stderr
+        )
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         if args.extra is None:  # not an optional package: the installation is broken
             raise

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from flamlib import paths
+from flamlib import files, paths
 from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors
 
 
@@ -111,7 +111,8 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
     add(
         "--cache",
         metavar="FILE",
-        help="captions of earlier runs (default: captions.sqlite beside the output)",
+        help="captions of earlier runs (default: captions.sqlite beside the output, or beside the "
+        "table where the output is no file)",
     )
 
 
@@ -130,19 +131,22 @@ def _captions(args: argparse.Namespace) -> None:
             "--model is the name of a model on a server and needs --url; for a model of "
             "transformers pass --local FOLDER only"
         )
+    output = Path(args.output)
+    is_file = not files.is_stream(output)
     with usage_errors(httpx.HTTPError):
         made = captioning.caption_table(
             args.table,
             args.output,
             _writer(args),
-            args.cache or Path(args.output).with_name("captions.sqlite"),
+            args.cache or (output if is_file else Path(args.table)).with_name("captions.sqlite"),
             seed=args.seed,
             n_tries=args.tries,
             n_jobs=args.jobs,
             scheduler=args.scheduler,
             progress=sys.stderr.isatty(),
         )
-    print(f"{args.output}: " + ", ".join(f"{n} by {by}" for by, n in sorted(made.items())))
+    counts = ", ".join(f"{n} by {by}" for by, n in sorted(made.items()))
+    print(f"{args.output}: {counts}", file=sys.stdout if is_file else sys.stderr)
 
 
 def _writer(args: argparse.Namespace):

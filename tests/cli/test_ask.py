@@ -156,6 +156,18 @@ def test_a_file_that_is_not_there(here, tmp_path, capsys):
     assert "pipe.wav: not a file" in refused(capsys, tmp_path / "pipe.wav", "-c", "a bell")
 
 
+def test_events_and_scores_need_a_file_each(here, capsys):
+    asked = ["sound.wav", "-c", "a bell", "-o", "same.tsv", "--scores", "./same.tsv"]
+    assert "name one file" in refused(capsys, *asked)
+    assert not (here / "same.tsv").exists()
+
+
+def test_a_caption_that_scores_cannot_hold_is_refused_before_the_work(here, capsys, monkeypatch):
+    monkeypatch.setattr(detector, "score", lambda *_, **__: pytest.fail("scored"))
+    message = refused(capsys, "sound.wav", "-c", "onset", "--scores", "scores.tsv")
+    assert "sed_scores_eval cannot take 'onset'" in message
+
+
 @pytest.mark.parametrize("option", ["-o", "--scores"])
 def test_a_recording_is_not_replaced_by_what_is_found_in_it(here, capsys, option):
     content = (here / "sound.wav").read_bytes()

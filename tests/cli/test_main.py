@@ -49,3 +49,14 @@ def test_a_torchaudio_for_another_torch_is_named(monkeypatch, capsys):
     monkeypatch.setattr(import_models, "_clap", run)
     assert main.main(["import-clap", "source", "out"]) == 2
     assert capsys.readouterr().err.startswith("flam: torchaudio cannot be loaded beside this torch")
+
+
+def test_an_interruption_is_a_line_and_130(monkeypatch, capsys, tmp_path):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flamlib.manifest.verify", interrupted)
+    assert main.main(["verify", str(tmp_path)]) == 130
+    told = capsys.readouterr().err
+    assert told.startswith("flam: interrupted")
+    assert told.count("\n") == 1

@@ -152,6 +152,16 @@ def test_who_asks_for_a_model_gets_no_template(tmp_path, monkeypatch, capsys, gi
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.tsv"]
 
 
+def test_a_table_on_the_screen_has_nothing_else_beside_it(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("raw.tsv").write_text("path\ttags\na.wav\tDog\n")
+    assert main.main(["caption", "raw.tsv", "-o", "/dev/stdout"]) == 0
+    out, told = capfd.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["path", "a.wav"]
+    assert "1 by template" in told
+    assert Path("captions.sqlite").is_file()
+
+
 def test_a_changed_file_is_found_by_its_checksum(tmp_path, capsys):
     jobs = [{"name": f"{k}.txt"} for k in range(2)]
 
