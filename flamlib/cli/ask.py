@@ -43,8 +43,8 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     add(
         "audio",
         metavar="AUDIO",
-        help="a recording of any length and sample rate: WAV, FLAC, MP3 and what else libsndfile "
-        "reads",
+        help="a recording of any length and sample rate: WAV, FLAC, MP3, M4A and whatever else "
+        "libsndfile or FFmpeg reads",
     )
     add(
         "-c",
