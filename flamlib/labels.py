@@ -92,8 +92,7 @@ class LabelFile:
             )
         if len(matching) > 1:
             raise ValueError(
-                f"{self.path}: which of {_listed(map(str, matching))} is {recording}? Name it "
-                "there with the folder that it is in"
+                f"{self.path}: which of {_listed(map(str, matching))} is {recording}? Add folders"
             )
         return named[matching[0]]
 
@@ -115,7 +114,7 @@ def read(path: str | Path) -> LabelFile:
     if {"onset", "offset", "event_label"} <= set(fields):
         rows = tables.read(path, ("onset", "offset", "event_label"), short_rows=True)
         by_file = _by_recording(rows, "filename" if "filename" in fields else None)
-        return LabelFile(path, by_file, "score" in fields)
+        return LabelFile(path, by_file, "score" in fields and _are_times(_filled(rows, "score")))
     if len(fields) == 4 and _are_times(fields[1:3]):
         columns = ("filename", "onset", "offset", "event_label")
         rows = tables.read(path, columns, header=False, short_rows=True)
@@ -188,9 +187,8 @@ def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*") if below else folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            found[texts.composed(path.relative_to(folder).with_name(stem(path)).as_posix())].append(
-                path
-            )
+            named = path.relative_to(folder).with_name(stem(path)).as_posix()
+            found[texts.composed(named)].append(path)
     return dict(found)
 
 
@@ -262,7 +260,8 @@ def _read_raven(path: Path) -> LabelFile:
     if not rows:
         return LabelFile(path, {"": []})
     names = {name.lower(): name for name in rows[0].fields}
-    label, score = _raven_label(rows), names.keys() & {"score", "confidence"}
+    label, scored_by = _raven_label(rows), names.keys() & {"score", "confidence"}
+    scored = any((v := _filled(rows, names[name])) and _are_times(v) for name in scored_by)
     file_column = names.get("begin file") or names.get("begin path")
     offset_column = names.get("file offset (s)") if file_column else None
     named = {_as_path(row[file_column].strip()) for row in rows} if file_column else set()
@@ -286,7 +285,7 @@ def _read_raven(path: Path) -> LabelFile:
         if key not in seen:
             events[recording][event] = None
         seen.add(key)
-    return LabelFile(path, {name: list(of) for name, of in events.items()}, bool(score))
+    return LabelFile(path, {name: list(of) for name, of in events.items()}, scored)
 
 
 def _raven_label(rows: Sequence[Row]) -> str:
@@ -298,7 +297,7 @@ def _raven_label(rows: Sequence[Row]) -> str:
         for name in rows[0].fields
         if name.lower() not in RAVEN_OWN
         and not name.endswith(")")  # a measurement and its unit
-        and any(not _are_times([row[name]]) for row in rows if row[name].strip())
+        and not _are_times(_filled(rows, name))
     ]
     if not known and len(others) != 1:
         raise ValueError(
@@ -362,6 +361,10 @@ def _event(row: Row) -> RawEvent:
     onset = row.number("onset")
     offset = row.number("offset") if "offset" in row.fields else onset + row.number("duration")
     return check(RawEvent(row.where, onset, offset, texts.normal(row["event_label"])))
+
+
+def _filled(rows: Sequence[Row], column: str) -> list[str]:
+    return [value for row in rows if (value := row[column].strip())]
 
 
 def _as_path(name: str) -> PurePosixPath:

@@ -111,8 +111,20 @@ def _label_file(
         return (labels.read(path), "") if path else (None, f"no file {row['labels']}")
     if recording is None:
         return None, ""
-    file = labels.pick(labels.named_after(recording.relative_to(folder), files))
-    return file, "" if file else "no caption, and no label file beside the recording"
+    beside = labels.named_after(recording.relative_to(folder), files)
+    if file := labels.pick(beside):
+        return file, ""
+    others = "".join(f"; {why}" for why in map(_why_not, beside))
+    return None, "no caption, and no label file beside the recording that counts" + others
+
+
+def _why_not(path: Path) -> str:
+    """Why a file beside a recording does not count as its labels."""
+    try:
+        labels.read(path)
+    except labels.NoLabels as error:
+        return str(error)
+    return f"{path}: detections with scores, which count where the column labels names them"
 
 
 def _alone(file: labels.LabelFile, recording: Path | None) -> tuple[list[Event], list[str]]:

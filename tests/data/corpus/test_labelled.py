@@ -131,6 +131,31 @@ def test_a_label_that_cannot_be_read_is_named(own, tmp_path):
         own({"path": "a.wav"})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.csv", "onset;offset;event_label\n0;1;rain\n", "its first line is 'onset;offset"),
+        ("a.tsv", "from\tto\twhat\n0\t1\train\n", "its first line is 'from"),
+        ("a.txt", "0\t1\train (0.90)\n", "detections with scores, which count where"),
+    ],
+)
+def test_a_file_beside_a_recording_that_does_not_count_is_named(own, tmp_path, name, text, why):
+    write(tmp_path / "own" / name, text)
+    with pytest.raises(ValueError, match=rf"no label file .* counts; .*{name}: .*{why}"):
+        own({"path": "a.wav"})
+
+
+@pytest.mark.parametrize(("value", "counts"), [("sure", True), ("", True), ("0.83", False)])
+def test_only_numbers_in_a_column_of_confidence_are_scores(own, tmp_path, value, counts):
+    text = raven(BELL, columns="\tAnnotation\tConfidence").replace("rings", f"rings\t{value}")
+    write(tmp_path / "own/a.txt", text)
+    if counts:
+        assert [row["caption"] for row in sounds(own({"path": "a.wav"}))] == [BELL.caption]
+    else:
+        with pytest.raises(ValueError, match=r"a\.txt: detections with scores"):
+            own({"path": "a.wav"})
+
+
 def test_detections_are_labels_only_where_they_are_named(own, tmp_path):
     write(tmp_path / "own/a.txt", to_audacity_labels([Detection(0.25, 0.75, "rain", 0.9)]))
     with pytest.raises(ValueError, match=r"no label file beside the recording"):
