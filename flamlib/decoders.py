@@ -26,6 +26,8 @@ PIECE = 1 << 18  # samples of all channels that are decoded at once
 LARGEST_HOLE_S = 3600.0  # between time stamps; more is no pause but a wrong stamp
 BACKWARDS_S = 1.0  # a time stamp that goes back by more begins a new count
 AGAIN = "copy it again from where it is whole"
+# Without time stamps of their own: FFmpeg counts them by the header, which may be damaged.
+COUNTED = ("aiff", "au", "caf", "voc", "w64", "wav")
 JITTER_S = 0.05  # of the time stamps of containers that round them
 
 
@@ -183,7 +185,7 @@ class FFmpeg:
                     raise Undecodable("its sample rate or channels change")
                 if frame.is_corrupt:
                     raise Undecodable("a frame is corrupt")
-                if frame.pts is not None:
+                if frame.pts is not None and self.container not in COUNTED:
                     time_s = float(frame.pts * frame.time_base)
                     if origin_s is None or time_s < origin_s + at_s - BACKWARDS_S:
                         origin_s = time_s - at_s
