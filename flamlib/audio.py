@@ -268,7 +268,10 @@ def _cancelled(powers):
     """Return the loudest channel if averaging cancels the channels, else None."""
     *powers, of_average = powers
     unrelated = sum(powers) / len(powers) ** 2
-    return int(np.argmax(powers)) if of_average < unrelated / 2 else None
+    if of_average >= unrelated / 2:
+        return None
+    # The first of those that are as loud, whatever rounding says.
+    return int(np.argmax(np.array(powers) >= 0.999 * max(powers)))
 
 
 def resample(
