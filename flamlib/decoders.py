@@ -28,6 +28,8 @@ BACKWARDS_S = 1.0  # a time stamp that goes back by more begins a new count
 AGAIN = "copy it again from where it is whole"
 # Without time stamps of their own: FFmpeg counts them by the header, which may be damaged.
 COUNTED = ("aiff", "au", "caf", "voc", "w64", "wav")
+FILMS = ("mov", "matroska", "mpeg", "flv", "asf")  # in which sound may begin late
+LATE_S = 0.1  # by which it begins later than the film; less is the encoder's delay
 JITTER_S = 0.05  # of the time stamps of containers that round them
 
 
@@ -160,6 +162,21 @@ class FFmpeg:
             return self._open_container.duration / av.time_base
         return None
 
+    def _origin_s(self, time_s):
+        """Return the time stamp at which the recording begins, if `time_s` is the first of it."""
+        if not self.container.startswith(FILMS):  # others have no clock to keep
+            return time_s
+        start_s = 0.0
+        if not self.container.startswith(("mov", "matroska")):  # of others any time
+            start_s = (self._open_container.start_time or 0) / av.time_base
+        late_s = time_s - start_s
+        if late_s > LARGEST_HOLE_S:
+            self.notes.append(f"its sound is said to begin at {late_s:.0f} s; heard from 0 s on")
+        elif late_s > LATE_S:
+            self.notes.append(f"its sound begins at {late_s:.2f} s; silent before")
+            return start_s
+        return time_s
+
     def read(self, n_samples: int) -> Channels:
         while self._n_left < n_samples:
             piece = next(self._pieces, None)
@@ -187,11 +204,14 @@ class FFmpeg:
                     raise Undecodable("a frame is corrupt")
                 if frame.pts is not None and self.container not in COUNTED:
                     time_s = float(frame.pts * frame.time_base)
-                    if origin_s is None or time_s < origin_s + at_s - BACKWARDS_S:
+                    if origin_s is None:
+                        origin_s = self._origin_s(time_s)
+                    elif time_s < origin_s + at_s - BACKWARDS_S:
                         origin_s = time_s - at_s
                     n_missing = round((time_s - origin_s - at_s) * rate)
                     if n_missing > JITTER_S * rate:
-                        self.notes.append(missing(n_missing / rate, at_s))
+                        if n_given:
+                            self.notes.append(missing(n_missing / rate, at_s))
                         hole = Silence(n_missing, rate, self.n_channels)
                         while len(piece := hole.read(PIECE)):
                             yield piece
