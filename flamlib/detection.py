@@ -145,8 +145,7 @@ def to_table(detections: Iterable[Detection], *, filename: str, delimiter: str =
     """Format the detections of one recording as DCASE's table, and how sure they are.
 
     Columns are `filename onset offset event_label score`; a recording without detections has no
-    row. As in all our tables with tabs, a quotation mark is a letter; line breaks and tabs become
-    blanks.
+    row. Quotation marks are written as `tables.write` does it; line breaks and tabs become blanks.
     """
     name = " ".join(re.split(r"[\t\r\n]", filename))
     rows = [("filename", "onset", "offset", "event_label", "score")]

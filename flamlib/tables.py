@@ -2,7 +2,8 @@
 
 UTF-8 with or without a byte order mark; lines end at \\n, \\r\\n or \\r and nowhere else; blank
 lines, and empty fields beyond the last column, do not count. In a table with commas a field may be
-quoted; in one with tabs a quotation mark is a letter like any other.
+quoted; in one with tabs a quotation mark is a letter like any other, unless all of them are quotes
+of a spreadsheet (`_are_quotes`).
 """
 
 import csv
@@ -18,6 +19,10 @@ from pathlib import Path, PurePosixPath
 from flamlib import files, texts
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+
+# A whole field in quotes, those within doubled; it holds no tab, or a lone quote would open rows.
+_QUOTED = re.compile(r'(?<![^\t\r\n])"((?:[^"\t]|"")*)"(?![^\t\r\n])')
+_NEED_QUOTES = re.compile(r'[",;\r\n]')  # for what Excel puts a field in quotes
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
@@ -83,7 +88,7 @@ def read(
     """
     path = Path(path)
     delimiter = delimiter or delimiter_of(path)
-    lines = _split_lines(path, delimiter, encoding)
+    lines = _split_lines(path, delimiter, encoding, header=header)
     names = list(columns)
     if header:
         number, first = lines.pop(0) if lines else (1, [])
@@ -120,15 +125,17 @@ def write(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
 
 def to_text(rows: Iterable[Sequence[str]], delimiter: str) -> str:
     """Return the text of a table, see `write`."""
-    text = io.StringIO()
-    if delimiter == ",":
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        return text.getvalue()
-    for row in rows:
-        if wrong := [field for field in row if re.search(r"[\t\r\n]", field)]:
-            raise ValueError(f"a tab or line break inside {wrong[0]!r}")
-        text.write("\t".join(row) + "\n")
-    return text.getvalue()
+    rows = list(rows)
+    if delimiter != ",":
+        for row in rows:
+            if wrong := [field for field in row if re.search(r"[\t\r\n]", field)]:
+                raise ValueError(f"a tab or line break inside {wrong[0]!r}")
+        text = "".join("\t".join(row) + "\n" for row in rows)
+        if not _are_quotes(text, header=True):
+            return text
+    quoted = io.StringIO()
+    csv.writer(quoted, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return quoted.getvalue()
 
 
 def delimiter_of(path: str | Path) -> str:
@@ -157,10 +164,10 @@ def first_fields(path: str | Path) -> list[str]:
 
     Raises what `first_line` raises.
     """
-    delimiter = delimiter_of(path)
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    delimiter, line = delimiter_of(path), first_line(path)
+    quoting = _quoting(line, delimiter, header=True)
     try:
-        rows = list(csv.reader([first_line(path)], delimiter=delimiter, quoting=quoting))
+        rows = list(csv.reader([line], delimiter=delimiter, quoting=quoting))
     except csv.Error as error:
         raise ValueError(f"{path}, line 1: {error}") from error
     return [texts.normal(field) for row in rows for field in row]
@@ -233,18 +240,40 @@ def _names_in(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def _split_lines(path: Path, delimiter: str, encoding: str) -> list[tuple[int, list[str]]]:
+def _split_lines(
+    path: Path, delimiter: str, encoding: str, *, header: bool
+) -> list[tuple[int, list[str]]]:
     """The fields of every row that is not blank, each with the number of its line."""
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
         with path.open(encoding=encoding, newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-            rows = [(reader.line_num, fields) for fields in reader]
+            text = file.read()
     except UnicodeDecodeError as error:
         raise _not_text(path, encoding, error) from error
+    quoting = _quoting(text, delimiter, header=header)
+    lines = io.StringIO(text, newline="")
+    try:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+        rows = [(reader.line_num, fields) for fields in reader]
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
     return [(number, fields) for number, fields in rows if any(field.strip() for field in fields)]
+
+
+def _quoting(text: str, delimiter: str, *, header: bool) -> int:
+    is_quoted = delimiter != "\t" or _are_quotes(text, header=header)
+    return csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
+
+
+def _are_quotes(text: str, *, header: bool) -> bool:
+    """Whether the quotation marks of a table with tabs are quotes and no letters.
+
+    That is so if each is one of a field that is quoted as a whole, and one of these fields needs
+    quotes, as Excel writes them, or is the name of a column, as R writes them around every text.
+    """
+    if '"' not in text or '"' in _QUOTED.sub("", text):
+        return False
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0] if header else ""
+    return '"' in first or any(_NEED_QUOTES.search(m[1]) for m in _QUOTED.finditer(text))
 
 
 def _not_text(path: Path, encoding: str, error: UnicodeDecodeError) -> ValueError:

@@ -388,3 +388,19 @@ def test_what_scaper_itself_writes_is_read(tmp_path):
     expected = [Event(1.0, 3.5, "dog_bark"), Event(7.0, 9.5, "dog_bark")]
     assert read(tmp_path / "a.jams") == read(tmp_path / "a.txt") == expected
     assert labels.beside(tmp_path / "a.wav").path.suffix == ".jams"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["filename\tonset\toffset\tevent_label", 'a.wav\t0.5\t1\t"a dog, ""barking"""'],
+        ["a.wav\t0.5\t1\t\"a dog, \"\"barking\"\"\""],
+        ['0.5\t1\t"a dog, ""barking"""'],
+        ["Selection\tBegin Time (s)\tEnd Time (s)\tAnnotation",
+         '1\t0.5\t1\t"a dog, ""barking"""'],
+    ],
+)  # fmt: skip
+def test_quotes_that_excel_writes_are_no_letters(tmp_path, lines):
+    write_text(tmp_path / "a.txt", *lines, newline="\r\n")
+    [event] = labels.read(tmp_path / "a.txt").of("a.wav")
+    assert event[1:] == (0.5, 1.0, 'a dog, "barking"')

@@ -189,3 +189,46 @@ def test_blank_lines_do_not_count_but_are_counted(tmp_path):
     write_text(tmp_path / "t.tsv", "", "a\tb", "\t", " ", "1\t2")
     [row] = tables.read(tmp_path / "t.tsv", ("a", "b"))
     assert row.where.endswith("line 5")
+
+
+@pytest.mark.parametrize(
+    ("fields", "read"),
+    [
+        (['"a dog, barking"', "rain"], ["a dog, barking", "rain"]),  # as Excel saves them
+        (['"say ""hi"""', '"rain; wind"'], ['say "hi"', "rain; wind"]),
+        (['"on two\nlines"', "rain"], ["on two\nlines", "rain"]),
+        (['"a 5"" nail"', '"""quoted"""'], ['a 5" nail', '"quoted"']),
+        (['5"', "rain"], ['5"', "rain"]),  # as they are typed
+        (['5"', '"a dog, barking"'], ['5"', '"a dog, barking"']),
+        (['"hi" and "ho"', "rain"], ['"hi" and "ho"', "rain"]),
+        (['"hi', 'ho"'], ['"hi', 'ho"']),
+        (['"hi"', "rain"], ['"hi"', "rain"]),
+        (['"', '""'], ['"', '""']),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("header", [True, False])
+def test_quotes_of_a_spreadsheet_are_no_letters(tmp_path, fields, read, end, header):
+    lines = ["path\tcaption"] * header + [f"a\t{field}" for field in fields]
+    (tmp_path / "t.tsv").write_bytes(end.join([*lines, ""]).encode())
+    rows = tables.read(tmp_path / "t.tsv", ("path", "caption"), header=header)
+    assert [row["caption"] for row in rows] == read
+
+
+def test_quotes_around_every_text_are_no_letters(tmp_path):
+    write_text(tmp_path / "t.tsv", '"path"\t"caption"\t"onset"', '"a.wav"\t"rain"\t0.5')
+    assert tables.first_fields(tmp_path / "t.tsv") == ["path", "caption", "onset"]
+    [row] = tables.read(tmp_path / "t.tsv", ("path",))
+    assert row.fields == {"path": "a.wav", "caption": "rain", "onset": "0.5"}
+
+
+@given(
+    st.lists(st.lists(st.text('", ;a'), min_size=2, max_size=2), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_what_is_written_is_read(tmp_path_factory, rows, header):
+    path = tmp_path_factory.mktemp("table") / "t.tsv"
+    rows = [row for row in rows if any(field.strip() for field in row)]
+    tables.write(path, [["x", "y"]] * header + rows)
+    found = tables.read(path, ("x", "y"), header=header, short_rows=True)
+    assert [list(row.fields.values()) for row in found] == rows
