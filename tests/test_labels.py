@@ -401,6 +401,6 @@ def test_what_scaper_itself_writes_is_read(tmp_path):
     ],
 )  # fmt: skip
 def test_quotes_that_excel_writes_are_no_letters(tmp_path, lines):
-    write_text(tmp_path / "a.txt", *lines, newline="\r\n")
+    (tmp_path / "a.txt").write_bytes("\r\n".join([*lines, ""]).encode())
     [event] = labels.read(tmp_path / "a.txt").of("a.wav")
     assert event[1:] == (0.5, 1.0, 'a dog, "barking"')
