@@ -11,7 +11,7 @@ A field of type `Distribution` takes any form that `flamlib.distributions` descr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal
 from flamlib import paths
 from flamlib.distributions import Distribution
 from flamlib.parameters import (
+    Overrides,
     overlaid,
     override,
     parameter,
@@ -30,6 +31,7 @@ from flamlib.parameters import (
 )
 
 SMALL = "configs/small.yaml"
+PLAIN = str | int | float | list | dict | None  # what papermill gives
 MAX_MEDIAN_FRAMES = 9999  # of a median filter; beyond, time and memory would know no bound
 
 
@@ -488,7 +490,8 @@ def load_config(
         overlays: files with some sections and keys, which replace those before them.
         overrides: values by dotted name, `{"train.n_steps": 3}`, or as text, "train.n_steps=3".
         given: all names of a notebook; of these, sections of which papermill was given some values,
-            `-y "train: {n_steps: 3}"`, replace just these. Overrides go before them.
+            `-p train.n_steps 3` or `-y "train: {n_steps: 3}"`, replace just these. Overrides go
+            before them.
 
     Raises:
         ParameterError: naming every unknown name, wrong type and value out of range.
@@ -498,10 +501,15 @@ def load_config(
     values = read_yaml(path)
     for overlay in [*([path.parent / SMALL] if small else []), *overlays]:
         values = overlaid(values, read_yaml(overlay), name=str(overlay))
-    sections = {
-        name: value
-        for name, value in (given or {}).items()
-        if name in values and isinstance(value, type(values[name]))
-    }
-    values = overlaid(values, sections, name="parameters of the notebook")
-    return parse(Config, override(values, read_overrides(overrides)))
+    given = {name: of for name, of in (given or {}).items() if name in values}
+    whole = {name: of for name, of in given.items() if isinstance(of, PLAIN)}
+    values = overlaid(values, whole, name="parameters of the notebook")
+    changes: dict[str, Any] = {}
+    for name, of in given.items():
+        changes |= of.changes(name) if isinstance(of, Overrides) else {}
+    return parse(Config, override(values, changes | read_overrides(overrides)))
+
+
+def sections() -> dict[str, Overrides]:
+    """Return by its name, for each section of `params.yaml`, an object to set other values in."""
+    return {of.name: Overrides() for of in fields(Config) if of.name != "seed"}

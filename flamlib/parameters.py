@@ -162,6 +162,33 @@ def read_overrides(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
     return {name: read_value(value) for name, value in zip(names, pieces[1::2], strict=True)}
 
 
+class Overrides:
+    """Values set as attributes, at any depth: what a notebook has for each section.
+
+    Papermill turns `-p network.audio.tags False` into the line `network.audio.tags = False`. Its
+    `-p` knows no lists: text in brackets, "[a dog barks, rain]", is read as YAML.
+    """
+
+    def __getattr__(self, name: str) -> "Overrides":
+        if name.startswith("_"):  # which Python and Jupyter ask of any object
+            raise AttributeError(name)
+        inner = vars(self)[name] = Overrides()
+        return inner
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, str) and re.fullmatch(r"\[.*\]|\{.*\}", value):
+            value = read_value(value)
+        vars(self)[name] = value
+
+    def changes(self, name: str) -> dict[str, Any]:
+        """Return what was set by dotted name, which begins with `name`."""
+        found = {}
+        for key, value in vars(self).items():
+            full = f"{name}.{key}"
+            found |= value.changes(full) if isinstance(value, Overrides) else {full: value}
+        return found
+
+
 def read_value(text: str) -> Any:
     """Read a single value as YAML: "3", "1e-3", "[a dog barks, rain]", or plain text.
 

@@ -90,6 +90,28 @@ def test_sections_given_to_a_notebook_replace_the_values_that_they_name(project)
     wrong = {"train": {"n_step": 3}}
     with pytest.raises(ParameterError, match=r"parameters of the notebook: .*mean train\.n_steps"):
         load_config(given=wrong)
+    with pytest.raises(ParameterError, match=r"train: expected names and values, got 'n_steps=3'"):
+        load_config(given={"train": "n_steps=3"})
+
+
+def test_values_of_sections_are_set_by_name(project):
+    """As the lines that papermill makes of `-p train.n_steps 3` do."""
+    names = configuration.sections()
+    assert load_config(given=names) == load_config()
+    names["train"].n_steps = 3
+    names["network"].audio.tags = False
+    names["objectives"].flam.frame = 50.0
+    names["detect"].captions = "[a dog barks, rain]"
+    config = load_config(given=names, overrides="detect.n_absent=1")
+    assert (config.train.n_steps, config.network.audio.tags) == (3, False)
+    assert (config.objectives["flam"].frame, config.objectives["flam"].clip) == (50.0, 1.0)
+    assert (config.detect.captions, config.detect.n_absent) == (["a dog barks", "rain"], 1)
+    assert load_config(given=names, overrides="train.n_steps=9").train.n_steps == 9
+    names["train"].n_step = 3
+    with pytest.raises(
+        ParameterError, match=r"no parameter train\.n_step; did you mean train\.n_s"
+    ):
+        load_config(given=names)
 
 
 def test_detection_has_the_same_defaults_everywhere(project):

@@ -129,7 +129,7 @@ def run(notebook, given):
     shell.reset()
     for i, source in enumerate(code_cells(notebook)):
         ran = shell.run_cell(source)
-        if i == 0:
+        if i == 1:  # the cell of parameters
             shell.push(given)
         try:
             ran.raise_error()

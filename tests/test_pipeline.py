@@ -18,6 +18,8 @@ import papermill
 import pytest
 import yaml
 from dvc.repo import Repo
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from flamlib import paths, provenance, run_notebook
 from flamlib.config import load_config
@@ -203,14 +205,15 @@ def test_the_experiment_does_not_wait_for_the_study():
 @each_notebook
 def test_parameters_are_read_before_any_work(path):
     """All in one cell, after that of the parameters; no other cell reads them again."""
-    parameters, first, *rest = code_cells(path)
+    sections, parameters, first, *rest = code_cells(path)
+    assert sections.endswith("globals().update(sections())")
     declared = run_notebook.declared_parameters(path)
     known = {"model", "arm", "seed", "small", "overrides", "only", "mixed"}
     assert declared.keys() <= known
     assert declared.get("small", True), "Run All is the quick run"
     assert set(declared) == {
         target.id for line in ast.parse(parameters).body for target in line.targets
-    }, "the cell of parameters is the first"
+    }, "the cell of parameters is the second"
     assert "places = paths.places(small=" in first
     assert "config = load_config(" in first
     assert "given=vars())" in first, "sections that papermill was given"
@@ -260,6 +263,21 @@ def test_papermill_knows_every_parameter(path, caplog):
     known = papermill.inspect_notebook(str(path))
     assert known.keys() == run_notebook.declared_parameters(path).keys()
     assert caplog.text == ""
+
+
+@each_notebook
+def test_papermill_sets_what_params_yaml_has_by_its_name(path):
+    """-p network.audio.tags False, as it is injected after the cell of the parameters."""
+    given = {"network.audio.tags": False, "detect.captions": "[a dog barks, rain]", "seed": 4}
+    notebook = parameterize_notebook(
+        load_notebook_node(str(path)), given | {"train": {"n_steps": 3}}
+    )
+    names = {}
+    for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][:3]:
+        exec(cell.source, names)
+    config = load_config(ROOT / "params.yaml", given=names)
+    assert (config.network.audio.tags, config.seed, config.train.n_steps) == (False, 4, 3)
+    assert config.detect.captions == ["a dog barks", "rain"]
 
 
 @each_notebook
