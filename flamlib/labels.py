@@ -391,7 +391,9 @@ def _matching(wanted: PurePosixPath, paths: Sequence[PurePosixPath]) -> list[Pur
 
 def _are_times(fields: Sequence[str]) -> bool:
     """Whether these look like numbers, with a decimal comma too, so that the row is told of it."""
-    return all(re.fullmatch(r"[-+]?(\d[\d.,]*|\.\d+)([eE][-+]?\d+)?", field) for field in fields)
+    return all(
+        re.fullmatch(r"[-+]?(\d[\d.,]*|\.\d+)([eE][-+]?\d+)?", field, re.ASCII) for field in fields
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ YAML is read by its version 1.2, as DVC does: there `5e-5` is a number and `no` 
 which YAML 1.1, and so PyYAML, reads otherwise.
 """
 
+import contextlib
 import copy
 import dataclasses
 import difflib
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from flamlib import texts
 from flamlib.distributions import Distribution
 
 Section = TypeVar("Section")
@@ -299,8 +301,9 @@ def _value(kind: Any, value: Any, name: str, about: Mapping[str, Any], problems:
 
 
 def _scalar(kind: type, value: Any, name: str, about: Mapping[str, Any], problems: Problems) -> Any:
-    if kind is float and isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):
-        value = float(value)  # "5e-5", as YAML 1.1 hands it on
+    if kind is float and isinstance(value, str) and "e" in value.lower():
+        with contextlib.suppress(ValueError):
+            value = texts.number(value)  # "5e-5", as YAML 1.1 hands it on
     if kind is float and type(value) is int:
         value = float(value)
     # Compared exactly because a bool passes for an int elsewhere in Python.

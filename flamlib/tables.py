@@ -43,16 +43,15 @@ class Row:
         return self.fields[column]
 
     def number(self, column: str) -> float:
-        """Return a field as a number. Raises ValueError for text, NaN and infinity."""
+        """Return a field as a number. Raises ValueError for what `texts.number` refuses."""
         text = self.fields[column].strip()
         try:
-            value = float(text)
+            return texts.number(text)
         except ValueError:
-            value = float("nan")
-        if not abs(value) < float("inf"):
             hint = " with a decimal point, not a comma" if DECIMAL_COMMA.fullmatch(text) else ""
-            raise ValueError(f"{self.where}: {column} is {text!r}, expected a number{hint}")
-        return value
+            raise ValueError(
+                f"{self.where}: {column} is {text!r}, expected a number{hint}"
+            ) from None
 
 
 def read(

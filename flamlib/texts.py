@@ -2,7 +2,7 @@
 
 Whatever is read (a table, an argument, a list) goes through `normal`; whatever is compared goes
 through `key`. Names of files are compared by `composed` alone, as a disk may hold both `a.wav` and
-`A.wav`.
+`A.wav`. Numbers that stand there as text have one form, too: that of `number`.
 """
 
 import re
@@ -16,6 +16,7 @@ _HIDDEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufff8]"
 )
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _SHAPING = re.compile("[\u200c\u200d\ufe00-\ufe0f\U000e0000-\U000e0fff]")
 
 
@@ -46,6 +47,30 @@ def key(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", _SHAPING.sub("", normal(text))).casefold()
     return normal(unicodedata.normalize("NFKC", folded))
+
+
+def number(text: str) -> float:
+    """Return the number that a text is: digits, and a decimal point and an exponent at most.
+
+    Python reads more: `1_0` as 10, the digits of any script, `nan` and `infinity`.
+
+    Raises ValueError for any other text, and for a number too large for a float.
+
+    >>> number(" -2.5e3 ")
+    -2500.0
+    """
+    text = text.strip()
+    if not _NUMBER.fullmatch(text) or abs(float(text)) == float("inf"):
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
+def count(text: str) -> int:
+    """Return the whole number from 1 that a text is. Raises ValueError for any other text."""
+    value = number(text)
+    if value < 1 or value % 1:
+        raise ValueError(f"{text!r} is not a whole number from 1")
+    return int(value)
 
 
 def spellings(texts: Iterable[str]) -> dict[str, str]:

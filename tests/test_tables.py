@@ -58,7 +58,7 @@ def test_what_is_no_such_table_is_refused_with_file_and_line(tmp_path):
         tables.read(path, ("a",), delimiter=",")
 
 
-@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1,5"])
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1,5", "1_0"])
 def test_what_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match=rf"x, line 7: onset is {text!r}, expected a number"):
         tables.Row("x, line 7", {"onset": text}).number("onset")

@@ -69,3 +69,38 @@ def test_the_first_spelling_is_what_all_are_shown_as():
     [note] = texts.spelling_notes(spelled)
     assert "'dog bark' as 'Dog bark'" in note
     assert texts.spelling_notes(texts.spellings(["a  b", "a b", "cafe\u0301", "caf\u00e9"])) == []
+
+
+@pytest.mark.parametrize("text", ["0", "-1.5", "+2", ".5", "5.", "1e-3", "1E+2", " 7 ", "007"])
+def test_plain_numbers_are_read(text):
+    assert texts.number(text) == float(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "e3",
+        "1_0",
+        "1 0",
+        "1,5",
+        "0x1",
+        "nan",
+        "inf",
+        "-Infinity",
+        "1e999",
+        "\uff11",
+        "\u0663",
+    ],
+)
+def test_no_other_text_is_a_number(text):
+    with pytest.raises(ValueError, match="is not a number"):
+        texts.number(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1_0", "two"])
+def test_a_count_is_a_whole_number_from_one(text):
+    assert texts.count("1e6") == 1_000_000
+    with pytest.raises(ValueError, match="is not a"):
+        texts.count(text)

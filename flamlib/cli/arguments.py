@@ -139,15 +139,15 @@ def odd(text: str) -> int:
 
 def count(text: str) -> int:
     """Parse a whole number from 1."""
-    value = number(text)
-    if value < 1 or value % 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
-    return int(value)
+    try:
+        return texts.count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def number(text: str) -> float:
     """Parse a number."""
     try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        return texts.number(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flamlib import parallel, paths, run_notebook
+from flamlib import parallel, paths, run_notebook, texts
 from flamlib.config import Config, load_config
 from flamlib.evaluation import ablation, dependency
 from flamlib.paths import Places
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flamlib.evaluation.run_study", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
+    parser.add_argument(
+        "--jobs", type=texts.count, default=os.cpu_count() or 1, help="runs at a time"
+    )
     parser.add_argument(
         "--quick", action="store_true", help=f"one seed of {', '.join(QUICK)}, without notebook 08"
     )

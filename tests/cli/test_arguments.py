@@ -45,6 +45,9 @@ def test_what_an_argument_means(read, text, value):
         (arguments.count, "0"),
         (arguments.count, "2.5"),
         (arguments.number, "many"),
+        (arguments.seconds, "1_0"),
+        (arguments.count, "1_000"),
+        (arguments.number, "\u0663"),
     ],
 )
 def test_what_an_argument_cannot_mean(read, text):
