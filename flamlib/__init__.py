@@ -5,7 +5,7 @@ those before it in this list and, within a package, in the package's own; `tests
 reads both:
 
     paths         files         parallel      distributions texts         tables
-    parameters    config        manifest      events        jams          labels
+    parameters    overrides     config        manifest      events        jams          labels
     ogg           mpeg          chunks        decoders      chain         formats
     fir           audio         collection    runs          detection     provenance
     run_notebook

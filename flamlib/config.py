@@ -10,25 +10,17 @@ sizes of a quick run, other files of `configs` those of other experiments:
 A field of type `Distribution` takes any form that `flamlib.distributions` describes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
-from flamlib import paths
+from flamlib import paths, tables
 from flamlib.distributions import Distribution
-from flamlib.parameters import (
-    Overrides,
-    overlaid,
-    override,
-    parameter,
-    parse,
-    plain,
-    read_overrides,
-    read_yaml,
-)
+from flamlib.overrides import Overrides, overlaid, override, read_overrides, read_yaml
+from flamlib.parameters import ParameterError, parameter, parse, plain, unknown
 
 SMALL = "configs/small.yaml"
 PLAIN = str | int | float | list | dict | None  # what papermill gives
@@ -168,6 +160,34 @@ class MixtureConfig:
         return tuple(accumulate(float(self.package_weights[name]) for name in self.packages))
 
 
+class PublicSet(TypedDict):
+    """A public set to train on."""
+
+    name: Literal["audioset_strong", "desed", "maestro", "urbansed", "tacos"]
+    folder: str
+
+
+class OwnSet(TypedDict):
+    """A set of one's own: a table, a label file or a folder of them, and its folder of audio."""
+
+    name: str
+    table: str
+    audio: str
+
+
+class OwnTrainingSet(OwnSet):
+    """`closed: false`: a caption without an event may sound all the same."""
+
+    closed: NotRequired[bool]
+
+
+class SavedModel(TypedDict):
+    """A folder with a model, and what to call it."""
+
+    name: str
+    folder: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixConfig:
     """How many mixtures are drawn: stage `mix`."""
@@ -175,7 +195,7 @@ class MixConfig:
     n_train: int = parameter("mixtures to train on", low=1, paper="1000000")
     n_valid: int = parameter("mixtures for validation", low=1)
     n_heldout: int = parameter("mixtures of each held-out split", low=1)
-    strong: list[dict[str, Any]] = parameter(
+    strong: list[PublicSet | OwnTrainingSet] = parameter(
         "strongly labelled recordings beside the mixtures: {name: desed, folder: path}, or a table "
         "or folder of label files of your own, {name: mine, table: a.tsv, audio: folder}, with "
         "`closed: false` for free text"
@@ -387,17 +407,25 @@ class DependencyConfig:
     budget: dict[str, Any] = parameter("changes of the training, by dotted name")
 
 
+TestSetName = Literal[
+    *("asfx_sed", "audioset_strong", "desed_public", "desed_validation", "maestro", "urbansed"),
+    *("asfx", "clotho", "audiocaps", "esc50", "urbansound8k", "vggsound"),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TestsetsConfig:
     """Public test sets."""
 
     __test__ = False  # pytest takes a class of this name for tests
 
-    folders: dict[str, str | None] = parameter("folder of each set's official files; null: absent")
-    own: list[dict[str, str]] = parameter(
+    folders: dict[TestSetName, str | None] = parameter(
+        "folder of each set's official files; null: absent"
+    )
+    own: list[OwnSet] = parameter(
         "tables or folders of label files of your own: {name: mine, table: a.tsv, audio: folder}"
     )
-    models: list[dict[str, str]] = parameter(
+    models: list[SavedModel] = parameter(
         "models to compare with, saved by flam: {name: laion_clap, folder: path}"
     )
     window_s: float = parameter("longer recordings are scored window by window", unit="s", above=0)
@@ -507,7 +535,21 @@ def load_config(
     changes: dict[str, Any] = {}
     for name, of in given.items():
         changes |= of.changes(name) if isinstance(of, Overrides) else {}
-    return parse(Config, override(values, changes | read_overrides(overrides)))
+    config = parse(Config, override(values, changes | read_overrides(overrides)))
+    if problems := list(_unknown_names(config, path.parent)):
+        raise ParameterError("\n".join(problems))
+    return config
+
+
+def _unknown_names(config: Config, root: Path) -> Iterator[str]:
+    """Say which weights are of a package or of a set that there is not."""
+    packages, catalogue = config.mixture.package_weights, root / "catalogue/packages.tsv"
+    if packages and catalogue.is_file():
+        known = {row["package"] for row in tables.read(catalogue, ("package",), short_rows=True)}
+        yield from unknown(packages, {"own", *known}, "mixture.package_weights")
+    if sets := config.train.set_weights:
+        known = {"synthetic", *(entry["name"] for entry in config.mix.strong)}
+        yield from unknown(sets, known, "train.set_weights")
 
 
 def sections() -> dict[str, Overrides]:

@@ -7,21 +7,16 @@ A section is a frozen dataclass whose fields are made by `parameter`, which docu
         n_steps: int = parameter("optimiser steps", low=1, paper="120000")
 
 `parse` turns plain values, as read from YAML, into such an object and lists everything that does
-not fit at once; `plain` is the way back; `override` puts other values at dotted names.
-
-YAML is read by its version 1.2, as DVC does: there `5e-5` is a number and `no` is text, both of
-which YAML 1.1, and so PyYAML, reads otherwise.
+not fit at once; `plain` is the way back.
 """
 
 import contextlib
-import copy
 import dataclasses
 import difflib
 import math
-import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -62,17 +57,6 @@ def parameter(
     return dataclasses.field(default=default, metadata=about | {"whole": whole})
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a file of sections. Raises ParameterError, naming the file, for anything else."""
-    try:
-        sections = _yaml(Path(path).read_text(encoding="utf-8"))
-    except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from None
-    if not isinstance(sections, dict):
-        raise ParameterError(f"{path} holds no sections, but {type(sections).__name__}")
-    return sections
-
-
 def parse(kind: type[Section], values: Mapping[str, Any], *, name: str = "") -> Section:
     """Make a section of plain values.
 
@@ -92,6 +76,18 @@ def parse(kind: type[Section], values: Mapping[str, Any], *, name: str = "") -> 
     return made
 
 
+def check(kind: Any, value: Any, *, name: str) -> Any:
+    """Return a plain value as a field of that type has it.
+
+    Raises ParameterError, beginning with `name`, for what does not fit the type.
+    """
+    problems: Problems = []
+    made = _value(kind, plain(value), name, parameter("").metadata, problems)
+    if problems:
+        raise ParameterError("\n".join(problems))
+    return made
+
+
 def plain(value: Any) -> Any:
     """Turn sections, and all that is in them, into values of JSON and YAML."""
     if dataclasses.is_dataclass(value) and not isinstance(value, Distribution):
@@ -102,103 +98,13 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
-def overlaid(values: Mapping[str, Any], overlay: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """Return `values` with those keys of its sections replaced that `overlay` gives.
-
-    A value is replaced as a whole, also where it is a mapping: the settings of a tower, say.
-    Raises ParameterError, beginning with `name`, for a section or key that `values` does not have.
-    """
-    found = dict(values)
-    for section, given in overlay.items():
-        if section not in values:
-            raise ParameterError(f"{name}: {_unknown(section, values)}")
-        if not isinstance(given, Mapping) or not isinstance(values[section], Mapping):
-            found[section] = given
-            continue
-        for key in given:
-            if key not in values[section]:
-                raise ParameterError(f"{name}: {_unknown(key, values[section], section)}")
-        found[section] = {**values[section], **given}
-    return found
-
-
-def override(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of nested `values` with others at dotted names.
-
-    Raises ParameterError for a name that is not there, with the nearest that is: a misspelt change
-    would run the same experiment once more.
-
-    >>> override({"train": {"n_steps": 5}}, {"train.n_steps": 3})
-    {'train': {'n_steps': 3}}
-    """
-    found = copy.deepcopy(dict(values))
-    for name, value in changes.items():
-        place, *keys = found, *name.split(".")
-        for key in keys:
-            if not isinstance(place, dict) or key not in place:
-                near = difflib.get_close_matches(name, list(_names(found)), n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
-                raise ParameterError(f"no parameter {name}{hint}")
-            parent, place = place, place[key]
-        parent[keys[-1]] = value
-    return found
-
-
-def read_overrides(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    """Return changes by dotted name, given as such or as text, values as in YAML.
-
-    >>> read_overrides("train.n_steps=40 train.lr_heads=1e-3")
-    {'train.n_steps': 40, 'train.lr_heads': 0.001}
-    """
-    if not isinstance(given, str):
-        return dict(given or {})
-    before, *pieces = re.split(r"(?:^|\s)([A-Za-z_][\w.]*)=", given)
-    if before.strip():
-        raise ParameterError(f"overrides: expected name=value, got {before.strip()!r}")
-    names = pieces[::2]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ParameterError(f"overrides: {twice[0]} is given twice")
-    return {name: read_value(value) for name, value in zip(names, pieces[1::2], strict=True)}
-
-
-class Overrides:
-    """Values set as attributes, at any depth: what a notebook has for each section.
-
-    Papermill turns `-p network.audio.tags False` into the line `network.audio.tags = False`. Its
-    `-p` knows no lists: text in brackets, "[a dog barks, rain]", is read as YAML.
-    """
-
-    def __getattr__(self, name: str) -> "Overrides":
-        if name.startswith("_"):  # which Python and Jupyter ask of any object
-            raise AttributeError(name)
-        inner = vars(self)[name] = Overrides()
-        return inner
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, str) and re.fullmatch(r"\[.*\]|\{.*\}", value):
-            value = read_value(value)
-        vars(self)[name] = value
-
-    def changes(self, name: str) -> dict[str, Any]:
-        """Return what was set by dotted name, which begins with `name`."""
-        found = {}
-        for key, value in vars(self).items():
-            full = f"{name}.{key}"
-            found |= value.changes(full) if isinstance(value, Overrides) else {full: value}
-        return found
-
-
-def read_value(text: str) -> Any:
-    """Read a single value as YAML: "3", "1e-3", "[a dog barks, rain]", or plain text.
-
-    Raises ParameterError for a comment: of a path with " #" in it the end would be lost.
-    """
-    if re.search(r"""^[^"']*\s#""", text):
-        raise ParameterError(f"{text.strip()!r} holds a comment (#): put the value in quotes")
-    return _yaml(text)
+def unknown(names: Iterable[str], known: Collection[str], section: str) -> list[str]:
+    """Say which names of a section are not known, each with the nearest that is."""
+    known = dict.fromkeys(sorted(known))
+    return [misspelt(name, known, section) for name in names if name not in known]
 
 
 def allowed(field: dataclasses.Field) -> str:
@@ -216,16 +122,6 @@ def allowed(field: dataclasses.Field) -> str:
     return f"{low:g} or more" if low is not None else ""
 
 
-def _yaml(text: str) -> Any:
-    from ruamel.yaml import YAML  # only training needs it, detection does not
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise ParameterError(f"not YAML: {error}") from None
-
-
 def _section(kind: type, values: Any, name: str, problems: Problems) -> Any:
     if not isinstance(values, Mapping):
         problems.append(f"{name}: expected names and values, got {values!r}")
@@ -233,7 +129,7 @@ def _section(kind: type, values: Any, name: str, problems: Problems) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     types_of = typing.get_type_hints(kind)
     before = len(problems)
-    problems += [_unknown(key, fields, name) for key in values if key not in fields]
+    problems += [misspelt(key, fields, name) for key in values if key not in fields]
     made = {}
     for key, field in fields.items():
         full = f"{name}.{key}".lstrip(".")
@@ -260,7 +156,7 @@ def _value(kind: Any, value: Any, name: str, about: Mapping[str, Any], problems:
             problems.append(f"{name} = {value!r}: in YAML nothing is null, and this a word")
             return None
     parts = [part for part in parts if part is not type(None)]
-    if len(parts) > 1:  # sections told apart by their first field, such as the towers
+    if len(parts) > 1:
         return _value(_chosen(parts, value, name, problems), value, name, about, problems)
     [kind] = parts
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
@@ -268,6 +164,8 @@ def _value(kind: Any, value: Any, name: str, about: Mapping[str, Any], problems:
         return value
     if dataclasses.is_dataclass(kind) and kind is not Distribution:
         return _section(kind, value, name, problems)
+    if typing.is_typeddict(kind):
+        return _entry(kind, value, name, about, problems)
     if kind is Distribution:
         return _distribution(value, name, about, problems)
     if origin is Literal:
@@ -293,11 +191,32 @@ def _value(kind: Any, value: Any, name: str, about: Mapping[str, Any], problems:
         if not isinstance(value, Mapping):
             problems.append(f"{name} = {value!r}: expected names and values")
             return value
+        if known := typing.get_args(arguments[0]):  # of a Literal
+            problems += unknown(value, known, name)
         return {
             key: _value(arguments[1], item, f"{name}.{key}", about, problems)
             for key, item in value.items()
         }
     return _scalar(kind, value, name, about, problems)
+
+
+def _entry(kind: Any, value: Any, name: str, about: Mapping[str, Any], problems: Problems) -> Any:
+    """Names and values that stay such: a TypedDict says which there are."""
+    if not isinstance(value, Mapping):
+        problems.append(f"{name} = {value!r}: expected names and values")
+        return value
+    types_of = typing.get_type_hints(kind)
+    problems += [misspelt(key, types_of, name) for key in value if key not in types_of]
+    problems += [f"{name}.{key} is missing" for key in types_of if key in _lacking(kind, value)]
+    return {
+        key: _value(types_of[key], item, f"{name}.{key}", about, problems)
+        for key, item in value.items()
+        if key in types_of
+    }
+
+
+def _lacking(kind: Any, value: Mapping[str, Any]) -> set[str]:
+    return kind.__required_keys__ - value.keys()
 
 
 def _scalar(kind: type, value: Any, name: str, about: Mapping[str, Any], problems: Problems) -> Any:
@@ -345,7 +264,16 @@ def _parts(kind: Any) -> list[Any]:
 
 
 def _chosen(kinds: Sequence[type], value: Any, name: str, problems: Problems) -> type:
-    """The section whose first field, a literal, is what `value` says."""
+    """The section whose first field, a literal, is what `value` says; such are the towers.
+
+    Of several TypedDicts the one whose names are nearest to those of `value`.
+    """
+    if typing.is_typeddict(kinds[0]):
+        given = value if isinstance(value, Mapping) else {}
+        return min(
+            kinds,
+            key=lambda k: len(_lacking(k, given)) + len(given.keys() - typing.get_type_hints(k)),
+        )
     key = dataclasses.fields(kinds[0])[0].name
     names = {typing.get_args(typing.get_type_hints(kind)[key])[0]: kind for kind in kinds}
     chosen = value.get(key) if isinstance(value, Mapping) else None
@@ -355,17 +283,10 @@ def _chosen(kinds: Sequence[type], value: Any, name: str, problems: Problems) ->
     return names[chosen]
 
 
-def _unknown(key: Any, known: Mapping[str, Any], name: str = "") -> str:
+def misspelt(key: Any, known: Collection[str], name: str = "") -> str:
+    """Say that a section, `name`, has no such key, and which known one is the nearest."""
     full = f"{name}.{key}".lstrip(".")
     near = difflib.get_close_matches(str(key), list(known), n=1)
     if near:
         return f"no parameter {full}; did you mean {f'{name}.{near[0]}'.lstrip('.')}?"
     return f"no parameter {full}; known: {', '.join(map(str, known))}"
-
-
-def _names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of everything in it."""
-    for key, value in values.items():
-        yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _names(value, f"{prefix}{key}.")

@@ -1,6 +1,7 @@
 import dataclasses
 import inspect
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from flamlib import config as configuration
 from flamlib.config import Config, DetectConfig, load_config
 from flamlib.inference import detector
-from flamlib.parameters import ParameterError, allowed, plain, read_yaml
+from flamlib.overrides import read_yaml
+from flamlib.parameters import ParameterError, allowed, plain
 
 ROOT = Path(__file__).parents[1]
 # What a small run has less of; everything else is the experiment's.
@@ -213,3 +215,35 @@ def test_a_set_to_train_on_may_be_open():
     entry = "{name: mine, table: labels, audio: audio, closed: false}"
     [strong] = load_config(overrides=f"mix.strong=[{entry}]").mix.strong
     assert strong == {"name": "mine", "table": "labels", "audio": "audio", "closed": False}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        ("mix.strong=[{name: mine, table: a, audio: b, closed: flase}]",
+         "mix.strong[0].closed = 'flase': expected true or false"),
+        ("mix.strong=[{name: desde, folder: a}]", "mix.strong[0].name = 'desde': expected one of"),
+        ("mix.strong=[{name: desed, foldr: a}]",
+         "no parameter mix.strong[0].foldr; did you mean mix.strong[0].folder?"),
+        ("mix.strong=[{name: mine, table: a}]", "mix.strong[0].audio is missing"),
+        ("mix.strong=[mine]", "mix.strong[0] = 'mine': expected names and values"),
+        ("testsets.own=[{name: mine, table: 3, audio: b}]",
+         "testsets.own[0].table = 3: expected text"),
+        ("testsets.models=[{folder: a}]", "testsets.models[0].name is missing"),
+        ("testsets.folders={ecs50: a}",
+         "no parameter testsets.folders.ecs50; did you mean testsets.folders.esc50?"),
+        ("mixture.package_weights={owm: 1}",
+         "no parameter mixture.package_weights.owm; did you mean mixture.package_weights.own?"),
+        ("train.set_weights={synthetic: 0.5, desed: 0.5}",
+         "no parameter train.set_weights.desed; known: synthetic"),
+    ],
+)  # fmt: skip
+def test_what_is_open_to_names_is_checked_by_name_and_type(project, overrides, why):
+    with pytest.raises(ParameterError, match=re.escape(why)):
+        load_config(overrides=overrides)
+
+
+def test_names_that_there_are_pass(project):
+    weights = "package_weights={own: 1, scratch: 2} train.set_weights={synthetic: 0.5, desed: 0.5}"
+    config = load_config(overrides=f"mix.strong=[{{name: desed, folder: a}}] mixture.{weights}")
+    assert config.mix.strong == [{"name": "desed", "folder": "a"}]

@@ -13,7 +13,7 @@ own: as many whole frames of the model as begin within that time. Its frames are
 windows; its embedding is the mean of theirs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio
-from flamlib.config import EvaluationConfig, TestsetsConfig
+from flamlib import audio, parameters
+from flamlib.config import EvaluationConfig, SavedModel, TestsetsConfig
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -85,7 +85,7 @@ def settings(config: EvaluationConfig, testsets: TestsetsConfig) -> BenchmarkSet
 
 
 def load_external_models(
-    models: Sequence[Mapping[str, str]], *, taken: Iterable[str], base: str | Path = ""
+    models: Sequence[SavedModel], *, taken: Iterable[str], base: str | Path = ""
 ) -> dict[str, AudioTextModel]:
     """Load models of the user's own, by name, from folders that `save_pretrained` wrote.
 
@@ -97,12 +97,9 @@ def load_external_models(
     Raises:
         ValueError: for other keys and for a name that is taken; and what `baselines.load` raises.
     """
+    parameters.check(list[SavedModel], models, name="testsets.models")
     loaded: dict[str, AudioTextModel] = {}
     for entry in models:
-        if set(entry) != {"name", "folder"}:
-            raise ValueError(
-                f"testsets.models: each entry needs a name and a folder, got {dict(entry)}"
-            )
         if entry["name"] in (*taken, *loaded, "difference"):
             raise ValueError(
                 f"testsets.models: the name {entry['name']!r} is taken already, choose another"

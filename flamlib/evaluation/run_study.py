@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from flamlib import parallel, paths, run_notebook, texts
 from flamlib.config import Config, load_config
 from flamlib.evaluation import ablation, dependency
+from flamlib.parameters import ParameterError
 from flamlib.paths import Places
 
 SEEDS = (0, 1, 2)
@@ -40,6 +41,22 @@ class Cell(NamedTuple):
         return f"{self.seed}_{self.arm}"
 
 
+def check_changes(config: Config) -> None:
+    """Raise ParameterError, naming the arm, for changes that fit no parameter.
+
+    Asked before the first run: the arm may be the last of hours.
+    """
+    runs = {
+        f"ablate.arms.{arm}": ablation.changes(arm, config.ablate) for arm in config.ablate.arms
+    }
+    for name, changes in {"dependency.budget": config.dependency.budget, **runs}.items():
+        try:
+            model, _ = ablation.configured(config, changes)
+            config.objective(model)
+        except ValueError as error:
+            raise ParameterError(f"{name}: {error}") from error
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not done yet; return the exit status."""
     parser = argparse.ArgumentParser(
@@ -56,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         places = paths.places(small=False)
         os.chdir(places.root)
         config = load_config()
+        check_changes(config)
         cells = study_cells(config.ablate.arms, quick=given.quick)
         todo = unfinished(places, config, cells)
     except (OSError, ValueError) as error:

@@ -263,7 +263,7 @@ def test_one_s_own_models_join_by_name(folder):
     assert list(benchmarks.load_external_models([entry], taken=["flam"], base=folder)) == ["theirs"]
     with pytest.raises(ValueError, match="'flam' is taken already"):
         benchmarks.load_external_models([{"name": "flam", "folder": saved}], taken=["flam"])
-    with pytest.raises(ValueError, match="a name and a folder"):
+    with pytest.raises(ValueError, match=r"testsets.models\[0\].folder is missing"):
         benchmarks.load_external_models([{"name": "flam"}], taken=[])
 
 

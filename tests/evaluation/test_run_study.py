@@ -2,6 +2,7 @@ import ast
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -9,9 +10,10 @@ import tiny
 import yaml
 
 from flamlib import run_notebook
+from flamlib.config import load_config
 from flamlib.evaluation import ablation, dependency, run_study
 from flamlib.evaluation.run_study import Cell
-from flamlib.parameters import plain
+from flamlib.parameters import ParameterError, plain
 from flamlib.paths import Places
 
 ARMS = {"flam": {}, "wide": {"network.dim": 9}, "no_bias": {"network.bias": "shared"}}
@@ -120,3 +122,22 @@ def test_a_study_without_its_data_says_what_makes_them(project, capsys):
         run_study.main([])
     assert stopped.value.code == 2
     assert "is not there: `make repro` makes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"ablate.arms": {"flam": {}, "odd": {"train.lr_hedas": 1.0}}},
+            "ablate.arms.odd: no param",
+        ),
+        ({"ablate.arms": {"odd": {"model": "flan"}}}, "ablate.arms.odd: no model 'flan'"),
+        ({"ablate.arms": {"odd": {"train.n_steps": "many"}}}, "ablate.arms.odd: train.n_steps = "),
+        ({"dependency.budget": {"train.steps": 1}}, "dependency.budget: no parameter train.steps"),
+    ],
+)
+def test_a_change_that_fits_nothing_is_named_before_the_first_run(change, why):
+    config = load_config(Path(__file__).parents[2] / "params.yaml")
+    run_study.check_changes(config)
+    with pytest.raises(ParameterError, match=why):
+        run_study.check_changes(config.override(change))

@@ -20,9 +20,10 @@ folder below it.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flamlib import tables
+from flamlib import parameters, tables
+from flamlib.config import OwnSet, OwnTrainingSet, PublicSet, TestSetName
 from flamlib.data.datasets import caption_sets, label_sets, sed_sets
 from flamlib.data.datasets.annotations import AnnotatedSet, Task
 
@@ -172,7 +173,7 @@ def _has_times(table: Path) -> bool:
     return "filename" not in header or {"onset", "offset", "event_label"} <= set(header)
 
 
-def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> AnnotatedSet:
+def training_set(entry: PublicSet | OwnTrainingSet, *, base: str | Path = "") -> AnnotatedSet:
     """Read a dataset of timed events to train on, from an entry of `mix.strong` of params.yaml.
 
         {name: desed, folder: /sets/desed}                    the training split of one of `STRONG`
@@ -185,33 +186,21 @@ def training_set(entry: Mapping[str, Any], *, base: str | Path = "") -> Annotate
     Raises ValueError for an entry of neither form, a name that is not in `STRONG`, and a table
     without events; FileNotFoundError for a folder or table that does not exist.
     """
-    keys, closed = set(entry), entry.get("closed", True)
-    if keys != {"name", "folder"} and keys | {"closed"} != {"name", "table", "audio", "closed"}:
-        raise ValueError(
-            "mix.strong: a set has name and folder, or name, table and audio (and closed), found "
-            f"{dict(entry)}"
-        )
-    if not isinstance(closed, bool):
-        raise ValueError(f"mix.strong: closed is {closed!r}, expected true or false")
-    for key in keys - {"closed"}:
-        if not isinstance(entry[key], str | Path):
-            raise ValueError(f"mix.strong: {key} is {entry[key]!r}, expected text")
-    if "folder" in keys:
+    parameters.check(PublicSet | OwnTrainingSet, entry, name="mix.strong")
+    if "folder" in entry:
         name, root = entry["name"], _resolve(base, entry["folder"])
-        if name not in STRONG:
-            raise ValueError(f"mix.strong: no set {name!r}; there are {', '.join(STRONG)}")
         return _check_audio(replace(_read_official(name, STRONG[name], root), name=name), root)
     dataset = read_own(
         entry["name"], _resolve(base, entry["table"]), _resolve(base, entry["audio"])
     )
     if dataset.task != "sed":
         raise ValueError(f"{entry['table']}: no onset, offset and event_label to train on")
-    return replace(dataset, closed=closed)
+    return replace(dataset, closed=entry.get("closed", True))
 
 
 def read_all(
     folders: Mapping[str, str | None],
-    own_tables: Sequence[Mapping[str, Any]],
+    own_tables: Sequence[OwnSet],
     *,
     base: str | Path = "",
 ) -> tuple[list[AnnotatedSet], dict[str, str]]:
@@ -224,9 +213,8 @@ def read_all(
     for an unknown name, an entry of another form and a name that is taken, and what `read` and
     `read_own` raise.
     """
-    unknown = sorted(set(folders) - set(SETS))
-    if unknown:
-        raise ValueError(f"no test sets {unknown}; there are {', '.join(SETS)}")
+    parameters.check(dict[TestSetName, str | None], folders, name="testsets.folders")
+    parameters.check(list[OwnSet], own_tables, name="testsets.own")
     datasets, skipped = [], {}
     for name in SETS:
         if folders.get(name) is None:
@@ -234,8 +222,6 @@ def read_all(
         else:
             datasets.append(read(name, _resolve(base, folders[name])))
     for entry in own_tables:
-        if set(entry) != {"name", "table", "audio"}:
-            raise ValueError(f"your own set has name, table and audio, found {dict(entry)}")
         if entry["name"] in EMBEDDED:
             raise ValueError(
                 f"{entry['name']!r} is no name for your own set: 09 reports "

@@ -1,5 +1,6 @@
 import json
 import unicodedata
+from typing import get_args, get_type_hints
 
 import pytest
 import set_files
@@ -7,6 +8,7 @@ from bad_files import GOOD, write_bad_files
 from label_files import DOG, KINDS, RAIN, write
 from set_files import write_audio, write_text
 
+from flamlib import config
 from flamlib.data.datasets import testsets
 from flamlib.events import Event
 
@@ -119,14 +121,14 @@ def test_a_set_to_train_on_is_named_with_its_folder_or_is_a_table_of_one_s_own(t
 @pytest.mark.parametrize(
     ("entry", "error", "message"),
     [
-        ({"name": "desed"}, ValueError, "name and folder, or name, table and audio"),
-        ({"name": "a", "folder": "b", "weight": 1}, ValueError, "name and folder, or"),
-        ({"name": "esc50", "folder": "."}, ValueError, "no set 'esc50'; there are audioset_strong"),
-        ({"name": 5, "folder": "."}, ValueError, "name is 5, expected text"),
+        ({"name": "desed"}, ValueError, "mix.strong.folder is missing"),
+        ({"name": "a", "folder": "b", "weight": 1}, ValueError, "no parameter mix.strong.weight"),
+        ({"name": "esc50", "folder": "."}, ValueError, "'esc50': expected one of audioset_strong"),
+        ({"name": 5, "table": "t", "audio": "a"}, ValueError, "name = 5: expected text"),
         (
             {"name": "a", "table": "t", "audio": "a", "closed": "false"},
             ValueError,
-            "closed is 'false', expected true or false",
+            "closed = 'false': expected true or false",
         ),
         ({"name": "desed", "folder": "nowhere"}, FileNotFoundError, "nowhere is no folder"),
     ],
@@ -440,9 +442,9 @@ def test_what_there_is_is_read_and_what_there_is_not_is_told(tmp_path):
     assert set(skipped) == set(testsets.SETS) - {"esc50"}
     with pytest.raises(ValueError, match=r"already"):
         testsets.read_all(folders, [own, own])
-    with pytest.raises(ValueError, match=r"no test sets"):
+    with pytest.raises(ValueError, match=r"no parameter testsets.folders.esc51; did you mean"):
         testsets.read_all({"esc51": None}, [])
-    with pytest.raises(ValueError, match=r"name, table and audio"):
+    with pytest.raises(ValueError, match=r"testsets.own\[0\].table is missing"):
         testsets.read_all({}, [{"name": "mine"}])
 
 
@@ -492,3 +494,9 @@ def test_what_is_cut_off_is_used_with_a_note(tmp_path):
     write_text(tmp_path / "t.tsv", "filename\tlabel\na.wav\tdog\n")
     found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
     assert [note for note in found.notes if note.startswith("a.wav: ")]
+
+
+def test_the_parameters_know_the_names_of_all_sets():
+    assert set(get_args(config.TestSetName)) == set(testsets.SETS)
+    names = get_type_hints(config.PublicSet)["name"]
+    assert set(get_args(names)) == set(testsets.STRONG)
