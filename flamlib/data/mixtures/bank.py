@@ -285,7 +285,7 @@ def write(
         open(folder / "peaks.u16", "wb") as peaks,
     ):
         done = parallel.in_order(work, clips, n_jobs=n_jobs)
-        done = tqdm(done, total=len(clips), disable=not progress)
+        done = tqdm(done, "decode", total=len(clips), unit="clip", disable=not progress)
         for clip, result in zip(clips, done, strict=True):
             if isinstance(result, str):
                 skipped.append({"clip_id": clip["clip_id"], "path": clip["path"], "why": result})

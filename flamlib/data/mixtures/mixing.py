@@ -8,12 +8,13 @@ What is drawn depends on the bank, the rules and the key (seed, split, index) al
 can be drawn again without the others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from math import log10
 
 import pyarrow
+from tqdm import tqdm
 
 from flamlib import audio, parallel
 from flamlib.config import MixtureConfig
@@ -181,7 +182,15 @@ def add_background(
 
 
 def draw_many(
-    bank: Bank, rules: MixtureConfig, *, seed: int, split: str, n: int, n_jobs: int, first: int = 0
+    bank: Bank,
+    rules: MixtureConfig,
+    *,
+    seed: int,
+    split: str,
+    n: int,
+    n_jobs: int,
+    first: int = 0,
+    progress: bool = True,
 ) -> Iterator[pyarrow.Table]:
     """Draw the mixtures `first` to `first + n - 1` of a split, as tables of `recipes.SCHEMA`.
 
@@ -196,6 +205,7 @@ def draw_many(
         n: how many.
         n_jobs: processes.
         first: index of the first.
+        progress: show a progress bar.
 
     Raises:
         ValueError: see `check`; before anything is drawn.
@@ -204,7 +214,15 @@ def draw_many(
     stop = first + n
     blocks = [range(start, min(start + BLOCK, stop)) for start in range(first, stop, BLOCK)]
     work = partial(_draw_table, bank, rules, seed, split)
-    return parallel.in_order(work, blocks, n_jobs=n_jobs if len(blocks) > 1 else 1)
+    tables = parallel.in_order(work, blocks, n_jobs=n_jobs if len(blocks) > 1 else 1)
+    return _counted(tables, tqdm(total=n, desc=f"draw {split}", unit="clip", disable=not progress))
+
+
+def _counted(tables: Iterable[pyarrow.Table], bar: tqdm) -> Iterator[pyarrow.Table]:
+    with bar:
+        for table in tables:
+            bar.update(table.num_rows)
+            yield table
 
 
 def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:

@@ -301,7 +301,14 @@ def audible_families(bank: Bank, recipe: Recipe) -> set[str]:
     return set(bank.get(row, "audible"))
 
 
-def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_jobs: int) -> None:
+def write_audio(
+    bank: Bank,
+    recipes: Sequence[Recipe],
+    folder: str | Path,
+    *,
+    n_jobs: int,
+    progress: bool = True,
+) -> None:
     """Write mixtures as audio files with their labels, for listening and for other tools.
 
         00012.flac      the mixture of index 12: mono, 16 bit
@@ -316,13 +323,15 @@ def write_audio(bank: Bank, recipes: Sequence[Recipe], folder: str | Path, *, n_
         recipes: the mixtures.
         folder: where to.
         n_jobs: threads.
+        progress: show a progress bar.
     """
     names = [f"{recipe.index:05d}.flac" for recipe in recipes]
     seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
     labels = [recipe.labels for recipe in recipes]
     with files.atomic_folder(folder) as whole:
         write_one, pairs = partial(_write_one, bank, whole), list(zip(names, recipes, strict=True))
-        for _ in parallel.each(write_one, pairs, n_jobs=n_jobs, threads=True, progress=False):
+        how = {"progress": progress, "what": f"write {Path(folder).name}"}
+        for _ in parallel.each(write_one, pairs, n_jobs=n_jobs, threads=True, **how):
             pass
         write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
         rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
