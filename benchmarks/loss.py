@@ -1,6 +1,6 @@
 """The frame-wise loss of large batches, value and gradients: ours, plain, and with a gather.
 
-    python benchmarks/loss.py [--quick] [--json]
+    python benchmarks/loss.py [--quick] [--gpu] [--json]
 
 *Ours* is `sharded_framewise_loss` of `flamlib.losses.frame_wise`. *Plain* is `framewise_loss` of
 all logits at once, differentiated by autograd, in one process. *Gather* is what is commonly done in
@@ -10,7 +10,8 @@ five captions to a clip, 32 frames, 512 dimensions, float32.
 Peak memory is that of a process beyond its inputs, gradients of the inputs included. First, one
 process and a growing batch; then, one batch shared by several processes; then, so many clips for
 each of a growing number of processes, where the memory of ours should not grow. Each process has
-one thread unless OMP_NUM_THREADS says otherwise. Needs no data.
+one thread unless OMP_NUM_THREADS says otherwise. With --gpu ours and the plain way on this
+machine's GPU instead. Needs no data.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def ours(given: dict) -> torch.Tensor:
 def plain(given: dict) -> torch.Tensor:
     names = ("frame_emb", "caption_emb", "logit_scale", "logit_bias")
     logits = frame_wise.frame_logits(*(given[name] for name in names))
-    known = torch.ones(given["active"].shape[:2], dtype=torch.bool)
+    known = torch.ones(given["active"].shape[:2], dtype=torch.bool, device=logits.device)
     return frame_wise.framewise_loss(logits, given["active"], known)
 
 
@@ -158,6 +159,28 @@ def measure(way: str, n_clips: int, n_ranks: int = 1, n_runs: int = 3) -> dict[s
     }
 
 
+def measure_on_gpu(way: str, n_clips: int, n_runs: int) -> dict[str, float]:
+    """Median seconds, and the peak beyond the inputs in MB; infinite where the memory ends."""
+    row = {"way": way, "clips": n_clips, "processes": 1}
+    given = {k: v.cuda() if torch.is_tensor(v) else v for k, v in inputs(0, n_clips).items()}
+    times = []
+    try:
+        for _ in range(n_runs + 1):
+            for name in ("frame_emb", "caption_emb", "logit_scale", "logit_bias"):
+                given[name] = given[name].detach().requires_grad_()
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            WAYS[way](given).backward()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    except torch.cuda.OutOfMemoryError:
+        return row | {"seconds": float("inf"), "peak_mb": float("inf")}
+    peak = torch.cuda.max_memory_allocated() - before
+    return row | {"seconds": statistics.median(times[1:]), "peak_mb": peak / 2**20}
+
+
 def fits(n_clips: int) -> bool:
     """Whether the plain way has the memory it takes."""
     logits = 4 * n_clips * n_clips * CAPTIONS_PER_CLIP * N_FRAMES
@@ -168,7 +191,7 @@ def fits(n_clips: int) -> bool:
 def say(row: dict[str, float]) -> None:
     print(
         f"{row['way']:7} {row['clips']:5} clips {row['processes']} processes "
-        f"{row['seconds']:8.2f} s {row['peak_mb']:8.0f} MB a process",
+        f"{row['seconds']:8.3f} s {row['peak_mb']:8.0f} MB a process",
         flush=True,
     )
 
@@ -177,7 +200,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer sizes and runs")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--gpu", action="store_true", help="on this machine's GPU")
     arguments = parser.parse_args()
+    if arguments.gpu:
+        sizes = (128, 512) if arguments.quick else (128, 512, 1024, 2048, 4096)
+        rows = [measure_on_gpu(way, n, n_runs=5) for n in sizes for way in ("plain", "ours")]
+        print(json.dumps({"unit": "s, MB", "rows": rows})) if arguments.json else [*map(say, rows)]
+        raise SystemExit
     n_runs = 1 if arguments.quick else 3
     told = (lambda row: None) if arguments.json else say
 

@@ -217,11 +217,16 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer runs")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument(
+        "--clips", type=int, help="of a step through HTS-AT (default: 8), at most 50"
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     n_runs = 2 if arguments.quick else 7
     rates = {
-        "htsat": htsat(2 if arguments.quick else 8, n_runs, thorough=not arguments.quick),
+        "htsat": htsat(
+            arguments.clips or (2 if arguments.quick else 8), n_runs, thorough=not arguments.quick
+        ),
         "yamnet": yamnet_step(n_clips=16, n_runs=n_runs, thorough=not arguments.quick),
     }
     ratios = {

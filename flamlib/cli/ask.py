@@ -178,7 +178,7 @@ def _detect(args: argparse.Namespace) -> None:
         if args.scores is not None:
             detection.check_columns(args.scores, args.captions)
         scores = detector.score(
-            baselines.load(folder),
+            baselines.load(folder, baselines.fastest_device()),
             args.audio,
             args.captions,
             method=args.method,

@@ -106,8 +106,13 @@ class LabelMatching(CosineScoring):
         return _unscaled(caption_class_vector(self.caption_tower.embed(captions), self.names))
 
 
-def load(folder: str | Path) -> AudioTextModel:
-    """Load a saved model of any kind; `config.json` says which.
+def fastest_device() -> torch.device:
+    """Return the GPU if there is one for CUDA, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioTextModel:
+    """Load a saved model of any kind to a device; `config.json` says which kind.
 
     A FLAM whose heads are untrained (no frame-wise loss, or imported from a CLAP) is wrapped in
     `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for an unknown kind.
@@ -116,7 +121,7 @@ def load(folder: str | Path) -> AudioTextModel:
     kind = checkpoint.read_kind(folder)
     if kind not in kinds:
         raise ValueError(f"{folder}: unknown kind of model {kind!r}; is it of a newer flamlib?")
-    model = kinds[kind].from_pretrained(folder)
+    model = kinds[kind].from_pretrained(folder).to(device)
     if isinstance(model, FLAM):
         about = model.provenance or {}
         objective = about.get("parameters", {}).get("objective")
@@ -127,5 +132,5 @@ def load(folder: str | Path) -> AudioTextModel:
 
 def _unscaled(caption_emb: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
     """Return caption embeddings with scale 1 and bias 0, for a model without heads."""
-    one = torch.ones(len(caption_emb))
+    one = caption_emb.new_ones(len(caption_emb))
     return CaptionEmbeddings(caption_emb, one, 0 * one)

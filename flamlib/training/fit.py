@@ -140,7 +140,10 @@ def fit(
         shown=accelerator.is_main_process,
     )
     loader = DataLoader(
-        Subset(batches, range(first, train.n_steps)), batch_size=None, num_workers=train.n_workers
+        Subset(batches, range(first, train.n_steps)),
+        batch_size=None,
+        num_workers=train.n_workers,
+        pin_memory=accelerator.device.type == "cuda",  # from where it is copied many times faster
     )
     counts_mixtures = batches.uses_mixtures and train.batch_size
     n_clips = train.batch_size if counts_mixtures else train.pair_batch_size
@@ -385,7 +388,7 @@ def _batches(
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(*(x.to(device) if isinstance(x, Tensor) else x for x in batch))
+    return Batch(*(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in batch))
 
 
 def _digest(*key: int) -> int:

@@ -253,8 +253,10 @@ class Objective:
         gradients = StepOutputs(*(None if x is None else x.grad for x in outputs))
         slopes = [_cut(gradient, n_parts) for gradient in gradients._replace(log_temperature=None)]
         slopes[-1] = [gradients.log_temperature, *[None] * (n_parts - 1)]
+        # Accelerate's own does nothing where a launcher started one process, wrapped all the same.
+        quiet = getattr(net, "no_sync", nullcontext)
         for i in reversed(range(n_parts)):  # the first part, which has everything, comes last
-            with accelerator.no_sync(net) if i else nullcontext():
+            with quiet() if i else nullcontext():
                 moved = [
                     (x, slope[i])
                     for x, slope in zip(embed(i), slopes, strict=True)
