@@ -2,6 +2,6 @@
 
 A module imports only from those before it:
 
-    splits split_metrics evaluate benchmarks single_model
+    splits priors split_metrics evaluate benchmarks single_model
     ablation study dependency run_study
 """

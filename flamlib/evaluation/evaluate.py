@@ -25,7 +25,7 @@ from flamlib.evaluation.splits import (
     predict_logits,
     write_scores,
 )
-from flamlib.metrics import outcomes
+from flamlib.metrics import outcomes, spans
 from flamlib.metrics.outcomes import Outcome
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.baselines import FLAMGlobal, LabelMatching
@@ -96,7 +96,7 @@ def evaluate(
     metrics = compare(models, logits, bank, lexicon, config=config, seed=seed)
     del splits["valid"], by_split["valid"]
     table = pd.concat(
-        [caption_table(split, by_split[name], lexicon) for name, split in splits.items()],
+        [caption_table(by_split[name], lexicon, config=config) for name in splits],
         ignore_index=True,
     )
     return Evaluation(splits, by_split, table, nan_to_none(metrics))
@@ -172,7 +172,8 @@ def compare(
 ) -> dict[str, dict]:
     """Compute all metrics of all models, with intervals and paired tests.
 
-    The split "valid" is not evaluated: on it, the threshold of each model's F1 is chosen.
+    The split "valid" is not evaluated: on it, the threshold of each model's F1 is chosen, and the
+    priors that models are compared with.
 
     Args:
         models: by name, "flam" among them.
@@ -190,15 +191,18 @@ def compare(
         model: split_metrics.f1_curve(of["valid"], n_thresholds=config.n_thresholds)["best_macro"]
         for model, of in logits.items()
     }
+    valid = {model: of["valid"].split for model, of in logits.items()}
     metrics: dict[str, dict] = {name: {} for name in (*logits, "difference")}
     for name in TEST_SPLITS:
         of_split = {model: of[name] for model, of in logits.items()}
-        bounds = split_metrics.confidence_intervals(of_split, thresholds, config=config, seed=seed)
+        bounds = split_metrics.confidence_intervals(
+            of_split, valid, thresholds, config=config, seed=seed
+        )
         for model in metrics:
             metrics[model][name] = bounds[model]
         for model, of_model in of_split.items():
             metrics[model][name] |= split_metrics.compute(
-                of_model, threshold=thresholds[model], config=config
+                of_model, valid[model], threshold=thresholds[model], config=config
             )
     clip_s = next(iter(logits.values()))[TEST_SPLITS[0]].split.clip_s
     retrieved = {
@@ -289,7 +293,7 @@ def retrieval(model: AudioTextModel, bank: Bank, lexicon: Lexicon, *, clip_s: fl
 
 
 def caption_table(
-    split: EvalSplit, logits: Mapping[str, SplitLogits], lexicon: Lexicon
+    logits: Mapping[str, SplitLogits], lexicon: Lexicon, *, config: EvaluationConfig
 ) -> pd.DataFrame:
     """Return a table with one row per caption of a split; `logits` are by model.
 
@@ -299,7 +303,9 @@ def caption_table(
     log_odds              of that share: what `logit_bias` should be on mixtures like these
     logit_bias            the prior log-odds that FLAM predicts from the text
     auroc_<model>         nan where all known frames are active, or none
+    recall_<model>        of its events at one false span a minute, see `spans.recall_of_each`
     """
+    split = logits["flam"].split
     share = split.active_share()
     with np.errstate(divide="ignore"):
         log_odds = np.log(share) - np.log1p(-share)
@@ -316,6 +322,8 @@ def caption_table(
         frames = of_model.score_table()
         auroc = frame_auroc(frames.scores, frames.active, frames.known)
         columns[f"auroc_{name}"] = auroc["per_caption"]
+        changes = split_metrics.span_changes(of_model, config)
+        columns[f"recall_{name}"] = spans.recall_of_each(changes, len(split.captions), 1)
     return pd.DataFrame(columns)
 
 

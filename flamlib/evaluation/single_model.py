@@ -80,7 +80,7 @@ def evaluate_model(
         for name in f1:
             curves[prefix + name] = f1[name]
             metrics[prefix + name] = split_metrics.compute(
-                logits[name], threshold=threshold, config=config
+                logits[name], splits["valid"], threshold=threshold, config=config
             )
     clip_s = next(iter(splits.values())).clip_s
     metrics["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).metrics

@@ -3,6 +3,8 @@
     f1                          at f1_threshold, chosen on the mixtures for validation
     f1_best, f1_best_threshold  at the best threshold on these clips, which is too optimistic
     ece, brier                  calibration of the probabilities, see `metrics.calibration`
+    nats …                      cross-entropy beside that of priors, see `priors`
+    recall_at_1, false_spans …  see `metrics.spans`; the threshold is `f1_threshold`
 
 `<name>_low` and `<name>_high` are the ends of a metric's 95 % bootstrap interval over clips.
 """
@@ -13,12 +15,14 @@ from functools import partial
 import numpy as np
 
 from flamlib.config import EvaluationConfig
-from flamlib.evaluation.splits import SplitLogits
-from flamlib.metrics import calibration, sed
+from flamlib.evaluation import priors
+from flamlib.evaluation.splits import EvalSplit, SplitLogits
+from flamlib.metrics import calibration, sed, spans
 from flamlib.metrics.bootstrap import ClipStatistic, clip_sum
 from flamlib.metrics.bootstrap_ranking import clip_best_f1
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.sed import Criteria
+from flamlib.metrics.spans import SpanChanges
 
 
 def criteria(config: EvaluationConfig) -> Criteria:
@@ -33,9 +37,16 @@ def criteria(config: EvaluationConfig) -> Criteria:
 
 
 def compute(
-    logits: SplitLogits, *, threshold: float, config: EvaluationConfig
+    logits: SplitLogits, reference: EvalSplit, *, threshold: float, config: EvaluationConfig
 ) -> dict[str, float | int]:
-    """Return all metrics without intervals; `threshold` is that of f1, segment_f1 and event_f1."""
+    """Return all metrics without intervals.
+
+    Args:
+        logits: of a model.
+        reference: the split that the priors are fitted on.
+        threshold: of f1, segment_f1, event_f1, event_recall and false_spans.
+        config: how models are evaluated.
+    """
     probs, curve = logits.prob_table(), f1_curve(logits, n_thresholds=config.n_thresholds)
     prob, active = probs.scores[probs.known], probs.active[probs.known]
     metrics = sed.compute(logits.clip_scores(), criteria(config), threshold=threshold)
@@ -46,7 +57,14 @@ def compute(
         "f1_best_threshold": curve["best_macro"],
         "ece": calibration.expected_calibration_error(prob, active, config.n_bins),
         "brier": calibration.brier(prob, active),
+        **priors.compute(logits, reference),
+        **spans.compute(span_changes(logits, config), threshold=threshold),
     }
+
+
+def span_changes(logits: SplitLogits, config: EvaluationConfig) -> SpanChanges:
+    """Return the spans of smoothed scores at all thresholds."""
+    return SpanChanges.of(logits.clip_scores().smoothed(config.median_frames))
 
 
 def f1_curve(logits: SplitLogits, *, n_thresholds: int) -> dict:
@@ -64,6 +82,7 @@ def reliability(logits: SplitLogits, *, n_bins: int) -> dict[str, np.ndarray]:
 
 def confidence_intervals(
     logits: Mapping[str, SplitLogits],
+    references: Mapping[str, EvalSplit],
     thresholds: Mapping[str, float],
     *,
     config: EvaluationConfig,
@@ -75,7 +94,8 @@ def confidence_intervals(
 
     Args:
         logits: of each model; its frames may have a length of their own.
-        thresholds: of each model, that of f1, segment_f1 and event_f1.
+        references: of each model, see `compute`.
+        thresholds: of each model, see `compute`.
         config: how models are evaluated.
         seed: of the draws.
 
@@ -100,7 +120,10 @@ def confidence_intervals(
             "f1_best": partial(_best_f1_statistic, of, config.n_thresholds),
             "ece": partial(_bin_statistic, of, config.n_bins, calibration.ece_of),
             "brier": partial(_bin_statistic, of, config.n_bins, calibration.brier_of),
+            "nats": partial(_nats_statistic, priors.nats_by_clip, of.logits, of.split),
+            "nats_gain": partial(_nats_statistic, priors.gain_by_clip, of, references[model]),
         }
+        | spans.statistics(span_changes(of, config), threshold=thresholds[model])
         for model, of in logits.items()
     }
     others = [model for model in logits if model != "flam"]
@@ -131,3 +154,8 @@ def _bin_statistic(
     sizes = {"n_clips": len(logits.split.mixtures), "n_bins": n_bins}
     sums = calibration.bin_sums(frames.scores[known], frames.active[known], clip, **sizes)
     return clip_sum(sums, metric)
+
+
+def _nats_statistic(by_clip: Callable[..., np.ndarray], *of: object) -> ClipStatistic:
+    """The mean of sums by clip, as a statistic over draws of clips."""
+    return clip_sum(by_clip(*of), priors.mean_nats)

@@ -1,7 +1,7 @@
 """Calibration: whether events predicted with probability p occur a fraction p of the time.
 
-A reliability diagram shows it by bins of the probability; the expected calibration error (ECE) and
-the Brier score are one number each.
+A reliability diagram shows it by bins of the probability; the expected calibration error (ECE), the
+Brier score and the cross-entropy in nats are one number each.
 """
 
 import numpy as np
@@ -101,6 +101,18 @@ def brier(prob: Float[np.ndarray, "*shape"], active: Bool[np.ndarray, "*shape"])
     """
     prob, active = _probabilities(prob, active)
     return float(np.mean((prob - active) ** 2))
+
+
+def nats(
+    logit: Float[np.ndarray, "*#shape"], active: Bool[np.ndarray, "*#shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """Return the cross-entropy of each frame, in nats: -log of the probability of what is true.
+
+    It is the loss that training has for frames, without weights. Less is better; a frame that is
+    active with probability p costs -log p, so certainty that is wrong has no bound.
+    """
+    logit = np.asarray(logit, dtype=np.float64)
+    return np.logaddexp(0.0, logit) - logit * active
 
 
 def _probabilities(

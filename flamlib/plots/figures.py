@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from flamlib.metrics.spans import SpanCurve
 from flamlib.plots.style import (
     BLUE,
     COLUMN,
@@ -58,6 +59,32 @@ def f1_curves(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     axes.set(xlim=(0, 1), xlabel="threshold for all captions", ylabel="frame-wise F1, macro")
     axes.set_ylim(0, 1.7 * max(np.max(c["f1_macro"]) for c in curves.values()))
     axes.grid(axis="y")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@styled
+def recall_curves(curves: Mapping[str, SpanCurve]) -> Figure:
+    """Draw the recall of events over false spans a minute, one threshold for all captions.
+
+    `curves[model]` is of `spans.SpanChanges.curve`. A curve ends where the model has no more.
+    """
+    figure = Figure(figsize=(COLUMN, 2.3), layout="constrained")
+    axes = figure.subplots()
+    rates = np.geomspace(0.01, 10, 200)
+    for model, curve in curves.items():
+        name, color, line, marker = MODELS[model]
+        shown = rates[rates <= max(curve.false_spans.max(), rates[0])]
+        label = f"{name}, at 1: {curve.recall_at([1])[0]:.2f}"
+        one = [int(np.searchsorted(shown, 1.0))] if shown[-1] > 1 else []
+        axes.plot(
+            shown, curve.recall_at(shown), marker, color=color, linestyle=line, label=label,
+            markevery=one, markeredgecolor="white", markersize=5.5,
+        )  # fmt: skip
+    axes.set(xscale="log", xlim=(rates[0], rates[-1]), ylim=(0, 1))
+    axes.set(xlabel="false spans a minute and caption", ylabel="recall of events, macro")
+    axes.set_xticks([0.01, 0.1, 1, 10], ["0.01", "0.1", "1", "10"])
+    axes.grid()
     axes.legend(loc="upper left")
     return figure
 

@@ -1,7 +1,7 @@
 """Cells and rows of the report's tables, as `page` shows them.
 
-Metrics are fractions and shown in percent, but for ranks. Below a value stand its 95 % confidence
-interval and the p-value of the test against FLAM.
+Metrics are fractions and shown in percent, but for ranks, nats and false spans. Below a value stand
+its 95 % confidence interval and the p-value of the test against FLAM.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,11 @@ from flamlib.plots.figures import MODELS
 Numbers = Mapping[str, Any]
 Results = Mapping[str, Mapping[str, Numbers]]
 
-LOWER = {"ece", "brier", "t2a_median_rank", "a2t_median_rank"}
-RANKS = {"t2a_median_rank", "a2t_median_rank"}
+PRIORS = ("nats_constant", "nats_caption", "nats_oracle")
+DECIMALS = {"t2a_median_rank": 1, "a2t_median_rank": 1, "false_spans": 2}
+DECIMALS |= dict.fromkeys(("nats", "nats_gain", *PRIORS), 4)
+UNRANKED = {"event_recall", "false_spans"}  # each is best where the other is worst
+LOWER = {"ece", "brier", "nats", "t2a_median_rank", "a2t_median_rank"}
 
 
 def row(cells: list[dict], kind: str = "") -> dict[str, Any]:
@@ -77,7 +80,8 @@ def sizes(of_set: Mapping[str, Numbers]) -> Numbers:
 
 
 def best(of_set: Mapping[str, Numbers], key: str, models: Sequence[str]) -> set[str]:
-    """Return which models have the best value of a metric; none if all have the same.
+    """Return which models have the best value of a metric; none if all have the same, or if it
+    ranks none (`UNRANKED`).
 
     Values that are printed alike are the same: some come from a file and were rounded there.
     """
@@ -87,7 +91,7 @@ def best(of_set: Mapping[str, Numbers], key: str, models: Sequence[str]) -> set[
         for model, value in values.items()
         if value is not None and not np.isnan(value)
     }
-    if len(set(values.values())) < 2:
+    if len(set(values.values())) < 2 or key in UNRANKED:
         return set()
     first = (min if key in LOWER else max)(values.values())
     return {model for model, value in values.items() if value == first}
@@ -104,4 +108,6 @@ def title(model: str) -> str:
 
 
 def _format(value: float, key: str) -> str:
-    return f"{value if key in RANKS else 100 * value:.1f}"
+    if key in DECIMALS:
+        return f"{value:.{DECIMALS[key]}f}"
+    return f"{100 * value:.1f}"

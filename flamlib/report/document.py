@@ -26,11 +26,18 @@ RELIABILITY = (
     "The share of frames in which a caption is active over its predicted probability, and below "
     "how many frames have that probability. A calibrated model lies on the diagonal."
 )
+RECALL = (
+    "The share of events that are found over how many detected spans fit no event, a minute of "
+    "audio and for one caption, mean over captions, as one threshold for all of them falls."
+)
 AUROC = "Frame-wise AUROC of every caption with FLAM and FLAM-Global. Chance is 0.5, dotted."
 FIGURES = {  # of notebook 04: title and explanation
     "f1_seen": ("Threshold, seen captions", F1),
     "f1_unseen": ("Threshold, unseen captions", F1),
+    "recall_seen": ("Recall and false spans, seen captions", RECALL),
+    "recall_unseen": ("Recall and false spans, unseen captions", RECALL),
     "reliability_seen": ("Reliability, seen captions", RELIABILITY),
+    "reliability_unseen": ("Reliability, unseen captions", RELIABILITY),
     "priors": (
         "Priors",
         "The prior log-odds that FLAM predicts from a caption's text over the measured ones. Each "
@@ -54,6 +61,11 @@ PROTOCOL = (
     "it; a caption that is true of several recordings is drawn by itself. Thresholds of F1 are "
     "chosen on the mixtures for validation; on public sets on the set itself, which is too "
     "optimistic, for all models alike.",
+    "A detected span is false if less than half of it lies in events of its caption; an event is "
+    "found if spans that are not false cover at least half of it. Nats are the mean cross-entropy "
+    "of all known frames; what one can claim without hearing anything is beside them: one prior "
+    "for all captions and one for each, both fitted on the mixtures for validation, and, which "
+    "nobody knows before, the captions' shares in the evaluated clips.",
     "FLAM predicts probabilities. The other models are calibrated by Platt scaling, one multiplier "
     "and one prior for all captions, on the mixtures for validation. A public set has no split for "
     "validation: there FLAM's probabilities are evaluated uncalibrated, with the priors that it "

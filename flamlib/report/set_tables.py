@@ -23,8 +23,17 @@ SED_METRICS = (
     ("psds2_raw", "PSDS2 without median filter"),
     ("mpauc", "partial AUROC of segments, area / max FPR (chance 5)"),
     ("mpauc_mcclish", "partial AUROC of segments, McClish (chance 50)"),
+    ("recall_at_1", "recall of events at 1 false span a minute and caption"),
+    ("recall_at_10", "recall of events at 10 false spans a minute and caption"),
+    ("event_recall", "recall of events at the threshold that validation chose"),
+    ("false_spans", "false spans a minute and caption at that threshold"),
     ("ece", "expected calibration error (ECE), lower is better"),
     ("brier", "Brier score, lower is better"),
+    ("nats", "nats a frame (cross-entropy), lower is better"),
+    ("nats_constant", "nats of one prior for all captions"),
+    ("nats_caption", "nats of a prior for each caption"),
+    ("nats_oracle", "nats of the captions' shares in these very clips"),
+    ("nats_gain", "nats below one prior for all captions"),
 )
 RETRIEVAL_METRICS = (
     ("t2a_r1", "text to audio, R@1"),

@@ -92,7 +92,7 @@ def test_who_knows_every_recording_finds_it(folder):
 def test_every_caption_has_its_row(folder, split):
     lexicon = read_split(folder)[2]
     models = {"flam": noisy(split), "flam_global": noisy(split, seed=1)}
-    table = evaluation.caption_table(split, models, lexicon).set_index("caption")
+    table = evaluation.caption_table(models, lexicon, config=CONFIG).set_index("caption")
     assert list(table.index) == split.captions
     for j, (caption, row) in enumerate(table.iterrows()):
         known = split.known[:, j]
@@ -103,6 +103,7 @@ def test_every_caption_has_its_row(folder, split):
         for name, logits in models.items():
             score = logits.logits[known, j].ravel()
             assert row[f"auroc_{name}"] == pytest.approx(roc_auc_score(truth.ravel(), score))
+            assert 0 <= row[f"recall_{name}"] <= 1
         assert caption in ("a tone", *lexicon.captions)
     # A tone is heard when a bell rings, so the caption belongs to both families.
     assert table.loc["a tone", "family"] == "bell|tone"

@@ -37,12 +37,13 @@ def noisy(split, seed=0, skill=2.0):
 
 
 def compute(logits):
-    return split_metrics.compute(logits, threshold=THRESHOLD, config=CONFIG)
+    return split_metrics.compute(logits, logits.split, threshold=THRESHOLD, config=CONFIG)
 
 
 def intervals(logits, n_resamples=200):
     thresholds, config = dict.fromkeys(logits, THRESHOLD), replace(CONFIG, n_resamples=n_resamples)
-    return split_metrics.confidence_intervals(logits, thresholds, config=config, seed=0)
+    references = {model: of.split for model, of in logits.items()}
+    return split_metrics.confidence_intervals(logits, references, thresholds, config=config, seed=0)
 
 
 def test_a_model_that_knows_the_truth(split):
@@ -53,6 +54,8 @@ def test_a_model_that_knows_the_truth(split):
     assert judged["ece"] < 1e-4
     assert judged["psds2"] > 0.9
     assert judged["psds2_mean"] >= judged["psds2"]
+    assert judged["recall_at_1"] == judged["recall_at_10"] == judged["event_recall"] > 0.8
+    assert judged["nats"] < 1e-4
     assert judged["n_clips"] == len(split.mixtures)
     assert judged["n_unknown"] == (~split.known).sum() > 0
 
@@ -67,6 +70,9 @@ def test_a_model_that_says_nothing(split):
     assert judged["map"] == pytest.approx(np.nanmean(split.active_share()))
     assert judged["ece"] == pytest.approx(0, abs=1e-6)
     assert judged["brier"] == pytest.approx(share * (1 - share), abs=1e-6)
+    assert judged["nats"] == pytest.approx(judged["nats_constant"])
+    assert judged["nats"] > judged["nats_oracle"]
+    assert judged["nats_gain"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_numbers_are_those_of_scikit_learn(split):
@@ -122,6 +128,11 @@ def test_the_intervals_hold_what_they_are_of(split):
         "mpauc_mcclish",
         "f1_best",
         "ece",
+        "nats",
+        "nats_gain",
+        "recall_at_1",
+        "event_recall",
+        "false_spans",
     } <= bounded
     for key in bounded:
         for name in models:

@@ -68,3 +68,10 @@ def test_sums_of_clips_add_up_to_those_of_all(seed):
         )
     nothing = np.zeros((4, 8))
     assert np.isnan([calibration.ece_of(nothing), calibration.brier_of(nothing)]).all()
+
+
+def test_certainty_that_is_wrong_costs_what_it_claims():
+    active = np.array([True, False, True, False])
+    assert calibration.nats(np.array([0.0, 0, 800, 800]), active) == pytest.approx(
+        [np.log(2), np.log(2), 0, 800]
+    )

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from flamlib.metrics import calibration
+from flamlib.metrics.spans import SpanCurve
 from flamlib.plots import figures, style
 
 THRESHOLDS = np.linspace(0.1, 0.9, 9)
@@ -37,6 +38,16 @@ def test_the_best_threshold_is_marked():
     points = [line.get_xydata()[line.get_markevery()[0]] for line in figure.axes[0].lines]
     assert np.allclose(sorted(map(tuple, points)), sorted(best.values()))
     assert {"FLAM, best 0.60", "FLAM-Global, best 0.20"} <= texts(figure)
+
+
+def test_recall_is_drawn_up_to_the_most_false_spans_of_a_model():
+    curve = SpanCurve(np.array([np.inf, 0.9, 0.5]), np.array([0, 0.5, 4]), np.array([0, 0.2, 0.7]))
+    empty = SpanCurve(np.array([np.inf]), np.array([0.0]), np.array([0.0]))
+    figure = figures.recall_curves({"flam": curve, "mga_clap": empty})
+    assert {"FLAM, at 1: 0.20", "MGA-CLAP, at 1: 0.00"} <= texts(figure)
+    rates, recall = figure.axes[0].lines[0].get_data()
+    assert 3.8 < rates.max() <= 4
+    assert set(recall.tolist()) == {0.0, 0.2}
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 90])
