@@ -28,6 +28,7 @@ import filelock
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")
 _NEW, _OLD, _LOCK = "new", "old", "lock"  # in such a folder
 _MANY = 64  # files, from which on the disk is asked once and not for each
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 
 
@@ -60,14 +61,19 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = _follow(Path(path))
     if _is_special(path):
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / "content"
-            with open(Path(folder) / "content", "rb") as content, _open_special(path) as out:
+            with _room(folder):
+                yield Path(folder) / "content"
+            with (
+                _room(path),
+                open(Path(folder) / "content", "rb") as content,
+                _open_special(path) as out,
+            ):
                 shutil.copyfileobj(content, out)
     elif any(_PARTIAL.fullmatch(parent.name) for parent in path.parents):
-        with _inside_unfinished(path):
+        with _room(path), _inside_unfinished(path):
             yield path
     else:
-        with _workplace(path) as place:
+        with _room(path), _workplace(path) as place:
             yield place / _NEW / path.name
             _settle(place / _NEW)
             os.replace(place / _NEW / path.name, path)
@@ -87,7 +93,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = _follow(Path(path))
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder to write to", str(path))
-    with _workplace(path) as place:
+    with _room(path), _workplace(path) as place:
         new = place / _NEW / path.name
         new.mkdir()
         yield new
@@ -161,6 +167,21 @@ def write_table(path: str | Path, table: Any, *, digits: int = 4, index: bool = 
     """
     text = table.to_csv(sep="\t", index=index, float_format=f"%.{digits}g")
     atomic_write(path, text)
+
+
+@contextmanager
+def _room(path: str | Path) -> Iterator[None]:
+    """Name in the error of a full disk what was written: the system names nothing."""
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number is None and (told := re.search(r"\(os error (\d+)\)", str(error))):
+            number = int(told[1])  # as libraries in Rust tell it
+        if number not in _FULL:
+            raise
+        why = f"{os.strerror(number)}; make room there, or write to another place"
+        raise OSError(number, why, str(path)) from error
 
 
 def _follow(path: Path) -> Path:

@@ -175,6 +175,8 @@ def _in_threads(stack, work, items, n_jobs):
 
 
 def _on_dask(stack, work, items, n_jobs, scheduler):
+    from concurrent.futures import CancelledError
+
     from distributed import Client, KilledWorker, as_completed  # takes seconds to import
     from distributed.scheduler import NoWorkerError
 
@@ -195,6 +197,11 @@ def _on_dask(stack, work, items, n_jobs, scheduler):
             raise ChildProcessError(
                 f"{error.allowed_failures + 1} processes died one after the other that were at "
                 f"work on {_named(item)}, or had it before them; {_MEMORY}",
+            ) from None
+        except CancelledError:  # by dask, for want of a scheduler
+            where = scheduler or "the scheduler of this machine"
+            raise ConnectionError(
+                f"{where}: the connection to it was lost at {_named(item)}; is it running still?"
             ) from None
         except NoWorkerError as error:
             raise ChildProcessError(

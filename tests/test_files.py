@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -320,10 +322,39 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(OSError, match="too large; make room") as full:
             files.atomic_write(tmp_path / "file", "x" * 5000)
+        with (
+            pytest.raises(OSError, match="too large; make room") as inside,
+            files.atomic_folder(tmp_path / "folder") as folder,
+        ):
+            files.atomic_write(folder / "file", "x" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+    assert (full.value.filename, inside.value.filename) == (
+        str(tmp_path / "file"),
+        str(tmp_path / "folder"),
+    )
     assert (tmp_path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_told_of_what_a_library_writes_and_of_a_device(tmp_path):
+    full = torch.zeros(5000)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with (
+            pytest.raises(OSError, match="make room") as told,
+            files.atomic_file(tmp_path / "a") as partial,
+        ):
+            safetensors.torch.save_file({"x": full}, partial)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert told.value.filename == str(tmp_path / "a")
+    with pytest.raises(OSError, match="No space left on device; make room") as told:
+        files.atomic_write("/dev/full", "x")
+    assert told.value.filename == "/dev/full"

@@ -4,9 +4,12 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import dask
 import pytest
@@ -167,3 +170,32 @@ def test_a_scheduler_without_workers_is_waited_for_as_long_as_it_is_configured()
         cluster.scale(1)
         cluster.wait_for_workers(1, timeout=60)
         assert run_on(cluster.scheduler_address) == {x: x * x for x in range(4)}
+
+
+def slow(x):
+    time.sleep(0.2)
+    return x
+
+
+def test_a_scheduler_that_is_lost_is_named():
+    start = (
+        "import time; from distributed import LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    how = dict(protocol='tcp', n_workers=1, threads_per_worker=1, processes=False)\n"
+        "    with LocalCluster(**how, dashboard_address=None) as cluster:\n"
+        "        print(cluster.scheduler_address, flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    path = [str(Path(__file__).parent)]
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path += {path}\n{start}"], stdout=subprocess.PIPE
+    ) as server:
+        try:
+            address = server.stdout.readline().decode().strip()
+            results = parallel.each(slow, range(50), n_jobs=1, scheduler=address, progress=False)
+            next(results)
+            server.kill()
+            with pytest.raises(ConnectionError, match=f"{address}: the connection to it was lost"):
+                list(results)
+        finally:
+            server.kill()

@@ -145,6 +145,13 @@ def count(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def whole(text: str) -> int:
+    """Parse a whole number."""
+    if number(text) % 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(number(text))
+
+
 def number(text: str) -> float:
     """Parse a number."""
     try:

@@ -33,10 +33,12 @@ writes captions for recordings with known tags or titles.
 compares the files of `flam mix` or `flam embed` with their checksums.
 
 The exit code is 0, also if no event was found; 2 if an argument or a file is invalid, or an
-optional package is missing; 130 after Ctrl-C.
+optional package is missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
 """
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -46,6 +48,7 @@ from flamlib.cli.arguments import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
     "CUDA? Install both of one kind, see docs/install.md"
@@ -57,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells it, too
+        return CLOSED
     except KeyboardInterrupt:
         print(
             "flam: interrupted; embed, mix and caption continue when called again", file=sys.stderr
@@ -81,6 +89,8 @@ def _sentence(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        text = f"{error.strerror}: what is printed, or a temporary file? TMPDIR names their folder"
     return printable(text) or type(error).__name__
 
 

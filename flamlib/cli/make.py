@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from flamlib import files, paths
-from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors
+from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors, whole
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -107,7 +107,7 @@ def _add_caption(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="attempts per caption until one keeps the rules (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="seed of the writer (default: %(default)s)")
+    add("--seed", type=whole, default=0, help="seed of the writer (default: %(default)s)")
     add(
         "--cache",
         metavar="FILE",

@@ -17,6 +17,7 @@ from flamlib.cli import arguments
         (arguments.clip_seconds, "10", 10.0),
         (arguments.count, "1e6", 1_000_000),
         (arguments.number, "-2.5", -2.5),
+        (arguments.whole, "-2", -2),
     ],
 )
 def test_what_an_argument_means(read, text, value):
@@ -47,6 +48,8 @@ def test_what_an_argument_means(read, text, value):
         (arguments.number, "many"),
         (arguments.seconds, "1_0"),
         (arguments.count, "1_000"),
+        (arguments.whole, "1_0"),
+        (arguments.whole, "0.5"),
         (arguments.number, "\u0663"),
     ],
 )

@@ -60,3 +60,24 @@ def test_an_interruption_is_a_line_and_130(monkeypatch, capsys, tmp_path):
     told = capsys.readouterr().err
     assert told.startswith("flam: interrupted")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "told"),
+    [
+        ("> /dev/full", 2, "flam: No space left on device: what is printed, or a temporary"),
+        ("| true; exit ${PIPESTATUS[0]}", main.CLOSED, ""),
+    ],
+)
+def test_what_is_printed_to_a_full_disk_or_a_closed_pipe(tmp_path, shell, code, told):
+    (tmp_path / "a.py").write_text(
+        "import sys, time\n"
+        "from flamlib.cli import main, make\n"
+        "make._verify = lambda args: time.sleep(0.5) or print('all is well')\n"
+        "sys.exit(main.main(['verify', 'folder']))\n"
+    )
+    run = f"{sys.executable} {tmp_path / 'a.py'} {shell}"
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == bool(told)

@@ -187,6 +187,11 @@ class Endpoint:
                     packed += piece
                     if len(packed) > MAX_BYTES:
                         raise ValueError(self._too_large)
+        except httpx.TransportError as error:
+            raise type(error)(
+                f"{self._url}: {str(error) or type(error).__name__}; is the server running, and "
+                "the address right?"
+            ) from error
         except TimeoutError as error:
             raise TimeoutError(
                 f"{self._url}: no whole answer within {self.timeout_s:g} s; is it too slow, "
