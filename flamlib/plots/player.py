@@ -1,5 +1,6 @@
-"""Players of recordings in a notebook, small enough for the notebook to be kept and opened."""
+"""Players of recordings, small enough for a notebook or page of them to be kept and opened."""
 
+import base64
 import io
 
 import numpy as np
@@ -13,7 +14,19 @@ RATE = 24000  # Hz; MP3 knows few rates, and sounds are told apart at this one
 
 
 def player(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> Audio:
-    """Return a player of mono samples as MP3: some 8 kB a second, where WAV would take 50 to 200.
+    """Return a player of mono samples, see `mp3`."""
+    shown = Audio(data=mp3(waveform, sample_rate))
+    shown.mimetype = "audio/mpeg"
+    return shown
+
+
+def data_uri(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> str:
+    """Return mono samples as a data URI for a page, see `mp3`."""
+    return "data:audio/mpeg;base64," + base64.b64encode(mp3(waveform, sample_rate)).decode("ascii")
+
+
+def mp3(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> bytes:
+    """Return mono samples as MP3: some 8 kB a second, where WAV would take 50 to 200.
 
     What exceeds full scale is made quieter as a whole.
     """
@@ -21,6 +34,4 @@ def player(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> Audio:
     peak = float(np.abs(samples).max(initial=0.0))
     content = io.BytesIO()
     soundfile.write(content, samples / max(peak, 1.0), RATE, format="MP3")
-    shown = Audio(data=content.getvalue())
-    shown.mimetype = "audio/mpeg"
-    return shown
+    return content.getvalue()

@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    published gallery page cells paper_tables set_tables document
+    published gallery page cells worst paper_tables set_tables document
 """

@@ -33,6 +33,7 @@ def cell(
     small: str = "",
     why: str = "",
     share: float | None = None,
+    audio: str | None = None,
 ) -> dict[str, Any]:
     """Return a cell.
 
@@ -42,10 +43,12 @@ def cell(
         small: a second line in small print.
         why: why there is no text, shown as a tooltip.
         share: draw a bar of this many percent.
+        audio: a player of this data URI.
     """
     if text is None:
-        return {"text": "–", "kind": "none", "small": "", "why": why, "share": None}
-    return {"text": text, "kind": kind, "small": small, "why": why, "share": share}
+        text, kind, small, share = "–", "none", "", None
+    of = {"text": text, "kind": kind, "small": small, "why": why}
+    return of | {"share": share, "audio": audio}
 
 
 def number(

@@ -87,6 +87,7 @@ def write(
     skipped: Mapping[str, str],
     figures: Sequence[Mapping[str, str]],
     clips: Sequence[Mapping[str, str]],
+    worst: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
 ) -> None:
     """Write the page.
@@ -98,6 +99,7 @@ def write(
         skipped: those that were not read, by name, and why.
         figures: of `load_figures` and `reliability_figure`.
         clips: examples, of `gallery.example_content`.
+        worst: captions of each split, of `worst.worst_table`.
         settings: parameters, listed at the end.
     """
     models = list(dict.fromkeys(m for of in results.values() for m in of if m != "difference"))
@@ -118,6 +120,7 @@ def write(
         _section("held-out", "Held-out mixtures", HELD_OUT, *held_out_tables(results, models)),
         _section("in-full", "Public sets in full", [], *in_full),
         _section("figures", "Figures", []) | {"figures": list(figures)},
+        _section("captions", "Worst captions", [WORST] if worst else [], *worst),
         _section("clips", "Best and worst clips", [GALLERY]) | {"clips": list(clips)},
         _section("coverage", "Coverage", [COVERAGE], _coverage_table(read, skipped)),
         _section("protocol", "How it was measured", PROTOCOL, _settings_table(settings)),
@@ -140,6 +143,11 @@ HELD_OUT = (
 GALLERY = (
     "By FLAM's AUROC within the clip. Colour is its score, white boxes are events (ground truth); "
     "captions in grey are absent. While a clip plays, a line shows the position."
+)
+WORST = (
+    "The captions of the lowest AUROC with FLAM, of those in at least five clips, each with two "
+    "excerpts of mixtures: its event that FLAM is least sure of, and the moment that FLAM most "
+    "surely takes for the caption though it is not active, with what is active there."
 )
 COVERAGE = (
     "Public sets lose recordings. Clips that are listed but whose audio is missing or damaged are "

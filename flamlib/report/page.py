@@ -38,6 +38,8 @@ th, td { padding:7px 11px; text-align:right; white-space:nowrap;
   border-bottom:1px solid var(--pale) }
 th:first-child, td:first-child { text-align:left; position:sticky; left:0; background:#fff }
 td.wrap { white-space:normal; text-align:left; min-width:260px }
+td.heard { text-align:left; white-space:normal; min-width:210px }
+td.heard audio { display:block; width:200px; height:30px }
 td.left, th.left { text-align:left }
 thead th { font-weight:600; color:var(--grey); background:var(--wash); vertical-align:bottom;
   white-space:normal; min-width:74px; font-size:12.5px }
@@ -130,6 +132,7 @@ TEMPLATE = """<!doctype html>
 <tr class="{{ row.kind }}">{% for cell in row.cells -%}
 <td class="{{ cell.kind }}"{% if cell.why %} title="{{ cell.why }}"{% endif %}>
 {%- if cell.share is not none %}<span class="bar"><i style="width:{{ cell.share }}%"></i></span>{% endif -%}
+{% if cell.audio %}<audio controls preload="none" src="{{ cell.audio }}"></audio>{% endif -%}
 {{ cell.text }}{% if cell.small %}<small>{{ cell.small }}</small>{% endif %}</td>
 {%- endfor %}</tr>
 {%- endif %}

@@ -17,7 +17,7 @@ from flamlib.data.datasets import testsets
 from flamlib.metrics import calibration
 from flamlib.metrics.outcomes import Outcome
 from flamlib.plots import figures, style
-from flamlib.report import document, gallery, set_tables
+from flamlib.report import document, gallery, set_tables, worst
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -65,6 +65,7 @@ def made(tmp_path_factory):
         figures=document.load_figures(folder / "drawn")
         + document.reliability_figure("urbansed", JUDGED),
         clips=[gallery.example_content(e, part, score, bank, n_absent=1) for e in picked],
+        worst=[worst.worst_table("Seen captions", part, score, bank, n=2)],
         settings={"median_frames": 3},
     )
     return folder / "evaluation.html"
@@ -77,6 +78,7 @@ def test_ours_stand_beside_what_was_published(made):
     assert "87.2<small>[85.2, 89.2]</small>" in html
     assert "p &lt; .001" in html
     assert ">nan" not in html
+    assert html.count('<audio controls preload="none" src="data:audio/mpeg;base64,') == 4
 
 
 def test_a_public_set_has_all_its_numbers_its_coverage_and_how_probable_it_was(made):
@@ -174,7 +176,7 @@ def test_in_a_browser_it_shows_its_players_load_and_nothing_complains(made, brow
     errors = browser.run(
         "return [...document.querySelectorAll('audio')].map(a => a.error && a.error.message)"
     )
-    assert errors == [None] * 4
+    assert errors == [None] * 8  # four clips, and two of each of two captions
     seen = browser.run(
         "return [...document.querySelectorAll('svg, table, .card')]"
         ".map(e => e.getBoundingClientRect()).filter(b => b.width < 60 || b.height < 20).length"

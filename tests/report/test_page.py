@@ -5,7 +5,14 @@ from flamlib.report import page
 
 
 def cell(text, **changes):
-    return {"text": text, "kind": "", "small": "", "why": "", "share": None} | changes
+    return {
+        "text": text,
+        "kind": "",
+        "small": "",
+        "why": "",
+        "share": None,
+        "audio": None,
+    } | changes
 
 
 def content(**changes):
