@@ -46,7 +46,10 @@ $(READY): requirements.lock pyproject.toml scripts/fix_torchaudio.py
 data: setup ## the recordings, in data/
 	$(BIN)/dvc repro data.dvc
 
+# First the digests of the code: by them it shows what is out of date, and how long that will take.
 repro: setup ## the whole experiment: whatever is out of date, and nothing else
+	@$(BIN)/dvc repro --quiet code
+	@$(BIN)/python -m flamlib.estimate || true
 	$(BIN)/dvc repro
 
 baselines: setup ## what FLAM is compared with, trained on the same recordings

@@ -1,0 +1,81 @@
+"""The estimate at the start of `make repro`: which stages, what they take, and no harm done."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from flamlib import estimate, paths
+from flamlib.config import load_config
+from flamlib.estimate import Units
+
+ROOT = Path(__file__).parents[1]
+UNITS = Units(start=4.0, sound=0.01, hear=0.004, learn=0.003)
+STAGES = ("corpus", "mix", "train@flam", "train@flam_global", "evaluate", "benchmarks")
+
+
+@pytest.fixture
+def config():
+    return load_config(ROOT / "params.yaml")
+
+
+def minutes(config, stage, units=UNITS, n_recordings=759):
+    return estimate.seconds(stage, config, units, n_recordings) / 60
+
+
+def test_what_is_out_of_date_and_all_after_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stages = {
+        "mix": {"cmd": "cp given mix.txt", "deps": ["given"], "outs": ["mix.txt"]},
+        "train": {"cmd": "cp mix.txt train.txt", "deps": ["mix.txt"], "outs": ["train.txt"]},
+        "apart": {"cmd": "echo 1 > apart.txt", "outs": ["apart.txt"]},
+        "detect": {"cmd": "cp train.txt detect.txt", "deps": ["train.txt"], "outs": ["detect.txt"]},
+    }
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (tmp_path / "given").write_text("1")
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce()
+    assert estimate.stale(tmp_path) == []
+    assert estimate.describe(tmp_path) == "", "nothing is measured, and nothing said"
+    (tmp_path / "mix.txt").write_text("2")
+    assert estimate.stale(tmp_path) == ["mix", "train", "detect"]
+
+
+def test_the_amounts_come_from_the_parameters(config):
+    """At the speeds of two cores: a few minutes each, training the longest."""
+    took = {stage: minutes(config, stage) for stage in STAGES}
+    assert max(took, key=took.get) == "train@flam"
+    assert 5 < took["train@flam"] < 30
+    assert all(0.1 < of < 6 for stage, of in took.items() if stage != "train@flam")
+    assert took["train@flam_global"] < took["train@flam"] / 2, "it hears no mixtures"
+    longer = config.override({"train.n_steps": 1000})
+    assert minutes(longer, "train@flam") == pytest.approx(2 * took["train@flam"], rel=0.05)
+    fewer = config.override({"evaluate.n_clips": 50})
+    assert minutes(fewer, "evaluate") < took["evaluate"] / 3
+    assert minutes(config, "mix", n_recordings=5000) > 3 * took["mix"]
+    slower = UNITS._replace(learn=10 * UNITS.learn)
+    assert minutes(config, "train@flam", slower) > 8 * took["train@flam"]
+    assert minutes(config, "code") == minutes(config, "data.dvc") == 0
+
+
+def test_a_line_of_what_is_measured_here(config, monkeypatch):
+    quick = config.override({"mixture.clip_s": 2.0, "mixture.max_event_s": 1.0})
+    monkeypatch.setattr(estimate, "TIMED_S", 0)
+    units, how = estimate.measure(quick)
+    assert 0 < min(units.hear, units.learn, units.sound)
+    assert max(units.hear, units.learn, units.sound) < 5
+    assert how.split(", ")[1] in ("float32", "bf16", "fp16")
+    monkeypatch.setattr(estimate, "stale", lambda root: ["mix", "train@flam", "train@mga_clap"])
+    monkeypatch.setattr(estimate, "measure", lambda config: (UNITS, "2 threads, float32"))
+    line = estimate.describe(ROOT)
+    assert line.startswith("On this machine (2 threads, float32) about ")
+    assert [share.split()[0] for share in line.split(": ")[1].split(", ")] == ["mix", "train"]
+
+
+def test_it_never_stops_what_comes_after_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: [no, mapping]")
+    monkeypatch.setattr(paths, "root", lambda: tmp_path)
+    assert estimate.main() == 0
+    assert capsys.readouterr().out.startswith("No estimate of how long it will take (")
