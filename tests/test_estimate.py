@@ -63,7 +63,7 @@ def test_a_line_of_what_is_measured_here(config, monkeypatch):
     quick = config.override({"mixture.clip_s": 2.0, "mixture.max_event_s": 1.0})
     monkeypatch.setattr(estimate, "TIMED_S", 0)
     units, how = estimate.measure(quick)
-    assert 0 < min(units.hear, units.learn, units.sound)
+    assert min(units.hear, units.learn, units.sound) > 0
     assert max(units.hear, units.learn, units.sound) < 5
     assert how.split(", ")[1] in ("float32", "bf16", "fp16")
     monkeypatch.setattr(estimate, "stale", lambda root: ["mix", "train@flam", "train@mga_clap"])
