@@ -35,7 +35,7 @@ READ = 4.0  # a recording of the corpus, checked and written
 DECODE = 0.5  # a recording, and each variant of it
 DRAW = 0.06  # a mixture
 RENDER = 0.7  # a mixture, with its labels
-METRICS = 2.5  # a clip's scores of one model: ranking, detection, calibration, intervals
+METRICS = 3.0  # a clip's scores of one model: ranking, detection, calibration, intervals
 
 TIMED_S = 0.4  # for each piece, at least
 N_CLIPS = 4  # at once, through the tower

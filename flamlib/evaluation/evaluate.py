@@ -93,7 +93,7 @@ def evaluate(
         name: {model: of_model[name] for model, of_model in logits.items()} for name in splits
     }
     write_scores(scores, splits, by_split)
-    metrics = compare(models, logits, bank, lexicon, config=config, seed=seed)
+    metrics = compare(models, logits, bank, lexicon, config=config, seed=seed, progress=progress)
     del splits["valid"], by_split["valid"]
     table = pd.concat(
         [caption_table(by_split[name], lexicon, config=config) for name in splits],
@@ -139,7 +139,9 @@ def evaluate_external(
     for name, model in models.items():
         splits = read_splits(mixtures, bank, lexicon, n_clips=config.n_clips, frame_s=model.frame_s)
         logits[name] = predict(model, splits, bank, batch_size=config.batch_size, progress=progress)
-    return nan_to_none(compare(models, logits, bank, lexicon, config=config, seed=seed))
+    return nan_to_none(
+        compare(models, logits, bank, lexicon, config=config, seed=seed, progress=progress)
+    )
 
 
 def read_splits(
@@ -169,6 +171,7 @@ def compare(
     *,
     config: EvaluationConfig,
     seed: int,
+    progress: bool = False,
 ) -> dict[str, dict]:
     """Compute all metrics of all models, with intervals and paired tests.
 
@@ -182,6 +185,7 @@ def compare(
         lexicon: which captions imply or exclude each other.
         config: how models are evaluated.
         seed: of the bootstrap.
+        progress: show progress bars.
 
     Returns:
         Metrics by model, then by split and "retrieval"; and under "difference" the paired tests of
@@ -196,7 +200,7 @@ def compare(
     for name in TEST_SPLITS:
         of_split = {model: of[name] for model, of in logits.items()}
         bounds = split_metrics.confidence_intervals(
-            of_split, valid, thresholds, config=config, seed=seed
+            of_split, valid, thresholds, config=config, seed=seed, progress=progress
         )
         for model in metrics:
             metrics[model][name] = bounds[model]

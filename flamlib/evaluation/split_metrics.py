@@ -87,6 +87,7 @@ def confidence_intervals(
     *,
     config: EvaluationConfig,
     seed: int,
+    progress: bool = False,
 ) -> dict[str, dict]:
     """Return the intervals of all models' metrics on one split, and tests against "flam".
 
@@ -98,6 +99,7 @@ def confidence_intervals(
         thresholds: of each model, see `compute`.
         config: how models are evaluated.
         seed: of the draws.
+        progress: show a progress bar.
 
     Returns:
         Of each model `<metric>_low` and `<metric>_high`; under "difference", for each other model,
@@ -133,6 +135,7 @@ def confidence_intervals(
         against=[("flam", other) for other in others],
         n_resamples=config.n_resamples,
         seed=seed,
+        progress=f"intervals, {logits[first].split.name}" if progress else None,
     )
     return bounds | {"difference": {other: tests[f"flam - {other}"] for other in others}}
 

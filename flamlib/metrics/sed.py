@@ -26,6 +26,7 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Int
+from tqdm import tqdm
 
 from flamlib.detection import Detection
 from flamlib.metrics.bootstrap import (
@@ -203,6 +204,7 @@ def confidence_intervals(
     against: Sequence[tuple[str, str]],
     n_resamples: int,
     seed: int,
+    progress: str | None = None,
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
     """Return bootstrap intervals of each model's metrics, and paired tests between models.
 
@@ -215,6 +217,7 @@ def confidence_intervals(
         against: pairs of models to be tested.
         n_resamples: number of draws.
         seed: of the draws.
+        progress: title of a progress bar; None: no bar.
 
     Returns:
         Of each model `<metric>_low` and `<metric>_high`, the ends of the 95 % interval; and of each
@@ -224,7 +227,8 @@ def confidence_intervals(
     bounds: dict[str, dict[str, float]] = {model: {} for model in statistics}
     tests: dict[str, dict[str, float]] = {f"{a} - {b}": {} for a, b in against}
     draws = {"n_resamples": n_resamples, "seed": seed}
-    for name in dict.fromkeys(name for of_model in statistics.values() for name in of_model):
+    names = list(dict.fromkeys(name for of_model in statistics.values() for name in of_model))
+    for name in tqdm(names, progress, unit="metric", disable=progress is None):
         built = {
             model: _cached(of_model[name]())
             for model, of_model in statistics.items()
