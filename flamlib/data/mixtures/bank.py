@@ -63,6 +63,11 @@ class Bank:
     levels_db: Float[np.ndarray, "hops_of_all"]
     peaks: UInt16[np.ndarray, "hops_of_all"]
 
+    def skipped(self) -> list[str]:
+        """Return why recordings could not be used, a sentence each, which names the file."""
+        rows = pd.read_csv(self.folder / "skipped.tsv", sep="\t", dtype=str, keep_default_na=False)
+        return rows["why"].tolist()
+
     @classmethod
     def open(cls, folder: str | Path) -> "Bank":
         """Map the files of a folder that `build` wrote; samples are read when they are used.
@@ -297,7 +302,8 @@ def write(
                 peaks.write(hop_peaks.astype("<u2").tobytes())
                 rows.append(row | position)
     if not rows:
-        raise ValueError(f"none of {len(clips)} recordings could be used: {skipped[:3]}")
+        reasons = "; ".join(row["why"] for row in skipped[:3])
+        raise ValueError(f"none of {len(clips)} recordings could be used: {reasons}")
 
     pyarrow.parquet.write_table(
         pyarrow.Table.from_pylist(rows), folder / "sources.parquet", compression="zstd"

@@ -45,10 +45,16 @@ def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     for role, needed_split, package in needed:
         if not bank.recordings(role, needed_split, package):
             source = f" of package {package!r}" if package else ""
-            hint = ", or set background_prob to 0" if role == "background" else ""
+            helps = ["the column split of data/clips.tsv says which recordings are for what"]
+            if package:
+                helps = [f"give {package!r} some, or take it out of mixture.package_weights"]
+            elif role == "background":
+                helps.append("mixture.background_prob: 0 does without")
+            if lost := bank.skipped():
+                helps.append(f"{len(lost)} recordings cannot be used, such as {lost[0]}")
             raise ValueError(
                 f"{bank.folder}: no {role} of split {needed_split!r}{source}, which {split!r} "
-                f"needs; the bank holds {splits}{hint}"
+                f"needs; the bank holds {splits}; {'; '.join(helps)}"
             )
     if rules.clip_s > bank.clip_s:
         raise ValueError(

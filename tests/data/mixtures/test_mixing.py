@@ -3,6 +3,7 @@ import multiprocessing
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pyarrow
 import pytest
 from hypothesis import given, settings
@@ -487,12 +488,18 @@ def test_what_stands_in_the_way_is_said_before_anything_is_drawn(sounds, tmp_pat
         mixing.check(sounds, rules(), split="test")
     with pytest.raises(ValueError, match="build it again"):
         mixing.draw_many(sounds, rules(clip_s=20.0), seed=0, split="train", n=1, n_jobs=1)
-    with pytest.raises(ValueError, match="no foreground of split 'train' of package 'attic'"):
+    attic = "no foreground of split 'train' of package 'attic'.* out of mixture.package_weights"
+    with pytest.raises(ValueError, match=attic):
         mixing.check(sounds, rules(package_weights={"attic": 1}), split="train")
     lonely = one_sound(tmp_path, tone(440, 1.0), split="valid")
     with pytest.raises(ValueError, match="no background of split 'valid', which 'valid' needs"):
         mixing.check(lonely, rules(), split="valid")
     mixing.check(lonely, rules(background_prob=0.0), split="valid")
+    pd.DataFrame({"why": ["b.wav: silent", "c.wav: cut off"]}).to_csv(
+        lonely.folder / "skipped.tsv", sep="\t", index=False
+    )
+    with pytest.raises(ValueError, match=r"2 recordings cannot be used, such as b\.wav: silent"):
+        mixing.check(lonely, rules(), split="valid")
 
 
 def test_without_backgrounds_events_sound_as_loud_as_over_one(tmp_path):
