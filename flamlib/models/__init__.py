@@ -3,6 +3,6 @@
 A module imports only from those before it:
 
     renaming class_features card settings state_dict checkpoint
-    yamnet htsat text_tower interface heads dual_encoder flam mga_clap
+    convolutions yamnet htsat text_tower interface heads dual_encoder flam mga_clap
     importers baselines
 """

@@ -34,12 +34,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamlib.models import class_features, state_dict
+from flamlib.models.convolutions import Chain, StridedDepthwise
 from flamlib.models.renaming import strip_prefix
 
 SAMPLE_RATE = 16_000
 HOP = 160  # samples, 10 ms
 WINDOW = 400  # samples, 25 ms
 N_FFT = 512
+ROWS = 512  # spectra that are computed at once: a cache holds them
 N_MELS = 64
 MEL_HZ = (125.0, 7500.0)
 LOG_OFFSET = 1e-3
@@ -108,7 +110,8 @@ class LogMel(nn.Module):
         super().__init__()
         self.frame_hops = frame_hops
         self.register_buffer("weights", mel_matrix(), persistent=False)
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        window = F.pad(torch.hann_window(WINDOW), (0, N_FFT - WINDOW))
+        self.register_buffer("window", window, persistent=False)
 
     def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
         """Return the log-mel spectrogram."""
@@ -119,29 +122,18 @@ class LogMel(nn.Module):
     def _log_mel(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
         n_hops = n_frames(waveform.shape[1], frame_hops=self.frame_hops) * self.frame_hops
         margin = (WINDOW - HOP) // 2
-        padded = F.pad(waveform, (margin, n_hops * HOP - waveform.shape[1] + margin))
-        windows = padded.unfold(1, WINDOW, HOP) * self.window
-        magnitude = torch.fft.rfft(windows, n=N_FFT).abs()
+        after = n_hops * HOP - waveform.shape[1] + margin + N_FFT - WINDOW
+        hops = F.pad(waveform, (margin, after)).unfold(1, N_FFT, HOP)
+        if torch.compiler.is_compiling():  # of any number of clips
+            return self._of_hops(hops)
+        n_at_once = max(1, ROWS // max(1, len(hops)))
+        return torch.cat([self._of_hops(part) for part in hops.split(n_at_once, dim=1)], dim=1)
+
+    def _of_hops(self, hops: Float[Tensor, "clip hop window"]) -> Float[Tensor, "clip hop mel"]:
+        parts = torch.view_as_real(torch.fft.rfft(hops * self.window)).square()
+        # Not abs(): torch's takes twice as long as the transform.
+        magnitude = (parts[..., 0] + parts[..., 1]).sqrt()
         return torch.log(magnitude @ self.weights + LOG_OFFSET)
-
-
-class StridedDepthwise(nn.Conv2d):
-    """Depthwise 3x3 convolution of stride 2, padded at the end only, as TensorFlow's SAME does.
-
-    With a `hole`, the stride in time is 1 and `hole` the dilation in time. Always float32: the
-    backward pass of these four layers has no fast bf16 kernel on CPUs, and under autocast they took
-    55 % of a training step.
-    """
-
-    def __init__(self, channels: int, *, hole: int | None = None) -> None:
-        stride, dilation = (2, 1) if hole is None else ((1, 2), (hole, 1))
-        super().__init__(channels, channels, 3, stride=stride, dilation=dilation, groups=channels)
-        self.ahead = 1 if hole is None else 2 * hole  # steps of padding at the end
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pad and convolve, `[clip, channel, time, frequency]`."""
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(F.pad(x.float(), (0, 1, 0, self.ahead)))
 
 
 def _depthwise(channels: int, *, hole: int) -> nn.Module:
@@ -206,7 +198,7 @@ class YAMNet(nn.Module):
         self.log_mel = LogMel(frame_hops=frame_hops)
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
         layers += _blocks(32, frame_hops)
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = Chain(*layers).to(memory_format=torch.channels_last)
         n_local = 3 * BLOCKS[LOCAL_BLOCKS - 1][1]
         self.local = nn.Sequential(
             nn.LayerNorm(n_local),
