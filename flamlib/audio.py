@@ -26,6 +26,7 @@ GATE_DB = 20.0  # hops quieter than the loudest by more are left out of the leve
 SUFFIXES = formats.SUFFIXES  # of files that are heard
 OTHER_SUFFIXES = formats.OTHER_SUFFIXES  # of audio files that are not
 _CANCELLED = "its channels cancel each other when averaged; only channel {} is heard"
+KEPT = 2**24  # samples of all channels that are held between counting and reading, 64 MB
 FULL_SCALE = 100.0  # no floating-point recording is that loud; one on the scale of integers is
 
 
@@ -82,17 +83,22 @@ class Recording:
         """
         if self._n_samples is None:
             powers, n_samples, last = 0.0, 0, self._kept[:0]
+            pieces = []
             with _unreadable(self.path):
                 self._decoder.seek(0)
                 while len(piece := self._decoder.read(decoders.PIECE)):
                     _check(self.path, piece)
                     powers = powers + _change_powers(piece, last)
                     n_samples, last = n_samples + len(piece), piece[-1:]
+                    # A short one need not be decoded again to be read.
+                    pieces = [*pieces, piece] if n_samples * piece.shape[1] <= KEPT else []
             if not n_samples:
                 raise Unreadable(self.path, "holds no samples")
             self._loudest = _cancelled(powers)
             if self._loudest is not None:
                 self.notes.append(_CANCELLED.format(self._loudest + 1))
+            if sum(map(len, pieces)) == n_samples == self._decoder.position:
+                self._kept, self._kept_start = np.concatenate(pieces), 0
             self._n_samples = n_samples
         return self._n_samples
 
@@ -150,7 +156,7 @@ class Recording:
             if at == start:
                 why = f"no samples from {start / self.sample_rate} s on: it ends before"
                 raise Unreadable(self.path, why if start else "holds no samples")
-            channels = np.concatenate(pieces)
+            channels = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         _check(self.path, channels)
         if at == self._decoder.position:
             self._kept, self._kept_start = channels, start
@@ -259,9 +265,11 @@ def _change_powers(channels, before):
 
     `before` is the sample before the first one; of the first of all it is empty.
     """
-    together = np.concatenate([before, channels])
-    changes = np.diff(together.astype(np.float64), axis=0)
-    return np.sum(np.square(np.column_stack([changes, changes.mean(axis=1)])), axis=0)
+    if channels.shape[1] == 1:  # its own average: nothing to compare
+        return np.ones(2)
+    changes = np.diff(np.concatenate([before, channels]).astype(np.float64), axis=0)
+    products = changes.T @ changes
+    return np.append(np.diag(products), products.mean())
 
 
 def _cancelled(powers):
