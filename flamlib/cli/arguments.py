@@ -31,18 +31,19 @@ def usage_errors(*errors: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def warnings_in_a_line(category: type[Warning]) -> Iterator[None]:
-    """Print warnings of this category as notes to the user, without their place in the code."""
+def warnings_in_a_line(categories: tuple[type[Warning], ...]) -> Iterator[None]:
+    """Print warnings of these categories as notes to the user, without their place in the code."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def say(message, kind, *where):
-            if issubclass(kind, category):
+            if issubclass(kind, categories):
                 print(f"flam: {printable(str(message))}", file=sys.stderr)
             else:
                 show(message, kind, *where)
 
-        warnings.simplefilter("always", category)
+        for category in categories:
+            warnings.simplefilter("always", category)
         warnings.showwarning = say
         yield
 

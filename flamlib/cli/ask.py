@@ -163,16 +163,23 @@ def _detect(args: argparse.Namespace) -> None:
         raise UsageError(f"{recording}: {missing}")
     if any(Path(output).exists() and recording.samefile(output) for output in outputs):
         raise UsageError(f"{recording}: the recording would be replaced; choose another output")
-    if len({os.path.realpath(output) for output in outputs}) < len(outputs):
-        raise UsageError("--output and --scores name one file; choose two")
+    if args.scores is not None and _place(args.scores) == _place(args.output):
+        raise UsageError(
+            "--output and --scores name one file; choose two"
+            if args.output is not None
+            else f"{args.scores}: the scores would stand among the events that are printed; "
+            "-o FILE puts those into a file"
+        )
     folder = model_folder(args.model)
 
     # Imported here: torch takes seconds, and --help does not need it.
     from flamlib import audio, detection, tables
     from flamlib.inference import detector
     from flamlib.models import baselines
+    from flamlib.models.text_tower import UnknownWords
 
-    with usage_errors(audio.Unreadable), warnings_in_a_line(audio.Repaired):
+    said = (audio.Repaired, UnknownWords)
+    with usage_errors(audio.Unreadable), warnings_in_a_line(said):
         for output in outputs:
             files.check_file(output)
         if args.scores is not None:
@@ -203,6 +210,17 @@ def _detect(args: argparse.Namespace) -> None:
             print(text, end="")
         else:
             files.atomic_write(args.output, text)
+
+
+def _place(output: str | None) -> tuple[int, int] | str | None:
+    """What is written to, the same for all its names; None: what is printed."""
+    try:
+        status = os.fstat(sys.stdout.fileno()) if output is None else os.stat(output)
+    except (OSError, ValueError, AttributeError):  # not there yet, or closed
+        return output and os.path.realpath(output)
+    if os.path.exists(os.devnull) and os.path.samestat(status, os.stat(os.devnull)):
+        return output  # swallows any number of tables
+    return status.st_dev, status.st_ino
 
 
 def _embed(args: argparse.Namespace) -> None:

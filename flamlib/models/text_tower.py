@@ -1,6 +1,7 @@
 """The caption tower: a text encoder with one vector per caption, or one per word."""
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,10 @@ def refuse_code(folder: Path) -> None:
                 f"{path} names code of its own (auto_map), and flamlib runs no code of a model: "
                 "take a model of an architecture that transformers has"
             )
+
+
+class UnknownWords(UserWarning):
+    """Captions with words that the caption tower does not know; all of these are one to it."""
 
 
 class TextTower(nn.Module):
@@ -194,7 +199,14 @@ class TextTower(nn.Module):
     def embed(
         self, captions: list[str], *, batch_size: int = 256
     ) -> Float[Tensor, "caption *word dim"]:
-        """Return the features of captions without gradients, on the tower's device."""
+        """Return the features of captions without gradients, on the tower's device.
+
+        Warns of words that the tower does not know (`UnknownWords`).
+        """
+        if notes := self._unknown_words(captions):
+            more = f" and {len(notes) - 3} more" if len(notes) > 3 else ""
+            text = "; ".join(notes[:3])
+            warnings.warn(f"the caption tower {text}{more}", UnknownWords, stacklevel=3)
         device = next(self.parameters()).device
         with torch.inference_mode():
             parts = [
@@ -207,6 +219,24 @@ class TextTower(nn.Module):
             n_words = max(part.shape[1] for part in parts)
             parts = [F.pad(p, (0, 0, 0, n_words - p.shape[1]), value=torch.nan) for p in parts]
         return torch.cat(parts).clone()
+
+    def _unknown_words(self, captions: list[str]) -> list[str]:
+        """Say of each caption what the tokenizer has no token for; scripts, emoji and signs."""
+        tokenizer, unknown = self.tokenizer, self.tokenizer.unk_token_id
+        notes = []
+        for caption in captions:
+            ids = tokenizer(caption)["input_ids"]
+            if unknown not in ids:
+                continue
+            known = "".join(
+                tokenizer.convert_ids_to_tokens(set(ids) - {*tokenizer.all_special_ids})
+            )
+            if not any(letter.isalnum() for letter in known):
+                notes.append(f"knows no word of {caption!r}, which scores as any such text")
+                continue
+            words = [word for word in caption.split() if unknown in tokenizer(word)["input_ids"]]
+            notes.append(f"cannot read {' '.join(words)} in {caption!r}")
+        return notes
 
     def _is_word(self, input_ids: Tensor, attention_mask: Tensor) -> Bool[Tensor, "caption word"]:
         # Fresh tokens are on the CPU, whatever the tower's device.

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet
@@ -109,6 +111,39 @@ def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys
     assert named == captions
     assert call("sound.wav", "-c", "onset", "--scores", out) == 2
     assert "cannot take 'onset' for a caption" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scores", "more", "code"),
+    [
+        ("/dev/stdout", [], 2),
+        ("/dev/fd/1", [], 2),
+        ("/dev/fd/1", ["-o", "/dev/stdout"], 2),
+        ("/dev/null", [], 0),
+        ("/dev/stdout", ["-o", "/dev/null"], 0),
+    ],
+)
+@pytest.mark.parametrize("to", ["pipe", "file"])
+def test_two_tables_never_share_a_place(here, tmp_path, scores, more, code, to):
+    asked = [sys.executable, "-m", "flamlib", "detect", "sound.wav", "-c", "a bell", *more]
+    with open(tmp_path / "out", "wb") as file:
+        out = subprocess.PIPE if to == "pipe" else file
+        done = subprocess.run(
+            [*asked, "--scores", scores], stdout=out, stderr=subprocess.PIPE, check=False
+        )
+    printed = (done.stdout if to == "pipe" else (tmp_path / "out").read_bytes()).decode()
+    assert done.returncode == code
+    assert printed.count("onset\t") == (code == 0)
+    assert (b"scores" in done.stderr) == (code == 2)
+
+
+def test_a_caption_that_the_model_does_not_know_is_said(here, capsys):
+    """The tower of this model knows the letters from a to z."""
+    assert call("sound.wav", "-c", "\u2603", "-c", "a bell") == 0
+    told = capsys.readouterr().err
+    assert (
+        told == "flam: the caption tower knows no word of '\u2603', which scores as any such text\n"
+    )
 
 
 def test_of_bad_files_each_is_refused_and_a_folder_of_them_is_embedded(here, tmp_path, capsys):

@@ -2,6 +2,7 @@ import ast
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch.testing import assert_close
 from towers import learnt, write_bert, write_roberta
 
 import flamlib
-from flamlib.models.text_tower import TextTower
+from flamlib.models.text_tower import TextTower, UnknownWords
 
 CAPTIONS = ["A dog barks", "the bell rings the bell", "rain", "un chien aboie – « ouaf »", "犬 é"]
 KINDS = [("bert", "mean"), ("bert", "pooler"), ("roberta", "mean"), ("roberta", "pooler")]
@@ -305,3 +306,17 @@ def test_a_tokenizer_that_is_empty_is_named(folders, tmp_path):
     (tmp_path / "tower/tokenizer.json").write_text("")
     with pytest.raises(ValueError, match=r"tokenizer.json cannot be used"):
         TextTower(tmp_path / "tower", pooling="mean")
+
+
+def test_words_that_the_tower_does_not_know_are_named(bert, folders):
+    with pytest.warns(UnknownWords) as told:
+        features = bert.embed(["🐕", "the dog 🐕 barks", "ᚠ", "rain", "☃"])
+    assert_close(features[0], features[2])  # which is why it is said
+    [text] = [str(each.message) for each in told]
+    assert "knows no word of '🐕', which scores as any such text" in text
+    assert "cannot read 🐕 in 'the dog 🐕 barks'" in text
+    assert text.endswith("and 1 more")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bert.embed(["a dog barks", "the rain"])
+        TextTower(folders["roberta"], pooling="mean").embed(["🐕"])  # byte by byte
