@@ -301,6 +301,10 @@ class TrainConfig:
     pair_background_prob: float = parameter(
         "probability that one is put on a background", low=0, high=1, paper="0"
     )
+    n_pair_takes: int | None = parameter(
+        "ways in which each recording is presented (place, level, background), drawn once and for "
+        "all; null: anew in each step", low=1, paper="null",
+    )  # fmt: skip
     max_captions_per_clip: int | None = parameter(
         "captions that a mixture contributes to a step, at most; null: all", low=1, paper="5"
     )
@@ -353,6 +357,14 @@ class TrainConfig:
     def __post_init__(self):
         if self.select == "best" and not self.valid_every:
             raise ValueError("select: best needs valid_every above 0: there is no validation loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HearConfig:
+    """What a frozen trunk makes of the clips, stored: stage `hear`."""
+
+    max_gb: float = parameter("disk that it may take", unit="GB", above=0)
+    shard_clips: int = parameter("clips of a file", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -473,6 +485,7 @@ class Config:
     variants: VariantsConfig = parameter("augmented copies of training recordings")
     mixture: MixtureConfig = parameter("what mixtures are like")
     mix: MixConfig = parameter("how many mixtures are drawn")
+    hear: HearConfig = parameter("the stored output of a frozen trunk")
     network: ModelConfig = parameter("the model")
     objectives: dict[str, LossWeights] = parameter("weights of the losses, by model")
     codebook: CodebookConfig = parameter("the codebook of mga_clap")

@@ -24,6 +24,7 @@ from flamlib import files, parallel
 Job = Mapping[str, Any]  # "name" is that of the file; the rest says what belongs into it
 Write = Callable[[Path, Job], Mapping[str, Any]]
 
+NAME = "manifest.json"
 MOST_FILES = 100_000  # their names have five digits
 
 _ANEW = "delete the folder and write it again"
@@ -53,6 +54,7 @@ def fill(
     n_jobs: int,
     scheduler: str | None,
     progress: bool,
+    what: str = "shards",
 ) -> dict[str, Any]:
     """Write the file of every job into the folder `out`, unless it is there already.
 
@@ -65,6 +67,7 @@ def fill(
         n_jobs: processes.
         scheduler: of a dask cluster, see `parallel.each`.
         progress: show a progress bar.
+        what: its title.
 
     Returns:
         The manifest: `{"parameters": parameters, "shards": [...]}` with, for each file, its job,
@@ -80,16 +83,17 @@ def fill(
     # The lock is the system's: it is gone with the process that held it, however that ended.
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
-            return _fill(out, _plain(parameters), jobs, write, n_jobs, scheduler, progress)
+            how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress, "what": what}
+            return _fill(out, _plain(parameters), jobs, write, how)
     except filelock.Timeout:
         raise ValueError(f"{out}: another run is writing here; wait for it or stop it") from None
 
 
-def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
-    manifest, done = out / "manifest.json", out / "done"
+def _fill(out, parameters, jobs, write, how):
+    manifest, done = out / NAME, out / "done"
     of_notes = _read_json(done / "parameters.json")
     if manifest.is_file():
-        old = _read(manifest)
+        old = read(out)
         _check_same(out, parameters, old["parameters"])
         if [shard["name"] for shard in old["shards"]] != [job["name"] for job in jobs]:
             raise ValueError(f"{manifest}: lists other files than its parameters say; {_ANEW}")
@@ -115,9 +119,7 @@ def _fill(out, parameters, jobs, write, n_jobs, scheduler, progress):
     n_complete = len(jobs) - len(missing)
     work = partial(_write_one, out, write)
     try:
-        for _ in parallel.each(
-            work, missing, n_jobs=n_jobs, scheduler=scheduler, progress=progress, what="shards"
-        ):
+        for _ in parallel.each(work, missing, **how):
             n_complete += 1
     except OSError as error:
         text = (
@@ -143,9 +145,9 @@ def verify(out: str | Path) -> dict[str, Any]:
     none, or naming the first file that is missing or differs.
     """
     out = Path(out)
-    if not (out / "manifest.json").is_file():
-        raise FileNotFoundError(f"{out}: no manifest.json, so no run was completed here")
-    manifest = _read(out / "manifest.json")
+    if not (out / NAME).is_file():
+        raise FileNotFoundError(f"{out}: no {NAME}, so no run was completed here")
+    manifest = read(out)
     for shard in manifest["shards"]:
         path = out / shard["name"]
         if not path.is_file() or files.sha256(path) != shard["sha256"]:
@@ -165,8 +167,9 @@ def _write_one(out: Path, write: Write, job: Job) -> dict[str, Any]:
     return note
 
 
-def _read(manifest: Path) -> dict[str, Any]:
-    """Read a manifest.json and check that it is one."""
+def read(out: str | Path) -> dict[str, Any]:
+    """Read the manifest of a folder. Raises ValueError for what is none."""
+    manifest = Path(out) / NAME
     content = _read_json(manifest)
     shards = content.get("shards") if isinstance(content, dict) else None
     if not isinstance(shards, list) or not isinstance(content.get("parameters"), dict):

@@ -70,7 +70,10 @@ class Run(NamedTuple):
 
 def runs():
     """All runs of all stages and, of the study's many, two: the others are as they are."""
-    found = [Run(s.notebook.name, s.chosen, set(s.params), [*s.outs]) for s in STAGES]
+    found = [
+        Run(s.notebook.name, s.chosen, {name.split(".")[0] for name in s.params}, [*s.outs])
+        for s in STAGES
+    ]
     for arm in ("flam", "no_bias"):
         outs = [f"reports/06_ablate/0_{arm}{suffix}" for suffix in (".json", ".tsv")]
         found.append(Run("06_ablate.ipynb", {"seed": 0, "arm": arm}, None, outs))

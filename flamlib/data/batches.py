@@ -1,22 +1,24 @@
 """Recipes -> what one training step looks at: audio, queries and their labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float16
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from flamlib.config import MixtureConfig, TrainConfig
-from flamlib.data.mixtures import mixing, recipes, strong
+from flamlib.data.heard import HeardClips
+from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.mixtures.strong import StrongSet
+from flamlib.data.pairs import Pair, Pairs
 from flamlib.distributions import generator
 
 
@@ -24,24 +26,37 @@ class Batch(NamedTuple):
     """One process's share of a step.
 
     Attributes:
-        waveform: this process's clips; none where no loss uses them.
+        audio: this process's clips, waveforms or what a frozen trunk made of them; none where no
+            loss uses them.
         queries: the captions of the whole step, each once, the same in every process.
         texts: the wording of each query in this step.
         own: the queries that this process encodes, for all processes.
         active: whether a query sounds in a frame of one of this process's clips.
         known: whether that is known of a query and a clip.
-        pair_waveform: this process's single recordings; none where no loss uses them.
+        pair_audio: this process's single recordings, likewise.
         pair_captions: the wording of their captions.
     """
 
-    waveform: Float[Tensor, "clip sample"]
+    audio: Float[Tensor, "clip sample"] | Float16[Tensor, "clip step width"]
     queries: list[str]
     texts: list[str]
     own: slice
     active: Bool[Tensor, "clip query frame"]
     known: Bool[Tensor, "clip query"]
-    pair_waveform: Float[Tensor, "pair pair_sample"]
+    pair_audio: Float[Tensor, "pair pair_sample"] | Float16[Tensor, "pair pair_step width"]
     pair_captions: list[str]
+
+
+class HeardStep(NamedTuple):
+    """What a frozen trunk made of all that a step may hold.
+
+    Attributes:
+        clips: of the mixtures, and of each strong set; none where no loss uses them.
+        pairs: of the single recordings; None where no loss uses them.
+    """
+
+    clips: Sequence[HeardClips]
+    pairs: HeardClips | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +75,15 @@ class Batches(Dataset):
         mixtures: recipes of the synthetic clips.
         sets, set_shares: strongly labelled sets, and the probability that a clip is of each; the
             remaining probability is that of the mixtures.
-        mixture: the rules of the mixtures; single recordings are put on backgrounds by them too.
+        pairs: the single recordings.
+        mixture: the rules of the mixtures.
         train: sizes and probabilities of a step, and `n_steps`.
-        split: of the bank, from which single recordings come.
         seed: of everything drawn.
         n_frames, frame_s: frames of a clip, and their length in seconds.
         uses_mixtures, uses_pairs: whether some loss uses the clips, and the single recordings.
         rank, n_ranks: which of how many processes this is.
+        heard: what a frozen trunk made of the clips and of the single recordings; None: they are
+            rendered.
 
     Raises ValueError if a step cannot be shared evenly, or the data do not fit the parameters.
     """
@@ -76,9 +93,9 @@ class Batches(Dataset):
     mixtures: Sequence[Recipe]
     sets: Sequence[StrongSet]
     set_shares: Sequence[float]
+    pairs: Pairs
     mixture: MixtureConfig
     train: TrainConfig
-    split: str
     seed: int
     n_frames: int
     frame_s: float
@@ -86,6 +103,7 @@ class Batches(Dataset):
     uses_pairs: bool
     rank: int
     n_ranks: int
+    heard: HeardStep | None = None
 
     def __post_init__(self):
         if self.train.batch_size % self.n_ranks:
@@ -93,18 +111,8 @@ class Batches(Dataset):
                 f"batch_size {self.train.batch_size} cannot be shared evenly by {self.n_ranks} "
                 "processes: each counts the same in the gradient"
             )
-        if self.uses_pairs and self.train.pair_background_prob > 0:
-            if self.train.pair_s > self.bank.clip_s:
-                raise ValueError(
-                    f"pair_s {self.train.pair_s} is longer than clip_s {self.bank.clip_s}, for "
-                    "which backgrounds are long enough: shorten it, or set pair_background_prob "
-                    "to 0"
-                )
-            if not self.bank.recordings("background", self.split):
-                raise ValueError(
-                    f"there are no backgrounds of split {self.split!r} to put recordings on: set "
-                    "pair_background_prob to 0"
-                )
+        if self.uses_pairs:
+            self.pairs.check()
         n_samples = round(self.mixture.clip_s * self.bank.sample_rate)
         named = {"the mixtures": self.mixtures} | {each.name: each.clips for each in self.sets}
         for name, clips in named.items():
@@ -123,29 +131,21 @@ class Batches(Dataset):
         queries = self._queries(self._slots(step, [self._clip(*slot) for slot in slots]), rng)
         slots = slots[self.rank :: self.n_ranks] if self.uses_mixtures else []
         batch = [self._clip(*slot) for slot in slots]
-        banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
         active, known = self._label([number for number, _ in slots], batch, queries)
-        pairs = self._draw_pairs(rng)
+        pairs = self.pairs.draw(step, rng)
         texts = self._word(queries, rng)
-        pair_captions = [self.bank.get(source, "caption") for source, _ in pairs]
+        pair_captions = [self.bank.get(pair.source, "caption") for pair in pairs]
         own = slice(self.rank, None, self.n_ranks)
-        heard = range(len(pairs))[own] if self.uses_pairs else ()
-        solos = [self._solo(step, place, *pairs[place]) for place in heard]
         return Batch(
-            waveform=self._render(banks, batch, self.mixture.clip_s),
+            audio=self._audio(slots),
             queries=queries,
             texts=texts,
             own=own,
             active=torch.from_numpy(active),
             known=torch.from_numpy(known),
-            pair_waveform=self._render([self.bank] * len(solos), solos, self.train.pair_s),
+            pair_audio=self._pair_audio(pairs[own] if self.uses_pairs else []),
             pair_captions=self._word(pair_captions, rng)[own],
         )
-
-    @property
-    def n_pairs_drawn(self) -> int:
-        """Number of single recordings of a step, over all processes; no two are of one family."""
-        return min(self.train.pair_batch_size, len(self._captions_by_family()))
 
     def step_slots(self, step: int) -> list[tuple[int, int]]:
         """Return (dataset, row) of every clip of a step, over all processes.
@@ -249,37 +249,30 @@ class Batches(Dataset):
 
         return [word(query) for query in queries]
 
-    def _draw_pairs(self, rng: np.random.Generator) -> list[tuple[int, bool]]:
-        """Rows of recordings of as many different families, and whether on a background.
+    def _audio(
+        self, slots: Sequence[tuple[int, int]]
+    ) -> Float[Tensor, "clip sample"] | Float16[Tensor, "clip step width"]:
+        """The clips of a step: as they are stored, or else rendered."""
+        if self.heard is None or not slots:
+            banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
+            return self._render(banks, [self._clip(*slot) for slot in slots], self.mixture.clip_s)
+        numbers = [number for number, _ in slots]
+        audio = None
+        for number in set(numbers):
+            places = [place for place, other in enumerate(numbers) if other == number]
+            found = self.heard.clips[number].read([slots[place][1] for place in places])
+            audio = found.new_empty(len(slots), *found.shape[1:]) if audio is None else audio
+            audio[places] = found
+        return audio
 
-        So no caption is true of two of them.
-        """
-        by_family = self._captions_by_family()
-        pairs = []
-        for f in rng.choice(len(by_family), self.n_pairs_drawn, replace=False):
-            captions = by_family[f]
-            recordings = captions[int(rng.integers(len(captions)))]
-            variants = recordings[int(rng.integers(len(recordings)))]
-            source = variants[int(rng.integers(len(variants)))]
-            pairs.append((source, bool(rng.random() < self.train.pair_background_prob)))
-        return pairs
-
-    def _solo(self, step: int, place: int, source: int, background: bool) -> Recipe:
-        return mixing.draw_single_event(
-            self.bank,
-            replace(self.mixture, clip_s=self.train.pair_s),
-            seed=self.seed,
-            split=self.split,
-            index=step * self.train.pair_batch_size + place,
-            source=source,
-            background=background,
-        )
-
-    def _captions_by_family(self) -> list[list[list[list[int]]]]:
-        groups: dict[str, list] = {}
-        for recordings in self.bank.recordings("foreground", self.split).values():
-            groups.setdefault(self.bank.get(recordings[0][0], "family"), []).append(recordings)
-        return list(groups.values())
+    def _pair_audio(
+        self, pairs: Sequence[Pair]
+    ) -> Float[Tensor, "pair sample"] | Float16[Tensor, "pair step width"]:
+        """The single recordings, likewise."""
+        if self.heard is not None and pairs:
+            return self.heard.pairs.read(self.pairs.rows(pairs))
+        solos = [self.pairs.recipe(pair) for pair in pairs]
+        return self._render([self.bank] * len(solos), solos, self.train.pair_s)
 
     def _render(
         self, banks: list[Bank], batch: list[Recipe], clip_s: float | int

@@ -28,6 +28,7 @@ from flamlib.models import baselines
 from flamlib.parameters import plain
 from flamlib.paths import Places
 from flamlib.training import launch
+from flamlib.training.hear import Stored
 from flamlib.training.resume import checksum
 
 TRAINING = ("audio", "mixture", "network", "objectives", "codebook", "train")  # sections it reads
@@ -167,6 +168,7 @@ def evaluate_run(places: Places, model: Path, config: Config) -> RunResult:
     network = baselines.load(model)
     sizes = {"n_clips": config.evaluate.n_clips, "frame_s": network.frame_s}
     splits = evaluation.read_splits(places.path(paths.MIXTURES), sources, lexicon, **sizes)
+    stored = Stored.of(*(places.path(name) for name in (paths.HEARD, paths.BANK, paths.MIXTURES)))
     results = single_model.evaluate_model(
         network,
         splits,
@@ -175,6 +177,7 @@ def evaluate_run(places: Places, model: Path, config: Config) -> RunResult:
         config=config.evaluate,
         window_s=config.mixture.clip_s,
         templates=["name"],
+        stored=stored,
         progress=True,
     )
     # Of the thresholds those that all runs have in common: the others are quantiles of its scores.

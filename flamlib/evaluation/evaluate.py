@@ -30,8 +30,9 @@ from flamlib.metrics.outcomes import Outcome
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
-from flamlib.models.interface import AudioTextModel
+from flamlib.models.interface import AudioTextModel, HasTrunk
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.training.hear import Stored
 
 TEST_SPLITS = ("seen_captions", "unseen_captions")
 
@@ -64,6 +65,7 @@ def evaluate(
     scores: str | Path,
     seed: int,
     config: EvaluationConfig,
+    heard: str | Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Evaluate FLAM and its baselines on the test splits and the held-out recordings.
@@ -79,16 +81,16 @@ def evaluate(
         scores: folder to write, see `splits.write_scores`.
         seed: of the bootstrap.
         config: how models are evaluated.
+        heard: folder of what a frozen trunk made of the mixtures; None: each model hears them.
         progress: show progress bars.
     """
+    stored = None if heard is None else Stored.of(heard, bank, mixtures)
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
     models = load_models(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
     frame_s = models["flam"].frame_s
     splits = read_splits(mixtures, bank, lexicon, n_clips=config.n_clips, frame_s=frame_s)
-    logits = {
-        model: predict(network, splits, bank, batch_size=config.batch_size, progress=progress)
-        for model, network in models.items()
-    }
+    how = {"batch_size": config.batch_size, "progress": progress, "stored": stored}
+    logits = {model: predict(network, splits, bank, **how) for model, network in models.items()}
     by_split = {
         name: {model: of_model[name] for model, of_model in logits.items()} for name in splits
     }
@@ -244,6 +246,7 @@ def predict(
     *,
     batch_size: int,
     progress: bool,
+    stored: Stored | None = None,
 ) -> dict[str, SplitLogits]:
     """Compute a model's logits of all splits; if it is no FLAM, calibrate them on "valid".
 
@@ -253,9 +256,14 @@ def predict(
         bank: the recordings.
         batch_size: clips rendered and embedded at once.
         progress: show a progress bar for each split.
+        stored: what trunks made of the mixtures; a model with one of them goes on from there.
     """
+    trunk = model.trunk_id() if stored is not None and isinstance(model, HasTrunk) else None
+    how = {"batch_size": batch_size, "progress": progress}
     logits = {
-        name: predict_logits(model, split, bank, batch_size=batch_size, progress=progress)
+        name: predict_logits(
+            model, split, bank, **how, heard=trunk and stored.of_split(trunk, name)
+        )
         for name, split in splits.items()
     }
     if isinstance(model, FLAM):

@@ -15,6 +15,7 @@ from flamlib.evaluation.benchmarks import BenchmarkSettings
 from flamlib.evaluation.splits import EvalSplit
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, Method
+from flamlib.training.hear import Stored
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
 
@@ -35,6 +36,7 @@ def evaluate_model(
     config: EvaluationConfig,
     window_s: float,
     templates: Sequence[str],
+    stored: Stored | None = None,
     progress: bool = False,
 ) -> ModelResults:
     """Evaluate a model on splits that were labelled once for all models.
@@ -52,6 +54,7 @@ def evaluate_model(
         config: how models are evaluated.
         window_s: seconds of a recording that are embedded at a time for zero-shot classification.
         templates: prompts of classes; the first of them gives top1.
+        stored: what trunks made of the mixtures, see `evaluate.predict`.
         progress: show progress bars.
 
     Returns:
@@ -66,7 +69,7 @@ def evaluate_model(
     if "valid" not in splits:
         raise ValueError(f"the split 'valid', which chooses the threshold, is not in {[*splits]}")
     unbiased = evaluate.predict(
-        model, splits, bank, batch_size=config.batch_size, progress=progress
+        model, splits, bank, batch_size=config.batch_size, progress=progress, stored=stored
     )
     metrics, curves = {}, {}
     for method in get_args(Method) if isinstance(model, FLAM) else ("unbiased",):

@@ -30,6 +30,7 @@ from torch.nn.functional import logsigmoid
 from tqdm import tqdm
 
 from flamlib import files
+from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -193,7 +194,13 @@ class SplitLogits:
 
 
 def predict_logits(
-    model: AudioTextModel, split: EvalSplit, bank: Bank, *, batch_size: int, progress: bool
+    model: AudioTextModel,
+    split: EvalSplit,
+    bank: Bank,
+    *,
+    batch_size: int,
+    progress: bool,
+    heard: HeardClips | None = None,
 ) -> SplitLogits:
     """Compute a model's logits for every caption in every frame of every clip.
 
@@ -203,6 +210,7 @@ def predict_logits(
         bank: where the recordings of the mixtures are.
         batch_size: clips rendered and embedded at once.
         progress: show a progress bar.
+        heard: what the model's trunk made of the clips, if that is stored.
 
     Raises:
         ValueError: if the model's frames are not as long as those that the split is labelled for.
@@ -216,10 +224,13 @@ def predict_logits(
     logits = np.empty(split.active.shape, np.float32)
     starts = range(0, len(split.mixtures), batch_size)
     for start in tqdm(starts, desc=split.name, unit="batch", disable=not progress):
-        clips = slice(start, start + batch_size)
-        waveform = np.stack([recipes.render(bank, recipe) for recipe in split.mixtures[clips]])
-        frame_emb = model.embed_audio(torch.from_numpy(waveform), bank.sample_rate).frame_emb
-        logits[clips] = frame_wise.frame_logits(frame_emb, *captions).numpy(force=True)
+        clips = slice(start, min(start + batch_size, len(split.mixtures)))
+        if heard is None:
+            waveform = np.stack([recipes.render(bank, recipe) for recipe in split.mixtures[clips]])
+            audio = model.embed_audio(torch.from_numpy(waveform), bank.sample_rate)
+        else:
+            audio = model.embed_heard(heard.read(range(clips.start, clips.stop)))
+        logits[clips] = frame_wise.frame_logits(audio.frame_emb, *captions).numpy(force=True)
     return SplitLogits(split, logits, captions.logit_bias.numpy(force=True))
 
 

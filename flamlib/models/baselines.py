@@ -6,6 +6,7 @@ cosine, called *evidence* here. It is not a probability; evaluation makes it one
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,14 @@ class FLAMGlobal(CosineScoring):
         """Return the embeddings of the FLAM."""
         return self.model.embed_audio(waveform, sample_rate)
 
+    def trunk_id(self) -> dict[str, Any] | None:
+        """Say which trunk the FLAM has."""
+        return self.model.trunk_id()
+
+    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+        """Return the embeddings of the FLAM, given the output of its trunk."""
+        return self.model.embed_heard(heard)
+
     def embed_pieces(self, pieces: Iterable[AudioPiece], sample_rate: int) -> AudioEmbeddings:
         """Return the embeddings of the FLAM of a recording that comes in pieces."""
         return self.model.embed_pieces(pieces, sample_rate)
@@ -93,7 +102,18 @@ class LabelMatching(CosineScoring):
         """Return the class vector of each frame, and of the clip's mean evidence."""
         waveform = resample_to_model(torch.as_tensor(waveform).float(), sample_rate, self)
         n_frames = self.tower.n_frames(len(waveform[0]))
-        features = self.tower(self.tower.log_mel(waveform))[:, :n_frames]
+        return self._embed(self.tower(self.tower.trunk(waveform))[:, :n_frames])
+
+    def trunk_id(self) -> dict[str, Any] | None:
+        """Say which trunk the tower has."""
+        return self.tower.trunk_id()
+
+    @torch.inference_mode()
+    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+        """Return what `embed_audio` does, given the output of the tower's trunk."""
+        return self._embed(self.tower(heard))
+
+    def _embed(self, features: Float[Tensor, "clip frame dim"]) -> AudioEmbeddings:
         evidence = features[..., self.tower.width :]
         found = AudioEmbeddings(
             frame_class_vector(evidence), frame_class_vector(evidence.mean(dim=1))

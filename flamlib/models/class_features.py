@@ -38,6 +38,11 @@ def evidence(logits: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]
     return torch.log1p(logits.float().sigmoid() / FLOOR)
 
 
+def probability(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]:
+    """Return the probabilities of which `evidence` was computed."""
+    return (FLOOR * torch.expm1(evidence)).clamp(max=1)
+
+
 def frame_class_vector(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
     """Return unit vectors of frames, from `evidence`; one coordinate more than classes."""
     return F.normalize(F.pad(evidence, (0, 1), value=SLACK), dim=-1)

@@ -47,6 +47,9 @@ class ModelOutput(NamedTuple):
     log_temperature: Float[Tensor, ""]
 
 
+# Waveforms, or the output of the audio tower's trunk, which is stored where it never changes.
+AudioInput = Float[Tensor, "clip sample"] | Float[Tensor, "clip step width"]
+PairInput = Float[Tensor, "pair pair_sample"] | Float[Tensor, "pair pair_step width"]
 CaptionInput = Float[Tensor, "caption *word dim"] | dict[str, Tensor]
 
 
@@ -109,10 +112,15 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         """Device of the weights."""
         return self.log_temperature.device
 
-    def encode_audio(self, waveform: Float[Tensor, "clip sample"]) -> AudioEmbeddings:
-        """Embed audio at the tower's own sample rate, with gradients."""
-        frames = self.audio(self.audio.log_mel(waveform))
-        return self._embeddings(frames, self.audio.n_frames(waveform.shape[1]))
+    def encode_audio(self, audio: AudioInput) -> AudioEmbeddings:
+        """Embed audio with gradients: waveforms at the tower's own sample rate, or what its trunk
+        made of them."""
+        if audio.ndim == 3:
+            frames = self.audio(audio)
+            return self._embeddings(frames, frames.shape[1])
+        return self._embeddings(
+            self.audio(self.audio.trunk(audio)), self.audio.n_frames(audio.shape[1])
+        )
 
     def encode_captions(self, features: Float[Tensor, "caption *word dim"]) -> CaptionEmbeddings:
         """Embed captions, given the caption tower's features, with gradients."""
@@ -120,23 +128,23 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
 
     def forward(
         self,
-        waveform: Float[Tensor, "clip sample"] | None,
+        audio: AudioInput | None,
         captions: CaptionInput | None,
-        pair_waveform: Float[Tensor, "pair pair_sample"] | None,
+        pair_audio: PairInput | None,
     ) -> ModelOutput:
         """Encode all inputs of a training step in one call, so that gradients synchronise once.
 
         Args:
-            waveform: Mixtures at the tower's sample rate, or None.
+            audio: Mixtures, as `encode_audio` takes them, or None.
             captions: Features of a frozen caption tower, tokens for one that is trained, or None.
-            pair_waveform: Recordings that are paired with captions, or None.
+            pair_audio: Recordings that are paired with captions, or None.
         """
         if isinstance(captions, dict):
             captions = self.caption(**captions)
         return ModelOutput(
-            None if waveform is None else self.encode_audio(waveform),
+            None if audio is None else self.encode_audio(audio),
             None if captions is None else self.encode_captions(captions),
-            None if pair_waveform is None else self.encode_audio(pair_waveform),
+            None if pair_audio is None else self.encode_audio(pair_audio),
             # Returned, not read off the module: the loss must not need to unwrap it from DDP.
             self.log_temperature * 1,
         )
@@ -164,6 +172,19 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         n_frames = self.audio.n_frames(heard.shape[1])
         audio = self._embeddings(self._frames_by_blocks(heard), n_frames)
         return _require_finite(audio, float(clips.abs().max()))
+
+    def trunk_id(self) -> dict[str, Any] | None:
+        """Say which trunk the audio tower has; None for one whose output is not worth storing."""
+        return self.audio.trunk_id()
+
+    @torch.inference_mode()
+    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+        """Embed what the audio tower's trunk made of whole clips, as `embed_audio` does clips.
+
+        Raises ValueError for what `embed_audio` refuses.
+        """
+        found = self.encode_audio(heard.to(self.device))
+        return require_finite(found, "what the trunk of the audio tower made of audio")
 
     @torch.inference_mode()
     def embed_pieces(self, pieces: Iterable[AudioPiece], sample_rate: int) -> AudioEmbeddings:
@@ -311,7 +332,7 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         for part in (*firsts, last):
             begin, end = max(0, part.start - context), part.stop + context
             block = waveform[:, begin * n_per_frame : end * n_per_frame].to(self.device)
-            frames = self.audio(self.audio.log_mel(block))[:, part.start - begin :]
+            frames = self.audio(self.audio.trunk(block))[:, part.start - begin :]
             blocks.append(frames if part is last else frames[:, : len(part)])
         return torch.cat(blocks, dim=1)
 

@@ -251,6 +251,13 @@ class HTSAT(nn.Module):
         state_dict.check(found, self.encoder.state_dict(), f"{path}: audio_model.*")
         self.encoder.load_state_dict(found)
 
+    def trunk(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
+        """Return what `forward` takes, as much of the tower as never learns: the log-mel."""
+        return self.log_mel(waveform)
+
+    def trunk_id(self) -> None:
+        """Return None: the trunk has no weights, so there is nothing to store its output for."""
+
     def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
         """Return the features of all windows, one after the other."""
         windows = log_mel.reshape(-1, 1, HOPS, N_MELS)

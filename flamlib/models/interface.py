@@ -5,7 +5,7 @@ and evaluation work with any of them. Frame l of a clip spans [l, l + 1) * frame
 """
 
 import math
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -111,6 +111,18 @@ class AudioTextModel(Protocol):
         Returns:
             Scores in [0, 1].
         """
+
+
+@runtime_checkable
+class HasTrunk(Protocol):
+    """A model whose audio tower begins with a trunk that never learns, so that models with the same
+    trunk need to hear a clip only once."""
+
+    def trunk_id(self) -> dict[str, Any] | None:
+        """Say which trunk it is, in JSON's types; None for one not worth storing the output of."""
+
+    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+        """Embed clips, given the output of the trunk."""
 
 
 Embeddings = TypeVar("Embeddings", AudioEmbeddings, CaptionEmbeddings)

@@ -21,11 +21,17 @@ has the receptive field of before.
 
 With `tags` the tower also returns the evidence of its AudioSet classifier. The classifier has its
 own copy of the last two blocks; that copy, the blocks below (shared) and the classifier are frozen.
+
+The tower has two parts. The *trunk* (`YAMNet.trunk`) is what never learns: the log-mel and, with
+`tags`, the shared blocks and the classifier. The *top* (`YAMNet.forward`) is the rest. What the
+trunk makes of a clip never changes, so it can be computed once and stored.
 """
 
 import copy
+import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +67,9 @@ BLOCKS = (
     *((1, 512),) * 5,
     *((2, 1024), (1, 1024)),
 )
+LOWER_WIDTH = BLOCKS[LOCAL_BLOCKS - 1][1]
+SHARED_WIDTH = BLOCKS[SHARED_BLOCKS - 1][1]
+MELS_LEFT = N_MELS // 16  # frequency bins of both
 
 
 def mel_matrix() -> Float[Tensor, "bin mel"]:
@@ -159,7 +168,7 @@ def _blocks(n_in: int, frame_hops: int) -> list[nn.Module]:
 
 
 class YAMNet(nn.Module):
-    """Log-mel [clip, hop, mel] -> frame features [clip, frame, 1024], frame = 32 hops.
+    """Output of the trunk [clip, step, width] -> frame features [clip, frame, 1024].
 
     With `tags` the evidence of `n_tags` classes is appended, see `class_features.evidence`.
 
@@ -199,7 +208,7 @@ class YAMNet(nn.Module):
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
         layers += _blocks(32, frame_hops)
         self.layers = Chain(*layers).to(memory_format=torch.channels_last)
-        n_local = 3 * BLOCKS[LOCAL_BLOCKS - 1][1]
+        n_local = 3 * LOWER_WIDTH
         self.local = nn.Sequential(
             nn.LayerNorm(n_local),
             nn.Linear(n_local, LOCAL_WIDTH),
@@ -241,25 +250,89 @@ class YAMNet(nn.Module):
             self.tagger.load_state_dict(self.layers[_below(SHARED_BLOCKS) :].state_dict())
             load(self.classifier, "classifier.")
 
-    def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
-        """Return the features of frames; the number of hops is a multiple of `frame_hops`."""
+    def trunk(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip step width"]:
+        """Return what `forward` takes, as much of the tower as never learns.
+
+        Without tags it is the log-mel: a step is a hop. With tags a step is that of the shared
+        blocks' output (16 hops, or 8 where `frame_hops` is 8), and its row holds that output by
+        frequency and channel, the mean over frequency of the sixth block's by channel, and an equal
+        share of its frame's class evidence.
+        """
+        log_mel = self.log_mel(waveform)
+        if not self.n_tags:
+            return log_mel
+        shared, local = self._lower(log_mel)
         n_frames = log_mel.shape[1] // self.frame_hops
+        logits = self.classifier(_over_time(self.tagger(shared)))[:, :n_frames]
+        evidence = class_features.evidence(logits)
+        per_step = self._evidence_per_step()
+        filled = F.pad(evidence, (0, per_step * self._steps_per_frame() - N_CLASSES))
+        shares = filled.reshape(len(filled), -1, per_step)
+        rest = shared.shape[2] - shares.shape[1]
+        parts = [shared.permute(0, 2, 3, 1).flatten(2), local, F.pad(shares, (0, 0, 0, rest))]
+        return torch.cat([part.float() for part in parts], dim=2)
+
+    def trunk_id(self) -> dict[str, Any] | None:
+        """Say which trunk this is: its settings, and the SHA-256 of its weights.
+
+        None without tags: then the trunk has no weights, and nothing is gained by storing its
+        output.
+        """
+        if not self.n_tags:
+            return None
+        digest = hashlib.sha256()
+        for part in (self.layers[: _below(SHARED_BLOCKS)], self.tagger, self.classifier):
+            for name, tensor in part.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return {"tower": "yamnet", "frame_hops": self.frame_hops, "sha256": digest.hexdigest()}
+
+    def forward(self, heard: Float[Tensor, "clip step width"]) -> Float[Tensor, "clip frame dim"]:
+        """Return the features of frames, given the output of `trunk`: the top of the tower.
+
+        Without tags, any log-mel whose number of hops is a multiple of `frame_hops`.
+        """
+        if not self.n_tags:
+            return self._upper(*self._lower(heard))
+        n_shared = MELS_LEFT * SHARED_WIDTH
+        shared, local, shares = heard.float().split(
+            [n_shared, LOWER_WIDTH, self._evidence_per_step()], dim=2
+        )
+        shared = shared.unflatten(2, (MELS_LEFT, SHARED_WIDTH)).permute(0, 3, 1, 2)
+        frames = self._upper(shared.contiguous(memory_format=torch.channels_last), local)
+        n_steps = frames.shape[1] * self._steps_per_frame()
+        evidence = shares[:, :n_steps].reshape(*frames.shape[:2], -1)[..., :N_CLASSES]
+        return torch.cat([frames, evidence], dim=2)
+
+    def _lower(
+        self, log_mel: Float[Tensor, "clip hop mel"]
+    ) -> tuple[Float[Tensor, "clip shared step bin"], Float[Tensor, "clip step lower"]]:
+        """The output of the shared blocks, and the mean over frequency of the sixth block's."""
         shift = HOPS_PER_FRAME - self.frame_hops // 2
         shifted = F.pad(log_mel, (0, 0, shift, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         lower = self._through(self.layers[: _below(LOCAL_BLOCKS)], x)
         shared = self._through(self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)], lower)
-        upper = self._through(self.layers[_below(SHARED_BLOCKS) :], shared)
-        upper = _over_time(upper)[:, :n_frames]
+        return shared, _over_time(lower)
+
+    def _upper(
+        self,
+        shared: Float[Tensor, "clip shared step bin"],
+        local: Float[Tensor, "clip step lower"],
+    ) -> Float[Tensor, "clip frame dim"]:
+        """The features of frames, from what `_lower` returns."""
+        upper = _over_time(self._through(self.layers[_below(SHARED_BLOCKS) :], shared))
         # The local branch sees three steps of the sixth block: at the beginning, the middle and the
         # end of a frame of two steps; or a frame of one step, the one before and the one after.
         first, step = (0, 2) if self.frame_hops == HOPS_PER_FRAME else (1, 1)
-        own = lower.mean(dim=3)[:, :, first:].unfold(2, 3, step).permute(0, 2, 1, 3).flatten(2)
-        frames = upper + self.local(own)
-        if not self.n_tags:
-            return frames
-        logits = self.classifier(_over_time(self.tagger(shared)))[:, :n_frames]
-        return torch.cat([frames, class_features.evidence(logits)], dim=2)
+        own = local[:, first:].unfold(1, 3, step).flatten(2)
+        return upper[:, : own.shape[1]] + self.local(own)
+
+    def _steps_per_frame(self) -> int:
+        return 2 if self.frame_hops == HOPS_PER_FRAME else 1
+
+    def _evidence_per_step(self) -> int:
+        return -(-N_CLASSES // self._steps_per_frame())
 
     def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         if self.keeps_activations or not torch.is_grad_enabled():

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
 from flamlib import files, paths
-from flamlib.config import Config, LossWeights, TrainConfig
+from flamlib.config import Config, TrainConfig
 from flamlib.data.batches import Batch, Batches
-from flamlib.data.mixtures import recipes, strong
-from flamlib.data.mixtures.bank import Bank
-from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.models import class_features
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
@@ -28,36 +25,10 @@ from flamlib.models.flam import FLAM
 from flamlib.parameters import plain
 from flamlib.training import distributed
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from
+from flamlib.training.inputs import TrainInputs, read_steps
 from flamlib.training.logbook import Clock, Logbook
-from flamlib.training.objective import OF_MIXTURES, OF_PAIRS, CaptionFeatures, Objective, has_loss
-from flamlib.training.resume import Checkpoints, Row, checksum
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainInputs:
-    """The files and folders that training reads.
-
-    Attributes:
-        bank: all recordings, decoded.
-        mixtures, valid: Parquet tables of recipes, to train on and to validate on.
-        sets: folder of strongly labelled sets; None: mixtures alone.
-        captions: the corpus's table of captions.
-        weights: folder of the pretrained towers' folders.
-        init_from: folder of a saved model to start from; None: new heads.
-    """
-
-    bank: Path
-    mixtures: Path
-    valid: Path
-    sets: Path | None
-    captions: Path
-    weights: Path
-    init_from: Path | None = None
-
-    def checksums(self) -> dict[str, str | None]:
-        """Return a digest of the content of each, None for what is not read."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: path and checksum(path) for name, path in given.items()}
+from flamlib.training.objective import CaptionFeatures, Objective
+from flamlib.training.resume import Checkpoints, Row
 
 
 @dataclass(kw_only=True)
@@ -220,7 +191,10 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
     adapt(net, accelerator.device, train)
     peak_rates = [group["lr"] for group in optimizer.param_groups]
-    batches, valid_batches = _batches(config, objective, inputs, net, accelerator)
+    batches, valid_batches = read_steps(
+        config, objective, inputs, net, accelerator, bank_checksum=sums["bank"]
+    )
+    parameters["hears"] = "audio" if batches.heard is None else net.trunk_id()
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)
     features = CaptionFeatures(net, batches.lexicon, accelerator.device, noise=train.caption_noise)
@@ -320,71 +294,6 @@ def schedule(step: int, *, n_warmup: int, n_steps: int) -> float:
     if step < n_warmup:
         return (step + 1) / n_warmup
     return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / max(n_steps - n_warmup, 1))
-
-
-def _batches(
-    config: Config,
-    objective: LossWeights,
-    inputs: TrainInputs,
-    net: DualEncoder,
-    accelerator: Accelerator,
-) -> tuple[Batches, Batches | None]:
-    """The steps of training and of validation, as this process takes part in them."""
-    train, bank = config.train, Bank.open(inputs.bank)
-    if bank.sample_rate != net.sample_rate:
-        raise ValueError(
-            f"{inputs.bank} holds audio of {bank.sample_rate} Hz, but the audio tower takes "
-            f"{net.sample_rate} Hz: build the bank again at that rate"
-        )
-    sets, set_shares = (), ()
-    if inputs.sets is not None:
-        sets, set_shares = strong.select_sets(inputs.sets, train.set_weights)
-    captions_of_sets = frozenset().union(*(one.captions for one in sets))
-    weights = plain(objective)
-    shared = {
-        "bank": bank,
-        "lexicon": Lexicon(Lexicon.read(inputs.captions).table, captions_of_sets),
-        "mixture": config.mixture,
-        "seed": config.seed,
-        "n_frames": net.audio.n_frames(round(config.mixture.clip_s * bank.sample_rate)),
-        "frame_s": net.frame_s,
-        "uses_mixtures": has_loss(weights, OF_MIXTURES),
-        "uses_pairs": has_loss(weights, OF_PAIRS),
-        "rank": accelerator.process_index,
-        "n_ranks": accelerator.num_processes,
-    }
-    batches = Batches(
-        mixtures=recipes.read(inputs.mixtures),
-        sets=sets,
-        set_shares=set_shares,
-        split="train",
-        train=train,
-        **shared,
-    )
-    uneven = batches.uses_pairs and batches.n_pairs_drawn % accelerator.num_processes
-    if uneven and train.sync_batch_norm and train.micro_batch:
-        raise ValueError(
-            f"{batches.n_pairs_drawn} captioned recordings a step cannot be shared evenly by "
-            f"{accelerator.num_processes} processes. With sync_batch_norm all wait for each other "
-            "in every part of a micro_batch, so they need as many: choose another pair_batch_size"
-        )
-    if not train.valid_every:
-        return batches, None
-    mixtures = recipes.read(inputs.valid)
-    # What is validated is the task itself: no noise, no other words, no added captions.
-    plainly = replace(
-        train,
-        n_steps=max(1, len(mixtures) // train.batch_size) if train.batch_size else 1,
-        pair_background_prob=0.0,
-        wording_prob=0.0,
-        max_captions_per_clip=None,
-        n_hypernyms=0,
-        n_hard_negatives=0,
-    )
-    valid_batches = Batches(
-        mixtures=mixtures, sets=(), set_shares=(), split="valid", train=plainly, **shared
-    )
-    return batches, valid_batches
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:

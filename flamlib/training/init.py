@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
+from flamlib.models import dual_encoder
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
@@ -31,15 +32,27 @@ def pretrained(
         net = MGACLAP(folder, caption={"pooling": "words"}, **shared, **plain(codebook))
     net.caption.load_weights(folder / "model.safetensors")
     audio = weights / network.audio.tower
-    if (audio / "model.safetensors").exists():
-        net.audio.load_weights(audio / "model.safetensors")
-    else:
-        warnings.warn(
-            f"{audio} has no model.safetensors: the audio tower keeps random weights", stacklevel=2
-        )
+    _load(net.audio, audio)
     if isinstance(net, FLAM) and net.audio.n_tags:
         net.set_class_names(read_class_names(audio))
     return net
+
+
+def pretrained_audio_tower(weights: Path, network: ModelConfig) -> nn.Module:
+    """Make the audio tower alone, with the weights in `weights/<tower>/`."""
+    tower = dual_encoder.audio_tower(**plain(network.audio))
+    _load(tower, weights / network.audio.tower)
+    return tower
+
+
+def _load(tower: nn.Module, folder: Path) -> None:
+    path = folder / "model.safetensors"
+    if path.exists():
+        tower.load_weights(path)
+    else:
+        warnings.warn(
+            f"{folder} has no model.safetensors: the audio tower keeps random weights", stacklevel=3
+        )
 
 
 def start_from(net: DualEncoder, folder: Path) -> None:

@@ -18,7 +18,8 @@ from flamlib import files, paths
 from flamlib.config import Config, load_config
 from flamlib.parameters import plain
 from flamlib.paths import Places
-from flamlib.training.fit import TrainInputs, fit
+from flamlib.training.fit import fit
+from flamlib.training.inputs import TrainInputs
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,6 +100,7 @@ def train(
         sets=places.path(paths.STRONG),
         captions=places.existing(paths.CAPTIONS),
         weights=places.existing(paths.WEIGHTS),
+        heard=places.path(paths.HEARD) if mixtures == places.path(paths.MIXTURES) else None,
         init_from=places.existing(start) if start else None,
     )
     fit(config, model, inputs, out, resume=places.path(paths.RESUME) / model, curves=curves)

@@ -13,7 +13,7 @@ from flamlib.data.batches import Batch
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.losses import codebook, frame_wise
 from flamlib.losses.tiled import Labels, caption_keys
-from flamlib.models.dual_encoder import DualEncoder
+from flamlib.models.dual_encoder import AudioInput, DualEncoder, PairInput
 
 # Which losses are of the mixtures, and which of the recordings with their captions.
 OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})
@@ -77,13 +77,13 @@ class StepOutputs(NamedTuple):
 class StepInputs(NamedTuple):
     """Input of the model: audio, and captions, each distinct text once; None where unused."""
 
-    waveform: Float[Tensor, "clip sample"] | None
-    pair_waveform: Float[Tensor, "pair pair_sample"] | None
+    audio: AudioInput | None
+    pair_audio: PairInput | None
     captions: Float[Tensor, "text *word dim"] | dict[str, Tensor] | None
 
     def n_parts(self, micro_batch: int | None) -> int:
         """Count the parts of at most `micro_batch` clips, and as many pairs; 0 without audio."""
-        sizes = [len(x) for x in (self.waveform, self.pair_waveform) if x is not None]
+        sizes = [len(x) for x in (self.audio, self.pair_audio) if x is not None]
         longest = max(sizes, default=0)
         return -(-longest // (micro_batch or max(longest, 1)))
 
@@ -98,7 +98,7 @@ class StepInputs(NamedTuple):
             ]
         else:
             captions = _cut(self.captions, n)
-        parts = zip(_cut(self.waveform, n), _cut(self.pair_waveform, n), captions, strict=True)
+        parts = zip(_cut(self.audio, n), _cut(self.pair_audio, n), captions, strict=True)
         return [StepInputs(*part) for part in parts]
 
 
@@ -132,8 +132,8 @@ class Objective:
         # A process without any caption reads one all the same, for its gradients are waited for.
         texts = texts or batch.texts[:1]
         return StepInputs(
-            batch.waveform if self.sed and len(batch.waveform) else None,
-            batch.pair_waveform if self.pairs and len(batch.pair_waveform) else None,
+            batch.audio if self.sed and len(batch.audio) else None,
+            batch.pair_audio if self.pairs and len(batch.pair_audio) else None,
             self.features(texts, noisy=noisy),
         ), texts
 
@@ -269,7 +269,7 @@ class Objective:
 def encode_step(net: Callable, inputs: StepInputs) -> StepOutputs:
     """Run the model on its inputs."""
     audio, captions, pair_audio, log_temperature = net(
-        inputs.waveform, inputs.captions, inputs.pair_waveform
+        inputs.audio, inputs.captions, inputs.pair_audio
     )
     return StepOutputs(
         None if audio is None else audio.frame_emb,

@@ -23,6 +23,7 @@ from flamlib.data.batches import Batches
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures import bank, mixing, recipes, strong
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
+from flamlib.data.pairs import Pairs
 from flamlib.events import Event, active_frames
 
 RULES = mixture_config(
@@ -91,7 +92,10 @@ def steps(sounds, mixtures):
     def make(**changes):
         own = {name: value for name, value in changes.items() if name not in settings}
         others = {name: value for name, value in changes.items() if name in settings}
-        return Batches(train=tiny.config(**train | own).train, **settings | others)
+        used = settings | others
+        shared = {"train": tiny.config(**train | own).train, "mixture": used["mixture"]}
+        pairs = Pairs(bank=used["bank"], split=used.pop("split"), seed=used["seed"], **shared)
+        return Batches(pairs=pairs, **used | shared)
 
     return make
 
@@ -146,7 +150,7 @@ def test_a_step_is_the_same_however_many_processes_share_it(steps, n_ranks, step
     shares = [steps(batch_size=12, rank=r, n_ranks=n_ranks)[step] for r in range(n_ranks)]
     for r, share in enumerate(shares):
         assert (share.queries, share.texts) == (whole.queries, whole.texts)
-        for name in ("waveform", "active", "known", "pair_waveform"):
+        for name in ("audio", "active", "known", "pair_audio"):
             assert torch.equal(getattr(share, name), getattr(whole, name)[r::n_ranks]), name
         assert share.pair_captions == whole.pair_captions[r::n_ranks]
     read = [query for share in shares for query in share.queries[share.own]]
@@ -185,8 +189,8 @@ def test_mixtures_of_another_length_are_refused(steps):
 
 def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
     batch = steps()[2]
-    assert batch.waveform.dtype == batch.pair_waveform.dtype == torch.float32
-    for waveform, row in zip(batch.waveform, rows(steps(), 2), strict=True):
+    assert batch.audio.dtype == batch.pair_audio.dtype == torch.float32
+    for waveform, row in zip(batch.audio, rows(steps(), 2), strict=True):
         assert torch.equal(waveform, torch.from_numpy(recipes.render(sounds, mixtures[row])))
 
 
@@ -249,8 +253,8 @@ def test_a_pair_is_a_recording_and_its_own_caption(steps, sounds):
     train = sounds.sources.query("role == 'foreground' and split == 'train'")
     drawn = steps(pair_background_prob=0.0)
     for step in range(3):
-        pairs = drawn._draw_pairs(distributions.generator(step))
-        for recipe in [drawn._solo(step, i, *pair) for i, pair in enumerate(pairs)]:
+        pairs = drawn.pairs.draw(step, distributions.generator(step))
+        for recipe in [drawn.pairs.recipe(pair) for pair in pairs]:
             assert recipe.background is None
             [event] = recipe.events
             assert event.clip_id in set(train["clip_id"])
@@ -262,16 +266,16 @@ def test_there_are_no_more_pairs_than_families(steps):
     n_families = len(
         {family for _, _, family, split, _ in FOREGROUNDS.values() if split == "train"}
     )
-    assert len(batch.pair_captions) == len(batch.pair_waveform) == n_families
+    assert len(batch.pair_captions) == len(batch.pair_audio) == n_families
 
 
 def test_an_objective_may_do_without_pairs_or_without_mixtures(steps):
     no_pairs = steps(pair_batch_size=0)[1]
-    assert no_pairs.pair_waveform.shape == (0, round(1.28 * RATE))
+    assert no_pairs.pair_audio.shape == (0, round(1.28 * RATE))
     assert no_pairs.pair_captions == []
     assert same(no_pairs[:1], steps()[1][:1])
     no_mixtures = steps(batch_size=0)[1]
-    assert no_mixtures.waveform.shape == (0, round(2.56 * RATE))
+    assert no_mixtures.audio.shape == (0, round(2.56 * RATE))
     assert no_mixtures.active.shape == (0, 0, 8)
     assert len(no_mixtures.pair_captions) == 4
 
@@ -358,7 +362,7 @@ def test_a_step_with_sets_is_the_same_whenever_and_by_however_many(mixed, n_rank
         for step in (3, 0, 2):
             one = share[step]
             assert one.texts == whole[step].texts
-            for name in ("waveform", "active", "known"):
+            for name in ("audio", "active", "known"):
                 assert torch.equal(getattr(one, name), getattr(whole[step], name)[r::n_ranks])
 
 
@@ -370,7 +374,7 @@ def test_what_is_known_of_a_clip_is_a_matter_of_its_set(mixed, sets, mixtures, s
             clip = [mixtures, *(each.clips for each in sets)][number][row]
             bank = sets[number - 1].bank if number else sounds
             heard = torch.from_numpy(recipes.render(bank, clip))
-            assert torch.equal(batch.waveform[i], heard)
+            assert torch.equal(batch.audio[i], heard)
             known = dict(zip(batch.queries, batch.known[i].tolist(), strict=True))
             if number == 0:
                 assert not known.get("speech")
@@ -414,8 +418,8 @@ def test_there_are_as_many_steps_as_asked_for(steps):
 @pytest.mark.parametrize("hears", [(True, True), (True, False), (False, True), (False, False)])
 def test_what_is_not_heard_leaves_the_rest_as_it_is(steps, hears, n_ranks):
     flags = dict(zip(("uses_mixtures", "uses_pairs"), hears, strict=True))
-    mixtures = {"waveform", "active", "known"} if not hears[0] else set()
-    unheard = mixtures | ({"pair_waveform"} if not hears[1] else set())
+    mixtures = {"audio", "active", "known"} if not hears[0] else set()
+    unheard = mixtures | ({"pair_audio"} if not hears[1] else set())
     here = {"n_ranks": n_ranks, "rank": n_ranks - 1, "n_hard_negatives": 2}
     for step in range(3):
         some, whole = steps(**here, **flags)[step], steps(**here)[step]
@@ -454,7 +458,7 @@ def test_a_mixture_brings_no_more_captions_along_than_it_has_slots(steps, max_ca
         sounding = {q for j, q in enumerate(every.queries) if every.active[:, j].any()}
         assert set(some.queries) <= sounding
         assert len(some.queries) <= max_captions_per_clip * batches.train.batch_size
-        assert some.pair_waveform.equal(every.pair_waveform)
+        assert some.pair_audio.equal(every.pair_audio)
         for j, query in enumerate(some.queries):
             assert some.active[:, j].equal(every.active[:, every.queries.index(query)])
         asked |= set(some.queries)

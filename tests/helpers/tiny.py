@@ -71,6 +71,7 @@ TRAIN = {  # the section `train`
     "pair_batch_size": 4,
     "pair_s": 1.28,
     "pair_background_prob": 0.5,
+    "n_pair_takes": None,
     "max_captions_per_clip": None,
     "n_hypernyms": 1,
     "n_hard_negatives": 0,
@@ -142,6 +143,12 @@ class TinyAudioTower(nn.Module):
 
     def n_frames(self, n_samples):
         return yamnet.n_frames(n_samples)
+
+    def trunk(self, waveform):
+        return self.log_mel(waveform)
+
+    def trunk_id(self):
+        return None
 
     def forward(self, log_mel):
         frames = log_mel.unflatten(1, (-1, yamnet.HOPS_PER_FRAME)).mean(dim=2)

@@ -51,7 +51,7 @@ def test_labels_are_weighted_by_how_much_their_names_resemble_the_caption(folder
     model = LabelMatching.pretrained(folder / "weights")
     captions = ["a dog barks", "rain", "a bell rings"]
     said = evidence(model, waveform, captions)
-    features = model.tower(model.tower.log_mel(waveform))[0, : said.shape[2], : model.tower.width]
+    features = model.tower(model.tower.trunk(waveform))[0, : said.shape[2], : model.tower.width]
     unit = torch.nn.functional.normalize
     names = [unit(model.caption_tower.embed([n.lower()])[0], dim=0) for n in CLASSES]
     for j, caption in enumerate(captions):
@@ -68,7 +68,7 @@ def test_labels_are_weighted_by_how_much_their_names_resemble_the_caption(folder
 def test_a_clip_is_what_is_heard_on_average(folder, waveform):
     model = LabelMatching.pretrained(folder / "weights")
     heard = model.embed_audio(waveform, RATE)
-    frames = model.tower(model.tower.log_mel(waveform))[:, :4, model.tower.width :]
+    frames = model.tower(model.tower.trunk(waveform))[:, :4, model.tower.width :]
     assert torch.allclose(heard.clip_emb, class_features.frame_class_vector(frames.mean(dim=1)))
     assert heard.frame_emb.shape == (1, 4, len(CLASSES) + 1)
 

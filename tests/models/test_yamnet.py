@@ -300,10 +300,10 @@ def test_activations_computed_twice_give_the_same_gradients(tags):
     tower = YAMNet(dropout=0.5, tags=tags).train()
     nn.init.normal_(tower.local[-1].weight, std=0.1)
     learning = [p for p in tower.parameters() if p.requires_grad]
-    log_mel = tower.log_mel(noise(2, 3 * FRAME_SAMPLES))
-    expected, n_all = learnt(lambda: tower(log_mel), learning)
+    heard = tower.trunk(noise(2, 3 * FRAME_SAMPLES))
+    expected, n_all = learnt(lambda: tower(heard), learning)
     tower.enable_checkpointing()
-    found, n_few = learnt(lambda: tower(log_mel), learning)
+    found, n_few = learnt(lambda: tower(heard), learning)
     assert n_few < 0.7 * n_all, "frozen blocks keep nothing anyway"
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
@@ -328,9 +328,9 @@ def tagging():
 
 
 def test_tags_are_the_evidence_of_the_classifier_as_it_was_trained(tagging):
-    log_mel = noise(2, N_FRAMES * 32, 64)
+    heard = tagging.trunk(noise(2, N_FRAMES * FRAME_SAMPLES))
     with torch.no_grad():
-        found = tagging(log_mel)
+        found = tagging(heard)
         frames, evidence = found[..., : tagging.width], found[..., tagging.width :]
         # Untouched, the upper blocks are the tagger's, and the local branch still adds nothing.
         expected = torch.log1p(tagging.classifier(frames).sigmoid() / 1e-3)
@@ -339,12 +339,12 @@ def test_tags_are_the_evidence_of_the_classifier_as_it_was_trained(tagging):
 
 def test_what_learns_does_not_move_the_tags(tagging):
     tower = copy.deepcopy(tagging).train()
-    log_mel = noise(2, N_FRAMES * 32, 64)
-    before = tower(log_mel).detach()
+    heard = tagging.trunk(noise(2, N_FRAMES * FRAME_SAMPLES))
+    before = tower(heard).detach()
     optimizer = torch.optim.SGD((p for p in tower.parameters() if p.requires_grad), lr=0.1)
-    tower(log_mel).square().mean().backward()
+    tower(heard).square().mean().backward()
     optimizer.step()
-    after = tower(log_mel).detach()
+    after = tower(heard).detach()
     assert torch.equal(after[..., tower.width :], before[..., tower.width :])
     assert not torch.equal(after[..., : tower.width], before[..., : tower.width])
 
@@ -355,9 +355,9 @@ def test_a_tower_with_tags_takes_the_classifiers_weights(tagging, tmp_path):
     save_file(prefixed, tmp_path / "model.safetensors")
     other = YAMNet(tags=True)
     other.load_weights(tmp_path / "model.safetensors")
-    log_mel = noise(1, N_FRAMES * 32, 64)
+    heard = tagging.trunk(noise(1, N_FRAMES * FRAME_SAMPLES))
     with torch.no_grad():
-        assert torch.equal(other.eval()(log_mel), tagging(log_mel))
+        assert torch.equal(other.eval()(heard), tagging(heard))
 
 
 # Frames of 8 hops
@@ -370,16 +370,36 @@ def fine(tagging):
     return tower.eval()
 
 
+@pytest.mark.parametrize("kind", ["tagging", "fine"])
+def test_half_precision_of_the_trunk_hardly_changes_the_features(kind, request):
+    tower = request.getfixturevalue(kind)
+    with torch.no_grad():
+        heard = tower.trunk(noise(2, 5 * FRAME_SAMPLES))
+        exact, rounded = tower(heard), tower(heard.half())
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).norm() < 1e-3 * exact.norm()
+
+
+def test_a_trunk_is_known_by_its_settings_and_weights(tagging, fine):
+    same, other = copy.deepcopy(tagging), copy.deepcopy(tagging)
+    with torch.no_grad():
+        same.layers[-2].weight.add_(1)  # of the top
+        other.tagger[0].weight.add_(1e-3)
+    assert same.trunk_id() == tagging.trunk_id() != other.trunk_id()
+    assert fine.trunk_id() != tagging.trunk_id()
+    assert YAMNet().trunk_id() is None
+
+
 @pytest.mark.parametrize("i", [0, 1])
 def test_short_frames_are_what_long_ones_hear_four_times_as_often(fine, tagging, i):
     """Frame 4 l + i is frame l of a recording with 12 - 8 i hops of silence before it, but for the
     edges, where nothing is heard of what would have been there."""
-    log_mel = noise(1, N_FRAMES * 32, N_MELS)
-    later = F.pad(log_mel, (0, 0, 12 - 8 * i, 0), value=math.log(LOG_OFFSET))
-    inner = slice(5 * i, N_FRAMES - 5)
+    waveform = noise(1, N_FRAMES * FRAME_SAMPLES)
+    later = F.pad(waveform, ((12 - 8 * i) * HOP, 0))[:, : waveform.shape[1]]
+    inner = slice(5, N_FRAMES - 5)
     with torch.no_grad():
-        found = fine(log_mel)[:, i::4][:, inner]
-        expected = tagging(later[:, : N_FRAMES * 32])[:, inner]
+        found = fine(fine.trunk(waveform))[:, i::4][:, inner]
+        expected = tagging(tagging.trunk(later))[:, inner]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -414,7 +434,7 @@ def test_the_local_branch_of_short_frames_is_centred_on_them():
 def test_a_tower_of_short_frames_makes_as_many_as_it_says(fine, n_samples):
     assert fine.frame_s == 0.08
     with torch.no_grad():
-        features = fine(fine.log_mel(noise(2, n_samples)))
+        features = fine(fine.trunk(noise(2, n_samples)))
     assert features.shape[:2] == (2, fine.n_frames(n_samples)) == (2, math.ceil(n_samples / 1280))
 
 

@@ -26,7 +26,8 @@ from flamlib.events import Event
 from flamlib.losses import frame_wise
 from flamlib.models import class_features, dual_encoder, flam, mga_clap, yamnet
 from flamlib.training import fit as training
-from flamlib.training.fit import TrainInputs
+from flamlib.training import inputs as step_inputs
+from flamlib.training.inputs import TrainInputs
 from flamlib.training.resume import STATE, checksum
 
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
@@ -239,7 +240,7 @@ def test_not_to_render_what_no_loss_asks_for_changes_nothing(fit, monkeypatch, c
     whole = recipes.render
     monkeypatch.setattr(recipes, "render", lambda *given: rendered.append(1) or whole(*given))
     quick, pair_batch_size = weights(fit("quick", **changes)), len(rendered)
-    monkeypatch.setattr(training, "has_loss", lambda weights, of: True)
+    monkeypatch.setattr(step_inputs, "has_loss", lambda weights, of: True)
     assert same(weights(fit("all", **changes)), quick)
     n_mixtures = tiny.TRAIN["n_steps"] * tiny.TRAIN["batch_size"]
     assert len(rendered) == 2 * pair_batch_size + n_mixtures
@@ -376,7 +377,7 @@ def fit_and_count(corpus, folder):
             print(path.name, file=log)
         return checksum(path)
 
-    training.checksum = counting
+    step_inputs.checksum = counting
     run(corpus, folder, n_processes=2, n_steps=1)
 
 
@@ -645,7 +646,7 @@ def fit_with_a_bad_clip(corpus, folder):
 
     def moved(batch, device):
         batch = move(batch, device)
-        bad = batch._replace(waveform=batch.waveform * torch.nan)
+        bad = batch._replace(audio=batch.audio * torch.nan)
         return bad if PartialState().process_index == 1 else batch
 
     training._to = moved

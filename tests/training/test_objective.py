@@ -60,13 +60,13 @@ def batch(n_clips=5, pair_batch_size=2):
     known = torch.ones(n_clips, 3, dtype=torch.bool)
     known[:1, 2] = False
     return Batch(
-        waveform=0.1 * torch.randn(n_clips, round(CLIP_S * RATE), generator=g),
+        audio=0.1 * torch.randn(n_clips, round(CLIP_S * RATE), generator=g),
         queries=QUERIES,
         texts=TEXTS,
         own=slice(0, None, 1),
         active=torch.rand(n_clips, 3, 4, generator=g) < 0.3,
         known=known,
-        pair_waveform=0.1 * torch.randn(pair_batch_size, round(PAIR_S * RATE), generator=g),
+        pair_audio=0.1 * torch.randn(pair_batch_size, round(PAIR_S * RATE), generator=g),
         pair_captions=["a low tone", "a middle tone"][:pair_batch_size],
     )
 
@@ -81,10 +81,10 @@ def test_the_terms_are_the_papers_losses(net, lexicon):
     here, learning = batch(), objective(net.eval(), lexicon)
     inputs, texts = learning.inputs(here)
     found = learning.terms(encode_step(net, inputs), here, texts)
-    frame_emb = net.encode_audio(here.waveform).frame_emb
+    frame_emb = net.encode_audio(here.audio).frame_emb
     emb, scale, bias = net.embed_captions(TEXTS)
     logits = frame_wise.frame_logits(frame_emb, emb, scale, bias)
-    pairs = net.encode_audio(here.pair_waveform).clip_emb, net.embed_captions(here.pair_captions)[0]
+    pairs = net.encode_audio(here.pair_audio).clip_emb, net.embed_captions(here.pair_captions)[0]
     expected = {
         "frame": frame_wise.framewise_loss(logits, here.active, here.known),
         "prior": frame_wise.prior_loss(bias, here.active, here.known),
@@ -138,8 +138,8 @@ def test_a_text_is_read_once_however_often_it_is_asked_for(net, lexicon):
 @pytest.mark.parametrize("weights", [{"clip": 1.0}, {"frame": 1.0, "clip": 0.0}])
 def test_what_no_loss_asks_for_is_not_computed(net, lexicon, weights):
     inputs, texts = objective(net, lexicon, weights).inputs(batch())
-    assert (inputs.waveform is None) == ("clip" in texts or "frame" not in weights)
-    assert (inputs.pair_waveform is None) == ("frame" in weights)
+    assert (inputs.audio is None) == ("clip" in texts or "frame" not in weights)
+    assert (inputs.pair_audio is None) == ("frame" in weights)
     assert set(texts) == set(batch().pair_captions if "frame" not in weights else TEXTS)
 
 
@@ -180,14 +180,14 @@ def test_a_part_meets_the_same_dropout_twice(net, lexicon, monkeypatch):
         assert not one.frame_emb.requires_grad
         assert other.frame_emb.requires_grad
     assert not torch.equal(first[0].frame_emb[0], encode_step(net, StepInputs(
-        batch().waveform, None, None)).frame_emb[0])  # fmt: skip
+        batch().audio, None, None)).frame_emb[0])  # fmt: skip
 
 
 def test_less_is_held_in_memory(net, lexicon, monkeypatch):
     most = []
     monkeypatch.setattr(
         "flamlib.training.objective.encode_step",
-        lambda net, inputs: most.append(len(inputs.waveform)) or encode_step(net, inputs),
+        lambda net, inputs: most.append(len(inputs.audio)) or encode_step(net, inputs),
     )
     gradients(net, lexicon, micro_batch=2)
     assert most == [2, 2, 1, 1, 2, 2]

@@ -1,0 +1,115 @@
+"""What a frozen trunk makes of clips, computed once and stored.
+
+    heard/<part>/manifest.json    which trunk, of which clips, and the shards
+    heard/<part>/00000.npy        [clip, step, width], float16; a row per clip, in order
+
+A *part* is a list of clips: the mixtures of a split, its single recordings, a strong set.
+`training.hear` writes them; training and evaluation read them in place of audio. Half precision
+changes what the top of the tower makes of them by 2 to 3 parts in ten thousand.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float16
+from torch import Tensor
+
+from flamlib import manifest
+
+AGAIN = "hear them again with 02b_hear"
+
+
+@dataclass(frozen=True, eq=False)
+class HeardClips:
+    """The stored clips of one part, in order.
+
+    Attributes:
+        folder: of the shards.
+        shard_sizes: clips of each shard.
+        shape: steps and width of a clip.
+    """
+
+    folder: Path
+    shard_sizes: tuple[int, ...]
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return sum(self.shard_sizes)
+
+    def read(self, rows: Sequence[int]) -> Float16[Tensor, "clip step width"]:
+        """Read these clips.
+
+        Raises ValueError naming a shard that is damaged.
+        """
+        found = torch.empty(len(rows), *self.shape, dtype=torch.float16)
+        size = self.shard_sizes[0]
+        for shard in sorted({row // size for row in rows}):
+            stored = self._map(shard)  # mapped anew, so that pages read once do not count as ours
+            for place, row in enumerate(rows):
+                if row // size == shard:
+                    found[place] = torch.from_numpy(stored[row % size])
+        return found
+
+    def _map(self, shard: int) -> np.ndarray:
+        path, expected = self.folder / shard_name(shard), (self.shard_sizes[shard], *self.shape)
+        try:
+            stored = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{path} cannot be read ({error}): {AGAIN}") from error
+        if stored.shape != expected or stored.dtype != np.float16:
+            raise ValueError(
+                f"{path} holds {stored.dtype} {stored.shape}, not float16 {expected}: {AGAIN}"
+            )
+        return stored
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"{number:05d}.npy"
+
+
+def parameters(trunk: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the stored output: the trunk (`trunk_id`), and what the clips are."""
+    return json.loads(json.dumps({"trunk": dict(trunk), "content": dict(content)}))
+
+
+def open_part(
+    folder: str | Path, trunk: Mapping[str, Any] | None, content: Mapping[str, Any]
+) -> HeardClips | None:
+    """Open a part, if this trunk's output of it is stored.
+
+    Args:
+        folder: of the part.
+        trunk: of the model that is to go on from it, see `HasTrunk.trunk_id`.
+        content: digests and settings that say what the clips are.
+
+    Returns:
+        The clips; None where nothing is stored, or the output of a trunk with other settings.
+
+    Raises:
+        ValueError: what is stored is of the same trunk with other weights, or of other clips, or
+            lacks a shard or the end of one.
+    """
+    folder = Path(folder)
+    if trunk is None or not (folder / manifest.NAME).is_file():
+        return None
+    about = manifest.read(folder)
+    stored, wanted = about["parameters"], parameters(trunk, content)
+    if any(stored["trunk"].get(k) != v for k, v in wanted["trunk"].items() if k != "sha256"):
+        return None
+    if stored["trunk"] != wanted["trunk"]:
+        raise ValueError(f"{folder}: of a trunk with other weights than the model's: {AGAIN}")
+    if other := [k for k, v in wanted["content"].items() if stored["content"].get(k) != v]:
+        raise ValueError(f"{folder}: of other clips ({', '.join(other)} differ): {AGAIN}")
+    shards = about["shards"]
+    for shard in shards:
+        path = folder / shard["name"]
+        if not path.is_file() or path.stat().st_size != shard["n_bytes"]:
+            raise ValueError(f"{path} is missing or cut off: {AGAIN}")
+    sizes = tuple(shard["stop"] - shard["start"] for shard in shards)
+    return HeardClips(folder, sizes, tuple(shards[0]["shape"]))

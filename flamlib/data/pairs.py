@@ -1,0 +1,142 @@
+"""Single recordings, each with its caption: what the losses of whole clips learn from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flamlib.config import MixtureConfig, TrainConfig
+from flamlib.data.mixtures import mixing
+from flamlib.data.mixtures.bank import Bank
+from flamlib.data.mixtures.recipes import Recipe
+from flamlib.distributions import generator
+from flamlib.parameters import plain
+
+
+class Pair(NamedTuple):
+    """One way to hear a recording.
+
+    Attributes:
+        source: its row in the bank.
+        index: what is drawn of it (where it is cut, its level, its background) depends on this.
+        background: whether it is put on one.
+    """
+
+    source: int
+    index: int
+    background: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The single recordings of a split.
+
+    Attributes:
+        bank: the recordings.
+        mixture: how they are put on backgrounds.
+        train: `pair_s`, `pair_background_prob` and `n_pair_takes`, see `TrainConfig`.
+        split: of the bank.
+        seed: of everything drawn.
+
+    """
+
+    bank: Bank
+    mixture: MixtureConfig
+    train: TrainConfig
+    split: str
+    seed: int
+
+    def check(self) -> None:
+        """Raise ValueError if there are no backgrounds, where they need some, or too short ones."""
+        if self.train.pair_background_prob > 0:
+            if self.train.pair_s > self.bank.clip_s:
+                raise ValueError(
+                    f"pair_s {self.train.pair_s} is longer than clip_s {self.bank.clip_s}, for "
+                    "which backgrounds are long enough: shorten it, or set pair_background_prob "
+                    "to 0"
+                )
+            if not self.bank.recordings("background", self.split):
+                raise ValueError(
+                    f"there are no backgrounds of split {self.split!r} to put recordings on: set "
+                    "pair_background_prob to 0"
+                )
+
+    @property
+    def n_drawn(self) -> int:
+        """Number of recordings of a step, over all processes; no two are of one family."""
+        return min(self.train.pair_batch_size, len(self._by_family))
+
+    def draw(self, step: int, rng: np.random.Generator) -> list[Pair]:
+        """Draw the recordings of a step, of as many different families.
+
+        So no caption is true of two of them.
+        """
+        pairs = []
+        for place, f in enumerate(rng.choice(len(self._by_family), self.n_drawn, replace=False)):
+            captions = self._by_family[f]
+            recordings = captions[int(rng.integers(len(captions)))]
+            variants = recordings[int(rng.integers(len(recordings)))]
+            source = variants[int(rng.integers(len(variants)))]
+            if self.train.n_pair_takes is None:
+                index = step * self.train.pair_batch_size + place
+                background = bool(rng.random() < self.train.pair_background_prob)
+                pairs.append(Pair(source, index, background))
+            else:
+                pairs.append(self._take(source, int(rng.integers(self.train.n_pair_takes))))
+        return pairs
+
+    def takes(self) -> list[Pair]:
+        """List all that `draw` may draw, in order.
+
+        Raises ValueError where `n_pair_takes` is null: then there is no end of them.
+        """
+        if self.train.n_pair_takes is None:
+            raise ValueError("train.n_pair_takes is null: single recordings are drawn without end")
+        n_takes = range(self.train.n_pair_takes)
+        return [self._take(source, take) for source in self._rows for take in n_takes]
+
+    def rows(self, pairs: Sequence[Pair]) -> list[int]:
+        """Return where each of these is in the list of `takes`."""
+        n_takes = self.train.n_pair_takes
+        return [self._rows[pair.source] * n_takes + pair.index % n_takes for pair in pairs]
+
+    def recipe(self, pair: Pair) -> Recipe:
+        """Return how to render a recording."""
+        return mixing.draw_single_event(
+            self.bank,
+            replace(self.mixture, clip_s=self.train.pair_s),
+            seed=self.seed,
+            split=self.split,
+            index=pair.index,
+            source=pair.source,
+            background=pair.background,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides, with the bank, how each of `takes` is rendered."""
+        names = ("pair_s", "pair_background_prob", "n_pair_takes")
+        of_train = {name: getattr(self.train, name) for name in names}
+        mixture = plain(self.mixture)
+        return {"split": self.split, "seed": self.seed, "mixture": mixture, **of_train}
+
+    def _take(self, source: int, take: int) -> Pair:
+        index = source * self.train.n_pair_takes + take
+        coin = generator(self.seed, "take", index).random()
+        return Pair(source, index, bool(coin < self.train.pair_background_prob))
+
+    @cached_property
+    def _by_family(self) -> list[list[list[list[int]]]]:
+        """Rows of the bank: `[family][caption][recording][variant]`."""
+        groups: dict[str, list] = {}
+        for recordings in self.bank.recordings("foreground", self.split).values():
+            groups.setdefault(self.bank.get(recordings[0][0], "family"), []).append(recordings)
+        return list(groups.values())
+
+    @cached_property
+    def _rows(self) -> dict[int, int]:
+        """The place of each row of the bank among those of the split."""
+        found = self.bank.flat("foreground", self.split)
+        ordered = sorted(row for variants in found for row in variants)
+        return {row: place for place, row in enumerate(ordered)}

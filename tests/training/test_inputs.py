@@ -1,0 +1,144 @@
+"""Training hears audio, or reads what a trunk made of it: the same steps, losses and gradients."""
+
+import shutil
+
+import pytest
+import tiny
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors.torch import load_file, save_file
+
+from flamlib.models.yamnet import YAMNet
+from flamlib.training import fit, hear
+from flamlib.training.inputs import TrainInputs
+
+TAGS = {"audio": {"tower": "yamnet", "tags": True, "dropout": 0.2}}
+GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def no_accelerator():
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("steps")
+    tiny.write_corpus(folder)
+    (folder / "mixtures").mkdir()
+    for name in ("train", "valid"):
+        shutil.move(folder / f"{name}.parquet", folder / "mixtures")
+    tiny.write_text_tower(folder / "weights/tiny_text")
+    (folder / "weights/yamnet").mkdir(parents=True)
+    tiny.write_yamnet(folder / "weights/yamnet")
+    path = folder / "weights/yamnet/model.safetensors"
+    tensors = load_file(path)
+    torch.manual_seed(0)
+    for tensor in tensors.values():
+        if tensor.ndim == 4:
+            torch.nn.init.kaiming_normal_(tensor)
+    save_file(tensors, path)
+    folders = {name: folder / name for name in ("bank", "mixtures", "weights")}
+    hear.hear(config(), **folders, sets=folder / "strong", out=folder / "heard", progress=False)
+    return folder
+
+
+def config(network=None, **train):
+    return tiny.config(network=network or TAGS, **{"n_pair_takes": 1, "lr_caption": 0.0} | train)
+
+
+def build(made, tmp_path, settings, *, heard, model="flam"):
+    inputs = TrainInputs(
+        bank=made / "bank",
+        mixtures=made / "mixtures/train.parquet",
+        valid=made / "mixtures/valid.parquet",
+        sets=None,
+        captions=made / "data/captions.tsv",
+        weights=made / "weights",
+        heard=made / "heard" if heard else None,
+    )
+    state = fit.build(settings, model, inputs, tmp_path / "resume")
+    state.wrapped.train()
+    return state
+
+
+def gradients(state, step):
+    torch.manual_seed(step)
+    state.net.zero_grad()
+    losses = state.objective.backward(
+        state.accelerator, state.wrapped, state.batches[step], micro_batch=None
+    )
+    learning = {n: p.grad for n, p in state.net.named_parameters() if p.requires_grad}
+    return losses, learning
+
+
+@pytest.mark.parametrize("model", ["flam", "flam_global", "mga_clap"])
+def test_the_same_draws_give_the_same_losses_and_gradients(made, tmp_path, model):
+    states = [build(made, tmp_path, config(), heard=heard, model=model) for heard in (True, False)]
+    assert [state.batches.heard is None for state in states] == [False, True]
+    for step in range(2):
+        (one, moved), (other, expected) = (gradients(state, step) for state in states)
+        for name, loss in other.items():
+            torch.testing.assert_close(one[name], loss, rtol=5e-4, atol=1e-5)
+        assert distance(moved, expected) < 1e-2, "half precision of weights that are random"
+
+
+@pytest.mark.parametrize("model", ["flam", "flam_global", "mga_clap"])
+def test_but_for_the_rounding_they_are_equal(made, tmp_path, model, monkeypatch):
+    """To a step that hears audio, and then rounds what the trunk makes of it."""
+    exact = YAMNet.trunk
+    monkeypatch.setattr(YAMNet, "trunk", lambda tower, waveform: exact(tower, waveform).half())
+    states = [build(made, tmp_path, config(), heard=heard, model=model) for heard in (True, False)]
+    (one, moved), (other, expected) = (gradients(state, 0) for state in states)
+    for name, loss in other.items():
+        torch.testing.assert_close(one[name], loss, rtol=1e-5, atol=1e-6)
+    assert distance(moved, expected) < 1e-4
+
+
+def distance(gradients, expected):
+    """Of all weights together, relative to the size of what is expected."""
+    assert gradients.keys() == expected.keys()
+    difference = sum((gradients[n] - g).square().sum() for n, g in expected.items())
+    return (difference / sum(g.square().sum() for g in expected.values())).sqrt()
+
+
+def test_validation_reads_what_is_stored_too(made, tmp_path):
+    found = []
+    for heard in (True, False):
+        state = build(made, tmp_path, config(valid_every=1), heard=heard)
+        assert (state.valid_batches.heard is not None) == heard
+        found.append(fit.validate(state))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_pair_takes": None},  # drawn anew in each step
+        {"network": {"audio": {"tower": "yamnet", "tags": False}}},  # all of the tower learns
+        {"network": {"audio": {"tower": "yamnet", "tags": True, "frame_hops": 8}}},
+    ],
+)
+def test_where_something_is_not_stored_audio_is_heard(made, tmp_path, changes):
+    state = build(made, tmp_path, config(**changes), heard=True)
+    assert state.batches.heard is None
+    assert state.batches[0].audio.ndim == 2
+
+
+def test_other_recordings_than_those_stored_are_refused(made, tmp_path):
+    with pytest.raises(ValueError, match=r"pairs_train: of other clips \(recordings differ\)"):
+        build(made, tmp_path, config(pair_s=0.96), heard=True)
+
+
+def test_a_run_says_which_trunk_it_went_on_from(made, tmp_path):
+    heard, rendered = (build(made, tmp_path, config(), heard=h) for h in (True, False))
+    assert heard.parameters["hears"] == heard.net.trunk_id()
+    assert rendered.parameters["hears"] == "audio"
+    assert heard.checkpoints.folder != rendered.checkpoints.folder
+
+
+def test_without_a_loss_of_clips_single_recordings_need_not_be_stored(made, tmp_path):
+    settings = config(n_pair_takes=None)
+    settings = settings.override({"objectives.flam": {"clip": 0.0, "frame": 200.0, "prior": 1.0}})
+    assert build(made, tmp_path, settings, heard=True).batches.heard.pairs is None
