@@ -19,6 +19,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
@@ -173,15 +174,10 @@ def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]
 
     Those of `a.wav` are `a.jams`, `a.txt`, `a.tsv`, `a.csv` or `a.ann`, the same with `a.wav` for
     `a`, and what Raven and BirdNET write: `a.Table.1.selections.txt`,
-    `a.BirdNET.selection.table.txt`.
+    `a.BirdNET.selection.table.txt`. If `below`, also those in folders below it count.
 
-    Args:
-        folder: of the files.
-        below: also those in folders below it.
-
-    Returns:
-        Their paths, by the path of the recording in the folder without suffix (or with it, for
-        `a.wav.txt`).
+    Returns their paths, by the path of the recording in the folder without suffix (or with it, for
+    `a.wav.txt`).
     """
     folder = Path(folder)
     found: dict[str, list[Path]] = defaultdict(list)
@@ -215,10 +211,7 @@ def pick(paths: Iterable[Path], *, scored: bool = False) -> LabelFile | None:
 
 
 def beside(recording: str | Path) -> LabelFile | None:
-    """Return the labels in a file beside a recording, see `files_of` and `pick`; None without any.
-
-    Raises what `pick` raises.
-    """
+    """Return the labels beside a recording, None without any; see `files_of`; raises as `pick`."""
     recording = Path(recording)
     return pick(named_after(PurePath(recording.name), files_of(recording.parent)))
 
@@ -253,8 +246,8 @@ def _read_track(path: Path) -> LabelFile:
 def _read_raven(path: Path) -> LabelFile:
     """A Raven selection table.
 
-    A selection has a row for each view (waveform, spectrogram) and counts once. Of several
-    recordings opened as one, `File Offset (s)` is the onset in `Begin File`.
+    A selection counts once, also for two views. Of several recordings opened as one, `File Offset
+    (s)` is the onset in `Begin Path`, or else in `Begin File`.
     """
     rows = tables.read(path, RAVEN_TIMES, delimiter="\t", short_rows=True)
     if not rows:
@@ -262,30 +255,30 @@ def _read_raven(path: Path) -> LabelFile:
     names = {name.lower(): name for name in rows[0].fields}
     label, scored_by = _raven_label(rows), names.keys() & {"score", "confidence"}
     scored = any((v := _filled(rows, names[name])) and _are_times(v) for name in scored_by)
-    file_column = names.get("begin file") or names.get("begin path")
-    offset_column = names.get("file offset (s)") if file_column else None
-    named = {_as_path(row[file_column].strip()) for row in rows} if file_column else set()
+    columns = [names[name] for name in ("begin path", "begin file") if name in names]
+    begun_in = [_as_path(next(filter(None, (row[c].strip() for c in columns)), "")) for row in rows]
+    named, offset_column = set(begun_in), names.get("file offset (s)") if columns else None
     is_by_name = len({path.stem for path in named}) == len(named)
-    begun_in = {row[file_column].strip() for row in rows} if file_column else {""}
-    if len(begun_in) > 1 and offset_column is None:
+    if len(named) > 1 and offset_column is None:
         raise ValueError(
-            f"{path}: its times count from the beginning of the first of {len(begun_in)} "
+            f"{path}: its times count from the beginning of the first of {len(named)} "
             "recordings; add the column 'File Offset (s)' in Raven and save it again"
         )
-    events: dict[str, dict[RawEvent, None]] = defaultdict(dict)
-    seen = set()
-    for row in rows:
+    events: dict[str, dict[tuple, RawEvent]] = defaultdict(dict)
+    starts: dict[PurePosixPath, float] = {}
+    for row, begun in zip(rows, begun_in, strict=True):
         begin, end = (row.number(column) for column in RAVEN_TIMES)
         onset = row.number(offset_column) if offset_column else begin
         offset = onset + (end - begin) if offset_column else end
         event = check(RawEvent(row.where, onset, offset, texts.normal(row[label])))
-        begun = _as_path(row[file_column].strip()) if file_column else PurePosixPath()
+        if abs(starts.setdefault(begun, begin - onset) - (begin - onset)) > 0.1:
+            raise ValueError(
+                f"{row.where}: several recordings are called {begun}; add the column 'Begin Path'"
+            )
         recording = begun.name if is_by_name else str(begun)
-        key = (row.fields.get(names.get("selection", ""), ""), recording, *event[1:])
-        if key not in seen:
-            events[recording][event] = None
-        seen.add(key)
-    return LabelFile(path, {name: list(of) for name, of in events.items()}, scored)
+        selection = row.fields.get(names.get("selection", ""), "")
+        events[recording].setdefault((selection, *event[1:]), event)
+    return LabelFile(path, {name: list(of.values()) for name, of in events.items()}, scored)
 
 
 def _raven_label(rows: Sequence[Row]) -> str:
@@ -372,7 +365,7 @@ def _as_path(name: str) -> PurePosixPath:
 
 
 def _matching(wanted: PurePosixPath, paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """Those paths that are the wanted one by the first way in which any is: path, name, stem."""
+    """The paths that are the wanted one by the first way in which any is: path, name, stem, end."""
 
     def n_shared(path: PurePosixPath, whole: bool) -> int:
         """How many parts of them are the same, if all that both have are; else 0."""
@@ -384,9 +377,12 @@ def _matching(wanted: PurePosixPath, paths: Sequence[PurePosixPath]) -> list[Pur
         shared = {path: (n_shared(path, whole), path == wanted) for path in paths}
         if (most := max(shared.values()))[0]:
             return [path for path, n in shared.items() if n == most]
-    return [path for path in paths if path.name == wanted.name] or [
+    alike = [path for path in paths if path.name == wanted.name] or [
         path for path in paths if path.stem == wanted.stem
     ]
+    pairs = [[p.with_suffix("").parts[::-1] for p in (path, wanted)] for path in alike]
+    n_shared_end = [len(commonprefix(pair)) for pair in pairs]  # noqa: RUF071, of parts
+    return [path for path, n in zip(alike, n_shared_end, strict=True) if n == max(n_shared_end)]
 
 
 def _are_times(fields: Sequence[str]) -> bool:

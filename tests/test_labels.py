@@ -404,3 +404,21 @@ def test_quotes_that_excel_writes_are_no_letters(tmp_path, lines):
     (tmp_path / "a.txt").write_bytes("\r\n".join([*lines, ""]).encode())
     [event] = labels.read(tmp_path / "a.txt").of("a.wav")
     assert event[1:] == (0.5, 1.0, 'a dog, "barking"')
+
+
+def test_recordings_of_one_name_opened_as_one_need_their_paths(tmp_path):
+    """Raven's Begin File has no folder."""
+    rows = [
+        ["1", "S 1", "1", "0.5", "1.5", "0", "1", "a.wav", "0.5", "dog", "C:\\one\\a.wav"],
+        ["2", "S 1", "1", "63", "64", "0", "1", "a.wav", "3", "cat", "C:\\two\\a.wav"],
+    ]
+    head = SEQUENCE.rstrip("\n") + "\tBegin Path\n"
+    text = head + "".join("\t".join(row) + "\n" for row in rows)
+    file = labels.read(write(tmp_path / "t.txt", text))
+    for folder, expected in (("one", DOG_IN), ("two", CAT_IN)):
+        assert [Event(*event[1:]) for event in file.of(f"sets/{folder}/a.wav")] == expected
+    text = SEQUENCE + "".join("\t".join(row[:-1]) + "\n" for row in rows)
+    with pytest.raises(
+        ValueError, match=r"t.txt, line 3: several recordings are called a\.wav; add"
+    ):
+        labels.read(write(tmp_path / "t.txt", text))
