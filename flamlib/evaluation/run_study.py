@@ -12,11 +12,16 @@ import argparse
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tqdm import tqdm
 
 from flamlib import parallel, paths, run_notebook, texts
 from flamlib.config import Config, load_config
@@ -26,6 +31,9 @@ from flamlib.paths import Places
 
 SEEDS = (0, 1, 2)
 QUICK = ("flam", "no_bias", "no_scale", "flam_global")
+TRAINING = 0.8  # of a run's time; the rest is evaluation
+EVERY_S = 2.0  # between two states of the bar in a terminal
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
 INTERRUPTED = 130  # exit status after Ctrl-C
 AGAIN = "To continue, run the same command again: runs that are done are not repeated."
 
@@ -85,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{jobs} at a time; what they print: artifacts/ablation/<seed>_<arm>.log", flush=True)
     work = functools.partial(run, root)
     try:
-        how = {"n_jobs": jobs, "threads": True, "progress": bool(todo), "what": "runs"}
-        for _ in parallel.each(work, todo, **how):
-            pass
+        with _shown(root, todo) as done:
+            for cell, _ in parallel.each(work, todo, n_jobs=jobs, threads=True, progress=False):
+                done.add(cell)
     except (subprocess.CalledProcessError, KeyboardInterrupt) as error:
         status = getattr(error, "returncode", INTERRUPTED)
         print(f"{'Interrupted' if status == INTERRUPTED else error}. {AGAIN}")
@@ -124,7 +132,7 @@ def run(root: Path, cell: Cell) -> None:
 
     Raises CalledProcessError if it fails, with the end of that file printed.
     """
-    log = root / f"artifacts/ablation/{cell.name}.log"
+    log = _log(root, cell)
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flamlib.run_notebook"]
     command += _files("06_ablate", f"06_ablate_{cell.name}")
@@ -137,6 +145,49 @@ def run(root: Path, cell: Cell) -> None:
     if done.returncode not in (0, INTERRUPTED):
         print(log.read_text(encoding="utf-8")[-3000:], file=sys.stderr, flush=True)
     done.check_returncode()
+
+
+def trained(log: Path) -> tuple[int, int]:
+    """Return the last step that a training shows in its log, and of how many; (0, 1) before."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    shown = re.findall(r"^train:.*\| *(\d+)/(\d+) \[", text, flags=re.MULTILINE)
+    return tuple(map(int, shown[-1])) if shown else (0, 1)
+
+
+@contextmanager
+def _shown(root: Path, todo: Sequence[Cell]) -> Iterator[set[Cell]]:
+    """Show how far all runs are, by their logs, until the block ends; yield the set of those done.
+
+    A run counts in parts, or the time left would be unknown until the first is done.
+    """
+    done: set[Cell] = set()
+    ended = threading.Event()
+    for cell in todo:
+        _log(root, cell).unlink(missing_ok=True)  # of a run that was stopped
+
+    def show() -> None:
+        at = {cell.name: trained(_log(root, cell)) for cell in todo if cell not in done}
+        bar.n = len(done) + sum(TRAINING * step / n for step, n in at.values())
+        steps = (f"{name} {step}/{n}" for name, (step, n) in at.items() if step)
+        bar.set_postfix_str(", ".join(steps))
+
+    def keep_showing() -> None:
+        while not ended.wait(EVERY_S if sys.stderr.isatty() else float(run_notebook.LOG_EVERY_S)):
+            show()
+
+    with tqdm(total=len(todo), desc="runs", bar_format=BAR, disable=not todo) as bar:
+        watcher = threading.Thread(target=keep_showing)
+        watcher.start()
+        try:
+            yield done
+        finally:
+            ended.set()
+            watcher.join()
+            show()
+
+
+def _log(root: Path, cell: Cell) -> Path:
+    return root / f"artifacts/ablation/{cell.name}.log"
 
 
 def _files(notebook: str, report: str | None = None) -> list[str]:

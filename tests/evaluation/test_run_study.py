@@ -2,6 +2,7 @@ import ast
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import nbformat
@@ -114,6 +115,24 @@ def test_a_run_that_fails_stops_the_study_with_what_it_printed(project, capfd):
     with pytest.raises(subprocess.CalledProcessError):
         run_study.run(project, Cell(1, "wide"))
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_how_far_all_runs_are_is_shown_while_they_run(project, monkeypatch, capsys):
+    monkeypatch.setattr(run_notebook, "LOG_EVERY_S", "0.01")
+    old = project / "artifacts/ablation/0_wide.log"
+    old.parent.mkdir(parents=True, exist_ok=True)
+    old.write_text("train: 100%|#| 4/4 [00:01<00:00]\n")
+    cells = [Cell(0, "flam"), Cell(0, "wide")]
+    with run_study._shown(project, cells) as done:
+        (project / "artifacts/ablation/0_flam.log").write_text(
+            "train:  50%|# | 2/4 [00:01<00:01]\n"
+        )
+        time.sleep(0.5)
+        done.add(cells[0])
+    shown = capsys.readouterr().err
+    assert "| 0.4/2 [" in shown
+    assert ", 0_flam 2/4]" in shown
+    assert "| 1.0/2 [" in shown, "and nothing of the run that was stopped"
 
 
 def test_a_study_without_its_data_says_what_makes_them(project, capsys):
