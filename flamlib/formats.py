@@ -33,21 +33,30 @@ MP3_FRAME = 1152  # samples: the end of an MP3, which no recording fills
 MOST_TAGS = 1000  # bytes behind the sound that are no cause for a note
 UNKNOWN_LENGTH = 2**32  # samples; libsndfile reports more for a header without a length
 
-# Suffixes that say what is in a file, with the names that the decoders have for it.
-_NAMES = {
-    ".wav": ("WAV", "WAVEX", "RF64", "wav"),
-    ".flac": ("FLAC", "flac"),
-    ".mp3": ("MP3", "mp3"),
-    ".ogg": ("OGG", "ogg"),
-    ".oga": ("OGG", "ogg"),
-    ".opus": ("OGG", "ogg"),
-    ".aif": ("AIFF", "aiff"),
-    ".aiff": ("AIFF", "aiff"),
-    ".m4a": ("mov,mp4,m4a,3gp,3g2,mj2",),
-    ".mp4": ("mov,mp4,m4a,3gp,3g2,mj2",),
-    ".aac": ("aac",),
-    ".webm": ("matroska,webm",),
-    ".wma": ("asf",),
+# Suffixes that say what is in a file, by the names that libsndfile and FFmpeg have for it.
+_KINDS = {
+    "WAV WAVEX RF64 wav": ".wav .wave .rf64",
+    "FLAC flac": ".flac",
+    "MP3 mp3": ".mp2 .mp3",
+    "OGG ogg": ".oga .ogg .opus .spx",
+    "AIFF aiff": ".aif .aifc .aiff .iff",
+    "SVX": ".8svx .iff .svx",
+    "AU au": ".au .snd",
+    "CAF caf": ".caf",
+    "VOC voc": ".voc",
+    "W64 w64": ".w64",
+    "NIST": ".nist .sph",
+    "IRCAM": ".ircam .sf",
+    **{name: f".{name.lower()}" for name in ("AVR", "PAF", "PVF", "SDS", "WVE", "XI")},
+    "mov,mp4,m4a,3gp,3g2,mj2": ".3g2 .3gp .m4a .m4b .mov .mp4",
+    "matroska,webm": ".mka .mkv .webm",
+    "aac loas": ".aac",
+    "ac3 eac3": ".ac3 .eac3",
+    "asf": ".asf .wma",
+    "dts dtshd": ".dts",
+    "mpc mpc8": ".mpc",
+    "mpeg mpegts": ".mpeg .mpg",
+    **{name: f".{name}" for name in ("amr", "ape", "avi", "dsf", "flv", "tak", "tta", "wv")},
 }
 _BOTH_READ = ("aiff", "au", "caf", "flac", "mp3", "ogg", "voc", "w64", "wav")  # FFmpeg's names
 _WIDTHS = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
@@ -140,8 +149,9 @@ def _by_ffmpeg(path, refusal, span=None, *, cut=False):
 
 
 def _misnamed(path, container):
-    names = _NAMES.get(path.suffix.lower(), (container,))
-    if container in names:
+    suffix = path.suffix.lower()
+    said = [names for names, suffixes in _KINDS.items() if suffix in suffixes.split()]
+    if not said or any(container in names.split() for names in said):
         return []
     return [f"it is {container.split(',')[0]} inside, not what its name says"]
 

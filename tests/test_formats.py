@@ -72,3 +72,35 @@ def test_silence_in_a_whole_file_is_no_fault(tmp_path):
         soundfile.write(tmp_path / name, np.zeros(441000), 44100)
         _, notes = formats.plan(tmp_path / name)
         assert not notes
+
+
+@pytest.mark.parametrize("suffix", sorted(formats.SUFFIXES))
+def test_a_name_that_says_another_format_is_noted_whichever_it_says(tmp_path, suffix):
+    """And every suffix that is heard says one."""
+    path = tmp_path / f"a{suffix}"
+    for form in ("WAV", "FLAC"):
+        soundfile.write(path, noise(0.1), 44100, format=form)
+        is_named = suffix in {"WAV": (".wav", ".wave", ".rf64"), "FLAC": (".flac",)}[form]
+        _, notes = formats.plan(path)
+        assert notes == ([] if is_named else [f"it is {form} inside, not what its name says"])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form"),
+    [
+        *((".wav", form) for form in ("WAV", "WAVEX", "RF64")),
+        *(
+            (f".{form.lower()}", form)
+            for form in ("AIFF", "AU", "CAF", "FLAC", "MP3", "OGG", "VOC")
+        ),
+        *((f".{form.lower()}", form) for form in ("W64", "SVX", "NIST", "IRCAM", "PAF", "PVF")),
+        *((f".{form.lower()}", form) for form in ("AVR", "SDS", "WVE", "XI")),
+        *((".sph", "NIST"), (".sf", "IRCAM"), (".snd", "AU"), (".8svx", "SVX"), (".iff", "SVX")),
+    ],
+)
+def test_a_name_that_says_what_is_in_it_is_not_noted(tmp_path, suffix, form):
+    subtype = {"WVE": "ALAW", "XI": "DPCM_16"}.get(form)
+    rate = 8000 if form == "WVE" else 44100
+    soundfile.write(tmp_path / f"a{suffix}", noise(0.5), rate, subtype, format=form)
+    _, notes = formats.plan(tmp_path / f"a{suffix}")
+    assert not [note for note in notes if "name says" in note]
