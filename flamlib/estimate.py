@@ -6,10 +6,11 @@ prints one line, and nothing where no stage is out of date:
 
     On this machine (2 threads, float32) about 18 minutes: corpus 1.5, mix 1.1, train 11, evaluate 4
 
-Three pieces of work are timed: a clip through the audio tower, the same with its gradient, and a
-sound encoded, decoded and resampled. How often they come follows from params.yaml. What has no such
-piece, drawing mixtures and computing metrics, counts as so many sounds (the constants below,
-measured once). Downloads, public test sets and states that a training resumes from do not count.
+Four pieces of work are timed: clips through the audio tower's trunk, through its top, the same with
+a gradient, and a sound encoded, decoded and resampled. How often they come follows from
+params.yaml. What has no such piece, drawing mixtures and computing metrics, counts as so many
+sounds (the constants below, measured once). Downloads, public test sets and states that a training
+resumes from do not count.
 """
 
 import io
@@ -47,14 +48,18 @@ class Units(NamedTuple):
     Attributes:
         start: until a process has imported what it needs.
         sound: ten seconds of sound encoded, decoded and resampled, by one thread.
-        hear: a second of audio through the audio tower, by all threads.
-        learn: the same with the gradient of what learns.
+        trunk: a second of audio through the trunk of the audio tower, by all threads.
+        top: through the rest of it.
+        learn: through the top, or all of it where no trunk is stored, with the gradient.
+        stored: whether the trunk's output is, for training and evaluation.
     """
 
     start: float
     sound: float
-    hear: float
+    trunk: float
+    top: float
     learn: float
+    stored: bool
 
 
 def main() -> int:
@@ -129,13 +134,21 @@ def measure(config: Config) -> tuple[Units, str]:
     n_samples = round(config.mixture.clip_s * tower.sample_rate)
     clips = 0.1 * torch.randn(N_CLIPS, n_samples, device=device)
 
-    def hear() -> float:
+    stored = tower.trunk_id() is not None
+    with torch.no_grad():
+        heard = tower.trunk(clips)
+
+    def trunk() -> float:
         with torch.inference_mode():
-            return tower(tower.log_mel(clips)).mean().item()
+            return tower.trunk(clips).mean().item()
+
+    def top() -> float:
+        with torch.inference_mode():
+            return tower(heard).mean().item()
 
     def learn() -> None:
         with torch.autocast(device, dtype, enabled=dtype is not None):
-            loss = tower(tower.log_mel(clips)).float().square().mean()
+            loss = tower(heard if stored else tower.trunk(clips)).float().square().mean()
         loss.backward()
         if device == "cuda":
             torch.cuda.synchronize()
@@ -152,8 +165,10 @@ def measure(config: Config) -> tuple[Units, str]:
     units = Units(
         start=start,
         sound=_seconds(sound),
-        hear=_seconds(hear) / heard_s,
+        trunk=_seconds(trunk) / heard_s,
+        top=_seconds(top) / heard_s,
         learn=_seconds(learn) / heard_s,
+        stored=stored,
     )
     by = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
     return units, f"{by}, {kind if dtype else 'float32'}"
@@ -172,8 +187,9 @@ def seconds(stage: str, config: Config, units: Units, n_recordings: int) -> floa
     works: Mapping[str, Callable[[], float]] = {
         "corpus": lambda: READ * n_recordings * units.sound / config.source.n_jobs,
         "mix": lambda: _mix(config, n_recordings) * units.sound / config.mix.n_jobs,
+        "hear": lambda: _hear(config, units, n_recordings),
         "train": lambda: _train(config, model, units),
-        "evaluate": lambda: _evaluate(config, units),
+        "evaluate": lambda: _evaluate(config, units, n_recordings),
         "detect": lambda: 0.0,
         "benchmarks": lambda: _benchmarks(config, units, n_recordings),
     }
@@ -199,19 +215,32 @@ def _train(config: Config, model: str, units: Units) -> float:
     n_validated = -(-train.n_steps // train.valid_every) if train.valid_every else 0
     validated_s = config.mix.n_valid * config.mixture.clip_s * n_validated
     rendered = RENDER * units.sound * train.batch_size / max(train.n_workers, 1)
-    step = max(units.learn * (mixed_s + paired_s), rendered if mixed_s else 0.0)
-    return train.n_steps * step + validated_s * units.hear
+    step = units.learn * (mixed_s + paired_s)
+    if mixed_s and not units.stored:
+        step = max(step, rendered)
+    return train.n_steps * step + validated_s * (units.top + units.trunk * (not units.stored))
 
 
-def _evaluate(config: Config, units: Units) -> float:
+def _hear(config: Config, units: Units, n_recordings: int) -> float:
+    """All mixtures, and each recording as often as it is paired; 0 if nothing is stored."""
+    n_clips = config.mix.n_train + config.mix.n_valid + 2 * config.mix.n_heldout
+    paired_s = n_recordings * (config.train.n_pair_takes or 0) * config.train.pair_s
+    mixed = n_clips * (config.mixture.clip_s * units.trunk + RENDER * units.sound)
+    return (mixed + paired_s * units.trunk) * units.stored
+
+
+def _evaluate(config: Config, units: Units, n_recordings: int) -> float:
     n_clips = [min(config.evaluate.n_clips, n) for n in (config.mix.n_valid, config.mix.n_heldout)]
     n = n_clips[0] + 2 * n_clips[1]
-    return N_MODELS * n * (config.mixture.clip_s * units.hear + METRICS * units.sound)
+    heard = config.mixture.clip_s * (units.top + units.trunk * (not units.stored))
+    retrieved = _benchmarks(config, units, n_recordings)
+    return N_MODELS * n * (heard + METRICS * units.sound) + retrieved
 
 
 def _benchmarks(config: Config, units: Units, n_recordings: int) -> float:
-    """Of the held-out recordings alone, about a quarter."""
-    return N_MODELS * n_recordings / 4 * 0.5 * config.mixture.clip_s * units.hear
+    """Of the held-out recordings alone, about a quarter, of half a clip's length."""
+    heard_s = n_recordings / 4 * config.mixture.clip_s / 2
+    return N_MODELS * heard_s * (units.trunk + units.top)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -11,8 +11,8 @@ from flamlib.config import load_config
 from flamlib.estimate import Units
 
 ROOT = Path(__file__).parents[1]
-UNITS = Units(start=4.0, sound=0.01, hear=0.004, learn=0.003)
-STAGES = ("corpus", "mix", "train@flam", "train@flam_global", "evaluate", "benchmarks")
+UNITS = Units(start=4.0, sound=0.01, trunk=0.004, top=0.001, learn=0.001, stored=True)
+STAGES = ("corpus", "mix", "hear", "train@flam", "train@flam_global", "evaluate", "benchmarks")
 
 
 @pytest.fixture
@@ -45,17 +45,18 @@ def test_what_is_out_of_date_and_all_after_it(tmp_path, monkeypatch):
 def test_the_amounts_come_from_the_parameters(config):
     """At the speeds of two cores: a few minutes each, training the longest."""
     took = {stage: minutes(config, stage) for stage in STAGES}
-    assert max(took, key=took.get) == "train@flam"
-    assert 5 < took["train@flam"] < 30
-    assert all(0.1 < of < 6 for stage, of in took.items() if stage != "train@flam")
-    assert took["train@flam_global"] < took["train@flam"] / 2, "it hears no mixtures"
+    assert all(0.1 < of < 15 for of in took.values())
+    assert took["train@flam_global"] < took["train@flam"], "it hears no mixtures"
+    anew = UNITS._replace(stored=False, learn=0.004)
+    assert minutes(config, "train@flam", anew) > 1.5 * took["train@flam"]
+    assert minutes(config, "hear", anew) < took["hear"] / 2, "nothing is stored"
     longer = config.override({"train.n_steps": 1000})
-    assert minutes(longer, "train@flam") == pytest.approx(2 * took["train@flam"], rel=0.05)
+    assert minutes(longer, "train@flam") == pytest.approx(2 * took["train@flam"], rel=0.2)
     fewer = config.override({"evaluate.n_clips": 50})
-    assert minutes(fewer, "evaluate") < took["evaluate"] / 3
-    assert minutes(config, "mix", n_recordings=5000) > 3 * took["mix"]
+    assert minutes(fewer, "evaluate") < took["evaluate"] / 2
+    assert minutes(config, "mix", n_recordings=5000) > 2 * took["mix"]
     slower = UNITS._replace(learn=10 * UNITS.learn)
-    assert minutes(config, "train@flam", slower) > 8 * took["train@flam"]
+    assert minutes(config, "train@flam", slower) > 5 * took["train@flam"]
     assert minutes(config, "code") == minutes(config, "data.dvc") == 0
 
 
@@ -63,8 +64,8 @@ def test_a_line_of_what_is_measured_here(config, monkeypatch):
     quick = config.override({"mixture.clip_s": 2.0, "mixture.max_event_s": 1.0})
     monkeypatch.setattr(estimate, "TIMED_S", 0)
     units, how = estimate.measure(quick)
-    assert min(units.hear, units.learn, units.sound) > 0
-    assert max(units.hear, units.learn, units.sound) < 5
+    assert min(units.trunk, units.top, units.learn, units.sound) > 0
+    assert max(units.trunk, units.top, units.learn, units.sound) < 5
     assert how.split(", ")[1] in ("float32", "bf16", "fp16")
     monkeypatch.setattr(estimate, "stale", lambda root: ["mix", "train@flam", "train@mga_clap"])
     monkeypatch.setattr(estimate, "measure", lambda config: (UNITS, "2 threads, float32"))
