@@ -477,14 +477,39 @@ def test_a_folder_without_any_of_the_audio_is_refused(tmp_path):
         testsets.read("esc51", root)
 
 
+def own_tables(folder, names):
+    """The tables that a set of one's own may have, of the same recordings."""
+    rows = {
+        "label": ["filename\tlabel", *(f"{name}\tdog" for name in names)],
+        "caption": ["filename\tcaption", *(f"{name}\ta dog" for name in names)],
+        "events": [
+            "filename\tonset\toffset\tevent_label",
+            *(f"{name}\t0.1\t0.5\tdog" for name in names),
+        ],
+        "raven": [
+            "Begin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tAnnotation",
+            *(f"0.1\t0.5\t{name}\t0.1\tdog" for name in names),
+        ],
+    }
+    for kind, lines in rows.items():
+        write_text(folder / f"{kind}.tsv", *lines)
+    for name in names:
+        write_text(folder / f"labels/{name}.txt", "0.1\t0.5\tdog")
+    return {kind: folder / f"{kind}.tsv" for kind in rows} | {"label files": folder / "labels"}
+
+
 def test_of_a_folder_of_bad_files_the_good_one_is_used_and_each_other_is_listed(tmp_path):
     bad = write_bad_files(tmp_path / "audio")
-    names = [GOOD, *bad]
-    write_text(tmp_path / "t.tsv", "filename\tlabel\n" + "".join(f"{n}\tdog\n" for n in names))
-    found = testsets.read_own("mine", tmp_path / "t.tsv", tmp_path / "audio")
-    assert [clip.name for clip in found.present] == [GOOD]
-    assert sorted(found.skipped) == bad
-    assert all(found.skipped.values())
+    audio = str(tmp_path / "audio")
+    for kind, table in own_tables(tmp_path, [GOOD, *bad]).items():
+        entry = {"name": "mine", "table": str(table), "audio": audio}
+        doors = [testsets.read_own(*entry.values()), testsets.read_all({}, [entry])[0][0]]
+        if kind not in ("label", "caption"):
+            doors.append(testsets.training_set(entry))
+        for found in doors:
+            assert [clip.name for clip in found.present] == [GOOD], kind
+            assert sorted(found.skipped) == bad, kind
+            assert all(found.skipped.values()), kind
 
 
 def test_what_is_cut_off_is_used_with_a_note(tmp_path):

@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+from bad_files import GOOD, write_bad_files
 from hypothesis import given
 from hypothesis import strategies as st
 from set_files import write_audio, write_text
@@ -240,3 +241,14 @@ def test_the_loudest_moments_survive_sixteen_bits(tmp_path):
     strong.build([free], tmp_path / "strong", **HOW)
     made = strong.StrongSet.open(tmp_path / "strong/mine")
     assert np.abs(recipes.render(made.bank, made.clips[0])).max() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_of_bad_files_a_set_to_train_on_uses_the_good_one_and_lists_the_others(tmp_path):
+    bad = write_bad_files(tmp_path / "audio")
+    rows = [f"{name}\t0.1\t0.5\tdog" for name in [GOOD, *bad]]
+    write_text(tmp_path / "t.tsv", "filename\tonset\toffset\tevent_label", *rows)
+    entry = {"name": "mine", "table": str(tmp_path / "t.tsv"), "audio": str(tmp_path / "audio")}
+    numbers = strong.build([testsets.training_set(entry)], tmp_path / "strong", **HOW)["mine"]
+    assert (numbers["n_recordings"], numbers["n_clips"], numbers["n_events"]) == (1, 1, 1)
+    assert sorted(numbers["skipped"]) == bad
+    assert all(numbers["skipped"].values())
