@@ -38,7 +38,8 @@ class Pairs:
         mixture: how they are put on backgrounds.
         train: `pair_s`, `pair_background_prob` and `n_pair_takes`, see `TrainConfig`.
         split: of the bank.
-        seed: of everything drawn.
+        seed: of what is drawn anew in each step. What is drawn once has the seed of the bank, as it
+            is data: runs of several seeds share it.
 
     """
 
@@ -107,7 +108,7 @@ class Pairs:
         return mixing.draw_single_event(
             self.bank,
             replace(self.mixture, clip_s=self.train.pair_s),
-            seed=self.seed,
+            seed=self.seed if self.train.n_pair_takes is None else self.bank.seed,
             split=self.split,
             index=pair.index,
             source=pair.source,
@@ -119,11 +120,11 @@ class Pairs:
         names = ("pair_s", "pair_background_prob", "n_pair_takes")
         of_train = {name: getattr(self.train, name) for name in names}
         mixture = plain(self.mixture)
-        return {"split": self.split, "seed": self.seed, "mixture": mixture, **of_train}
+        return {"split": self.split, "mixture": mixture, **of_train}
 
     def _take(self, source: int, take: int) -> Pair:
         index = source * self.train.n_pair_takes + take
-        coin = generator(self.seed, "take", index).random()
+        coin = generator(self.bank.seed, "take", index).random()
         return Pair(source, index, bool(coin < self.train.pair_background_prob))
 
     @cached_property

@@ -40,6 +40,7 @@ class Bank:
         folder: where the bank lies.
         sample_rate: of all sources, Hz.
         clip_s: length of the mixtures; backgrounds are at least as long.
+        seed: with which the variants of the recordings were drawn.
         sources: one row per source, with the columns
             clip_id, variant: what it is; variant 0 is the recording as it is;
             role, caption, family, split, group, package: of its recording;
@@ -58,6 +59,7 @@ class Bank:
     folder: Path
     sample_rate: int
     clip_s: float
+    seed: int
     sources: pd.DataFrame
     samples: Int16[np.ndarray, "samples_of_all"]
     levels_db: Float[np.ndarray, "hops_of_all"]
@@ -84,6 +86,7 @@ class Bank:
             folder=folder,
             sample_rate=parameters["sample_rate"],
             clip_s=parameters["clip_s"],
+            seed=parameters.get("seed", 0),  # recordings of others have no variants
             sources=pd.read_parquet(folder / "sources.parquet"),
             # As plain arrays: a slice of a memmap object costs ten times one of an array.
             samples=np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r")),
