@@ -12,6 +12,8 @@ from torch import Tensor
 
 # While the main process reads all files once, the others wait; a terabyte takes most of an hour.
 PATIENCE = timedelta(hours=2)
+# Values of ONEDNN_MAX_CPU_ISA below the first that multiplies bf16.
+WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
@@ -42,12 +44,15 @@ def precision(name: str) -> str:
     """Resolve "auto" to "bf16" or "no"; return any other name as it is.
 
     bf16 is chosen where the hardware multiplies it faster than float32, as CUDA devices and CPUs
-    with AMX or AVX512-BF16 do. On other CPUs autocasting is slower than float32.
+    with AMX or AVX512-BF16 do. On other CPUs, and where ONEDNN_MAX_CPU_ISA keeps oneDNN from using
+    them, autocasting is slower than float32.
     """
     if name != "auto":
         return name
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
+        return "no"
     can = torch.cpu.get_capabilities()
     return "bf16" if can.get("amx_bf16") or can.get("avx512_bf16") else "no"
 
