@@ -4,7 +4,7 @@ The notebooks call this package; they define nothing. A module, and a package, i
 those before it in this list and, within a package, in the package's own; `tests/test_layers.py`
 reads both:
 
-    paths         files         parallel      distributions texts         tables
+    paths         files         memory        parallel      distributions texts         tables
     parameters    overrides     config        manifest      events        jams          labels
     ogg           mpeg          chunks        decoders      chain         formats
     fir           audio         collection    runs          detection     provenance

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from flamlib import memory
 from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
 from flamlib.models import dual_encoder
 from flamlib.models.dual_encoder import DualEncoder
@@ -131,11 +132,14 @@ def adapt(net: DualEncoder, device: torch.device, train: TrainConfig) -> None:
     `checkpointing`: towers that learn keep the input of each block and compute the rest again in
     the backward pass. `compile`: the towers go through `torch.compile`, the audio tower anew for
     each shape that it meets. `sync_batch_norm`: layers that normalise by the batch do so by that of
-    all processes, of as many clips as each holds at a time.
+    all processes, of as many clips as each holds at a time. On a CPU the memory of a step's
+    activations is kept for the next step.
 
     Raises ValueError where that is impossible: torch synchronises on accelerators only, and most
     networks have no layer that normalises by the batch.
     """
+    if device.type == "cpu":
+        memory.keep_freed()
     if train.sync_batch_norm:
         if device.type == "cpu":
             raise ValueError("sync_batch_norm: torch cannot do so on a CPU; set it to false")
