@@ -1,11 +1,11 @@
-"""Clips of ten seconds per second, forward and backward, through both audio towers: ours and plain.
+"""Clips of ten seconds per CPU-second of a step through both audio towers: ours and plain.
 
-    python benchmarks/train_step.py [--quick] [--json]
+    python benchmarks/train_step.py [--quick] [--json] [--float32]
 
 *HTS-AT base and RoBERTa base*, a step on captioned clips. The plain way is `ClapFeatureExtractor`
 and `ClapModel` in float32; ours is `FLAM` with the same weights, its log-mel in torch, in the
-precision that `mixed_precision: auto` chooses on this machine. With a caption tower that learns,
-and with one that is frozen: then ours has its features already.
+precision that `mixed_precision: auto` chooses on this machine, or --float32. With a caption tower
+that learns, and with one that is frozen: then ours has its features already.
 
 *YAMNet*, a step on its own, once where all of it learns and once as `params.yaml` has it, with tags
 and what is frozen. The plain way is the same network as one would first write it: batch
@@ -15,42 +15,67 @@ memory layout. The other parts of a step are timed too, to see that they are sma
 YAMNet also with activations computed twice (`checkpointing`). Unless --quick, so is HTS-AT, and the
 default tower goes through `torch.compile`, which takes a minute or so before the first step.
 
+Ours and the plain way run in processes of their own, since ours keeps freed memory
+(`flamlib.memory`); of ours the system's share of the CPU time is given, which is that of page
+faults. On a GPU seconds are those of the clock.
+
 Needs no data. Threads are torch's own; OMP_NUM_THREADS=1 asks for one.
 """
 
 import argparse
 import copy
 import json
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import infer
 import torch
 import yaml
 from torch import nn
 
-from flamlib import paths
+from flamlib import memory, paths
 from flamlib.losses import frame_wise
 from flamlib.models import yamnet
 from flamlib.training.distributed import precision
 
 CLIP_S = 10.0
 N_CAPTIONS, DIM = 150, 512
+PRECISION = "auto"
 LAYERS = 6  # of a block written plainly
 
 
 def seconds(run: Callable[[], object], n_runs: int) -> float:
-    """Median wall-clock seconds of a call, after one that does not count."""
+    """Median seconds of a call, after one that does not count: of CPU time, or with a GPU."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     times = []
     for _ in range(n_runs + 1):
-        start = time.perf_counter()
+        start = clock()
         run()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times[1:])
+
+
+def rates_of(
+    side: str, runs: dict[str, Callable[[], object]], n_clips: int, n_runs: int
+) -> dict[str, float]:
+    """Clips per second of those runs that are of one side, "ours" or "plain"."""
+    return {
+        name: n_clips / seconds(run, n_runs) for name, run in runs.items() if name.startswith(side)
+    }
+
+
+def system_share(before: os.times_result) -> float:
+    """The system's share of the CPU time that this process has taken since."""
+    system, user = (getattr(os.times(), n) - getattr(before, n) for n in ("system", "user"))
+    return system / (system + user)
 
 
 def plain() -> nn.Module:
@@ -104,11 +129,11 @@ def default_tower() -> nn.Module:
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    bf16 = precision("auto") == "bf16"
-    return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+    low = precision(PRECISION) == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16) if low else nullcontext()
 
 
-def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
+def htsat(side: str, n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
     """Clips per second of steps on clips with a caption each, through the paper's towers."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ours, theirs, tokenizer, extractor = infer.pair()
@@ -147,8 +172,11 @@ def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
         "plain, step": lambda: step(theirs, plain_loss),
         "ours, step": lambda: step(ours, lambda: our_loss(tokens)),
     }
-    rates = {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
-    if thorough:
+    before = os.times()
+    rates = rates_of(side, runs, n_clips, n_runs)
+    if side == "ours":
+        rates["system's share"] = system_share(before)
+    if thorough and side == "ours":
         once = ours.audio, ours.caption
         ours.audio, ours.caption = (copy.deepcopy(tower).train() for tower in once)
         ours.audio.enable_checkpointing()
@@ -162,10 +190,10 @@ def htsat(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
         "plain, step, captions frozen": lambda: step(theirs, plain_loss),
         "ours, step, captions frozen": lambda: step(ours, lambda: our_loss(lambda: features)),
     }
-    return rates | {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
+    return rates | rates_of(side, runs, n_clips, n_runs)
 
 
-def yamnet_step(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
+def yamnet_step(side: str, n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float]:
     """Clips per second of each part."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tower, peer = yamnet.YAMNet().to(device), plain().to(device)
@@ -198,7 +226,11 @@ def yamnet_step(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float
         ),
         "ours, step, as params.yaml": lambda: ours(default),
     }
-    rates = {name: n_clips / seconds(run, n_runs) for name, run in runs.items()}
+    before = os.times()
+    rates = rates_of(side, runs, n_clips, n_runs)
+    if side == "plain":
+        return rates
+    rates["system's share"] = system_share(before)
     for kind, net in ((", activations twice", tower), (", as params.yaml, twice", default)):
         net.enable_checkpointing()
         rates[f"ours, step{kind}"] = n_clips / seconds(lambda net=net: ours(net), n_runs)
@@ -213,6 +245,25 @@ def yamnet_step(n_clips: int, n_runs: int, *, thorough: bool) -> dict[str, float
     return rates
 
 
+def measure(tower: str, side: str, *, quick: bool, mixed: str) -> dict[str, float]:
+    """What a process of its own measures."""
+    global PRECISION
+    PRECISION = mixed
+    torch.manual_seed(0)
+    if side == "ours":
+        memory.keep_freed()
+    n_runs = 2 if quick else 7
+    if tower == "htsat":
+        return htsat(side, 2 if quick else 8, n_runs, thorough=not quick)
+    return yamnet_step(side, 16, n_runs, thorough=not quick)
+
+
+def in_a_process(tower: str, side: str, **how: Any) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(measure, tower, side, **how).result()
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer runs")
@@ -220,15 +271,14 @@ if __name__ == "__main__":
     parser.add_argument(
         "--clips", type=int, help="of a step through HTS-AT (default: 8), at most 50"
     )
+    parser.add_argument("--float32", action="store_true", help="ours as on a CPU without fast bf16")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
-    n_runs = 2 if arguments.quick else 7
+    how = {"quick": arguments.quick, "mixed": "no" if arguments.float32 else precision("auto")}
     rates = {
-        "htsat": htsat(
-            arguments.clips or (2 if arguments.quick else 8), n_runs, thorough=not arguments.quick
-        ),
-        "yamnet": yamnet_step(n_clips=16, n_runs=n_runs, thorough=not arguments.quick),
+        tower: in_a_process(tower, "plain", **how) | in_a_process(tower, "ours", **how)
+        for tower in ("htsat", "yamnet")
     }
+    shares = {tower: parts.pop("system's share") for tower, parts in rates.items()}
     ratios = {
         f"{tower}{kind.removeprefix('ours')}": rate / parts[kind.replace("ours", "plain")]
         for tower, parts in rates.items()
@@ -237,13 +287,15 @@ if __name__ == "__main__":
     }
     if arguments.json:
         ours, peer = rates["htsat"]["ours, step"], rates["htsat"]["plain, step"]
-        about = {"unit": "clips/s", "precision": precision("auto"), "ratios": ratios}
+        about = {"unit": "clips/CPU-s", "precision": how["mixed"], "ratios": ratios}
+        about |= {"system_share": shares}
         about |= {"threads": torch.get_num_threads(), "parts": rates}
         print(json.dumps({"ours": ours, "peer": peer, "ratio": ours / peer, **about}))
     else:
-        print(f"{torch.get_num_threads()} threads, mixed precision {precision('auto')}")
+        print(f"{torch.get_num_threads()} threads, mixed precision {how['mixed']}")
         for tower, parts in rates.items():
             for name, rate in parts.items():
-                print(f"{tower:7} {name:40} {rate:9.2f} clips/s")
+                print(f"{tower:7} {name:40} {rate:9.2f} clips/CPU-s")
+            print(f"{tower:7} {'system share of CPU time, ours':40} {shares[tower]:9.3f}")
         for name, ratio in ratios.items():
             print(f"ours / plain, {name}: {ratio:.2f}")
