@@ -88,8 +88,8 @@ def serve(side: str, pipe, recording: Path) -> None:
             opened.read(0, opened.duration_s)
 
     tasks: dict[str, Callable[[], object]] = {
-        "recording": lambda: tower(tower.log_mel(block)),
-        "clips": lambda: tower(tower.log_mel(clips)),
+        "recording": lambda: tower(tower.trunk(block)),
+        "clips": lambda: tower(tower.trunk(clips)),
         "decode": decode,
     }
     with torch.inference_mode():
@@ -103,7 +103,7 @@ def measure(n_runs: int) -> dict:
     ours, plain = towers()
     with torch.inference_mode():
         waveform = 0.1 * torch.randn(2, 2 * yamnet.HOP * yamnet.HOPS_PER_FRAME)
-        found = [tower(tower.log_mel(waveform)) for tower in (ours, plain)]
+        found = [tower(tower.trunk(waveform)) for tower in (ours, plain)]
     difference = float((found[0] - found[1]).abs().max())
     assert difference < 1e-4, f"the two differ by {difference}"
 

@@ -43,6 +43,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from flamlib import memory
 from flamlib.cli import ask, import_models, make
 from flamlib.cli.arguments import UsageError, printable
 
@@ -58,6 +59,7 @@ _UNFIT = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `flam`, by default with the arguments of the command line; return the exit code."""
     args = _parser().parse_args(arguments)
+    memory.keep_freed()
     try:
         args.run(args)
         if sys.stdout is not None:

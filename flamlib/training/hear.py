@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
-from flamlib import files, manifest
+from flamlib import files, manifest, memory
 from flamlib.config import Config
 from flamlib.data import heard
 from flamlib.data.heard import HeardClips
@@ -171,6 +171,7 @@ def hear(
         OSError: more than the disk has left, or it became full on the way.
     """
     out, weights = Path(out), Path(weights)
+    memory.keep_freed()
     files.make_folder(out)
     tower = pretrained_audio_tower(weights, config.network).eval()
     trunk = tower.trunk_id()

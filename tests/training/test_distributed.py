@@ -33,7 +33,9 @@ def test_bf16_is_chosen_on_cpus_that_multiply_it(monkeypatch, features, expected
     assert distributed.precision("auto") == expected
 
 
-@pytest.mark.parametrize(("cap", "expected"), [("AVX2", "no"), ("avx512_core", "no"), ("ALL", "bf16")])
+@pytest.mark.parametrize(
+    ("cap", "expected"), [("AVX2", "no"), ("avx512_core", "no"), ("ALL", "bf16")]
+)
 def test_without_leave_to_use_them_bf16_units_are_of_no_use(monkeypatch, cap, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
