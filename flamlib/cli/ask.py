@@ -185,7 +185,7 @@ def _detect(args: argparse.Namespace) -> None:
         if args.scores is not None:
             detection.check_columns(args.scores, args.captions)
         scores = detector.score(
-            baselines.load(folder, baselines.fastest_device()),
+            baselines.load(folder),
             args.audio,
             args.captions,
             method=args.method,

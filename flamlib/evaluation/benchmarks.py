@@ -104,8 +104,7 @@ def load_external_models(
             raise ValueError(
                 f"testsets.models: the name {entry['name']!r} is taken already, choose another"
             )
-        folder = Path(base, Path(entry["folder"]).expanduser())
-        loaded[entry["name"]] = baselines.load(folder, baselines.fastest_device())
+        loaded[entry["name"]] = baselines.load(Path(base, Path(entry["folder"]).expanduser()))
     return loaded
 
 

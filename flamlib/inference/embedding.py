@@ -177,7 +177,7 @@ def _schema(dim: int) -> pyarrow.Schema:
 
 @lru_cache(maxsize=1)
 def _open(model: Path) -> DualEncoder | FLAMGlobal:
-    return baselines.load(model, baselines.fastest_device())
+    return baselines.load(model)
 
 
 def _digest(model: Path) -> str:

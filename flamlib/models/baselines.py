@@ -126,13 +126,8 @@ class LabelMatching(CosineScoring):
         return _unscaled(caption_class_vector(self.caption_tower.embed(captions), self.names))
 
 
-def fastest_device() -> torch.device:
-    """Return the GPU if there is one for CUDA, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioTextModel:
-    """Load a saved model of any kind to a device; `config.json` says which kind.
+def load(folder: str | Path) -> AudioTextModel:
+    """Load a saved model of any kind; `config.json` says which.
 
     A FLAM whose heads are untrained (no frame-wise loss, or imported from a CLAP) is wrapped in
     `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for an unknown kind.
@@ -141,7 +136,7 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> AudioTextMod
     kind = checkpoint.read_kind(folder)
     if kind not in kinds:
         raise ValueError(f"{folder}: unknown kind of model {kind!r}; is it of a newer flamlib?")
-    model = kinds[kind].from_pretrained(folder).to(device)
+    model = kinds[kind].from_pretrained(folder)
     if isinstance(model, FLAM):
         about = model.provenance or {}
         objective = about.get("parameters", {}).get("objective")

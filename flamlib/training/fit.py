@@ -114,7 +114,7 @@ def fit(
         Subset(batches, range(first, train.n_steps)),
         batch_size=None,
         num_workers=train.n_workers,
-        pin_memory=accelerator.device.type == "cuda",  # from where it is copied many times faster
+        pin_memory=accelerator.device.type == "cuda",  # copied while the GPU computes
     )
     counts_mixtures = batches.uses_mixtures and train.batch_size
     n_clips = train.batch_size if counts_mixtures else train.pair_batch_size

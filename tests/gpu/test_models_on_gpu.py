@@ -1,21 +1,18 @@
 """What a model hears on a GPU is what it hears on the CPU."""
 
-import csv
-
 import gpu
 import numpy as np
 import pytest
 import soundfile
+import tiny
 import torch
 import torch.distributed as dist
 import towers
 from sounds import RATE, noise, tone
 from torch.testing import assert_close
 
-from flamlib.cli.main import main
-from flamlib.inference import detector, embedding, pieces
+from flamlib.inference import detector, embedding
 from flamlib.losses import frame_wise
-from flamlib.models import baselines
 from flamlib.models.baselines import FLAMGlobal
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
@@ -100,49 +97,11 @@ def test_bf16_is_near(pair):
     assert_close(low.float().cpu(), pair[0].score(recording(), RATE, CAPTIONS), rtol=0, atol=0.05)
 
 
-def test_the_command_line_uses_it(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    model = towers.sensitive_model(towers.write_bert(tmp_path / "reader"))
-    model.save_pretrained(tmp_path / "model")
-    (tmp_path / "in").mkdir()
-    soundfile.write(tmp_path / "in/a.flac", recording(), RATE)
-    devices = set()
-    embed = FLAM._frames_by_blocks
-
-    def watched(self, waveform):
-        devices.add(self.device.type)
-        return embed(self, waveform)
-
-    monkeypatch.setattr(FLAM, "_frames_by_blocks", watched)
-    scores = tmp_path / "scores.tsv"
-    command = ["detect", tmp_path / "in/a.flac", "--model", tmp_path / "model", "--scores", scores]
-    main([*map(str, command), *(word for caption in CAPTIONS for word in ("-c", caption))])
-    assert devices == {gpu.DEVICE.type}
-    expected = detector.score(
-        baselines.load(tmp_path / "model"),
-        tmp_path / "in/a.flac",
-        CAPTIONS,
-        method="unbiased",
-        median_frames=1,
-    )
-    with open(scores, newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    found = np.array([[float(row[caption]) for caption in CAPTIONS] for row in rows])
-    np.testing.assert_allclose(found, expected.scores, atol=2e-3)  # written with three digits
-
-
-def test_a_collection_is_embedded_there(tmp_path):
-    torch.manual_seed(0)
-    model = towers.sensitive_model(towers.write_bert(tmp_path / "reader"))
-    model.save_pretrained(tmp_path / "model")
-    (tmp_path / "in").mkdir()
-    soundfile.write(tmp_path / "in/a.flac", recording(), RATE)
-    path = tmp_path / "in/a.flac"
-    with pieces.cut(path, model, pieces.READ_FRAMES) as opened:
-        expected = model.embed_pieces(opened.pieces, opened.sample_rate).clip_emb[0].numpy()
-    row, _ = embedding._row(embedding._open(tmp_path / "model"), tmp_path / "in", "a.flac")
-    assert next(embedding._open(tmp_path / "model").parameters()).device.type == gpu.DEVICE.type
-    np.testing.assert_allclose(row["clip_emb"][0], expected, atol=1e-4)
+def test_a_row_of_an_embedded_collection(pair, tmp_path):
+    soundfile.write(tmp_path / "a.flac", recording(), RATE)
+    (one, _), (other, _) = (embedding._row(model, tmp_path, "a.flac") for model in pair)
+    np.testing.assert_allclose(other["clip_emb"][0], one["clip_emb"][0], atol=1e-4)
+    np.testing.assert_allclose(other["frame_emb"][0], one["frame_emb"][0], atol=1e-3)  # halves
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -177,16 +136,10 @@ def test_normalisation_over_a_group_of_one(tmp_path):
     address = f"file://{tmp_path}/meet"
     dist.init_process_group("nccl", init_method=address, rank=0, world_size=1)
     try:
-        init.adapt(net, gpu.DEVICE, _train())
+        init.adapt(net, gpu.DEVICE, tiny.config(sync_batch_norm=True).train)
         assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in net.modules())
         found = net.encode_audio(waveform).clip_emb
         found.sum().backward()
     finally:
         dist.destroy_process_group()
     assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def _train():
-    import tiny
-
-    return tiny.config(sync_batch_norm=True).train

@@ -73,19 +73,41 @@ class Lexicon:
         return texts
 
     @cached_property
-    def _truth(self) -> dict[str, np.ndarray]:
-        """Rows of the captions that each query is true of."""
-        truth = {caption: [row] for caption, row in self.captions.items()}
-        for caption, parents in self.parents.items():
+    def _number(self) -> dict[str, int]:
+        """Number the queries: captions by their rows, then parents that are no captions."""
+        numbers = dict(self.captions)
+        for parents in self.parents.values():
             for parent in parents:
-                truth.setdefault(parent, []).append(self.captions[caption])
-        return {query: np.unique(rows) for query, rows in truth.items()}
+                numbers.setdefault(parent, len(numbers))
+        return numbers
+
+    @cached_property
+    def _truth(self) -> scipy.sparse.csr_array:
+        """Which captions each query is true of, `[query, caption]`: of a million, a few."""
+        pairs = [(row, row) for row in self.captions.values()]
+        pairs += [
+            (self._number[parent], self.captions[caption])
+            for caption, parents in self.parents.items()
+            for parent in parents
+        ]
+        return _incidence(pairs, (len(self._number), len(self.table)))
+
+    @cached_property
+    def _family(self) -> dict[str, int]:
+        """Number the families."""
+        return {family: i for i, family in enumerate(dict.fromkeys(self.table["family"]))}
+
+    @cached_property
+    def _families(self) -> scipy.sparse.csr_array:
+        """The families of the captions that each query is true of, `[query, family]`."""
+        pairs = [(row, self._family[name]) for row, name in enumerate(self.table["family"])]
+        return self._truth @ _incidence(pairs, (len(self.table), len(self._family)))
 
     @cached_property
     def _same(self) -> dict[str, str]:
         """For each of `others` the query of the table that reads the same, if there is one."""
-        by_key = {texts.key(query): query for query in self._truth} if self.others else {}
-        same = {other: by_key.get(texts.key(other)) for other in self.others - self._truth.keys()}
+        by_key = {texts.key(query): query for query in self._number} if self.others else {}
+        same = {other: by_key.get(texts.key(other)) for other in self.others - self._number.keys()}
         return {other: query for other, query in same.items() if query is not None}
 
     @cached_property
@@ -131,7 +153,8 @@ class Lexicon:
 
     def families(self, query: str) -> set[str]:
         """Return the families of the captions that a query is true of."""
-        return set(self.table["family"].iloc[self._truth[query]])
+        rows = self._truth[[self._number[query]]].indices
+        return set(self.table["family"].iloc[rows])
 
     def label(
         self,
@@ -159,27 +182,40 @@ class Lexicon:
             KeyError: an event's caption is not in the table, or a query is unknown altogether.
         """
         queries = [self._same.get(query, query) for query in queries]
-        n_captions, families = len(self.table), self.table["family"].to_numpy()
-        is_true = np.zeros((len(queries), n_captions), bool)
-        doubtful = np.zeros((len(queries), n_captions), bool)
-        in_corpus = np.array([q in self._truth or q not in self.others for q in queries], bool)
-        for j, query in enumerate(queries):
-            if not in_corpus[j]:
-                continue
-            is_true[j, self._truth[query]] = True
-            doubtful[j] = np.isin(families, list(self.families(query))) & ~is_true[j]
+        in_corpus = np.array([q in self._number or q not in self.others for q in queries], bool)
+        numbers = [self._number[q] for q, known in zip(queries, in_corpus, strict=True) if known]
+        family = self.table["family"]
+
+        def of_queries(found: scipy.sparse.csr_array, columns: list[int]) -> np.ndarray:
+            dense = np.zeros((len(queries), len(columns)), bool)
+            dense[in_corpus] = found[np.array(numbers, int)][:, np.array(columns, int)].toarray()
+            return dense
+
+        heard = sorted({self.captions[event.caption] for events in labels for event in events})
+        place = {row: i for i, row in enumerate(heard)}
+        is_true = of_queries(self._truth, heard)
+        is_related = of_queries(self._families, [self._family[family.iat[row]] for row in heard])
+        doubtful = is_related & ~is_true
+        behind = sorted({*self._family} & {name for names in audible for name in names})
+        may_be_behind = of_queries(self._families, [self._family[name] for name in behind])
 
         active = np.zeros((len(labels), len(queries), n_frames), bool)
         known = np.ones((len(labels), len(queries)), bool)
         for i, (events, in_its_background) in enumerate(zip(labels, audible, strict=True)):
             captions = sorted({event.caption for event in events})
-            rows = [self.captions[caption] for caption in captions]
+            rows = [place[self.captions[caption]] for caption in captions]
             sounds = active_frames(events, captions, n_frames=n_frames, frame_s=frame_s)
             active[i] = is_true[:, rows] @ sounds
-            in_background = np.isin(families, list(in_its_background))
-            known[i] = ~doubtful[:, rows].any(axis=1) & ~is_true[:, in_background].any(axis=1)
+            in_background = np.isin(behind, list(in_its_background))
+            known[i] = ~doubtful[:, rows].any(axis=1) & ~may_be_behind[:, in_background].any(axis=1)
             known[i] &= in_corpus
         return active, known
+
+
+def _incidence(pairs: list[tuple[int, int]], shape: tuple[int, int]) -> scipy.sparse.csr_array:
+    """A matrix that is true at these pairs of row and column."""
+    rows, columns = np.array(pairs, int).reshape(-1, 2).T
+    return scipy.sparse.csr_array((np.ones(len(rows), bool), (rows, columns)), shape=shape)
 
 
 def _split(column: pd.Series) -> list[list[str]]:

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -306,3 +308,21 @@ def test_a_caption_of_another_set_has_itself_for_a_wording_and_no_kin(lexicon):
     assert wider.parents == lexicon.parents | {"speech": []}
     assert wider.resembling("speech", 10) == []
     assert wider.resembling("a dog barks", 10) == lexicon.resembling("a dog barks", 10)
+
+
+def test_labels_cost_what_is_asked_for_and_not_what_there_is():
+    """A million captions, as many as the paper has, are not compared with every query."""
+    n, rows = 20_000, [("a bell rings", "bell", [])]
+    rows += [(f"sound {i}", f"family {i}", []) for i in range(n)]
+    lexicon, queries = Lexicon(table(rows)), [f"sound {i}" for i in range(1000)]
+    clips = [[Event(0.0, 1.0, f"sound {i}")] for i in range(3)]
+    label(lexicon, clips, [[]] * 3, queries)  # what is kept is made here
+    tracemalloc.start()
+    try:
+        active, known = label(lexicon, clips, [["family 7"]] * 3, queries)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < len(queries) * n / 4
+    assert active.sum(axis=2).nonzero()[1].tolist() == [0, 1, 2]
+    assert (~known).nonzero()[1].tolist() == [7, 7, 7]
