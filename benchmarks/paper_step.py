@@ -31,10 +31,14 @@ from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
 from flamlib import paths
 from flamlib.config import Config, load_config
+from flamlib.data.batches import Batches
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank, build
+from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.training import fit as training
-from flamlib.training.fit import TrainInputs, fit
+from flamlib.training.fit import fit
+from flamlib.training.hear import pairs_of
+from flamlib.training.inputs import TrainInputs
 
 CONFIGS = paths.root() / "configs"
 TINY = {
@@ -179,14 +183,14 @@ def measure_batches(folder: Path, n_clips: int) -> dict[str, float]:
         "bank": Bank.open(folder / "bank"),
         "mixtures": recipes.read(folder / "train.parquet"),
     }
-    batches = training.Batches(
+    batches = Batches(
         **inputs,
-        lexicon=training.Lexicon.read(folder / "captions.tsv"),
+        lexicon=Lexicon.read(folder / "captions.tsv"),
         sets=(),
         set_shares=(),
+        pairs=pairs_of(config, inputs["bank"], "train"),
         mixture=config.mixture,
         train=config.train,
-        split="train",
         seed=0,
         n_frames=32,
         frame_s=10 / 32,
@@ -201,7 +205,7 @@ def measure_batches(folder: Path, n_clips: int) -> dict[str, float]:
         batch = batches[step]
     found["batch_s"] = (time.perf_counter() - started) / 3
     if torch.cuda.is_available():
-        for name, waveform in (("", batch.waveform), ("_pinned", batch.waveform.pin_memory())):
+        for name, waveform in (("", batch.audio), ("_pinned", batch.audio.pin_memory())):
             waveform.cuda()
             torch.cuda.synchronize()
             started = time.perf_counter()

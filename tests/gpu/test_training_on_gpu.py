@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
 from flamlib.training import fit as training
-from flamlib.training.fit import TrainInputs
+from flamlib.training.inputs import TrainInputs
 
 pytestmark = gpu.needs_gpu
 # The two devices draw other random numbers from the same seed.
