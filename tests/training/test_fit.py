@@ -471,33 +471,6 @@ def test_parts_of_a_batch_do_what_the_whole_would(corpus, tmp_path, n_ranks, mic
         assert row == pytest.approx(expected, rel=1e-4)
 
 
-def test_parts_of_a_batch_in_the_only_process_of_a_launcher(fit, monkeypatch):
-    """Such as torchrun: the model is wrapped as for several."""
-    alone = weights(fit("alone", micro_batch=2))
-    forget()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 1}
-    for name, value in (where | {"RANK": 0, "LOCAL_RANK": 0}).items():
-        monkeypatch.setenv(name, str(value))
-    wrapped, prepare = [], training.Accelerator.prepare
-
-    def watched(self, *given):
-        found = prepare(self, *given)
-        wrapped.append(type(found[0]).__name__)
-        return found
-
-    monkeypatch.setattr(training.Accelerator, "prepare", watched)
-    try:
-        found = weights(fit("launched", micro_batch=2))
-    finally:
-        torch.distributed.destroy_process_group()
-    assert wrapped == ["DistributedDataParallel"]
-    for name, tensor in alone.items():
-        assert_close(found[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
-
-
 @pytest.mark.usefixtures("plain_descent", "ears")
 def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monkeypatch):
     """Two processes, parts of a batch and both: what one would, in steps with tags and without."""
