@@ -99,6 +99,11 @@ def record(
     }
 
 
+def same(kept: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    """Whether two records are of the same code, parameters and data, at whichever commit."""
+    return {**kept, "commit": None} == {**about, "commit": None}
+
+
 def versions(
     records: Mapping[str, Mapping[str, Any]], *, mixed: Collection[str] = ()
 ) -> dict[str, dict[str, list[str]]]:

@@ -1,7 +1,8 @@
-"""Models evaluated on held-out splits and public datasets, and the ablation study.
+"""Models evaluated on held-out splits and public datasets, the ablation study, and
+cross-validation.
 
 A module imports only from those before it:
 
     splits priors split_metrics evaluate benchmarks single_model
-    ablation study dependency run_study
+    ablation study dependency run_study cross_validate
 """

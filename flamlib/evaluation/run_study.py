@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from flamlib import parallel, paths, run_notebook, texts
+from flamlib import parallel, paths, provenance, run_notebook, texts
 from flamlib.config import Config, load_config
 from flamlib.evaluation import ablation, dependency
 from flamlib.parameters import ParameterError
@@ -199,7 +199,7 @@ def _is_done(path: Path, record: Mapping[str, Any]) -> bool:
     if not path.exists():
         return False
     kept = json.loads(path.read_text(encoding="utf-8")).get("provenance", {})
-    return kept | {"commit": None} == dict(record) | {"commit": None}
+    return provenance.same(kept, record)
 
 
 if __name__ == "__main__":

@@ -147,11 +147,11 @@ def _way(part: str) -> str:
     return next((way for way in SCORED if part.startswith(f"{way}_")), "")
 
 
-def values(runs: Runs) -> pd.DataFrame:
-    """One row per arm and seed, one column per name of `METRICS`; nan where it is not defined."""
+def values(runs: Runs, metrics: Mapping[str, tuple[str, str]] = METRICS) -> pd.DataFrame:
+    """One row per arm and seed, one column per name of `metrics`; nan where it is not defined."""
     rows = {
         (arm, seed): {
-            name: numbers.get(part, {}).get(metric) for name, (part, metric) in METRICS.items()
+            name: numbers.get(part, {}).get(metric) for name, (part, metric) in metrics.items()
         }
         for arm, of in runs.items()
         for seed, numbers in of.items()
@@ -165,7 +165,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     by_arm = table.groupby(level="arm", sort=False)
     mean, spread = by_arm.mean(), by_arm.std()
     text = mean.map("{:.3f}".format) + spread.map(lambda x: "" if np.isnan(x) else f" ± {x:.3f}")
-    return text.where(mean.notna(), "").assign(n=by_arm.size())[["n", *METRICS]]
+    return text.where(mean.notna(), "").assign(n=by_arm.size())[["n", *table]]
 
 
 def differences(table: pd.DataFrame, *, against: str = "flam") -> pd.DataFrame:
@@ -177,7 +177,7 @@ def differences(table: pd.DataFrame, *, against: str = "flam") -> pd.DataFrame:
     reference = table.loc[against]
     for arm in table.index.unique("arm").drop(against):
         paired = (table.loc[arm] - reference).dropna(how="all")
-        for name in METRICS:
+        for name in table:
             d = paired[name].dropna()
             if len(d) == 0:
                 continue

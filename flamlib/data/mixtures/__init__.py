@@ -4,5 +4,5 @@ A module imports only from those before it:
 
     augmentation sources bank
     levels recipes mixing shards lexicon
-    stats strong
+    stats strong folds
 """
