@@ -267,7 +267,7 @@ class YAMNet(nn.Module):
         evidence = class_features.evidence(logits)
         per_step = self._evidence_per_step()
         filled = F.pad(evidence, (0, per_step * self._steps_per_frame() - N_CLASSES))
-        shares = filled.reshape(len(filled), -1, per_step)
+        shares = filled.reshape(filled.shape[0], -1, per_step)  # not len(), a constant of an export
         rest = shared.shape[2] - shares.shape[1]
         parts = [shared.permute(0, 2, 3, 1).flatten(2), local, F.pad(shares, (0, 0, 0, rest))]
         return torch.cat([part.float() for part in parts], dim=2)

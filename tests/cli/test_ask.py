@@ -246,7 +246,7 @@ def test_captions_that_cannot_be_asked(here, capsys):
         (["sound.wav"], "required: -c/--caption"),
         (["sound.wav", "-c", " "], "an empty caption"),
         (["sound.wav", "-c", "a bell", "--threshold", "1.5"], "1.5 is not from 0 to 1"),
-        (["sound.wav", "-c", "a bell", "--threshold", "nan"], "nan is not from 0 to 1"),
+        (["sound.wav", "-c", "a bell", "--threshold", "nan"], "'nan' is not a number"),
         (["sound.wav", "-c", "a bell", "--threshold", "low"], "'low' is not a number"),
         (["sound.wav", "-c", "a bell", "--median-frames", "4"], "not an odd number"),
         (["sound.wav", "-c", "a bell", "--merge-gap", "-1"], "not a duration"),
