@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sounds import RATE, mixture_config, noise, tone, variants_config, write_table
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -213,6 +213,28 @@ def write_corpus(folder):
     for name, seed, n in (("train", 0, 24), ("valid", 1, 8)):  # of the same recordings
         drawn = mixing.draw_many(sources, rules, seed=seed, split="train", n=n, n_jobs=1)
         recipes.write(folder / f"{name}.parquet", drawn)
+
+
+def write_experiment(folder):
+    """The corpus, mixtures in a folder of their own, a caption tower and a YAMNet that hears."""
+    write_corpus(folder)
+    (folder / "mixtures").mkdir()
+    for name in ("train", "valid"):
+        (folder / f"{name}.parquet").rename(folder / f"mixtures/{name}.parquet")
+    write_text_tower(folder / "weights/tiny_text")
+    (folder / "weights/yamnet").mkdir(parents=True)
+    write_lively_yamnet(folder / "weights/yamnet")
+
+
+def write_lively_yamnet(folder):
+    """A YAMNet with random weights whose output depends on what it hears."""
+    write_yamnet(folder)
+    tensors = load_file(folder / "model.safetensors")
+    torch.manual_seed(0)
+    for tensor in tensors.values():
+        if tensor.ndim == 4:
+            nn.init.kaiming_normal_(tensor)
+    save_file(tensors, folder / "model.safetensors")
 
 
 def write_clip(data, name, samples):

@@ -23,19 +23,7 @@ TAGS = {"audio": {"tower": "yamnet", "tags": True}}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hear")
-    tiny.write_corpus(folder)
-    (folder / "mixtures").mkdir()
-    for name in ("train", "valid"):
-        shutil.move(folder / f"{name}.parquet", folder / "mixtures")
-    (folder / "weights/yamnet").mkdir(parents=True)
-    tiny.write_yamnet(folder / "weights/yamnet")
-    path = folder / "weights/yamnet/model.safetensors"
-    tensors = load_file(path)
-    torch.manual_seed(0)
-    for tensor in tensors.values():
-        if tensor.ndim == 4:
-            torch.nn.init.kaiming_normal_(tensor)
-    save_file(tensors, path)
+    tiny.write_experiment(folder)
     return folder
 
 

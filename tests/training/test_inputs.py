@@ -1,12 +1,9 @@
 """Training hears audio, or reads what a trunk made of it: the same steps, losses and gradients."""
 
-import shutil
-
 import pytest
 import tiny
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from safetensors.torch import load_file, save_file
 
 from flamlib.models.yamnet import YAMNet
 from flamlib.training import fit, hear
@@ -25,20 +22,7 @@ def no_accelerator():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
-    tiny.write_corpus(folder)
-    (folder / "mixtures").mkdir()
-    for name in ("train", "valid"):
-        shutil.move(folder / f"{name}.parquet", folder / "mixtures")
-    tiny.write_text_tower(folder / "weights/tiny_text")
-    (folder / "weights/yamnet").mkdir(parents=True)
-    tiny.write_yamnet(folder / "weights/yamnet")
-    path = folder / "weights/yamnet/model.safetensors"
-    tensors = load_file(path)
-    torch.manual_seed(0)
-    for tensor in tensors.values():
-        if tensor.ndim == 4:
-            torch.nn.init.kaiming_normal_(tensor)
-    save_file(tensors, path)
+    tiny.write_experiment(folder)
     folders = {name: folder / name for name in ("bank", "mixtures", "weights")}
     hear.hear(config(), **folders, sets=folder / "strong", out=folder / "heard", progress=False)
     return folder
