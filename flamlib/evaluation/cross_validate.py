@@ -194,7 +194,8 @@ def comparable(folder: Path, about: Mapping[str, Any]) -> dict[str, dict]:
 def as_table(trials: Mapping[str, Mapping], name: str) -> str:
     """Write a trial's metrics as text, mean ± s.d. over folds, and its difference to `default`."""
     values = study.values(trials, METRICS)
-    table = study.summary(values).loc[[t for t in (DEFAULT, name) if t in trials]].T
+    shown = [trial for trial in dict.fromkeys((DEFAULT, name)) if trial in trials]
+    table = study.summary(values).loc[shown].T
     if name != DEFAULT and DEFAULT in trials:
         found = study.differences(values, against=DEFAULT).loc[name]
         low, high = found["low"].map("{:+.3f}".format), found["high"].map("{:+.3f}".format)

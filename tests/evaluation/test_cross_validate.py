@@ -109,6 +109,8 @@ def test_a_trial_is_compared_with_the_default_fold_by_fold(project, trainings, c
     assert list(trials) == ["default", name]
     assert trainings[-1][1] == "flam_global"
     text = cross_validate.as_table(trials, name)
+    alone = cross_validate.as_table(trials, cross_validate.DEFAULT).splitlines()[0]
+    assert alone.split() == ["arm", cross_validate.DEFAULT], "one column for one trial"
     assert "nats gained on a constant, unseen" in text
     assert "+0.000 [+0.000, +0.000]" in text
 
