@@ -12,8 +12,11 @@ the whole experiment:
     reports/X        reports/small/X
     data/            artifacts/small/source, of the packages that a small run takes
     artifacts/weights, which are the same in both
+
+What belongs to no project, because it is fetched once and used by all, is in the user's cache.
 """
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -36,6 +39,9 @@ DEPENDENCY = "artifacts/dependency"
 CODE = "artifacts/code"  # digests of the code of each stage
 CACHE = "artifacts/cache"  # of the library `datasets`
 CURVES = "reports/curves"
+
+PACKAGES = "FLAM_PACKAGES"  # the variable of a folder of downloaded packages
+USER_CACHE = "FLAM_CACHE"  # and of the user's cache
 
 SMALL = "small"
 MADE_BY = {  # which notebook makes what others read
@@ -137,6 +143,13 @@ def root() -> Path:
         if (folder / "dvc.yaml").is_file():
             return folder
     raise FileNotFoundError(f"no dvc.yaml at or above {start}: start in a folder of the project")
+
+
+def user_cache() -> Path:
+    """Return the folder for what is fetched once: FLAM_CACHE, else `flam` in the user's cache."""
+    if given := os.environ.get(USER_CACHE):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flam"
 
 
 def commit() -> str | None:

@@ -1,5 +1,7 @@
 """What a reader is told about the project is true: its tree, its commands, its environment."""
 
+import hashlib
+import json
 import re
 import subprocess
 import tomllib
@@ -112,10 +114,25 @@ def test_no_file_knows_the_machine_it_was_written_on():
     assert [str(path.relative_to(ROOT)) for path in knowing] == []
 
 
-def test_git_holds_no_recordings_weights_or_large_files():
+def test_git_holds_no_recordings_or_large_files_and_no_weights_but_those_released():
     heavy = {"wav", "flac", "ogg", "mp3", "npz", "npy", "pt", "pth", "ckpt", "pkl", "safetensors"}
-    assert [p.name for p in tracked() if p.suffix[1:] in heavy] == []
-    assert [p.name for p in tracked() if p.stat().st_size > 2**20] == []
+    released = ROOT.glob("models/*/model.safetensors")
+    others = set(tracked()) - set(released)
+    assert [p.name for p in others if p.suffix[1:] in heavy] == []
+    assert [p.name for p in others if p.stat().st_size > 2**20] == []
+
+
+def test_released_models_are_small_and_whole_and_named_by_their_digests():
+    """The README, the card and config.json give the SHA-256 of the weights that are there."""
+    for config in ROOT.glob("models/*/config.json"):
+        folder = config.parent
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 12e6
+        sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        assert json.loads(config.read_text(encoding="utf-8"))["sha256"] == sha256
+        thresholds = json.loads((folder / "thresholds.json").read_text(encoding="utf-8"))
+        assert thresholds["model"] == sha256
+        for page in (folder / "README.md", ROOT / "README.md"):
+            assert sha256 in page.read_text(encoding="utf-8"), f"{page}: another digest"
 
 
 def test_dvc_reports_nothing_to_anyone():

@@ -26,6 +26,7 @@ from uv import find_uv_bin
 pytestmark = pytest.mark.timeout(400)  # the first import of torch compiles all its modules
 
 ROOT = Path(__file__).parents[1]
+MODELS = ROOT / "models"  # those that are released
 CHECKPOINT = "artifacts/checkpoints/flam"  # as the README's example calls it
 
 
@@ -56,8 +57,10 @@ def wheel(tmp_path_factory, worker_id):
             # A copy, so that no older build's leftovers in the checkout get into the wheel.
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / "flamlib", source / "flamlib", ignore=ignored)
-            for name in ("pyproject.toml", "README.md", "LICENSE"):
+            for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
                 shutil.copy(ROOT / name, source)
+            if MODELS.is_dir():
+                shutil.copytree(MODELS, source / "models")
             how = ["--wheel", "--no-build-isolation", "--python", sys.executable]
             uv("build", *how, "--out-dir", out, source, folder=shared)
     [path] = out.glob("*.whl")
@@ -103,17 +106,20 @@ def call(installed, tmp_path):
     return call
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_the_wheel_holds_the_package_and_its_models_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         [metadata] = [name for name in archive.namelist() if name.endswith("/METADATA")]
         described = archive.read(metadata).decode()
-    assert names == {p.relative_to(ROOT).as_posix() for p in ROOT.glob("flamlib/**/*.py")}
+    released = {path.relative_to(MODELS) for path in MODELS.rglob("*") if path.is_file()}
+    assert names == {p.relative_to(ROOT).as_posix() for p in ROOT.glob("flamlib/**/*.py")} | {
+        f"flamlib/released/{path.as_posix()}" for path in released
+    }
     assert "\nDescription-Content-Type: text/markdown\n" in described
 
 
 def test_what_the_package_imports_is_what_it_asks_for():
-    """`dev` and `docs` are for a checkout; Jupyter and DVC are also run and not imported."""
+    """`dev` and `docs` are for a checkout; Jupyter, DVC and pip are run and not imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     def asked(*extras):
@@ -131,7 +137,7 @@ def test_what_the_package_imports_is_what_it_asks_for():
     imported -= sys.stdlib_module_names | {"flamlib", "compression"}  # the latter is 3.14's
     providers = packages_distributions()
     found = {canonicalize_name(name) for module in imported for name in providers[module]}
-    assert asked("train", "evaluate", "serve", "onnx") <= found
+    assert asked("train", "evaluate", "serve", "onnx") - {"pip"} <= found
     assert found <= asked("train", "evaluate", "serve", "onnx", "notebooks")
 
 

@@ -2,7 +2,8 @@
 
 A module imports only from those before it:
 
-    renaming class_features card settings state_dict checkpoint
-    convolutions yamnet htsat text_tower interface heads dual_encoder flam mga_clap
+    renaming class_features card settings state_dict released checkpoint caption_thresholds
+    convolutions yamnet htsat text_tower tensorbundle weights light saved
+    interface heads dual_encoder flam mga_clap
     importers baselines
 """

@@ -88,7 +88,7 @@ class LabelMatching(CosineScoring):
 
     @classmethod
     def pretrained(cls, folder: str | Path) -> "LabelMatching":
-        """Load the towers from a folder that `importers.weights.build` made."""
+        """Load the towers from a folder that `weights.build` made."""
         folder = Path(folder)
         tower, caption_tower = YAMNet(tags=True), TextTower(folder / "minilm", pooling="mean")
         tower.load_weights(folder / "yamnet" / WEIGHTS)

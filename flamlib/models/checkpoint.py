@@ -3,7 +3,9 @@
     config.json        format and settings      caption_tower/  configuration and tokenizer
     model.safetensors  every tensor             training.json   provenance, if known
     README.md          the model card, made from the two
+    thresholds.json    thresholds by caption, if they were computed
 
+The light form of a model has no caption_tower/ and not every tensor, see `light`.
 Nothing is written as a pickle; for reading one see `state_dict`.
 """
 
@@ -18,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from flamlib import files
-from flamlib.models import settings, state_dict
+from flamlib.models import released, settings, state_dict
 from flamlib.models.state_dict import reason
 from flamlib.parameters import ParameterError
 
@@ -27,8 +29,11 @@ WEIGHTS = "model.safetensors"
 CAPTION_FOLDER = "caption_tower"
 TRAINING = "training.json"
 CARD = "README.md"
-FORMAT = 1  # of a saved folder; newer formats are refused
+THRESHOLDS = "thresholds.json"
+FORMAT = 1  # of a saved folder
+LIGHT = 2  # of one in the light form; newer formats are refused
 
+_LIGHT_KEYS = ("sha256", "towers")  # of config.json, beside the settings
 _PATTERNS = ("*.json", "*.txt", "*.md")  # settings, tokenizer, card
 
 
@@ -38,9 +43,10 @@ def write(
     kind: str | None,
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
-    save_captions: Callable[[Path], None],
     provenance: Mapping[str, Any] | None,
     card: str,
+    save_captions: Callable[[Path], None] | None = None,
+    towers: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a folder of the layout above atomically: all files or none.
 
@@ -49,9 +55,10 @@ def write(
         kind: "model" in config.json; None, which is FLAM, is not written.
         config: Settings of the model.
         tensors: State dict.
-        save_captions: Called with the folder `caption_tower/` to fill it.
         provenance: Content of training.json, None to write none.
         card: Text of README.md.
+        save_captions: Called with the folder `caption_tower/` to fill it; None for the light form.
+        towers: Of the light form: what its towers are made from.
 
     Raises:
         FileExistsError: `folder` contains anything but a saved model.
@@ -61,22 +68,27 @@ def write(
     if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
         raise FileExistsError(f"{folder} contains more than a saved model: nothing written")
     with files.atomic_folder(folder) as partial:
-        named = {} if kind is None else {"model": kind}
-        _write_json(partial / CONFIG, {"format": FORMAT, **named, **config})
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         state_dict.write(plain, partial / WEIGHTS, format="pt")
-        save_captions(partial / CAPTION_FOLDER)
+        about: dict[str, Any] = {"format": FORMAT if towers is None else LIGHT}
+        about |= {} if kind is None else {"model": kind}
+        if towers is not None:
+            about |= {"sha256": files.sha256(partial / WEIGHTS), "towers": towers}
+        write_json(partial / CONFIG, about | dict(config))
+        if save_captions is not None:
+            save_captions(partial / CAPTION_FOLDER)
         (partial / CARD).write_text(card, encoding="utf-8")
         if provenance is not None:
-            _write_json(partial / TRAINING, dict(provenance))
+            write_json(partial / TRAINING, dict(provenance))
 
 
 def resolve_source(source: str | Path, **hub: Any) -> Path:
-    """Return the local folder of a model: `source` itself, or a download from the hub.
+    """Return the local folder of a model: `source` itself, a known one, or one of the hub.
 
     Args:
-        source: A folder or, if it does not exist, the id of a repository on the Hugging Face hub,
-            `owner/name`. Anything else is returned as a path, without contacting the hub.
+        source: A folder or, if it does not exist, the name of a model that is `released`, or the id
+            of a repository on the Hugging Face hub, `owner/name`. Anything else is returned as a
+            path, without contacting the hub.
         hub: Arguments of `huggingface_hub.snapshot_download`.
 
     Returns:
@@ -86,6 +98,8 @@ def resolve_source(source: str | Path, **hub: Any) -> Path:
         FileNotFoundError: The repository cannot be downloaded.
     """
     path = Path(source)
+    if not path.exists() and (known := released.find(str(source))):
+        return known
     if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
         return path
     try:
@@ -125,7 +139,7 @@ def read_config(path: Path, section: type, *, kind: str | None) -> dict[str, Any
         ValueError: Not a config.json of a saved model, a newer format, another kind of model, or
             settings that are missing, unknown, of another type or out of range, each by its name.
     """
-    config = _parse_config(path)
+    config = {k: v for k, v in _parse_config(path).items() if k not in _LIGHT_KEYS}
     if (found := config.pop("model", None)) != kind:
         raise ValueError(f"{path}: the model is {found or 'flam'!r}, expected {kind or 'flam'!r}")
     try:
@@ -134,9 +148,22 @@ def read_config(path: Path, section: type, *, kind: str | None) -> dict[str, Any
         raise ValueError(f"{path}: {'; '.join(str(error).splitlines())}") from error
 
 
+def read_light(path: Path) -> dict[str, Any] | None:
+    """Return what a config.json says of the light form, `sha256` and `towers`; None of another.
+
+    Raises ValueError if it says one and not the other.
+    """
+    config = _parse_config(path)
+    if not config.keys() & set(_LIGHT_KEYS):
+        return None
+    if missing := [key for key in _LIGHT_KEYS if key not in config]:
+        raise ValueError(f"{path}: {missing[0]} is missing: of a model in its light form?")
+    return {key: config[key] for key in _LIGHT_KEYS}
+
+
 def _is_saved(folder: Path) -> bool:
     """Return whether a folder contains a saved model and no other files."""
-    ours = {CONFIG, WEIGHTS, CAPTION_FOLDER, TRAINING, CARD}
+    ours = {CONFIG, WEIGHTS, CAPTION_FOLDER, TRAINING, CARD, THRESHOLDS}
     try:
         _parse_config(folder / CONFIG)
     except (OSError, ValueError):
@@ -146,14 +173,14 @@ def _is_saved(folder: Path) -> bool:
 
 def _parse_config(path: Path) -> dict[str, Any]:
     """Read a config.json, check its format and return the rest."""
-    config = _read_json(path)
+    config = read_json(path)
     # Compared exactly because a bool passes for an int.
     if not isinstance(config, dict) or type(config.get("format")) is not int:
         raise ValueError(f"{path} is not the config.json of a model saved by flamlib")
     written = config.pop("format")
-    if written > FORMAT:
+    if written > LIGHT:
         raise ValueError(
-            f"{path} has format {written}, of a newer flamlib; this one reads up to {FORMAT}"
+            f"{path} has format {written}, of a newer flamlib; this one reads up to {LIGHT}"
         )
     if not isinstance(config.get("model", ""), str):
         raise ValueError(f"{path}: model = {config['model']!r}: expected the name of a kind")
@@ -165,7 +192,7 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
     path = folder / TRAINING
     if not path.is_file():
         return None
-    found = _read_json(path)
+    found = read_json(path)
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected names and values, got {type(found).__name__}")
     for names in (("parameters",), ("parameters", "objective")):
@@ -206,11 +233,13 @@ def load_tensors(
     model.eval()
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of JSON, with an entry on each line."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Read a file of JSON. Raises ValueError naming one that is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # nested a thousand times

@@ -1,7 +1,6 @@
 """A dual encoder: an audio tower and a caption tower whose features share one embedding space."""
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flamlib.events import frame_blocks
-from flamlib.models import card, checkpoint, settings, state_dict, text_tower
-from flamlib.models.checkpoint import CAPTION_FOLDER, CONFIG, WEIGHTS
+from flamlib.models import card, checkpoint, saved, settings
+from flamlib.models.caption_thresholds import CaptionThresholds
 from flamlib.models.htsat import HTSAT
 from flamlib.models.interface import (
     AudioEmbeddings,
@@ -24,7 +23,6 @@ from flamlib.models.interface import (
     require_finite,
     resample_to_model,
 )
-from flamlib.models.state_dict import reason
 from flamlib.models.text_tower import TextTower
 from flamlib.models.yamnet import YAMNet
 
@@ -64,6 +62,7 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
     Attributes:
         config: The arguments of the subclass, as saved to config.json.
         provenance: How the model was made (training.json), None if unknown.
+        thresholds: Its thresholds by caption (thresholds.json), None if they were not computed.
         audio: The audio tower.
         caption: The caption tower.
     """
@@ -85,6 +84,7 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
         super().__init__()
         self.config = config = settings.check(self.settings, config)
         self.provenance: dict[str, Any] | None = None
+        self.thresholds: CaptionThresholds | None = None
         self.audio = audio_tower(**config["audio"])
         self.caption = TextTower(Path(caption_folder), **config["caption"])
         self.log_temperature = nn.Parameter(torch.tensor(-math.log(config["temperature_init"])))
@@ -272,51 +272,23 @@ class DualEncoder(EmbeddingScoring, nn.Module, ModelHubMixin, library_name="flam
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **hub: Any) -> "DualEncoder":
-        """Load a model that `save_pretrained` wrote, in eval mode.
+        """Load a saved model, in eval mode.
 
         Args:
-            folder: Folder of the model or, if there is no such folder, the id of a repository on
-                the Hugging Face hub, `owner/name`. The hub is never contacted for a folder.
+            folder: Folder of the model or, if there is no such folder, the name of one that is
+                `released`, such as "flam-small", or the id of a repository on the Hugging Face hub,
+                `owner/name`. The hub is never contacted for a folder or a name.
             hub: Arguments of `huggingface_hub.snapshot_download`, such as `revision` or
                 `local_files_only`.
 
         Raises:
-            FileNotFoundError: A missing folder or file, or a repository that cannot be downloaded.
+            FileNotFoundError: A missing folder or file, or a repository or the package of a tower
+                that cannot be downloaded.
             ValueError: A newer format, another kind of model, settings or tensors other than the
                 model's own, weights that are no numbers, a caption tower that needs code of its
                 own, or a damaged file; naming the file and what is wrong in it.
         """
-        folder = checkpoint.resolve_source(folder, **hub)
-        for path in (folder, folder / CONFIG, folder / WEIGHTS, folder / CAPTION_FOLDER):
-            if not path.exists():
-                raise FileNotFoundError(f"{path} is missing: pass a folder with a saved model")
-        config = checkpoint.read_config(folder / CONFIG, cls.settings, kind=cls.kind)
-        tensors = state_dict.read(folder / WEIGHTS)
-        with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
-            shapes = cls._build(folder, config).state_dict()
-        state_dict.check(tensors, shapes, folder / WEIGHTS)
-        model = cls._build(folder, config)
-        state_dict.check(tensors, model.state_dict(), folder / WEIGHTS)
-        model.load_state_dict(tensors)  # half and double precision become float32
-        model.provenance = checkpoint.read_provenance(folder)
-        model.eval()
-        with text_tower.unusable(folder / CAPTION_FOLDER), warnings.catch_warnings():
-            warnings.simplefilter("ignore", text_tower.UnknownWords)  # nobody asked for this one
-            model.embed_captions(["a sound"])
-        return model
-
-    @classmethod
-    def _build(cls, folder: Path, config: Mapping[str, Any]) -> "DualEncoder":
-        """Build a model of checked settings. Raises ValueError naming the file."""
-        path = folder / CONFIG
-        try:
-            return cls(folder / CAPTION_FOLDER, **config)
-        except ValueError as error:
-            if str(folder) in str(error):
-                raise
-            raise ValueError(f"{path}: {error}") from error
-        except (RuntimeError, OverflowError, TypeError) as error:  # sizes beyond 64 bits
-            raise ValueError(f"{path}: no model has such sizes ({reason(error)})") from error
+        return saved.load(cls, folder, **hub)
 
     def _frames_by_blocks(
         self, waveform: Float[Tensor, "clip sample"]

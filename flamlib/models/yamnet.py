@@ -234,7 +234,7 @@ class YAMNet(nn.Module):
         self.keeps_activations = False
 
     def load_weights(self, path: str | Path) -> None:
-        """Load a file that `importers.weights` wrote; the classifier's weights only with tags.
+        """Load a file that `weights` wrote; the classifier's weights only with tags.
 
         Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse.
         """

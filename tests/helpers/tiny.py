@@ -15,10 +15,8 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from flamlib import files
 from flamlib.config import Config, load_config
-from flamlib.data.corpus import packages
 from flamlib.data.mixtures import bank, mixing, recipes
-from flamlib.models import yamnet
-from flamlib.models.importers import weights
+from flamlib.models import weights, yamnet
 from flamlib.parameters import parse, plain
 
 CLIP_S = 2.56
@@ -272,16 +270,14 @@ def write_own_sounds(folder):
 
 def write_weights(folder, catalogue):
     """What `weights.build` would find complete: a YAMNet that learnt nothing, and the reader."""
-    towers = weights.read_members(catalogue / "weights.tsv")
-    known = {p.name: p for p in packages.read_packages(catalogue / "packages.tsv")}
-    for tower, members in towers.items():
+    for tower, made_from in weights.read_towers(catalogue).items():
         (folder / tower).mkdir(parents=True)
         if tower == "yamnet":
             write_yamnet(folder / tower)
         else:
             write_text_tower(folder / tower)
         sums = {path.name: files.sha256(path) for path in (folder / tower).iterdir()}
-        about = {"origin": weights._origin(members, known), "files": sums}
+        about = {"origin": weights.origin(made_from), "files": sums}
         (folder / tower / weights.PROVENANCE).write_text(json.dumps(about))
 
 

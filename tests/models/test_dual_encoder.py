@@ -374,7 +374,7 @@ def test_a_missing_part_is_named(saved, name):
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"format": 2}, "format 2, of a newer flamlib; this one reads up to 1"),
+        ({"format": 3}, "format 3, of a newer flamlib; this one reads up to 2"),
         ({"format": None}, "not the config.json of a model saved"),
         ({"format": True}, "not the config.json of a model saved"),
         ({"dim": None}, "config.json: dim is missing"),

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,6 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from flamlib import files, parallel, tables
-from flamlib.tables import Row
 
 COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
 
@@ -93,7 +92,7 @@ def read_packages(path: str | Path) -> list[Package]:
     """
     packages = []
     for row in tables.read(path, COLUMNS, optional=(), unique="package", short_rows=True):
-        for why in _problems(row):
+        for why in problems(row.fields):
             raise ValueError(f"{row.where}: package {row['package']!r}: {why}")
         package = Package(*(row[column] for column in COLUMNS))
         packages.append(package._replace(n_bytes=int(package.n_bytes)))
@@ -153,7 +152,8 @@ def fetch(
     return paths, skipped
 
 
-def _problems(row: Row) -> Iterator[str]:
+def problems(row: Mapping[str, str]) -> Iterator[str]:
+    """Say what is wrong with a package, given as its texts by the names of `COLUMNS`."""
     channel = row["channel"]
     if channel not in _CLIENTS:
         yield f"channel {channel!r} is none of {list(_CLIENTS)}"

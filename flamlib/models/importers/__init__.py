@@ -1,7 +1,6 @@
-"""Converters of published checkpoints, and the weights of towers from packages.
+"""Converters of published checkpoints.
 
 A module imports only from those before it:
 
-    tensorbundle weights
     htsat_layout text_layout recognition openflam clap originals
 """

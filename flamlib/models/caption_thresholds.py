@@ -1,0 +1,103 @@
+"""The thresholds of a saved model, one for each caption that validation knows: thresholds.json.
+
+`flamlib.evaluation.thresholds` computes them. A caption of too few events in validation has the
+fallback, and so has one that validation does not know.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from flamlib import files, texts
+from flamlib.config import MAX_MEDIAN_FRAMES
+from flamlib.models.checkpoint import THRESHOLDS, WEIGHTS, read_json, write_json
+from flamlib.parameters import ParameterError, parameter, parse, plain
+
+FORMAT = 1
+
+
+class Chosen(NamedTuple):
+    """The threshold of a caption.
+
+    Attributes:
+        caption: The caption, as it was asked for.
+        threshold: Lowest score of an active frame.
+        is_own: Whether it is the caption's own, and not the fallback.
+        n_events: Number of the caption's events in validation, 0 for one that it does not know.
+    """
+
+    caption: str
+    threshold: float
+    is_own: bool
+    n_events: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnThreshold:
+    """What validation says of a caption."""
+
+    threshold: float = parameter("lowest score of an active frame", low=0, high=1)
+    n_events: int = parameter("events of the caption in validation", low=0)
+    f1: float = parameter("F1 of its frames there, at the threshold", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionThresholds:
+    """Content of a thresholds.json. Scores are smoothed before they are compared."""
+
+    format: int = parameter("of the file; newer ones are refused", low=1, high=FORMAT)
+    model: str = parameter("SHA-256 of the model.safetensors that they are of")
+    method: Literal["unbiased", "biased", "approximate"] = parameter("kind of score")
+    median_frames: int = parameter("frames of the filter", low=1, high=MAX_MEDIAN_FRAMES)
+    criterion: str = parameter("how a threshold was chosen")
+    min_events: int = parameter("events from which on a caption has its own", low=1)
+    fallback: float = parameter("threshold of all other captions", low=0, high=1)
+    captions: dict[str, OwnThreshold] = parameter("by caption")
+
+    def threshold_for(self, captions: Iterable[str]) -> list[Chosen]:
+        """Return the threshold of each caption; spelling is compared as in `texts.key`."""
+        return [self._chosen(caption) for caption in captions]
+
+    def _chosen(self, caption: str) -> Chosen:
+        own = self._by_key.get(texts.key(caption))
+        if own is not None and own.n_events >= self.min_events:
+            return Chosen(caption, own.threshold, True, own.n_events)
+        # The place for a threshold by novelty, which a caption's distance from the known ones says.
+        return Chosen(caption, self.fallback, False, own.n_events if own else 0)
+
+    @cached_property
+    def _by_key(self) -> dict[str, OwnThreshold]:
+        return {texts.key(caption): own for caption, own in self.captions.items()}
+
+
+def read(folder: str | Path) -> CaptionThresholds | None:
+    """Read the thresholds beside a saved model, None if there are none.
+
+    Raises ValueError, naming the file, for thresholds of another model or another layout.
+    """
+    path = Path(folder) / THRESHOLDS
+    if not path.exists():
+        return None
+    try:
+        found = parse(CaptionThresholds, read_json(path))
+    except ParameterError as error:
+        raise ValueError(f"{path}: {'; '.join(str(error).splitlines())}") from error
+    if found.model != (sha256 := files.sha256(path.with_name(WEIGHTS))):
+        raise ValueError(
+            f"{path}: thresholds of another model ({found.model[:12]}…) than {WEIGHTS} beside it "
+            f"({sha256[:12]}…): compute them for this one, or remove the file"
+        )
+    return found
+
+
+def write(folder: str | Path, thresholds: CaptionThresholds) -> None:
+    """Write thresholds beside the saved model that they are of.
+
+    Raises ValueError if the folder's model is another.
+    """
+    folder = Path(folder)
+    if thresholds.model != files.sha256(folder / WEIGHTS):
+        raise ValueError(f"{folder / WEIGHTS} is not the model that the thresholds are of")
+    write_json(folder / THRESHOLDS, plain(thresholds))

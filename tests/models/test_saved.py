@@ -1,0 +1,45 @@
+"""Of what both forms have in common; see test_dual_encoder.py and test_light.py."""
+
+import pytest
+import towers
+
+from flamlib import files
+from flamlib.models import caption_thresholds, released, saved
+from flamlib.models.caption_thresholds import CaptionThresholds
+from flamlib.models.flam import FLAM
+
+
+@pytest.fixture
+def folder(tmp_path):
+    FLAM(towers.write_bert(tmp_path / "bert"), **towers.SETTINGS).save_pretrained(tmp_path / "net")
+    return tmp_path / "net"
+
+
+def test_a_model_is_found_by_its_name(folder, monkeypatch):
+    monkeypatch.setattr(released, "places", lambda: [folder.parent])
+    assert isinstance(saved.load(FLAM, "net"), FLAM)
+    with pytest.raises(FileNotFoundError, match="nowhere is missing: pass a folder"):
+        saved.load(FLAM, "nowhere")
+
+
+@pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
+def test_what_is_missing_is_named(folder, lost):
+    (folder / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"net/{lost} is missing"):
+        saved.load(FLAM, folder)
+
+
+def test_it_brings_its_thresholds(folder):
+    assert saved.load(FLAM, folder).thresholds is None
+    thresholds = CaptionThresholds(
+        format=1,
+        model=files.sha256(folder / "model.safetensors"),
+        method="unbiased",
+        median_frames=3,
+        criterion="best F1",
+        min_events=1,
+        fallback=0.7,
+        captions={},
+    )
+    caption_thresholds.write(folder, thresholds)
+    assert saved.load(FLAM, folder).thresholds == thresholds
