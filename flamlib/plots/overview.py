@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from flamlib.plots.style import BLUE, ORANGE, PAGE, plain_numbers, styled
+from flamlib.plots.style import BLUE, GREEN, ORANGE, PAGE, plain_numbers, styled
 
-ROLES = {"foreground": BLUE, "background": ORANGE}
+ROLES = {"foreground": BLUE, "background": ORANGE, "masker": GREEN}
 SPLITS = ("train", "valid", "heldout", "seen_captions", "unseen_captions")
 
 
@@ -44,7 +44,7 @@ def corpus_overview(clips: pd.DataFrame) -> Figure:
     _counts(rates, _common(rate, 7), "recordings by sample rate")
     _counts(licences, _common(clips["licence"], 7), "recordings by licence")
     handles = [Patch(color=color, label=role) for role, color in ROLES.items()]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2)
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     return figure
 
 

@@ -40,6 +40,8 @@ COMMON_RULES = {  # of small mixtures; how long, and how much is cut and repeate
     "drop_activity_below_s": 0.04,
     "event_position": [0, 1],
     "background_prob": 1,
+    "masker_prob": 0,
+    "masker_db": [0, 12],
     "package_weights": None,
 }
 
@@ -98,14 +100,21 @@ BACKGROUNDS = {
     "valid-rain": (noise(11, 0.05, seed=5), "rain", "ambience", "valid", "23"),
     "heldout-rain": (noise(11, 0.05, seed=6), "rain", "ambience", "heldout", "24"),
 }
-AUDIBLE = [("sirens", "siren")]
+MASKERS = {
+    "chirps": (tone(700, 0.3), "a person talks", "speech", "train", "30"),
+    "chords": (tone(300, 12) + tone(450, 12), "music plays", "music", "train", "31"),
+    "valid-chords": (tone(310, 12), "music plays", "music", "valid", "32"),
+    "heldout-chords": (tone(320, 12), "music plays", "music", "heldout", "33"),
+}
+AUDIBLE = [("sirens", "siren"), ("chords", "tone"), ("heldout-chords", "tone")]
 
 
-def write_data(folder, foregrounds=FOREGROUNDS, backgrounds=BACKGROUNDS):
+def write_data(folder, foregrounds=FOREGROUNDS, backgrounds=BACKGROUNDS, maskers=None):
     """clips.tsv, background_families.tsv and audio/ in a folder, which is returned."""
     (folder / "audio").mkdir(parents=True)
     rows = []
-    for role, clips in (("foreground", foregrounds), ("background", backgrounds)):
+    of_role = {"foreground": foregrounds, "background": backgrounds, "masker": maskers or {}}
+    for role, clips in of_role.items():
         for clip_id, (samples, caption, family, split, group) in clips.items():
             onset = 0.5 if role == "foreground" else 0.0
             offset = onset + len(samples) / RATE

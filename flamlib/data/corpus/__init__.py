@@ -2,6 +2,6 @@
 
 A module imports only from those before it:
 
-    containers archives packages catalogue labelled auto_splits own_sounds recordings build
-    data_folder caption_rules caption_writers captioning
+    containers archives headerless packages catalogue labelled auto_splits own_sounds recordings
+    build data_folder caption_rules caption_writers captioning
 """

@@ -29,7 +29,7 @@ AUTO = "auto"
 MIN_TRAIN_FOREGROUNDS = 10  # fewer cannot tell one caption from another
 HELD_OUT_SHARE = 4  # of so many groups of a caption one is held out
 UNSEEN_SHARE = 10  # of so many families one is kept for unseen_captions
-TEST = {"foreground": "seen_captions", "background": "heldout"}
+TEST = {"foreground": "seen_captions", "background": "heldout", "masker": "heldout"}
 NEEDED = {  # role and split: what it is for
     ("foreground", "train"): "to train on",
     ("foreground", "valid"): "for the validation loss",

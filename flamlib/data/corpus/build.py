@@ -3,7 +3,7 @@
     data/clips.tsv                clip_id path role caption family split package version member
                                   licence group duration_s onset offset sample_rate sha256
     data/captions.tsv             caption family split wordings parents related
-    data/background_families.tsv  clip_id family: the family can be heard in this background
+    data/background_families.tsv  clip_id family: can be heard in this background or masker
     data/licences.tsv             licence package n_clips seconds
     data/skipped.tsv              package member why
     data/notes.tsv                package member note: used, but cut off, damaged, misnamed or
@@ -26,9 +26,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from flamlib import files, parallel, tables
-from flamlib.data.corpus import archives, labelled, packages, recordings
+from flamlib.data.corpus import archives, headerless, labelled, packages, recordings
 from flamlib.data.corpus.auto_splits import find_missing
 from flamlib.data.corpus.catalogue import (
+    BEHIND,
     CAPTION_COLUMNS,
     OWN,
     Catalogue,
@@ -264,6 +265,10 @@ def _from_folder(own_folder: Path, rows: list[Row], folder: Path) -> Iterator[Ou
 def _checked_clip(row: Row, content: bytes, folder: Path) -> Row | str:
     if row["sha256"] and hashlib.sha256(content).hexdigest() != row["sha256"]:
         return "not the recording of the catalogue: its checksum differs"
+    try:
+        content = headerless.with_header(row["member"], content)
+    except ValueError as error:
+        return str(error)
     source = folder / f"{recordings.clip_id(row)}.member"
     source.write_bytes(content)
     try:
@@ -324,7 +329,7 @@ def _tables(
     ]
     audible = [
         {"clip_id": clip.clip_id, "family": family}
-        for clip in clips[clips["role"] == "background"].itertuples(index=False)
+        for clip in clips[clips["role"].isin(BEHIND)].itertuples(index=False)
         for family in selected.audible.get((clip.package, clip.member), [])
     ]
     seconds = clips.assign(seconds=clips["duration_s"].astype(float))
@@ -356,7 +361,8 @@ def _summary(clips: pd.DataFrame, captions: pd.DataFrame) -> Row:
             str(split): int(n)
             for split, n in clips.loc[clips["role"] == role, "split"].value_counts().items()
         }
-        for role in ("foreground", "background")
+        for role in ("foreground", *BEHIND)
+        if role in minutes
     }
     return counts | {
         "n_captions": {str(k): int(n) for k, n in captions["split"].value_counts().items()},

@@ -23,7 +23,9 @@ PROFILES = ("core", "full", "extra")  # each holds all clips of those before it
 SPLITS = {
     "foreground": ("train", "valid", "seen_captions", "unseen_captions"),
     "background": ("train", "valid", "heldout"),
+    "masker": ("train", "valid", "heldout"),  # speech or music that lies over a background
 }
+BEHIND = ("background", "masker")  # roles of recordings that are no events
 OWN = "own"  # the package of the sounds that `own_sounds` adds
 
 CLIP_COLUMNS = (

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from flamlib import audio, labels, tables, texts
-from flamlib.data.corpus.catalogue import OWN, Problems, raise_problems
+from flamlib.data.corpus.catalogue import BEHIND, OWN, Problems, raise_problems
 from flamlib.events import Event
 
 PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")  # as W3C's Media Fragments have it
@@ -53,7 +53,7 @@ def expand(
     Raises:
         ValueError: a row has neither caption nor labels, or labels that cannot be read; names it.
     """
-    is_labelled = (table["caption"] == "") & (table["role"] != "background")
+    is_labelled = (table["caption"] == "") & ~table["role"].isin(BEHIND)
     table = table.assign(part="")
     if not (is_labelled | (table["labels"] != "")).any():
         return table, list(found), []

@@ -10,14 +10,16 @@ A folder holds recordings, in any format that libsndfile reads, and a table soun
 times from a label file, see `labelled`; in a folder without a table every recording does that has
 one beside it. The other columns, and any value in them, may be left out:
 
-    role      foreground or background. Default: foreground, or background if the recording is at
-              least `background_from_s` long, where that is given (10 s in FLAM)
+    role      foreground, background, or masker: speech or music that lies over a background.
+              Default: foreground, or background if the recording is at least `background_from_s`
+              long, where that is given (10 s in FLAM)
     split     one of `catalogue.SPLITS`, or auto: by its group, see `auto_splits`. Default: train
     licence   Default: unknown
     onset     in seconds; with `offset` the part in which it sounds. Default: found by its level
     wordings  other texts for the caption, separated by "|"
-    family    name of a set of captions that are not negatives of each other; of a background, the
-              families that can be heard in it, separated by "|". Default: the caption alone
+    family    name of a set of captions that are not negatives of each other; of a background or a
+              masker, the families that can be heard in it, separated by "|". Default: the caption
+              alone
     group     name of a set of recordings too similar to be in two splits. Default: identical files
     labels    label file in the folder, of a recording without a caption. Default: the one beside it
 """
@@ -32,6 +34,7 @@ import pandas as pd
 from flamlib import audio, files, tables, texts
 from flamlib.data.corpus import auto_splits, labelled
 from flamlib.data.corpus.catalogue import (
+    BEHIND,
     CAPTION_COLUMNS,
     CLIP_COLUMNS,
     OWN,
@@ -90,7 +93,7 @@ def add(
     clips["sha256"] = [checksums[path] for path in found]
     clips["group"] = _groups(clips, table["group"], catalogue.clips)
 
-    foreground = clips["role"] != "background"
+    foreground = ~clips["role"].isin(BEHIND)
     caption_of = _caption_of_key(catalogue.captions, table[foreground])
     joined = [caption_of.get(texts.key(text), text) for text in table["caption"]]
     clips["caption"] = table["caption"].where(~foreground, joined)

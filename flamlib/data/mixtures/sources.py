@@ -23,6 +23,7 @@ from flamlib.tables import Row
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds
+ROLES = ("foreground", "background", "masker")
 ACTIVE_RANGE_DB = 40.0  # the active part: from the first to the last hop this close to the loudest
 
 CLIP_COLUMNS = ("clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset")
@@ -54,7 +55,7 @@ def make_sources(
         data: folder of the corpus.
         seed: of the augmentation.
         sample_rate: of the bank, Hz.
-        clip_s: length of the mixtures, to which backgrounds are looped.
+        clip_s: length of the mixtures, to which backgrounds and maskers are looped.
         variants: see `bank.build`.
         rooms: impulse responses at the sample rate.
 
@@ -62,7 +63,11 @@ def make_sources(
         The sources, or the reason why the recording cannot be used.
     """
     foreground = clip["role"] == "foreground"
-    n_variants = variants.n_foreground if foreground else variants.n_background
+    n_variants = {
+        "foreground": variants.n_foreground,
+        "background": variants.n_background,
+        "masker": 0,
+    }[clip["role"]]
     handled_here = {"n_foreground", "n_background", "speed", "rooms"}
     augment = {key: value for key, value in plain(variants).items() if key not in handled_here}
     augment["rooms"] = rooms
@@ -150,11 +155,11 @@ def _peaks(integers, sample_rate, n_hops):
 
 
 def read_clips(data: Path) -> list[dict[str, Any]]:
-    """Read `data/clips.tsv`, and from `data/background_families.tsv` what backgrounds contain.
+    """Read `data/clips.tsv`, and from `data/background_families.tsv` what is heard behind events.
 
     Returns, for each recording, its `CLIP_COLUMNS`, `package` ("" if the table has none), and
-    `audible`, the families that can be heard in a background; onset and offset in seconds, an
-    offset of None standing for the end.
+    `audible`, the families that can be heard in a background or a masker; onset and offset in
+    seconds, an offset of None standing for the end.
 
     Raises FileNotFoundError without a table, and ValueError naming file and line of a row that
     cannot be used.
@@ -172,8 +177,8 @@ def read_clips(data: Path) -> list[dict[str, Any]]:
 
 
 def _read_clip(row: Row, audible: list[str]) -> dict[str, Any]:
-    if row["role"] not in ("foreground", "background"):
-        raise ValueError(f"{row.where}: role is {row['role']!r}, expected foreground or background")
+    if row["role"] not in ROLES:
+        raise ValueError(f"{row.where}: role is {row['role']!r}, expected one of {list(ROLES)}")
     clip: dict[str, Any] = {column: row[column] for column in CLIP_COLUMNS}
     clip |= {column: texts.normal(row[column]) for column in ("caption", "family")}
     clip["package"] = row.fields.get("package", "")

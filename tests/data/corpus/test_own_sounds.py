@@ -179,9 +179,10 @@ def test_a_background_says_what_can_be_heard_in_it(add):
         {"path": "a.wav", "caption": "a yard", "role": "background", "family": "dog bark|cat"},
         {"path": "b.wav", "caption": "barking", "role": "background"},
         {"path": "c.wav", "caption": "a quiet room", "role": "background"},
+        {"path": "d.wav", "caption": "a radio talks", "role": "masker", "family": "cat"},
     )
     heard = [found.audible["own", row["member"]] for row in own(found)]
-    assert heard == [["dog bark", "cat"], ["dog bark"], []]
+    assert heard == [["dog bark", "cat"], ["dog bark"], [], ["cat"]]
     assert {row["family"] for row in own(found)} == {"ambience"}
     with pytest.raises(ValueError, match=r"sounds\.tsv, line 2: 'wolf' is no family"):
         add({"path": "a.wav", "caption": "a yard", "role": "background", "family": "wolf"})
