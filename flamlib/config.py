@@ -132,6 +132,14 @@ class MixtureConfig:
     background_prob: float = parameter(
         "probability of a background; without, its level alone is drawn", low=0, high=1, paper="1"
     )
+    masker_prob: float = parameter(
+        "probability of a masker: speech or music over background and events", low=0, high=1,
+        paper="0",
+    )  # fmt: skip
+    masker_db: Distribution = parameter(
+        "A-weighted level of a masker over that of the background: with 0 to 12 and snr_db from 6 "
+        "to 30, events are at -6 to 30 dB relative to it", unit="dB",
+    )  # fmt: skip
     package_weights: dict[str, float] | None = parameter(
         "how often events come from which package; null: packages do not matter",
         paper="sound effects 0.8, general audio 0.2",

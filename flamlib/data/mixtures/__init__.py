@@ -3,6 +3,6 @@
 A module imports only from those before it:
 
     augmentation sources bank
-    levels recipes mixing shards lexicon
+    levels recipes backgrounds mixing shards lexicon
     stats strong folds
 """

@@ -10,7 +10,8 @@ held out. A fold is a bank and a lexicon of their own, with the splits of the wh
 What is in none of them is left out, so what a fold is tested on shares neither package nor family,
 or no package, with what it trains on. Recordings that are held out of the whole experiment are in
 no fold. Of the backgrounds, those of the fold's packages and every n-th of the others are held out:
-there are too few for packages alone.
+there are too few for packages alone. Of maskers, every n-th group of a caption is: a speaker, a
+composer.
 """
 
 from collections import Counter
@@ -103,10 +104,23 @@ def splits(sources: pd.DataFrame, lexicon: Lexicon, *, fold: int, n_folds: int) 
     held_out = behind & (package | sources["group"].isin(groups[fold::n_folds]))
     split[held_out & whole] = "heldout"
     split[behind & ~held_out] = sources.loc[behind & ~held_out, "split"]
-    left = sources[behind & ~held_out]
-    if len(left) and "valid" not in set(left["split"]):
-        split[behind & (sources["group"] == left["group"].iloc[-1])] = "valid"
+    _validate_some(sources, split, behind & ~held_out)
+
+    over = ours & (sources["role"] == "masker")
+    for _, of_caption in sources[over].groupby("caption"):
+        groups = sorted(set(of_caption["group"]))
+        chosen = groups[fold::n_folds] or [groups[fold % len(groups)]]
+        held = of_caption["group"].isin(chosen if len(groups) > 1 else [])
+        split[of_caption.index] = of_caption["split"].mask(held, "heldout")
+    _validate_some(sources, split, over & (split != "heldout"))
     return split
+
+
+def _validate_some(sources: pd.DataFrame, split: pd.Series, rows: pd.Series) -> None:
+    """Give the last group of some rows to validation, if there is none of them."""
+    left = sources[rows]
+    if len(left) and "valid" not in set(left["split"]):
+        split[rows & (sources["group"] == left["group"].iloc[-1])] = "valid"
 
 
 def write(bank: Bank, captions: str | Path, out: str | Path, *, fold: int, n_folds: int) -> None:

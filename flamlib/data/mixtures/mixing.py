@@ -16,40 +16,36 @@ from math import log10
 import pyarrow
 from tqdm import tqdm
 
-from flamlib import audio, parallel
+from flamlib import parallel
 from flamlib.config import MixtureConfig
-from flamlib.data.mixtures import levels
+from flamlib.data.mixtures import backgrounds, levels, recipes
 from flamlib.data.mixtures.bank import Bank
-from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment, to_table
+from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment
 from flamlib.data.mixtures.sources import HOP_S
 from flamlib.distributions import KeyedRandom
 from flamlib.events import Event, merge
 
-# Peaks: three events and the background together never leave [-1, 1].
-EVENTS_PEAK, BACKGROUND_PEAK = 0.9, 0.1
-TRIES = 20  # attempts to place an event, or to find an excerpt that is not silent
+EVENTS_PEAK = 0.9  # of as many as sound at once; the rest is the background's
+TRIES = 20  # attempts to place an event
 BLOCK = 2000  # recipes of a table: as many are in memory at once
-
-
-def background_split(split: str) -> str:
-    """Return the split of the backgrounds of a split: both held-out splits share "heldout"."""
-    return split if split in ("train", "valid") else "heldout"
 
 
 def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     """Raise ValueError if the bank does not hold what mixtures of a split need."""
     splits = sorted(set(bank.sources["split"]))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
-    if rules.background_prob > 0:
-        needed.append(("background", background_split(split), None))
+    behind = {"background": rules.background_prob, "masker": rules.masker_prob}
+    needed += [
+        (role, backgrounds.split_of(split), None) for role, prob in behind.items() if prob > 0
+    ]
     for role, needed_split, package in needed:
         if not bank.recordings(role, needed_split, package):
             source = f" of package {package!r}" if package else ""
             helps = ["the column split of data/clips.tsv says which recordings are for what"]
             if package:
                 helps = [f"give {package!r} some, or take it out of mixture.package_weights"]
-            elif role == "background":
-                helps.append("mixture.background_prob: 0 does without")
+            elif role in behind:
+                helps.append(f"mixture.{role}_prob: 0 does without")
             if lost := bank.skipped():
                 helps.append(f"{len(lost)} recordings cannot be used, such as {lost[0]}")
             raise ValueError(
@@ -70,7 +66,7 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
     then one of its recordings, then a variant of it. No two events of a clip come from the same
     group of near duplicates, and none is of a family that can be heard in the background. An event
     is given up if no place is found for it, or if its peak would have to be limited so much that it
-    falls below the lowest `snr_db`.
+    falls below the lowest `snr_db`. A masker lies over the same mixture as without one.
 
     Args:
         bank: the recordings.
@@ -83,7 +79,7 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
     n_samples = round(rules.clip_s * bank.sample_rate)
     background, background_db, refused = None, 0.0, ()
     if rules.background_prob >= 1 or rng.random() < rules.background_prob:
-        background, row = _draw_background(bank, rules, rng, split, n_samples)
+        background, row = backgrounds.draw(bank, rules, rng, split=split, n_samples=n_samples)
         background_db, refused = background.level_db, bank.get(row, "audible")
     else:
         background_db = rules.background_db.draw(rng)
@@ -110,7 +106,8 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
         events.append(event)
         labels += active
 
-    return _recipe(bank, rules, split, index, background, events, labels)
+    recipe = _recipe(bank, rules, split, index, background, events, labels)
+    return backgrounds.mask(bank, rules, recipe, seed=seed, prob=rules.masker_prob)
 
 
 def draw_single_event(
@@ -139,7 +136,7 @@ def draw_single_event(
     n_samples = round(rules.clip_s * bank.sample_rate)
     excerpt, background_db = None, rules.background_db.draw(rng)
     if background:
-        excerpt, _ = _draw_background(bank, rules, rng, split, n_samples)
+        excerpt, _ = backgrounds.draw(bank, rules, rng, split=split, n_samples=n_samples)
         background_db = excerpt.level_db
     row = _draw_foreground(bank, rules, rng, split) if source is None else source
     length = min(bank.get(row, "n_samples"), n_samples)
@@ -177,7 +174,7 @@ def add_background(
     """
     rng = KeyedRandom(seed, "over", split, index)
     n_samples = round(rules.clip_s * bank.sample_rate)
-    background, _ = _draw_background(bank, rules, rng, split, n_samples)
+    background, _ = backgrounds.draw(bank, rules, rng, split=split, n_samples=n_samples)
     events, labels = [], []
     for row, segments in placed:
         snr_db = rules.snr_db.draw(rng)
@@ -249,23 +246,6 @@ def _draw_foreground(bank, rules, rng, split) -> int:
     if rules.packages:
         package = rng.weighted_choice(rules.packages, rules.cumulative_weights)
     return rng.choice(rng.choice(rng.choice(bank.nested("foreground", split, package))))
-
-
-def _draw_background(bank, rules, rng, split, n_samples) -> tuple[Background, int]:
-    """A random excerpt of a random background at a random level, and its row in the bank."""
-    row = rng.choice(rng.choice(bank.flat("background", background_split(split))))
-    for _ in range(TRIES):
-        start = rng.integer(0, bank.get(row, "n_samples") - n_samples)
-        level_db = audio.mean_db(bank.levels(row, start, n_samples))
-        if level_db > bank.get(row, "level_db") - 40:
-            break  # not one of its silent stretches
-    level_db = max(level_db, bank.get(row, "level_db") - 40)
-    gain = 10 ** ((rules.background_db.draw(rng) - level_db) / 20)
-    gain = min(gain, BACKGROUND_PEAK / bank.peak(row, start, n_samples))
-    level_db += 20 * log10(gain)
-    return Background(
-        bank.get(row, "clip_id"), bank.get(row, "variant"), start, gain, level_db
-    ), row
 
 
 def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
@@ -381,4 +361,6 @@ def _active(bank, rules, event, loud) -> list[Event]:
 
 
 def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:
-    return to_table(draw(bank, rules, seed=seed, split=split, index=i) for i in indices)
+    schema = recipes.MASKED if rules.masker_prob > 0 else recipes.SCHEMA
+    drawn = (draw(bank, rules, seed=seed, split=split, index=i) for i in indices)
+    return recipes.to_table(drawn, schema)

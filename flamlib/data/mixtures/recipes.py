@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +63,7 @@ class PlacedEvent(NamedTuple):
 
 
 class Background(NamedTuple):
-    """The background of a mixture: an excerpt of a source.
+    """The background of a mixture, or a masker over it: an excerpt of a source.
 
     Attributes:
         clip_id: of the recording.
@@ -91,6 +92,7 @@ class Recipe(NamedTuple):
         background: None for silence.
         events: what is mixed.
         labels: when each caption is true, in seconds: the ground truth.
+        masker: speech or music over the background; None: without.
     """
 
     index: int
@@ -101,6 +103,7 @@ class Recipe(NamedTuple):
     background: Background | None
     events: tuple[PlacedEvent, ...]
     labels: tuple[Event, ...]
+    masker: Background | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return the recipe as nested dicts and lists, a row of `SCHEMA`."""
@@ -110,14 +113,15 @@ class Recipe(NamedTuple):
             e._asdict() | {"segments": [s._asdict() for s in e.segments]} for e in self.events
         ]
         row["labels"] = [label._asdict() for label in self.labels]
+        if self.masker is None:
+            del row["masker"]
+        else:
+            row["masker"] = self.masker._asdict()
         return row
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Recipe":
         """Return the recipe of a row, as `datasets`, `pyarrow` or the JSON of a shard give it."""
-        background = row["background"]
-        if background and not background["clip_id"]:  # silence, as shards in tar files have it
-            background = None
         events = (
             PlacedEvent(**e | {"segments": tuple(Segment(**s) for s in e["segments"])})
             for e in row["events"]
@@ -125,11 +129,17 @@ class Recipe(NamedTuple):
         return cls(
             **row
             | {
-                "background": background and Background(**background),
+                "background": _excerpt(row["background"]),
                 "events": tuple(events),
                 "labels": tuple(Event(**label) for label in row["labels"]),
+                "masker": _excerpt(row.get("masker")),
             }
         )
+
+
+def _excerpt(row: dict[str, Any] | None) -> Background | None:
+    # Without a name: silence, as shards in tar files have it.
+    return Background(**row) if row and row["clip_id"] else None
 
 
 def _struct(**types) -> pyarrow.DataType:
@@ -147,6 +157,7 @@ _EVENT = _struct(
     gain=_F,
     segments=pyarrow.list_(_SEGMENT),
 )
+_EXCERPT = _struct(clip_id=_S, variant=_I, start=_I, gain=_F, level_db=_F)
 SCHEMA = pyarrow.schema(
     {
         "index": _I,
@@ -154,30 +165,32 @@ SCHEMA = pyarrow.schema(
         "sample_rate": _I,
         "n_samples": _I,
         "n_fade": _I,
-        "background": _struct(clip_id=_S, variant=_I, start=_I, gain=_F, level_db=_F),
+        "background": _EXCERPT,
         "events": pyarrow.list_(_EVENT),
         "labels": pyarrow.list_(_struct(onset=_F, offset=_F, caption=_S)),
     }
 )
+MASKED = SCHEMA.append(pyarrow.field("masker", _EXCERPT))  # of mixtures that may have a masker
 
 
-def to_table(recipes: Iterable[Recipe]) -> pyarrow.Table:
-    """Return recipes as a table of `SCHEMA`."""
-    return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=SCHEMA)
+def to_table(recipes: Iterable[Recipe], schema: pyarrow.Schema = SCHEMA) -> pyarrow.Table:
+    """Return recipes as a table of `SCHEMA`, or of `MASKED`."""
+    return pyarrow.Table.from_pylist([recipe.as_row() for recipe in recipes], schema=schema)
 
 
 def write(path: str | Path, tables: pyarrow.Table | Iterable[pyarrow.Table]) -> None:
     """Write the Parquet file that `read` and `datasets.Dataset.from_parquet` read.
 
-    Tables are written as they come, each as row groups of its own, and need not fit into memory
-    together. The file gets its name when it is complete.
+    Tables, all of one schema, are written as they come, each as row groups of its own, and need not
+    fit into memory together. The file gets its name when it is complete.
     """
-    tables = [tables] if isinstance(tables, pyarrow.Table) else tables
+    tables = iter([tables] if isinstance(tables, pyarrow.Table) else tables)
+    first = next(tables, SCHEMA.empty_table())
     with (
         files.atomic_file(path) as partial,
-        pyarrow.parquet.ParquetWriter(partial, SCHEMA, compression="zstd") as writer,
+        pyarrow.parquet.ParquetWriter(partial, first.schema, compression="zstd") as writer,
     ):
-        for table in tables:
+        for table in chain([first], tables):
             writer.write_table(table)
 
 
@@ -218,7 +231,7 @@ def read(path: str | Path) -> Recipes:
         raise FileNotFoundError(f"{path}: no mixtures yet; 02_mix draws them")
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(SCHEMA):
+            if not any(file.schema_arrow.equals(schema) for schema in (SCHEMA, MASKED)):
                 names = file.schema_arrow.names
                 raise ValueError(f"{path}: not a table of mixtures: {names}, not {SCHEMA.names}")
             copy = _copy_of(path)
@@ -252,7 +265,7 @@ def _unpack(file: pyarrow.parquet.ParquetFile, copy: Path) -> None:
     with (
         files.atomic_file(copy) as unfinished,
         pyarrow.OSFile(str(unfinished), "wb") as out,
-        pyarrow.ipc.new_stream(out, SCHEMA) as stream,
+        pyarrow.ipc.new_stream(out, file.schema_arrow) as stream,
     ):
         for batch in file.iter_batches(batch_size=1000):
             stream.write_batch(batch)
@@ -274,31 +287,35 @@ def _cache(path: Path) -> Path:
 
 
 def render(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "sample"]:
-    """Render the audio of a recipe: background plus events, float32 in [-1, 1].
+    """Render the audio of a recipe: background, events and masker, float32 in [-1, 1].
 
     Only multiplications and additions of float32 in a fixed order: bit by bit the same anywhere.
     """
     mixture = _render_background(bank, recipe)
     for event in recipe.events:
         _add(bank, recipe, event, mixture)
+    if recipe.masker is not None:  # last, so that all else is what it is without
+        mixture += _render_excerpt(bank, recipe, recipe.masker)
     return mixture
 
 
 def render_stems(bank: Bank, recipe: Recipe) -> Float[np.ndarray, "stem sample"]:
-    """Render the parts that `render` adds up: the background first, then each event."""
-    stems = np.zeros((1 + len(recipe.events), recipe.n_samples), np.float32)
+    """Render the parts that `render` adds up: the background, each event, the masker if any."""
+    n_events = len(recipe.events)
+    stems = np.zeros((1 + n_events + (recipe.masker is not None), recipe.n_samples), np.float32)
     stems[0] = _render_background(bank, recipe)
-    for event, stem in zip(recipe.events, stems[1:], strict=True):
+    for event, stem in zip(recipe.events, stems[1 : 1 + n_events], strict=True):
         _add(bank, recipe, event, stem)
+    if recipe.masker is not None:
+        stems[-1] = _render_excerpt(bank, recipe, recipe.masker)
     return stems
 
 
 def audible_families(bank: Bank, recipe: Recipe) -> set[str]:
-    """Return the families that sound in a mixture's background: unknown there, not negative."""
-    if recipe.background is None:
-        return set()
-    row = bank.row(recipe.background.clip_id, recipe.background.variant)
-    return set(bank.get(row, "audible"))
+    """Return the families that sound in background or masker: unknown there, not negative."""
+    behind = [part for part in (recipe.background, recipe.masker) if part is not None]
+    rows = [bank.row(part.clip_id, part.variant) for part in behind]
+    return {family for row in rows for family in bank.get(row, "audible")}
 
 
 def write_audio(
@@ -362,7 +379,11 @@ def _render_background(bank, recipe):
         )
     if recipe.background is None:
         return np.zeros(recipe.n_samples, np.float32)
-    clip_id, variant, start, gain, _ = recipe.background
+    return _render_excerpt(bank, recipe, recipe.background)
+
+
+def _render_excerpt(bank, recipe, excerpt):
+    clip_id, variant, start, gain, _ = excerpt
     row = bank.row(clip_id, variant)
     excerpt = bank.integers(row, start, recipe.n_samples)
     return excerpt * np.float32(gain * bank.get(row, "scale"))

@@ -1,7 +1,7 @@
 """Write mixtures with their audio to shards of a thousand or so, for any data loader.
 
     out/manifest.json          parameters, and the range and checksum of each shard
-    out/train-00000.parquet    `recipes.SCHEMA` and a column `audio`: FLAC, as `datasets` has it
+    out/train-00000.parquet    `recipes.MASKED` and a column `audio`: FLAC, as `datasets` has it
     out/train-00000.tar        or WebDataset: 00000000.flac, 00000000.json (the recipe) and so on
 
 `datasets` 4 and later decodes audio by torchcodec and FFmpeg alone. Without them, the bytes:
@@ -48,7 +48,7 @@ TAR_FEATURES = datasets.Features(
         "__key__": datasets.Value("string"),
         "__url__": datasets.Value("string"),
         "flac": datasets.Value("binary"),
-        "json": dict(datasets.Features.from_arrow_schema(recipes.SCHEMA)),
+        "json": dict(datasets.Features.from_arrow_schema(recipes.MASKED)),
     }
 )
 PER_CORE_S = 145  # mixtures that a processor core renders in a second, see docs/EXPERIMENTS.md
@@ -150,10 +150,10 @@ def _render_shard(bank, rules, seed, split, path, job):
 
 def _write_parquet(path, opened, mixtures):
     # In the metadata, so that `datasets` decodes the column as it does its own audio folders.
-    features = datasets.Features.from_arrow_schema(recipes.SCHEMA)
+    features = datasets.Features.from_arrow_schema(recipes.MASKED)
     features["audio"] = datasets.Audio(sampling_rate=opened.sample_rate)
     audio = pyarrow.field("audio", pyarrow.struct({"bytes": "binary", "path": "string"}))
-    schema = recipes.SCHEMA.append(audio).with_metadata(features.arrow_schema.metadata)
+    schema = recipes.MASKED.append(audio).with_metadata(features.arrow_schema.metadata)
     # In row groups of a hundred: no more of the audio is in memory at once, here or in a reader.
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for first in range(0, len(mixtures), ROWS):
@@ -162,7 +162,7 @@ def _write_parquet(path, opened, mixtures):
                 {"bytes": flac(opened, recipe), "path": f"{recipe.index:08d}.flac"}
                 for recipe in group
             ]
-            table = recipes.to_table(group).append_column(
+            table = recipes.to_table(group, recipes.MASKED).append_column(
                 audio, pyarrow.array(files, type=audio.type)
             )
             writer.write_table(table.cast(schema))
@@ -183,7 +183,7 @@ def _tar_row(recipe: Recipe) -> dict[str, Any]:
     from the first five, and null has none."""
     silence = {"clip_id": "", "variant": 0, "start": 0, "gain": 0.0, "level_db": audio.FLOOR_DB}
     row = recipe.as_row()
-    return row | {"background": row["background"] or silence}
+    return row | {"background": row["background"] or silence, "masker": row.get("masker", silence)}
 
 
 _WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}

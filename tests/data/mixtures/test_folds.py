@@ -104,6 +104,49 @@ def test_backgrounds_are_held_out_too_and_some_are_left(sources):
         assert not set(trained["package"]) & packages
 
 
+def with_maskers(sources, splits):
+    """Maskers of two captions, each with a group of every one of these splits."""
+    place = {"role": "masker", "family": "", "package": "voices", "variant": 0}
+    rows = [
+        {"clip_id": f"{caption} {i} {k}", "caption": caption, "group": f"{caption} {i}"}
+        | {"split": split}
+        | place
+        for caption in ("talk", "music")
+        for i, split in enumerate(splits)
+        for k in range(3)
+    ]
+    return pd.concat([sources, pd.DataFrame(rows)], ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        ["train", "valid", "train", "heldout"],
+        ["train", "train", "train", "train", "valid", "valid", "heldout"],
+    ],
+)
+def test_speakers_and_composers_are_held_out_too(sources, splits):
+    masked = with_maskers(sources, splits)
+    for fold in range(N):
+        split = folds.splits(masked, lexicon(sources), fold=fold, n_folds=N)
+        pd.testing.assert_series_equal(
+            split[: len(sources)], folds.splits(sources, lexicon(sources), fold=fold, n_folds=N)
+        )
+        ours = masked.assign(given=masked["split"], split=split)[len(sources) :]
+        assert set(ours.loc[ours["given"] == "heldout", "split"]) == {""}
+        assert "valid" in set(ours["split"])
+        for _, of in ours[ours["given"] != "heldout"].groupby("caption"):
+            groups = of.groupby("split")["group"].agg(set)
+            assert not groups["heldout"] & set().union(*groups.drop("heldout"))
+            assert len(groups) > 1
+
+
+def test_a_single_speaker_stays_to_train_on(sources):
+    masked = with_maskers(sources, ["train", "heldout"])
+    split = folds.splits(masked, lexicon(sources), fold=0, n_folds=N)
+    assert set(split[len(sources) :]) == {"train", "valid", ""}
+
+
 def test_a_broader_caption_that_is_asked_in_training_is_not_unseen(sources):
     _, of = parts(sources, 0)
     unseen = of["unseen_captions"]["caption"].iloc[0]
