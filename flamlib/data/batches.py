@@ -128,9 +128,10 @@ class Batches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         rng = generator(self.seed, "step", step, "rank", 0)  # what is drawn is for all of them
         slots = self.step_slots(step)
-        queries = self._queries(self._slots(step, [self._clip(*slot) for slot in slots]), rng)
-        slots = slots[self.rank :: self.n_ranks] if self.uses_mixtures else []
         batch = [self._clip(*slot) for slot in slots]
+        queries = self._queries(self._slots(step, batch), rng)
+        mine = slice(self.rank, None, self.n_ranks) if self.uses_mixtures else slice(0)
+        slots, batch = slots[mine], batch[mine]
         active, known = self._label([number for number, _ in slots], batch, queries)
         pairs = self.pairs.draw(step, rng)
         texts = self._word(queries, rng)
@@ -256,13 +257,10 @@ class Batches(Dataset):
         if self.heard is None or not slots:
             banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
             return self._render(banks, [self._clip(*slot) for slot in slots], self.mixture.clip_s)
-        numbers = [number for number, _ in slots]
-        audio = None
-        for number in set(numbers):
-            places = [place for place, other in enumerate(numbers) if other == number]
-            found = self.heard.clips[number].read([slots[place][1] for place in places])
-            audio = found.new_empty(len(slots), *found.shape[1:]) if audio is None else audio
-            audio[places] = found
+        audio = torch.empty(len(slots), *self.heard.clips[0].shape, dtype=torch.float16)
+        for number, clips in enumerate(self.heard.clips):
+            rows = {place: row for place, (other, row) in enumerate(slots) if other == number}
+            clips.read_into(audio, rows)
         return audio
 
     def _pair_audio(

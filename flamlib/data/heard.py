@@ -47,25 +47,32 @@ class HeardClips:
         Raises ValueError naming a shard that is damaged.
         """
         found = torch.empty(len(rows), *self.shape, dtype=torch.float16)
-        size = self.shard_sizes[0]
-        for shard in sorted({row // size for row in rows}):
-            stored = self._map(shard)  # mapped anew, so that pages read once do not count as ours
-            for place, row in enumerate(rows):
-                if row // size == shard:
-                    found[place] = torch.from_numpy(stored[row % size])
+        self.read_into(found, dict(enumerate(rows)))
         return found
 
-    def _map(self, shard: int) -> np.ndarray:
+    def read_into(self, found: Float16[Tensor, "clip step width"], rows: Mapping[int, int]) -> None:
+        """Read clips into some places of `found`, by `rows` of each place, as `read` does."""
+        size, places = self.shard_sizes[0], found.numpy()
+        for shard in sorted({row // size for row in rows.values()}):
+            here = [(places[at], row % size) for at, row in rows.items() if row // size == shard]
+            self._read_shard(shard, here)
+
+    def _read_shard(self, shard: int, wanted: Sequence[tuple[np.ndarray, int]]) -> None:
+        # Read and not mapped: pages that are mapped for one clip cost ten times its copy.
         path, expected = self.folder / shard_name(shard), (self.shard_sizes[shard], *self.shape)
         try:
-            stored = np.load(path, mmap_mode="c", allow_pickle=False)
+            with open(path, "rb", buffering=0) as file:
+                np.lib.format.read_magic(file)
+                shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+                if shape != expected or dtype != np.float16 or by_column:
+                    raise ValueError(f"it holds {dtype} {shape}, not float16 {expected}")
+                start = file.tell()
+                for place, row in wanted:
+                    file.seek(start + row * place.nbytes)
+                    if file.readinto(place) != place.nbytes:
+                        raise ValueError("it is cut off")
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path} cannot be read ({error}): {AGAIN}") from error
-        if stored.shape != expected or stored.dtype != np.float16:
-            raise ValueError(
-                f"{path} holds {stored.dtype} {stored.shape}, not float16 {expected}: {AGAIN}"
-            )
-        return stored
 
 
 def shard_name(number: int) -> str:

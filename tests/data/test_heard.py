@@ -76,6 +76,8 @@ def test_a_shard_that_changes_later_is_named(folder):
     with pytest.raises(ValueError, match=r"00002\.npy cannot be read"):
         clips.read([6])
     np.save(path, np.zeros((1, STEPS, WIDTH + 1), np.float16))
-    with pytest.raises(ValueError, match=r"00002\.npy holds float16 \(1, 5, 12\)"):
+    with pytest.raises(
+        ValueError, match=r"00002\.npy cannot be read \(it holds float16 \(1, 5, 12\)"
+    ):
         clips.read([6])
     assert clips.read([0]).shape == (1, STEPS, WIDTH), "the others are read all the same"
