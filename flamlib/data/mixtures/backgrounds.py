@@ -2,13 +2,13 @@
 
 A masker is speech or music at the front, under which events are to be found all the same. It is
 drawn of a key of its own, so that it changes nothing else of a mixture: neither the background nor
-the events nor their labels.
+the events nor their labels. A share of the training mixtures has one (`mixture.masker_prob`); the
+mixtures for validation and test have none, but each held-out part is there once more with a masker
+over every mixture, see `MASKED`.
 """
 
-from collections.abc import Iterable
 from math import log10
-
-import pyarrow
+from pathlib import Path
 
 from flamlib import audio
 from flamlib.config import MixtureConfig
@@ -19,6 +19,10 @@ from flamlib.distributions import KeyedRandom
 
 PEAK = 0.1  # of a background: with all events, see `mixing`, it never leaves [-1, 1]
 TRIES = 20  # attempts to find an excerpt that is not silent
+MASKED = {  # parts of the same mixtures as another part, under speech and music
+    "seen_under_maskers": "seen_captions",
+    "unseen_under_maskers": "unseen_captions",
+}
 
 
 def split_of(split: str) -> str:
@@ -81,19 +85,30 @@ def mask(bank: Bank, rules: MixtureConfig, recipe: Recipe, *, seed: int, prob: f
     return recipe._replace(masker=_excerpt(bank, row, start, min(gain, limit), level_db))
 
 
-def mask_all(
-    bank: Bank, rules: MixtureConfig, mixtures: Iterable[Recipe], *, seed: int
-) -> pyarrow.Table:
-    """Lay speech or music over every mixture; return them as a table of `recipes.MASKED`.
+def mask_parts(
+    bank: Bank, rules: MixtureConfig, folder: str | Path, *, seed: int
+) -> dict[str, recipes.Recipes]:
+    """Write the parts of `MASKED`, each from the part that it is like.
 
     Args:
         bank: the recordings.
         rules: how mixtures are made.
-        mixtures: without maskers.
+        folder: with a table of mixtures for each part.
         seed: of the experiment.
+
+    Returns:
+        The mixtures by part; none if the bank has no maskers that are held out.
     """
-    masked = (mask(bank, rules, recipe, seed=seed, prob=1.0) for recipe in mixtures)
-    return recipes.to_table(masked, recipes.MASKED)
+    written = {}
+    for name, plain in MASKED.items():
+        path = Path(folder) / f"{name}.parquet"
+        path.unlink(missing_ok=True)
+        if bank.recordings("masker", "heldout"):
+            like = recipes.read(path.with_stem(plain))
+            masked = (mask(bank, rules, recipe, seed=seed, prob=1.0) for recipe in like)
+            recipes.write(path, recipes.to_table(masked, recipes.MASKED))
+            written[name] = recipes.read(path)
+    return written
 
 
 def _draw_start(bank, rng, row, n_samples) -> tuple[int, float]:

@@ -34,7 +34,7 @@ def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     """Raise ValueError if the bank does not hold what mixtures of a split need."""
     splits = sorted(set(bank.sources["split"]))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
-    behind = {"background": rules.background_prob, "masker": rules.masker_prob}
+    behind = {"background": rules.background_prob, "masker": _masker_prob(rules, split)}
     needed += [
         (role, backgrounds.split_of(split), None) for role, prob in behind.items() if prob > 0
     ]
@@ -66,7 +66,7 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
     then one of its recordings, then a variant of it. No two events of a clip come from the same
     group of near duplicates, and none is of a family that can be heard in the background. An event
     is given up if no place is found for it, or if its peak would have to be limited so much that it
-    falls below the lowest `snr_db`. A masker lies over the same mixture as without one.
+    falls below the lowest `snr_db`. A masker, in training, lies over the same mixture as without.
 
     Args:
         bank: the recordings.
@@ -107,7 +107,7 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
         labels += active
 
     recipe = _recipe(bank, rules, split, index, background, events, labels)
-    return backgrounds.mask(bank, rules, recipe, seed=seed, prob=rules.masker_prob)
+    return backgrounds.mask(bank, rules, recipe, seed=seed, prob=_masker_prob(rules, split))
 
 
 def draw_single_event(
@@ -226,6 +226,10 @@ def _counted(tables: Iterable[pyarrow.Table], bar: tqdm) -> Iterator[pyarrow.Tab
         for table in tables:
             bar.update(table.num_rows)
             yield table
+
+
+def _masker_prob(rules, split) -> float:
+    return rules.masker_prob if split == "train" else 0.0
 
 
 def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
@@ -361,6 +365,6 @@ def _active(bank, rules, event, loud) -> list[Event]:
 
 
 def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:
-    schema = recipes.MASKED if rules.masker_prob > 0 else recipes.SCHEMA
+    schema = recipes.MASKED if _masker_prob(rules, split) > 0 else recipes.SCHEMA
     drawn = (draw(bank, rules, seed=seed, split=split, index=i) for i in indices)
     return recipes.to_table(drawn, schema)

@@ -47,11 +47,16 @@ def draw(sounds, index=0, split="train", seed=0, **changes):
     return mixing.draw(sounds, rules(**changes), seed=seed, split=split, index=index)
 
 
+def draw_masked(sounds, index=0, split="train", seed=0, **changes):
+    plain = draw(sounds, index, split, seed, **changes)
+    return backgrounds.mask(sounds, rules(**changes), plain, seed=seed, prob=1.0)
+
+
 @settings(max_examples=30)
 @given(seeds, st.sampled_from(SPLITS))
 def test_a_masker_lies_over_the_same_mixture(sounds, seed, split):
     plain = draw(sounds, seed=seed, split=split)
-    masked = draw(sounds, seed=seed, split=split, masker_prob=1)
+    masked = draw_masked(sounds, seed=seed, split=split)
     assert plain.masker is None
     assert masked.masker is not None
     assert masked._replace(masker=None) == plain
@@ -65,7 +70,7 @@ def test_a_masker_lies_over_the_same_mixture(sounds, seed, split):
 @given(seeds, st.floats(-6, 15))
 def test_its_level_over_the_background_is_exact(sounds, seed, over_db):
     given = {"background_db": [-50, -40], "snr_db": [-6, 6], "masker_db": over_db}
-    masked = draw(sounds, seed=seed, masker_prob=1, **given)
+    masked = draw_masked(sounds, seed=seed, **given)
     assert masked.masker.level_db - masked.background.level_db == pytest.approx(over_db, abs=1e-6)
     heard = recipes.render_stems(sounds, masked)[-1]
     level_db = audio.mean_db(audio.a_weighted_db(heard, RATE))
@@ -76,14 +81,14 @@ def test_its_level_over_the_background_is_exact(sounds, seed, over_db):
 @given(seeds, st.sampled_from(SPLITS))
 def test_no_masked_mixture_clips(sounds, seed, split):
     loud = {"background_db": [-10, 0], "snr_db": [-50, 60], "masker_db": [-60, 60]}
-    masked = draw(sounds, seed=seed, split=split, masker_prob=1, **loud)
+    masked = draw_masked(sounds, seed=seed, split=split, **loud)
     assert np.abs(recipes.render(sounds, masked)).max() <= 1 + 1e-6
 
 
 def test_one_that_finds_no_room_is_given_up(sounds):
     loud = {"background_db": 0, "masker_db": 60}
-    assert draw(sounds, masker_prob=1, **loud).masker is None
-    assert draw(sounds, masker_prob=1, **loud | {"masker_db": [-60, 60]}).masker is not None
+    assert draw_masked(sounds, **loud).masker is None
+    assert draw_masked(sounds, **loud | {"masker_db": [-60, 60]}).masker is not None
 
 
 def test_recordings_that_no_event_is_made_of_change_no_mixture(sounds, without):
@@ -106,18 +111,18 @@ def test_a_share_of_the_mixtures_has_one_half_of_them_music(sounds):
 
 def test_a_split_has_maskers_of_its_own(sounds):
     for split, own in zip(SPLITS[1:], ("valid", "heldout", "heldout"), strict=True):
-        masked = [draw(sounds, i, split, masker_prob=1).masker.clip_id for i in range(5)]
+        masked = [draw_masked(sounds, i, split).masker.clip_id for i in range(5)]
         assert set(masked) == {f"{own}-chords"}
 
 
 def test_what_can_be_heard_in_it_is_unknown(sounds):
-    masked = draw(sounds, 0, "seen_captions", masker_prob=1)
+    masked = draw_masked(sounds, 0, "seen_captions")
     assert recipes.audible_families(sounds, masked) == {"tone"}
     assert recipes.audible_families(sounds, masked._replace(masker=None)) == set()
 
 
 def test_silence_may_lie_under_it(sounds):
-    masked = draw(sounds, masker_prob=1, background_prob=0)
+    masked = draw_masked(sounds, background_prob=0)
     assert masked.background is None
     assert np.abs(recipes.render_stems(sounds, masked)[0]).max() == 0
     assert masked.masker.level_db > -60
@@ -131,20 +136,35 @@ def test_a_corpus_without_maskers_says_so(without):
     mixing.check(without, rules(), split="train")
 
 
+def test_mixtures_for_validation_and_test_have_none(sounds):
+    for split in SPLITS[1:]:
+        assert draw(sounds, 0, split, masker_prob=1) == draw(sounds, 0, split)
+    assert draw(sounds, masker_prob=1) == draw_masked(sounds)
+
+
 def test_tables_with_and_without_maskers_are_read(sounds, tmp_path):
-    how = {"seed": 0, "split": "valid", "n": 4, "n_jobs": 1, "progress": False}
-    for prob, schema in ((0, recipes.SCHEMA), (0.5, recipes.MASKED)):
-        drawn = [draw(sounds, i, "valid", masker_prob=prob) for i in range(4)]
-        tables = list(mixing.draw_many(sounds, rules(masker_prob=prob), **how))
+    how = {"seed": 0, "n": 4, "n_jobs": 1, "progress": False}
+    for split, prob, schema in (
+        ("train", 0, recipes.SCHEMA),
+        ("train", 0.5, recipes.MASKED),
+        ("valid", 0.5, recipes.SCHEMA),
+    ):
+        drawn = [draw(sounds, i, split, masker_prob=prob) for i in range(4)]
+        tables = list(mixing.draw_many(sounds, rules(masker_prob=prob), split=split, **how))
         assert [table.schema for table in tables] == [schema]
-        recipes.write(tmp_path / f"{prob}.parquet", tables)
-        assert list(recipes.read(tmp_path / f"{prob}.parquet")) == drawn
+        recipes.write(tmp_path / "drawn.parquet", tables)
+        assert list(recipes.read(tmp_path / "drawn.parquet")) == drawn
 
 
-def test_all_of_a_table_can_be_masked(sounds):
-    plain = [draw(sounds, i, "seen_captions") for i in range(5)]
-    masked = backgrounds.mask_all(sounds, rules(), plain, seed=0).to_pylist()
-    again = [recipes.Recipe.from_row(row) for row in masked]
-    assert [recipe._replace(masker=None) for recipe in again] == plain
-    assert all(recipe.masker for recipe in again)
-    assert again == [draw(sounds, i, "seen_captions", masker_prob=1) for i in range(5)]
+def test_held_out_parts_are_written_once_more_under_maskers(sounds, without, tmp_path):
+    plain = {}
+    for split in SPLITS[2:]:
+        plain[split] = [draw(sounds, i, split) for i in range(5)]
+        recipes.write(tmp_path / f"{split}.parquet", recipes.to_table(plain[split]))
+    written = backgrounds.mask_parts(sounds, rules(), tmp_path, seed=0)
+    for name, split in backgrounds.MASKED.items():
+        assert [recipe._replace(masker=None) for recipe in written[name]] == plain[split]
+        assert list(written[name]) == [draw_masked(sounds, i, split) for i in range(5)]
+        assert list(recipes.read(tmp_path / f"{name}.parquet")) == list(written[name])
+    assert backgrounds.mask_parts(without, rules(), tmp_path, seed=0) == {}
+    assert sorted(path.stem for path in tmp_path.glob("*.parquet")) == SPLITS[2:]
