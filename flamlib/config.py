@@ -360,6 +360,14 @@ class TrainConfig:
     keep_last: int = parameter("saved states that are kept", low=1)
     valid_every: int = parameter("steps between validation losses; 0: none", low=0)
     select: Literal["last", "best"] = parameter("which weights are saved; best: by validation loss")
+    trust_known: tuple[float, float] = parameter(
+        "worth of [the learned half, the classes] of the cosine once FLAM is trained, for captions "
+        "that it was trained on (flamlib/models/familiarity.py)", above=0, paper="[1, 1]",
+    )  # fmt: skip
+    trust_novel: tuple[float, float] = parameter(
+        "the same for all others, which get a common prior; both [1, 1]: every caption is treated "
+        "alike", above=0, paper="[1, 1]",
+    )  # fmt: skip
     log_every: int = parameter("steps between logged rows", low=1)
 
     def __post_init__(self):

@@ -164,6 +164,16 @@ class Batches(Dataset):
         sets = [strong.SYNTHETIC, *(each.name for each in self.sets)]
         return [f"{sets[number]} {row}" for number, row in self.step_slots(step)]
 
+    def all_texts(self) -> list[str]:
+        """List every text that a caption of some step may have."""
+        captions = set(self.bank.recordings("foreground", self.pairs.split))
+        captions = captions.union(*(one.captions for one in self.sets))
+        if self.train.n_hypernyms:
+            captions |= {parent for one in captions for parent in self.lexicon.parents[one]}
+        wordings = (self.lexicon.wordings[caption] for caption in captions)
+        n_words = None if self.train.wording_prob else 1
+        return sorted({text for of_caption in wordings for text in of_caption[:n_words]})
+
     def _numbers(self, step: int) -> list[int]:
         if not self.sets:
             return [0] * self.train.batch_size

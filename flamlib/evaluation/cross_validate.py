@@ -111,15 +111,7 @@ def cross_validate(
     for fold in range(n_folds):
         if str(fold) in kept["folds"]:
             continue
-        at, mixtures = prepare(places, base, tried, fold=fold, n_folds=n_folds)
-        hear.hear(
-            tried,
-            bank=at.path(paths.BANK),
-            mixtures=at.path(paths.MIXTURES),
-            sets=at.path(paths.STRONG),
-            weights=at.path(paths.WEIGHTS),
-            out=at.path(paths.HEARD),
-        )
+        at, mixtures = prepare_heard(places, base, tried, fold=fold, n_folds=n_folds)
         out = at.path(paths.ABLATION) / path.stem
         with ablation.trained(at, out, mixtures, model, tried) as trained:
             numbers = ablation.evaluate_run(at, trained, tried).numbers
@@ -177,6 +169,22 @@ def prepare(
         with files.atomic_folder(mixtures) as new:
             _draw(at, new, tried, "train")
             (new / "valid.parquet").symlink_to(at.path(paths.MIXTURES) / "valid.parquet")
+    return at, mixtures
+
+
+def prepare_heard(
+    places: Places, base: Config, tried: Config, *, fold: int, n_folds: int = N_FOLDS
+) -> tuple[Places, Path]:
+    """Do what `prepare` does, and store what the frozen trunk makes of the fold's clips."""
+    at, mixtures = prepare(places, base, tried, fold=fold, n_folds=n_folds)
+    hear.hear(
+        tried,
+        bank=at.path(paths.BANK),
+        mixtures=at.path(paths.MIXTURES),
+        sets=at.path(paths.STRONG),
+        weights=at.path(paths.WEIGHTS),
+        out=at.path(paths.HEARD),
+    )
     return at, mixtures
 
 

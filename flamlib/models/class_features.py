@@ -4,12 +4,18 @@ They help with captions that no training caption resembles. A classifier such as
 hundreds of classes by name. A caption is compared with the class names, a frame with the classes,
 and both become unit vectors over the classes:
 
-    caption_vector = unit([w, 0]),         w[c] = softmax over c of <text, name[c]> / TEMPERATURE
-    frame_vector   = unit([e, SLACK]),     e[c] = log(1 + p[c] / FLOOR)
+    caption_vector = unit([w, 0]),           w[c] = softmax over c of <text, name[c]> / TEMPERATURE
+    frame_vector   = unit([x - mean x, SLACK]),  x[c] = p[c] ** POWER
 
 with unit text features of the caption and of the class names, and p[c] the classifier's
-probability. A class counts from about FLOOR on, logarithmically; in a frame where no class is
-active the last coordinate dominates, so that its cosine with every caption is near 0.
+probability. By the small power a class counts by the order of magnitude of its probability: what is
+faint or lies under other sounds has a thousandth rather than a half, and still more than what is
+absent. Without the mean over classes a loud frame, in which all of them rise, would be like every
+caption. In silence, where no class differs from another, the last coordinate alone is left and the
+cosine with every caption is 0.
+
+What is stored of a frame is not p but e[c] = log(1 + p[c] / FLOOR), of which half precision keeps
+three digits wherever a class matters.
 
 Concatenated with the learned embeddings u (frame) and v (caption), each pair gives half of the
 cosine:
@@ -29,7 +35,8 @@ from torch import Tensor
 
 TEMPERATURE = 0.04
 FLOOR = 1e-3
-SLACK = 16.0  # the median length of e in mixtures
+POWER = 0.12
+SLACK = 2.0  # two thirds of the median length of x - mean x in mixtures
 DROPOUT = 0.5  # probability that a training step is without class features
 
 
@@ -45,7 +52,8 @@ def probability(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame 
 
 def frame_class_vector(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
     """Return unit vectors of frames, from `evidence`; one coordinate more than classes."""
-    return F.normalize(F.pad(evidence, (0, 1), value=SLACK), dim=-1)
+    x = probability(evidence.float()) ** POWER
+    return F.normalize(F.pad(x - x.mean(dim=-1, keepdim=True), (0, 1), value=SLACK), dim=-1)
 
 
 def caption_class_vector(

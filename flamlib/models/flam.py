@@ -1,6 +1,7 @@
 """FLAM: frame-wise language-audio model (Wu et al., ICML 2025, arXiv:2505.05335)."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from flamlib.losses import frame_wise
 from flamlib.models import class_features
 from flamlib.models.dual_encoder import DualEncoder
+from flamlib.models.familiarity import Familiarity, Trust, weighted
 from flamlib.models.heads import build_head
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, Method
 from flamlib.models.settings import FlamSettings
@@ -29,6 +31,9 @@ class FLAM(DualEncoder):
     Frames and clips share one projection, so that a caption can be compared with either. Where the
     audio tower has an AudioSet classifier (`tags`), each embedding above is one half of a longer
     unit vector; the other half comes from the classifier: see `class_features`.
+
+    A model that knows which captions it was trained on (`set_known_captions`) gives the halves
+    other weights, and other captions a common prior, when it is in eval mode: see `familiarity`.
     """
 
     settings = FlamSettings
@@ -46,6 +51,7 @@ class FLAM(DualEncoder):
         temperature_init: float,
         scale: str = "per_caption",
         bias: str = "per_caption",
+        n_known: int = 0,
     ) -> None:
         """Build a model with random weights; `init.pretrained` loads weights into its towers.
 
@@ -61,6 +67,7 @@ class FLAM(DualEncoder):
             scale: "per_caption"; for comparisons, "shared" (one learned number for all captions)
                 or "fixed" (the initial number).
             bias: The same for the bias.
+            n_known: Number of texts of the captions that it was trained on.
 
         Raises:
             ValueError: Another `scale` or `bias`, an unknown tower, or what a tower refuses.
@@ -76,12 +83,14 @@ class FLAM(DualEncoder):
             temperature_init=temperature_init,
             scale=scale,
             bias=bias,
+            n_known=n_known,
         )
         self.audio_projection = _projection(self.audio.width, dim, dropout)
         self.caption_projection = _projection(self.caption.width, dim, dropout)
         width = self.caption.width
         self.scale_head = build_head("scale", scale, width=width, init=math.log(scale_init))
         self.bias_head = build_head("bias", bias, width=width, init=bias_init)
+        self.familiarity = Familiarity(n_known, width) if n_known else None
         # Training switches class features off in some steps, for all captions of all processes at
         # once: within a step, captions with and without them would not be comparable.
         self.use_class_features = True
@@ -93,19 +102,42 @@ class FLAM(DualEncoder):
         """Set the names of the audio tower's classes, in order."""
         self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
 
+    @torch.no_grad()
+    def set_known_captions(self, captions: Sequence[str], trust: Trust) -> None:
+        """Say on which texts the model was trained, and how far it is to be trusted.
+
+        Args:
+            captions: All of them, in every wording; none for a model that trusts itself.
+            trust: What the halves of the cosine are worth.
+        """
+        self.config["n_known"], self.familiarity = len(captions), None
+        if captions:
+            features = self.caption.embed(list(captions))
+            self.familiarity = Familiarity.of(features, self.bias_head(features).float(), trust)
+
+    @torch.inference_mode()
+    def known(self, captions: Sequence[str]) -> Float[Tensor, "caption"]:
+        """Return how well each caption is known from training, 0 to 1; 1 by a model that trusts
+        itself."""
+        if self.familiarity is None:
+            return torch.ones(len(captions))
+        return self.familiarity.known(self.caption.embed(list(captions)))
+
     def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
         """Embed captions, given the caption tower's features, with gradients."""
-        caption_emb = _unit(self.caption_projection(features))
+        halves = [_unit(self.caption_projection(features))]
         if self.audio.n_tags:
             asked = class_features.caption_class_vector(features, self.tag_names)
-            caption_emb = class_features.concat_unit(
-                caption_emb, asked if self.use_class_features else 0 * asked
-            )
-        return CaptionEmbeddings(
-            caption_emb,
-            self.scale_head(features).float().exp(),
-            self.bias_head(features).float(),
-        )
+            halves.append(asked if self.use_class_features else 0 * asked)
+        scale = self.scale_head(features).float().exp()
+        bias = self.bias_head(features).float()
+        if self.training or self.familiarity is None:
+            caption_emb = class_features.concat_unit(*halves) if self.audio.n_tags else halves[0]
+            return CaptionEmbeddings(caption_emb, scale, bias)
+        weights, bias = self.familiarity(features, bias)
+        if not self.audio.n_tags:
+            return CaptionEmbeddings(halves[0], scale * weights[:, 0], bias)
+        return CaptionEmbeddings(*weighted(halves, scale, weights), bias)
 
     @torch.inference_mode()
     def score_embeddings(

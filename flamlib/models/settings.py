@@ -44,6 +44,7 @@ class FlamSettings(ModelConfig):
     bias: Literal["per_caption", "shared", "fixed"] = parameter(
         "logit bias, likewise", default="per_caption"
     )
+    n_known: int = parameter("texts of the captions it was trained on", low=0, default=0)
 
     __post_init__ = ClapSettings.__post_init__
 

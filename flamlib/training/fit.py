@@ -21,6 +21,7 @@ from flamlib.data.batches import Batch, Batches
 from flamlib.models import class_features
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
+from flamlib.models.familiarity import Trust
 from flamlib.models.flam import FLAM
 from flamlib.parameters import plain
 from flamlib.training import distributed
@@ -267,6 +268,9 @@ def save(state: TrainState, history: list[Row], out: Path) -> None:
     if state.config.select == "best":
         chosen = state.checkpoints.load_best(type(state.net))
         about = {"saved": chosen.provenance, **about}
+    trust = Trust(state.config.trust_known, state.config.trust_novel)
+    if isinstance(chosen, FLAM) and "frame" in state.objective.weights and trust != Trust():
+        chosen.set_known_captions(state.batches.all_texts(), trust)
     chosen.save_pretrained(out, provenance=about)
     state.checkpoints.remove()
 

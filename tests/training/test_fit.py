@@ -308,6 +308,21 @@ def test_without_frames_the_heads_are_left_untouched(fit, corpus):
     assert {"audio.first.weight", "log_temperature"} <= moved(start, end)
 
 
+def test_a_model_knows_what_it_was_trained_on(fit, corpus):
+    model = flam.FLAM.from_pretrained(fit(trust_known=[0.5, 0.5], trust_novel=[0.2, 0.2]))
+    assert model.known(["a low tone", "a high tone"]).tolist() == [1, 1]
+    alike = flam.FLAM.from_pretrained(fit("alike"))
+    assert alike.familiarity is None
+    known, trained = (each.embed_captions(["a low tone"]) for each in (model, alike))
+    assert_close(known.logit_scale, trained.logit_scale * 0.5)
+    assert_close(known.logit_bias, trained.logit_bias)
+
+
+def test_a_model_of_clips_alone_knows_nothing(fit):
+    model = fit(objective=GLOBAL, trust_known=[0.5, 0.5])
+    assert flam.FLAM.from_pretrained(model).familiarity is None
+
+
 @pytest.mark.parametrize("lr_caption", [0.0, 1e-3])
 def test_mga_clap_is_trained_by_the_same_loop(fit, corpus, lr_caption):
     """Its caption tower gives words, from the frozen tower's features or by learning."""

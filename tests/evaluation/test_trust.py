@@ -1,0 +1,32 @@
+"""The weights that are fitted are those by which the truth was drawn."""
+
+import numpy as np
+import pytest
+
+from flamlib.evaluation.trust import Evidence, fit
+
+
+def drawn(weights, shift, *, seed, n_captions=6):
+    rng = np.random.default_rng(seed)
+    halves = rng.normal(0, 3, (2, 60, n_captions, 32))
+    bias = rng.normal(-3, 1, n_captions)
+    logits = np.tensordot(weights, halves, 1) + bias[:, None] + shift
+    active = rng.random(logits.shape) < 1 / (1 + np.exp(-logits))
+    known = rng.random((60, n_captions)) < 0.8
+    active[~known] = True  # must not count
+    return Evidence(halves, bias, active, known)
+
+
+@pytest.mark.parametrize("weights", [(0.7, 0.4), (0.1, 1.3), (1.0, 0.0)])
+def test_the_weights_are_found(weights):
+    folds = [drawn(weights, 0.5, seed=seed) for seed in range(3)]
+    assert fit(folds) == pytest.approx([*weights, 0.5], abs=0.06)
+
+
+def test_a_fold_counts_once_however_many_captions_it_has():
+    few, many = drawn((1.0, 0.0), 0.0, seed=0), drawn((0.0, 1.0), 0.0, seed=1, n_captions=60)
+    learned, classes, _ = fit([few, many])
+    again = fit([many, few, few, many])
+    assert again == pytest.approx([learned, classes, fit([few, many])[2]], abs=1e-2)
+    assert learned > 0.2
+    assert classes > 0.2
