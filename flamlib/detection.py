@@ -62,7 +62,7 @@ def events_from_scores(
     frame_edges: Float[np.ndarray, "edge"],
     captions: Sequence[str],
     *,
-    threshold: float | Float[np.ndarray, "caption"],
+    threshold: float | Float[np.ndarray, ""] | Float[np.ndarray, "caption"],
     min_duration_s: float,
     merge_gap_s: float,
 ) -> list[Detection]:
@@ -81,7 +81,7 @@ def events_from_scores(
         merge_gap_s: events of one caption with at most this many seconds between them are joined.
 
     Raises:
-        ValueError: for scores of another shape or that are NaN.
+        ValueError: for scores or thresholds of another shape or that are NaN.
 
     >>> edges = np.array([0.0, 0.5, 1.0, 1.5, 2.0])
     >>> scores = np.array([[0.9], [0.2], [0.7], [0.1]])
@@ -95,6 +95,11 @@ def events_from_scores(
         raise ValueError(
             f"scores of shape {scores.shape}, expected {expected}, which is len(frame_edges) - 1 "
             "frames by len(captions)"
+        )
+    if np.shape(threshold) not in ((), (len(captions),)) or np.isnan(threshold).any():
+        raise ValueError(
+            f"thresholds {threshold}: expected one number, or one for each of the "
+            f"{len(captions)} captions"
         )
     if np.isnan(scores).any():
         frame, caption = np.argwhere(np.isnan(scores))[0]

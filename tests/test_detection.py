@@ -249,3 +249,15 @@ def test_a_table_that_is_not_one_of_scores_is_named(tmp_path, text, complaint):
 def test_captions_that_the_table_cannot_hold_are_refused(tmp_path, captions):
     with pytest.raises(ValueError, match=r"cannot take|twice"):
         write_scores(tmp_path / "clip.tsv", np.zeros((1, len(captions))), np.arange(2.0), captions)
+
+
+def test_each_caption_may_have_a_threshold_of_its_own():
+    scores = np.array([[0.6, 0.6], [0.2, 0.2]])
+    how = PLAIN | {"threshold": np.array([0.5, 0.7])}
+    found = events_from_scores(scores, edges_of(scores), CAPTIONS[:2], **how)
+    assert [d.caption for d in found] == CAPTIONS[:1]
+    for wrong in (np.array([0.5]), np.array([0.5, np.nan]), np.full(3, 0.5)):
+        with pytest.raises(ValueError, match=r"thresholds .*: expected one number, or one"):
+            events_from_scores(
+                scores, edges_of(scores), CAPTIONS[:2], **PLAIN | {"threshold": wrong}
+            )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flamlib import paths, texts
 from flamlib.config import MAX_MEDIAN_FRAMES
+from flamlib.models import released
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 MAX_CLIP_S = 600.0  # of an exported model, which hears a clip at once
@@ -55,25 +56,45 @@ def printable(text: str) -> str:
 
 
 def model_folder(given: str | None) -> Path:
-    """Return the folder of the model: the one given, or the project's.
+    """Return the folder of the model: the one given, by folder or name, or the default.
+
+    The default is the released one; where there is none, as in a checkout without it, the project's
+    own.
 
     Raises `UsageError` if there is none.
     """
     if given is not None:
-        if not Path(given).is_dir():
-            raise UsageError(f"{given}: no such folder; --model takes a folder with a saved model")
-        return Path(given)
+        folder = Path(given) if Path(given).is_dir() else released.find(given)
+        if folder is None:
+            raise UsageError(
+                f"{given}: no such folder, and no model of that name; `flam models` lists them"
+            )
+        return folder
+    if folder := released.find(released.SMALL):
+        return folder
     try:
         folder = paths.root() / CHECKPOINT
     except FileNotFoundError:
         raise UsageError(
-            "no model: pass --model FOLDER, or run flam in a folder of the project"
+            f"no model: {released.SMALL} is not part of this installation; pass --model FOLDER, or "
+            "run flam in a folder of the project"
         ) from None
     if not folder.is_dir():
         raise UsageError(
-            f"no model in {folder}: `make repro` trains one, or pass another with --model"
+            f"no model: {released.SMALL} is not part of this installation, and there is none in "
+            f"{folder}; `make repro` trains one, or pass another with --model"
         )
     return folder
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the option --model, an argument of `model_folder`."""
+    parser.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a model by its folder, or by a name that `flam models` lists (default: "
+        f"{released.SMALL})",
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) -> None:

@@ -4,12 +4,14 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flamlib import files
 from flamlib.cli.arguments import (
-    CHECKPOINT,
     UsageError,
+    add_model,
     add_workers,
     caption,
     clip_seconds,
@@ -23,6 +25,11 @@ from flamlib.cli.arguments import (
     warnings_in_a_line,
 )
 from flamlib.config import DetectConfig
+
+if TYPE_CHECKING:  # it brings torch, seconds of import
+    from flamlib.models.interface import AudioTextModel
+
+_FEW = 5  # captions that are told one by one
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -57,18 +64,14 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
         help='a sound to look for, such as "a dog barks"; repeat the option for more',
     )
     add("-o", "--output", metavar="FILE", help="file to write the events to (default: print them)")
-    add(
-        "--model",
-        metavar="FOLDER",
-        help=f"folder of a saved model (default: {CHECKPOINT} of the project)",
-    )
+    add_model(detect)
     add(
         "--threshold",
         metavar="X",
         type=share,
-        default=DetectConfig.threshold,
         help="lowest score of a frame of an event, 0 to 1; higher: fewer, more certain events. An "
-        "unbiased score above 0.5 is evidence for the caption (default: %(default)s)",
+        "unbiased score above 0.5 is evidence for the caption (default: the model's own, for each "
+        f"caption; {DetectConfig.threshold} for a model without)",
     )
     add(
         "--method",
@@ -121,11 +124,7 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     add = embed.add_argument
     add("audio", metavar="AUDIO", help="folder of recordings; subfolders are included")
     add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
-    add(
-        "--model",
-        metavar="MODEL",
-        help=f"folder of a saved model (default: {CHECKPOINT} of the project)",
-    )
+    add_model(embed)
     add(
         "--shard-size",
         type=count,
@@ -177,15 +176,17 @@ def _detect(args: argparse.Namespace) -> None:
     from flamlib.inference import detector
     from flamlib.models import baselines
     from flamlib.models.text_tower import UnknownWords
+    from flamlib.models.weights import Fetching
 
-    said = (audio.Repaired, UnknownWords)
+    said = (audio.Repaired, UnknownWords, Fetching)
     with usage_errors(audio.Unreadable), warnings_in_a_line(said):
         for output in outputs:
             files.check_file(output)
         if args.scores is not None:
             detection.check_columns(args.scores, args.captions)
+        model = baselines.load(folder)
         scores = detector.score(
-            baselines.load(folder),
+            model,
             args.audio,
             args.captions,
             method=args.method,
@@ -196,7 +197,7 @@ def _detect(args: argparse.Namespace) -> None:
             detection.write_scores(args.scores, *scores)
         found = detector.events(
             scores,
-            threshold=args.threshold,
+            threshold=_thresholds(model, folder, args),
             min_duration_s=args.min_duration,
             merge_gap_s=args.merge_gap,
         )
@@ -210,6 +211,37 @@ def _detect(args: argparse.Namespace) -> None:
             print(text, end="")
         else:
             files.atomic_write(args.output, text)
+
+
+def _thresholds(model: "AudioTextModel", folder: Path, args: argparse.Namespace) -> list[float]:
+    """Return a threshold for each caption, and tell the user which and why, if none was given."""
+    from flamlib.inference import detector
+
+    if args.model is None:
+        _say(f"model {folder.name}")
+    if args.threshold is not None:
+        return [args.threshold] * len(args.captions)
+    how = {"method": args.method, "median_frames": args.median_frames}
+    chosen = detector.choose_thresholds(model, args.captions, **how)
+    own = [f"{e.caption} {e.threshold:.3g} ({e.n_events} events)" for e in chosen if e.is_own]
+    others = [each for each in chosen if not each.is_own]
+    if own:
+        _say(f"thresholds of captions that validation knows: {_few(own)}")
+    if others:
+        which = "other captions" if own else "captions that validation does not know"
+        _say(f"threshold {others[0].threshold:.3g} of {which}: {_few(e.caption for e in others)}")
+    return [each.threshold for each in chosen]
+
+
+def _few(texts: Iterable[str]) -> str:
+    """The first of some texts, and how many more there are."""
+    texts = list(texts)
+    more = f"; and {len(texts) - _FEW} more" if len(texts) > _FEW else ""
+    return "; ".join(texts[:_FEW]) + more
+
+
+def _say(text: str) -> None:
+    print(f"flam: {printable(text)}", file=sys.stderr)
 
 
 def _place(output: str | None) -> tuple[int, int] | str | None:

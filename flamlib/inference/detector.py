@@ -16,6 +16,7 @@ from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import Event, frame_edges, read_events
 from flamlib.inference import pieces
+from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.interface import AudioTextModel, Method
 
 READ_FRAMES = pieces.READ_FRAMES
@@ -104,7 +105,7 @@ def detect(
     *,
     method: Method = DetectConfig.method,
     median_frames: int = DetectConfig.median_frames,
-    threshold: float = DetectConfig.threshold,
+    threshold: float | Sequence[float] | None = None,
     min_duration_s: float = DetectConfig.min_duration_s,
     merge_gap_s: float = DetectConfig.merge_gap_s,
     progress: bool = False,
@@ -117,7 +118,7 @@ def detect(
         captions: See `score`.
         method: See `score`.
         median_frames: See `score`.
-        threshold: See `events`.
+        threshold: See `events`; None: those of `choose_thresholds`.
         min_duration_s: See `events`.
         merge_gap_s: See `events`.
         progress: Whether to show a progress bar.
@@ -125,6 +126,9 @@ def detect(
     Returns:
         Events in order of onset.
     """
+    if threshold is None:
+        chosen = choose_thresholds(model, captions, method=method, median_frames=median_frames)
+        threshold = [each.threshold for each in chosen]
     scores = score(
         model,
         recording,
@@ -136,6 +140,26 @@ def detect(
     return events(
         scores, threshold=threshold, min_duration_s=min_duration_s, merge_gap_s=merge_gap_s
     )
+
+
+def choose_thresholds(
+    model: AudioTextModel, captions: Sequence[str], *, method: Method, median_frames: int
+) -> list[Chosen]:
+    """Choose a threshold for each caption: the model's own (`caption_thresholds`).
+
+    A model without any, and scores of another kind than its thresholds are for, have
+    `DetectConfig.threshold` for every caption.
+
+    Args:
+        model: See `score`.
+        captions: See `score`.
+        method: See `score`.
+        median_frames: See `score`.
+    """
+    own = getattr(model, "thresholds", None)
+    if own is None or (own.method, own.median_frames) != (method, median_frames):
+        return [Chosen(caption, DetectConfig.threshold, False, 0) for caption in captions]
+    return own.threshold_for(captions)
 
 
 def score(
@@ -183,13 +207,17 @@ def score(
 
 
 def events(
-    scores: Scores, *, threshold: float, min_duration_s: float, merge_gap_s: float
+    scores: Scores,
+    *,
+    threshold: float | Sequence[float],
+    min_duration_s: float,
+    merge_gap_s: float,
 ) -> list[Detection]:
     """Turn scores into events: runs of frames that score at least `threshold`.
 
     Args:
         scores: From `score`.
-        threshold: In [0, 1].
+        threshold: In [0, 1]; one for all captions, or one for each.
         min_duration_s: Shorter events are dropped, in seconds; 0: none.
         merge_gap_s: Events of a caption with a gap of at most this are merged, in seconds; 0: none.
 
@@ -200,7 +228,7 @@ def events(
         scores.scores,
         scores.frame_edges,
         scores.captions,
-        threshold=threshold,
+        threshold=np.asarray(threshold, scores.scores.dtype),
         min_duration_s=min_duration_s,
         merge_gap_s=merge_gap_s,
     )

@@ -1,5 +1,6 @@
 """Loading of a saved model, in its whole form (`checkpoint`) or in its light one (`light`)."""
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,9 @@ def _towers(folder: Path, config: dict[str, Any]) -> dict[str, Path] | None:
             f"{folder / CONFIG}: audio.tower is {config['audio']['tower']!r}, but the tower that "
             f"its packages make is {named!r}"
         )
-    return dict(zip(towers, weights.from_cache(towers.values()), strict=True))
+    return dict(
+        zip(towers, weights.from_cache(towers.values(), progress=sys.stderr.isatty()), strict=True)
+    )
 
 
 def _build(

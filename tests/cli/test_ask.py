@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -15,9 +16,11 @@ from bad_files import write_bad_files
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
-from flamlib import detection, tables
+from flamlib import detection, files, tables
 from flamlib.cli import arguments, main
 from flamlib.inference import detector, export
+from flamlib.models import caption_thresholds, released
+from flamlib.models.caption_thresholds import CaptionThresholds, OwnThreshold
 from flamlib.models.flam import FLAM
 
 HEADER = ["filename", "onset", "offset", "event_label", "score"]
@@ -37,8 +40,32 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def here(project, monkeypatch):
+    """In the project's folder, where no model is released."""
     monkeypatch.chdir(project)
+    monkeypatch.setattr(released, "places", list)
     return project
+
+
+@pytest.fixture
+def small(project, monkeypatch):
+    """A released model, with thresholds of its own."""
+    folder = project / "released/flam-small"
+    if not folder.exists():
+        write_model(folder, seed=1)
+        own = OwnThreshold(threshold=0.0, n_events=12, f1=0.5)
+        thresholds = CaptionThresholds(
+            format=1,
+            model=files.sha256(folder / "model.safetensors"),
+            method="unbiased",
+            median_frames=3,
+            criterion="best F1",
+            min_events=10,
+            fallback=1.0,
+            captions={"a dog barks": own},
+        )
+        caption_thresholds.write(folder, thresholds)
+    monkeypatch.setattr(released, "places", lambda: [folder.parent])
+    return folder
 
 
 def events(text):
@@ -124,6 +151,7 @@ def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys
 )
 def test_two_tables_never_share_a_place(here, tmp_path, scores, more, code, to):
     asked = [sys.executable, "-m", "flamlib", "detect", "sound.wav", "-c", "a bell", *more]
+    asked += ["--model", arguments.CHECKPOINT]
     with open(tmp_path / "out", "wb") as file:
         out = subprocess.PIPE if to == "pipe" else file
         done = subprocess.run(
@@ -137,11 +165,9 @@ def test_two_tables_never_share_a_place(here, tmp_path, scores, more, code, to):
 
 def test_a_caption_that_the_model_does_not_know_is_said(here, capsys):
     """The tower of this model has a token for no sign."""
-    assert call("sound.wav", "-c", "\u2603", "-c", "a bell") == 0
-    *_, told = capsys.readouterr().err.splitlines()
-    assert (
-        told == "flam: the caption tower knows no word of '\u2603', which scores as any such text"
-    )
+    assert call("sound.wav", "-c", "\u2603", "-c", "a bell", "--threshold", "0.5") == 0
+    told = "flam: the caption tower knows no word of '\u2603', which scores as any such text"
+    assert told in capsys.readouterr().err.splitlines()
 
 
 def test_of_bad_files_each_is_refused_and_a_folder_of_them_is_embedded(here, tmp_path, capsys):
@@ -216,14 +242,45 @@ def test_a_file_that_is_no_audio(here, capsys):
 def test_what_is_wrong_in_a_recording_is_said(here, tmp_path, capsys):
     content = (here / "sound.wav").read_bytes()
     (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
-    assert call(tmp_path / "cut.wav", "-c", "a dog barks") == 0
+    asked = ["-c", "a dog barks", "--threshold", "0.5", "--model", arguments.CHECKPOINT]
+    assert call(tmp_path / "cut.wav", *asked) == 0
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"flam: {tmp_path / 'cut.wav'}: ")
     assert "cut off" in line
 
 
+def test_the_released_model_is_the_default_and_brings_its_thresholds(
+    small, here, capsys, monkeypatch
+):
+    monkeypatch.setattr(released, "places", lambda: [small.parent])
+    assert call("sound.wav", "-c", "A dog  barks", "-c", "a bell") == 0
+    out, told = capsys.readouterr()
+    assert [event[:3] for event in events(out)] == [(0.0, pytest.approx(4.3), "A dog barks")]
+    assert told.splitlines() == [
+        "flam: model flam-small",
+        "flam: thresholds of captions that validation knows: A dog barks 0 (12 events)",
+        "flam: threshold 1 of other captions: a bell",
+    ]
+    assert call("sound.wav", "-c", "a dog barks", "--threshold", "1", "--model", "flam-small") == 0
+    out, told = capsys.readouterr()
+    assert (events(out), told) == ([], "")
+    assert call("sound.wav", "-c", "a dog barks", "--method", "biased") == 0
+    assert (
+        "flam: threshold 0.9 of captions that validation does not know: a dog"
+        in capsys.readouterr().err
+    )
+
+
+def test_thresholds_of_another_model_are_refused(small, project, tmp_path, capsys):
+    copy = shutil.copytree(small, tmp_path / "copy")
+    shutil.copy(project / arguments.CHECKPOINT / "model.safetensors", copy)
+    message = refused(capsys, project / "sound.wav", "-c", "a bell", "--model", copy)
+    assert "copy/thresholds.json: thresholds of another model" in message
+
+
 def test_a_project_without_a_model(project, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(released, "places", list)
     message = refused(capsys, project / "sound.wav", "-c", "a bell")
     assert "--model FOLDER" in message
     (tmp_path / "dvc.yaml").touch()

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +16,7 @@ from flamlib import audio, detection
 from flamlib.detection import median_filter
 from flamlib.events import Event, write_events
 from flamlib.inference import detector
+from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
 
 CAPTIONS = ["a dog barks", "a bell rings"]
@@ -248,3 +251,18 @@ def test_an_excerpt_has_the_frames_that_meet_it_and_their_times(start_s, stop_s,
     first, last = frames
     assert near.scores[:, 0].tolist() == list(range(first, last))
     assert near.frame_edges.tolist() == list(range(first, last + 1))
+
+
+def test_a_model_has_thresholds_of_its_own(model, waveform, monkeypatch):
+    """For the kind of scores that they are of; else, and without any, there is one default."""
+    chosen = [Chosen(CAPTIONS[0], 0.0, True, 9), Chosen(CAPTIONS[1], 1.0, False, 0)]
+    own = SimpleNamespace(method="unbiased", median_frames=1, threshold_for=lambda _: chosen)
+    default = [Chosen(caption, 0.9, False, 0) for caption in CAPTIONS]
+    assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == default
+    monkeypatch.setattr(model, "thresholds", own)
+    assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == chosen
+    for other in ({"method": "biased"}, {"median_frames": 3}):
+        assert detector.choose_thresholds(model, CAPTIONS, **PLAIN | other) == default
+    found = detector.detect(model, (waveform, RATE), CAPTIONS, **PLAIN)
+    assert [event.caption for event in found] == CAPTIONS[:1]
+    assert detector.detect(model, (waveform, RATE), CAPTIONS, **PLAIN, threshold=1.0) == []
