@@ -62,7 +62,7 @@ def events_from_scores(
     frame_edges: Float[np.ndarray, "edge"],
     captions: Sequence[str],
     *,
-    threshold: float | Float[np.ndarray, ""] | Float[np.ndarray, "caption"],
+    threshold: float | Float[np.ndarray, "..."],
     min_duration_s: float,
     merge_gap_s: float,
 ) -> list[Detection]:

@@ -219,6 +219,7 @@ def _thresholds(model: "AudioTextModel", folder: Path, args: argparse.Namespace)
 
     if args.model is None:
         _say(f"model {folder.name}")
+    _say_novel(model, args.captions)
     if args.threshold is not None:
         return [args.threshold] * len(args.captions)
     how = {"method": args.method, "median_frames": args.median_frames}
@@ -231,6 +232,15 @@ def _thresholds(model: "AudioTextModel", folder: Path, args: argparse.Namespace)
         which = "other captions" if own else "captions that validation does not know"
         _say(f"threshold {others[0].threshold:.3g} of {which}: {_few(e.caption for e in others)}")
     return [each.threshold for each in chosen]
+
+
+def _say_novel(model: "AudioTextModel", captions: list[str]) -> None:
+    """Tell the user which captions are unlike all that the model was trained on."""
+    if not hasattr(model, "known"):
+        return
+    novel = [c for c, known in zip(captions, model.known(captions), strict=True) if known < 0.5]
+    if novel:
+        _say(f"not trained on these captions, scores are less sure: {_few(novel)}")
 
 
 def _few(texts: Iterable[str]) -> str:

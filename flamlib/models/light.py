@@ -6,8 +6,9 @@
     training.json      provenance               thresholds.json  see `caption_thresholds`
     README.md          the model card
 
-Matrices are in float16; vectors (biases, norms and their statistics) and single numbers stay in
-float32, as they are few, and a logit's scale and bias come straight from them (decision 090).
+Large tensors are in float16. What is small (biases, norms and their statistics, single numbers)
+stays in float32: it is 1 % of the bytes, and a logit's scale and bias come straight from it
+(decision 090).
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from flamlib.models.weights import Member, Tower
 from flamlib.parameters import parameter, parse, plain
 
 TOWERS = ("audio", "caption")
+_SMALL = 4096  # numbers of a tensor that stays in float32
 _FLOAT16_MAX = torch.finfo(torch.float16).max
 _NEW = "audio.local."  # what a tower has beside its pretrained weights
 
@@ -151,9 +153,9 @@ def read_towers(content: Any, path: Path) -> dict[str, Tower]:
 
 
 def _compact(tensor: Tensor) -> Tensor:
-    """The tensor in float16 if it is a matrix, and float16 has room for its numbers."""
-    is_matrix = tensor.is_floating_point() and tensor.ndim >= 2
-    return tensor.half() if is_matrix and tensor.abs().max() <= _FLOAT16_MAX else tensor
+    """The tensor in float16 if it is large, and float16 has room for its numbers."""
+    is_large = tensor.is_floating_point() and tensor.numel() > _SMALL
+    return tensor.half() if is_large and tensor.abs().max() <= _FLOAT16_MAX else tensor
 
 
 def _to_json(tower: Tower) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def from_cache(towers: Iterable[Tower], *, progress: bool = True) -> list[Path]:
     with _named_cache(folder):
         files.make_folder(downloads)
         with filelock.FileLock(folder / "lock"):  # another process may be at it
-            used = _build_missing(places, downloads, progress=progress)
+            used = _build_missing(places, downloads, progress=progress, say=True)
         for path in used:
             if path.parent == downloads:
                 path.unlink(missing_ok=True)
@@ -143,7 +143,7 @@ def _named_cache(folder: Path) -> Iterator[None]:
 
 
 def _build_missing(
-    places: dict[Path, Tower], downloads: str | Path, *, progress: bool
+    places: dict[Path, Tower], downloads: str | Path, *, progress: bool, say: bool = False
 ) -> list[Path]:
     """Build the towers that are not there or not whole; return the packages that were used."""
     stale = {p: tower for p, tower in places.items() if not _is_complete(p, origin(tower))}
@@ -152,8 +152,9 @@ def _build_missing(
     needed = {package.name: package for tower in stale.values() for package in tower.packages}
     found = _at_hand(needed.values())
     if wanted := [package for name, package in sorted(needed.items()) if name not in found]:
-        what = ", ".join(f"{p.name} {p.version} ({p.n_bytes / 1e6:.0f} MB)" for p in wanted)
-        warnings.warn(f"fetching {what}, once", Fetching, stacklevel=3)
+        if say:
+            what = ", ".join(f"{p.name} {p.version} ({p.n_bytes / 1e6:.0f} MB)" for p in wanted)
+            warnings.warn(f"fetching {what}, once", Fetching, stacklevel=4)
         fetched, skipped = packages.fetch(wanted, downloads, n_jobs=2, progress=progress)
         if skipped:
             raise packages.Unavailable(

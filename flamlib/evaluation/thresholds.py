@@ -1,0 +1,123 @@
+"""Thresholds of a model by caption, from its scores of the mixtures for validation.
+
+The threshold of a caption is the one at which the F1 of its frames is highest, halfway between the
+lowest score that is detected there and the next below. Scores are smoothed first, as `flam detect`
+does. The fallback, for captions of few events or none, is the common threshold of the highest mean
+F1 over captions.
+
+Validation has few recordings of a caption, mixed again and again: a threshold is as good as those.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from flamlib.events import count_frames, read_events
+from flamlib.metrics import sed
+from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.f1 import f1_over_thresholds
+from flamlib.models.caption_thresholds import FORMAT, CaptionThresholds, OwnThreshold
+
+MIN_EVENTS = 10  # from which on a caption has a threshold of its own
+CRITERION = "highest F1 of the caption's frames in the mixtures for validation"
+DIGITS = 6  # of a threshold
+
+
+def compute(
+    scores: ClipScores, *, model: str, median_frames: int, n_thresholds: int
+) -> CaptionThresholds:
+    """Choose the thresholds.
+
+    Args:
+        scores: Unbiased scores of the mixtures for validation, not smoothed.
+        model: SHA-256 of the file of the model's weights.
+        median_frames: Length of the median filter that scores go through.
+        n_thresholds: Candidates for the fallback, see `sed.candidate_thresholds`.
+
+    Raises:
+        ValueError: There is no event of any caption.
+    """
+    smooth = scores.smoothed(median_frames)
+    frames = smooth.by_frame
+    events = [event for of_clip in smooth.known_events().values() for event in of_clip]
+    if not events:
+        raise ValueError("no event in the mixtures for validation: there is nothing to choose by")
+    captions = {}
+    for j, caption in enumerate(scores.captions):
+        known = frames.known[:, j]
+        if n_events := sum(event.caption == caption for event in events):
+            threshold, f1 = best_f1(frames.scores[known, j], frames.active[known, j])
+            captions[caption] = OwnThreshold(threshold=threshold, n_events=n_events, f1=f1)
+    candidates = sed.candidate_thresholds(frames.scores[frames.known], n_thresholds)
+    common = f1_over_thresholds(frames.scores, frames.active, candidates, frames.known)
+    return CaptionThresholds(
+        format=FORMAT,
+        model=model,
+        method="unbiased",
+        median_frames=median_frames,
+        criterion=CRITERION,
+        min_events=MIN_EVENTS,
+        fallback=round(common["best_macro"], DIGITS),
+        captions=captions,
+    )
+
+
+def best_f1(
+    scores: Float[np.ndarray, "frame"], active: Bool[np.ndarray, "frame"]
+) -> tuple[float, float]:
+    """Return the threshold of the highest F1 and this F1; of several the highest threshold.
+
+    Without an active frame no F1 is defined: then nothing is detected, at a threshold of 1.
+
+    >>> best_f1(np.array([0.9, 0.7, 0.3, 0.1]), np.array([True, True, False, False]))
+    (0.5, 1.0)
+    """
+    if not active.any():
+        return 1.0, 0.0
+    order = np.argsort(-scores, kind="stable")
+    falling = scores[order].astype(float)
+    n_true = np.cumsum(active[order])
+    f1 = 2 * n_true / (np.arange(1, len(falling) + 1) + active.sum())
+    # Of frames of one score all are detected, or none.
+    is_last = np.append(falling[1:] < falling[:-1], True)
+    best = int(np.argmax(np.where(is_last, f1, -1.0)))
+    below = falling[best + 1] if best + 1 < len(falling) else falling[best]
+    return round(float(falling[best] + below) / 2, DIGITS), round(float(f1[best]), DIGITS)
+
+
+def read_scores(folder: str | Path, model: str, split: str = "valid") -> ClipScores:
+    """Read a model's scores of a split and their ground truth, as `splits.write_scores` wrote them.
+
+    Raises FileNotFoundError for what is missing, and ValueError for scores of other clips than the
+    ground truth.
+    """
+    path = Path(folder) / model / f"{split}.parquet"
+    truth = Path(folder) / "ground_truth" / split
+    table = pd.read_parquet(path)
+    durations = pd.read_csv(truth / "durations.tsv", sep="\t")
+    clips = [str(name) for name in durations["filename"]]
+    captions = [name for name in table if name not in ("filename", "onset", "offset")]
+    if list(dict.fromkeys(table["filename"])) != clips or not captions:
+        raise ValueError(f"{path} holds scores of other clips than {truth}: evaluate again")
+    frame_s = float(table["offset"].iloc[0] - table["onset"].iloc[0])
+    events = read_events(truth / "events.tsv")
+    unknown = pd.read_csv(truth / "unknown.tsv", sep="\t")
+    known = np.ones((len(clips), len(captions)), bool)
+    row, column = ({name: i for i, name in enumerate(names)} for names in (clips, captions))
+    for clip, caption in zip(unknown["filename"], unknown["event_label"], strict=True):
+        known[row[clip], column[caption]] = False
+    n_frames = [count_frames(duration, frame_s) for duration in durations["duration"]]
+    if sum(n_frames) != len(table):
+        raise ValueError(f"{path}: {len(table)} frames, expected {sum(n_frames)}: evaluate again")
+    by_clip = np.split(table[captions].to_numpy(), np.cumsum(n_frames)[:-1])
+    return ClipScores(
+        clips=clips,
+        captions=captions,
+        frame_s=frame_s,
+        durations=list(durations["duration"]),
+        scores=by_clip,
+        ground_truth=[events.get(clip, []) for clip in clips],
+        known=known,
+    )

@@ -1,0 +1,81 @@
+import shutil
+
+import numpy as np
+import pytest
+from heldouts import read_split, write_artifacts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamlib.evaluation import thresholds
+from flamlib.evaluation.splits import SplitLogits, write_scores
+from flamlib.metrics.f1 import f1_over_thresholds
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.4, 0.7]), st.booleans()), min_size=1))
+def test_no_other_threshold_has_a_higher_f1(frames):
+    scores, active = (np.array(column) for column in zip(*frames, strict=True))
+    threshold, f1 = thresholds.best_f1(scores, active)
+    if not active.any():
+        assert (threshold, f1) == (1.0, 0.0)
+        return
+    candidates = np.unique([threshold, 0.05, 0.15, 0.3, 0.5])
+    curve = f1_over_thresholds(scores[:, None], active[:, None], candidates)
+    assert f1 == pytest.approx(curve["f1_macro"].max(), abs=1e-6)
+    assert f1 == pytest.approx(curve["f1_macro"][candidates == threshold][0], abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Scores of a split by an oracle that doubts everything a little, in the files of a run."""
+    folder = tmp_path_factory.mktemp("thresholds")
+    write_artifacts(folder)
+    split, *_ = read_split(folder, "valid")
+    logits = np.where(split.active, 2.0, -2.0).astype(np.float32)
+    of = SplitLogits(split, logits, np.full(len(split.captions), -3.0, np.float32))
+    write_scores(folder / "scores", {"valid": split}, {"valid": {"flam": of}})
+    return folder / "scores", of
+
+
+def test_scores_are_read_as_they_were_written(scored):
+    folder, of = scored
+    read, expected = thresholds.read_scores(folder, "flam"), of.clip_scores()
+    assert (read.clips, read.captions) == (expected.clips, expected.captions)
+    assert read.frame_s == pytest.approx(expected.frame_s)
+    assert (read.known == expected.known).all()
+    for ours, theirs in zip(read.scores, expected.scores, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-6)
+    assert [len(events) for events in read.ground_truth] == [
+        len(events) for events in expected.ground_truth
+    ]
+
+
+def test_a_caption_of_few_events_has_the_fallback(scored, monkeypatch):
+    folder, _ = scored
+    scores = thresholds.read_scores(folder, "flam")
+    made = thresholds.compute(scores, model="0" * 64, median_frames=1, n_thresholds=50)
+    low, high = (np.unique(np.concatenate(scores.scores))[[0, -1]]).tolist()
+    for own in made.captions.values():
+        assert low < own.threshold < high
+        assert own.f1 == 1
+    counted = {e.caption for events in scores.ground_truth for e in events}
+    assert made.captions.keys() <= counted
+    assert low < made.fallback <= high
+    [chosen] = made.threshold_for(["what validation does not know"])
+    assert (chosen.threshold, chosen.is_own, chosen.n_events) == (made.fallback, False, 0)
+
+
+def test_scores_of_other_clips_are_refused(scored, tmp_path):
+    folder = shutil.copytree(scored[0], tmp_path / "scores")
+    path = folder / "ground_truth/valid/durations.tsv"
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(ValueError, match=r"valid.parquet holds scores of other clips"):
+        thresholds.read_scores(folder, "flam")
+    with pytest.raises(FileNotFoundError):
+        thresholds.read_scores(folder, "nobody")
+
+
+def test_without_events_there_is_nothing_to_choose_by(scored):
+    scores = thresholds.read_scores(scored[0], "flam")
+    scores.known[:] = False
+    with pytest.raises(ValueError, match="no event in the mixtures for validation"):
+        thresholds.compute(scores, model="0" * 64, median_frames=1, n_thresholds=9)
