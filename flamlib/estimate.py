@@ -202,8 +202,9 @@ def _mix(config: Config, n_recordings: int) -> float:
     """In sounds."""
     sizes = config.mix
     n_held_out = sizes.n_valid + 2 * sizes.n_heldout
+    n_drawn = sizes.n_train + n_held_out + 2 * sizes.n_heldout  # these under maskers
     decoded = n_recordings * (1 + config.variants.n_foreground)
-    return DECODE * decoded + DRAW * (sizes.n_train + n_held_out) + RENDER * n_held_out
+    return DECODE * decoded + DRAW * n_drawn + RENDER * n_held_out
 
 
 def _train(config: Config, model: str, units: Units) -> float:
@@ -223,7 +224,7 @@ def _train(config: Config, model: str, units: Units) -> float:
 
 def _hear(config: Config, units: Units, n_recordings: int) -> float:
     """All mixtures, and each recording as often as it is paired; 0 if nothing is stored."""
-    n_clips = config.mix.n_train + config.mix.n_valid + 2 * config.mix.n_heldout
+    n_clips = config.mix.n_train + config.mix.n_valid + 4 * config.mix.n_heldout
     paired_s = n_recordings * (config.train.n_pair_takes or 0) * config.train.pair_s
     mixed = n_clips * (config.mixture.clip_s * units.trunk + RENDER * units.sound)
     return (mixed + paired_s * units.trunk) * units.stored
@@ -231,7 +232,7 @@ def _hear(config: Config, units: Units, n_recordings: int) -> float:
 
 def _evaluate(config: Config, units: Units, n_recordings: int) -> float:
     n_clips = [min(config.evaluate.n_clips, n) for n in (config.mix.n_valid, config.mix.n_heldout)]
-    n = n_clips[0] + 2 * n_clips[1]
+    n = n_clips[0] + 4 * n_clips[1]
     heard = config.mixture.clip_s * (units.top + units.trunk * (not units.stored))
     retrieved = _benchmarks(config, units, n_recordings)
     return N_MODELS * n * (heard + METRICS * units.sound) + retrieved

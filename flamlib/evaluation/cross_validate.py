@@ -28,7 +28,7 @@ import pandas as pd
 
 from flamlib import files, paths, provenance
 from flamlib.config import Config, load_config
-from flamlib.data.mixtures import folds, mixing, recipes
+from flamlib.data.mixtures import backgrounds, folds, mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.evaluation import ablation, study
 from flamlib.overrides import read_value
@@ -42,6 +42,8 @@ FOLDER = "artifacts/cross_validation"
 TRIALS = "reports/cross_validation"
 DECODED = ("audio", "source", "variants")
 METRICS = study.METRICS | {
+    "AUROC, seen, under speech and music": ("seen_under_maskers", "auroc_macro"),
+    "AUROC, unseen, under speech and music": ("unseen_under_maskers", "auroc_macro"),
     "event F1, seen": ("seen_captions", "event_f1"),
     "event F1, unseen": ("unseen_captions", "event_f1"),
     "F1 at validation's threshold, unseen": ("unseen_captions", "f1"),
@@ -162,6 +164,8 @@ def prepare(
                 (new / name).symlink_to(places.path(name).resolve())
             for split in _sizes(base):
                 _draw(Places(new), new / paths.MIXTURES, base, split)
+            drawn, of_fold = new / paths.MIXTURES, Bank.open(new / paths.BANK)
+            backgrounds.mask_parts(of_fold, base.mixture, drawn, seed=base.seed)
     if _drawing(tried) == _drawing(base):
         return at, at.path(paths.MIXTURES)
     mixtures = root / f"artifacts/mixtures_{provenance.values_digest(_drawing(tried))}"

@@ -1,8 +1,10 @@
 """FLAM and the models it is compared with, on held-out mixtures and recordings.
 
 The test splits are `seen_captions` (recordings from packages that are not in the training data, of
-caption families that are) and `unseen_captions` (of families that are not, in any wording). See
-`splits` for queries, scores and probabilities.
+caption families that are) and `unseen_captions` (of families that are not, in any wording). Each is
+there once more with speech or music over every mixture, `seen_under_maskers` and
+`unseen_under_maskers`, if the corpus has such recordings. See `splits` for queries, scores and
+probabilities.
 """
 
 from collections.abc import Mapping
@@ -15,9 +17,10 @@ import torch
 
 from flamlib.config import EvaluationConfig
 from flamlib.data.mixtures import recipes
+from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
-from flamlib.evaluation import split_metrics
+from flamlib.evaluation import masking, split_metrics
 from flamlib.evaluation.splits import (
     EvalSplit,
     SplitLogits,
@@ -35,15 +38,16 @@ from flamlib.models.mga_clap import MGACLAP
 from flamlib.training.hear import Stored
 
 TEST_SPLITS = ("seen_captions", "unseen_captions")
+PARTS = (*TEST_SPLITS, *MASKED)  # the same mixtures once more, under speech and music
 
 
 class Evaluation(NamedTuple):
     """The result of `evaluate`.
 
     Attributes:
-        splits: the test splits, by name.
-        logits: of each split, by model.
-        captions: see `caption_table`, of all splits.
+        splits: the parts, by name: the test splits first.
+        logits: of each part, by model.
+        captions: see `caption_table`, of the test splits.
         metrics: see `compare`, with None for what is not defined.
     """
 
@@ -98,7 +102,7 @@ def evaluate(
     metrics = compare(models, logits, bank, lexicon, config=config, seed=seed, progress=progress)
     del splits["valid"], by_split["valid"]
     table = pd.concat(
-        [caption_table(by_split[name], lexicon, config=config) for name in splits],
+        [caption_table(by_split[name], lexicon, config=config) for name in TEST_SPLITS],
         ignore_index=True,
     )
     return Evaluation(splits, by_split, table, nan_to_none(metrics))
@@ -149,7 +153,9 @@ def evaluate_external(
 def read_splits(
     mixtures: str | Path, bank: Bank, lexicon: Lexicon, *, n_clips: int, frame_s: float
 ) -> dict[str, EvalSplit]:
-    """Read the first mixtures of "valid" and of each of `TEST_SPLITS`, labelled by the frame.
+    """Read the first mixtures of "valid" and of each of `PARTS`, labelled by the frame.
+
+    Of those under maskers, none if the folder has none.
 
     Args:
         mixtures: folder with a table of mixtures for each split.
@@ -159,8 +165,11 @@ def read_splits(
         frame_s: seconds of a frame of the model to be evaluated.
     """
     splits = {}
-    for name in ("valid", *TEST_SPLITS):
-        selected = recipes.read(Path(mixtures) / f"{name}.parquet")[:n_clips]
+    for name in ("valid", *PARTS):
+        path = Path(mixtures) / f"{name}.parquet"
+        if name in MASKED and not path.exists():
+            continue
+        selected = recipes.read(path)[:n_clips]
         splits[name] = EvalSplit.from_mixtures(name, selected, bank, lexicon, frame_s=frame_s)
     return splits
 
@@ -190,8 +199,9 @@ def compare(
         progress: show progress bars.
 
     Returns:
-        Metrics by model, then by split and "retrieval"; and under "difference" the paired tests of
-        "flam" against each other model.
+        Metrics by model, then by part and "retrieval", and of parts under maskers what they cost,
+        see `masking.auroc_loss`; and under "difference" the paired tests of "flam" against each
+        other model.
     """
     thresholds = {
         model: split_metrics.f1_curve(of["valid"], n_thresholds=config.n_thresholds)["best_macro"]
@@ -199,7 +209,8 @@ def compare(
     }
     valid = {model: of["valid"].split for model, of in logits.items()}
     metrics: dict[str, dict] = {name: {} for name in (*logits, "difference")}
-    for name in TEST_SPLITS:
+    parts = [name for name in next(iter(logits.values())) if name != "valid"]
+    for name in parts:
         of_split = {model: of[name] for model, of in logits.items()}
         bounds = split_metrics.confidence_intervals(
             of_split, valid, thresholds, config=config, seed=seed, progress=progress
@@ -210,6 +221,10 @@ def compare(
             metrics[model][name] |= split_metrics.compute(
                 of_model, valid[model], threshold=thresholds[model], config=config
             )
+            if name in MASKED:
+                plain, draws = logits[model][MASKED[name]], config.n_resamples
+                found = masking.auroc_loss(plain, of_model, n_resamples=draws, seed=seed)
+                metrics[model][name] |= found
     clip_s = next(iter(logits.values()))[TEST_SPLITS[0]].split.clip_s
     retrieved = {
         name: retrieval(model, bank, lexicon, clip_s=clip_s) for name, model in models.items()

@@ -8,6 +8,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from flamlib.config import EvaluationConfig
+from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import benchmarks, evaluate, split_metrics
@@ -43,8 +44,8 @@ def evaluate_model(
 
     As in `evaluate.evaluate`, "valid" is not evaluated: on it, the threshold of f1, segment_f1 and
     event_f1 is chosen, and a model that is no FLAM is calibrated. A FLAM has also metrics and
-    curves of its scores by the other methods, `biased_<split>` and `approximate_<split>`: they
-    differ where one threshold has to do for all captions.
+    curves of its scores by the other methods, `biased_<split>` and `approximate_<split>`, but
+    for parts under maskers: they differ where one threshold has to do for all captions.
 
     Args:
         model: the model.
@@ -74,7 +75,11 @@ def evaluate_model(
     metrics, curves = {}, {}
     for method in get_args(Method) if isinstance(model, FLAM) else ("unbiased",):
         prefix = "" if method == "unbiased" else f"{method}_"
-        logits = {name: replace(of_split, method=method) for name, of_split in unbiased.items()}
+        logits = {
+            name: replace(of_split, method=method)
+            for name, of_split in unbiased.items()
+            if name not in MASKED or method == "unbiased"
+        }
         f1 = {
             name: split_metrics.f1_curve(of_split, n_thresholds=config.n_thresholds)
             for name, of_split in logits.items()

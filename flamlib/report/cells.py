@@ -18,7 +18,7 @@ PRIORS = ("nats_constant", "nats_caption", "nats_oracle")
 DECIMALS = {"t2a_median_rank": 1, "a2t_median_rank": 1, "false_spans": 2}
 DECIMALS |= dict.fromkeys(("nats", "nats_gain", *PRIORS), 4)
 UNRANKED = {"event_recall", "false_spans"}  # each is best where the other is worst
-LOWER = {"ece", "brier", "nats", "t2a_median_rank", "a2t_median_rank"}
+LOWER = {"auroc_loss", "ece", "brier", "nats", "t2a_median_rank", "a2t_median_rank"}
 
 
 def row(cells: list[dict], kind: str = "") -> dict[str, Any]:

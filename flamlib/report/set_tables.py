@@ -8,6 +8,7 @@ from flamlib.report.cells import Numbers, Results, best, cell, number, row, size
 
 SED_METRICS = (
     ("auroc_macro", "AUROC of frames, mean over captions"),
+    ("auroc_loss", "AUROC lost under speech and music, lower is better"),
     ("auroc_pooled", "AUROC of frames, all captions together"),
     ("auroc_clip", "AUROC of frames within a clip, mean over clips"),
     ("map", "average precision, mean over captions (mAP)"),
@@ -58,6 +59,8 @@ ON_ITSELF = {"f1": "frame F1 at the best threshold on these clips"}
 HELD_OUT: Sequence[tuple[str, str, Task]] = (
     ("seen_captions", "Seen captions", "sed"),
     ("unseen_captions", "Unseen captions", "sed"),
+    ("seen_under_maskers", "Seen captions under speech and music", "sed"),
+    ("unseen_under_maskers", "Unseen captions under speech and music", "sed"),
     ("held_out_recordings", "Retrieval of held-out recordings", "retrieval"),
     ("heldout_seen", "Zero-shot, seen classes", "classification"),
     ("heldout_unseen", "Zero-shot, unseen classes", "classification"),

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from flamlib import files
 from flamlib.config import EvaluationConfig
+from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import SplitLogits
 from flamlib.models.flam import FLAM
@@ -114,8 +115,12 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     models = {"flam", "flam_global", "mga_clap", "label_matching"}
     assert set(found.metrics) == models | {"difference"}
     for name in models:
-        assert set(found.metrics[name]) == {"seen_captions", "unseen_captions", "retrieval"}
-    for split in evaluation.TEST_SPLITS:
+        assert set(found.metrics[name]) == {*evaluation.PARTS, "retrieval"}
+        for part in MASKED:
+            assert {"auroc_loss", "auroc_loss_low", "auroc_macro_low"} <= set(
+                found.metrics[name][part]
+            )
+    for split in evaluation.PARTS:
         assert found.splits[split].name == split
         assert set(found.logits[split]) == models
         assert found.metrics["flam"][split]["n_clips"] == CONFIG.n_clips
@@ -132,6 +137,7 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     assert tested["t2a_r10"] == pytest.approx(searched["t2a_r10"] - theirs["t2a_r10"])
     assert set(found.captions["part"]) == set(evaluation.TEST_SPLITS)
     assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
+    assert list(found.splits) == list(found.logits) == list(evaluation.PARTS)
 
     files.write_metrics(tmp_path / "report.json", found.metrics)
     files.write_metrics(tmp_path / "again.json", evaluate(folder).metrics)
@@ -154,7 +160,7 @@ def test_an_external_model_is_evaluated_on_the_same_mixtures_in_its_own_frames(f
     results = evaluation.evaluate_external(external, *inputs, seed=0, config=CONFIG)
     assert set(results) == {"flam", "clap", "again", "difference"}
     whole = evaluate(folder).metrics
-    for split in (*evaluation.TEST_SPLITS, "retrieval"):
+    for split in (*evaluation.PARTS, "retrieval"):
         assert results["flam"][split] == pytest.approx(whole["flam"][split], nan_ok=True)
         assert results["again"][split] == pytest.approx(whole["mga_clap"][split], nan_ok=True)
         tested = results["difference"][split]

@@ -17,7 +17,7 @@ from sounds import (
 )
 from transformers import AutoConfig, AutoModel
 
-from flamlib.data.mixtures import bank, mixing, recipes
+from flamlib.data.mixtures import backgrounds, bank, mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation.splits import EvalSplit
@@ -73,7 +73,8 @@ def write_artifacts(folder, n=12):
         name: (noise(4.0, 0.05, seed=i), "rain", "ambience", name, f"rain {i}")
         for i, name in enumerate(["valid", "heldout"])
     }
-    write_data(folder / "data", clips, behind)
+    over = {"hymn": (tone(300, 4.0), "music plays", "music", "heldout", "hymn")}
+    write_data(folder / "data", clips, behind, over)
     columns = ["caption", "family", "split", "wordings", "parents"]
     write_table(folder / "data/captions.tsv", columns, rows)
 
@@ -84,6 +85,7 @@ def write_artifacts(folder, n=12):
     for split in parts:
         drawn = mixing.draw_many(Bank.open(out / "bank"), rules, seed=0, split=split, n=n, n_jobs=1)
         recipes.write(out / f"mixtures/{split}.parquet", drawn)
+    backgrounds.mask_parts(Bank.open(out / "bank"), rules, out / "mixtures", seed=0)
     for i, name in enumerate(["flam", "flam_global"]):
         write_model(out / "checkpoints" / name, seed=i)
     write_mga_clap(out / "checkpoints/mga_clap")

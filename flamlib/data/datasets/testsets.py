@@ -109,7 +109,10 @@ MOST_NOTES = 20  # on the audio of a set
 
 # Names of the parts of the project's own corpus in the reports of notebooks 04 and 09: a user's set
 # cannot have one of them.
-IN_04 = ("seen_captions", "unseen_captions", "held_out_recordings")
+IN_04 = (
+    *("seen_captions", "unseen_captions", "seen_under_maskers", "unseen_under_maskers"),
+    "held_out_recordings",
+)
 EMBEDDED = (*IN_04, "heldout_seen", "heldout_unseen", "supplied")
 
 

@@ -76,7 +76,7 @@ def mask(bank: Bank, rules: MixtureConfig, recipe: Recipe, *, seed: int, prob: f
     background = recipe.background
     behind_db = background.level_db if background else rules.background_db.draw(rng)
     over_db = rules.masker_db.draw(rng)
-    room = 1 - _peak(bank, rules, recipe)
+    room = 1 - _peak(bank, recipe)
     limit = max(room, 0.0) / bank.peak(row, start, recipe.n_samples)
     gain = 10 ** ((behind_db + over_db - level_db) / 20)
     lowest = gain * 10 ** ((rules.masker_db.lowest - over_db) / 20)
@@ -127,14 +127,15 @@ def _excerpt(bank, row, start, gain, level_db) -> Background:
     return Background(clip_id, variant, start, gain, level_db + 20 * log10(gain))
 
 
-def _peak(bank, rules, recipe) -> float:
-    """The largest amplitude that a mixture can have, by the peaks of its parts."""
-    peaks = []
+def _peak(bank, recipe) -> float:
+    """The largest amplitude that a mixture can have, by the peaks of what sounds at once."""
+    spans = []
     for event in recipe.events:
         row = bank.row(event.clip_id, event.variant)
-        pieces = {(piece.source_start, piece.n_samples) for piece in event.segments}
-        peaks.append(event.gain * max(bank.peak(row, *piece) for piece in pieces))
-    loudest = sum(sorted(peaks, reverse=True)[: rules.max_polyphony])
+        for onset, start, n in event.segments:
+            spans.append((onset, onset + n, event.gain * bank.peak(row, start, n)))
+    together = [sum(peak for a, b, peak in spans if a <= onset < b) for onset, _, _ in spans]
+    loudest = max(together, default=0.0)
     if recipe.background is None:
         return loudest
     clip_id, variant, start, gain, _ = recipe.background
