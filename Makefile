@@ -25,7 +25,7 @@ comma := ,
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro baselines ablations test lab bench docs format lint hooks lock clean
+.PHONY: help setup data repro baselines ablations release test lab bench docs format lint hooks lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 ablations: setup ## FLAM with one thing changed, arm by arm (GRID=quick: four arms, one seed; JOBS=2)
 	$(BIN)/dvc repro mix train@flam_global
 	$(BIN)/python -m flamlib.evaluation.run_study --jobs $(JOBS) $(if $(filter quick,$(GRID)),--quick)
+
+# Of the run whose results are there. Then commit models/ and README.md.
+release: setup ## the trained model in its small form, with thresholds and card, in models/flam-small
+	$(BIN)/python -m flamlib.release $(ARGS)
 
 test: setup ## the test suite, on two cores (ARGS for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
