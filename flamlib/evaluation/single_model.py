@@ -62,7 +62,8 @@ def evaluate_model(
         metrics[split]            of `split_metrics.compute`: auroc_macro, psds1_mean, f1_best …
         metrics["retrieval"]      of `evaluate.retrieval`, of the first seconds of recordings
         metrics["heldout_seen"]   and "heldout_unseen": zero-shot, see `benchmarks`
-        curves[split]             frame-wise F1 over thresholds, of `f1.f1_over_thresholds`
+        curves[split]             frame-wise F1 over thresholds, of `f1.f1_over_thresholds`; none
+                                  of parts under maskers
 
     Raises:
         ValueError: if there is no split "valid".
@@ -83,12 +84,14 @@ def evaluate_model(
         f1 = {
             name: split_metrics.f1_curve(of_split, n_thresholds=config.n_thresholds)
             for name, of_split in logits.items()
+            if name not in MASKED
         }
         threshold = f1.pop("valid")["best_macro"]
-        for name in f1:
-            curves[prefix + name] = f1[name]
+        curves |= {prefix + name: curve for name, curve in f1.items()}
+        del logits["valid"]
+        for name, of_split in logits.items():
             metrics[prefix + name] = split_metrics.compute(
-                logits[name], splits["valid"], threshold=threshold, config=config
+                of_split, splits["valid"], threshold=threshold, config=config
             )
     clip_s = next(iter(splits.values())).clip_s
     metrics["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).metrics
