@@ -90,6 +90,7 @@ def installed(wheel):
 def folder(tmp_path):
     """A folder with a recording and a tiny model, where the README's example looks for it."""
     sensitive_model(write_bert(tmp_path / "bert")).save_pretrained(tmp_path / CHECKPOINT)
+    shutil.copytree(tmp_path / CHECKPOINT, tmp_path / "flam-small")
     samples = np.concatenate([noise(1.0), tone(800, 1.3), noise(1.0)])
     soundfile.write(tmp_path / "street.wav", samples, RATE)
     return tmp_path
