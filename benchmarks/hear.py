@@ -63,8 +63,7 @@ def towers() -> tuple[nn.Module, nn.Module]:
     plain = yamnet.YAMNet(tags=True).eval()
     plain.load_state_dict(ours.state_dict())
     plain.log_mel = PlainLogMel()
-    for name in ("layers", "tagger"):
-        setattr(plain, name, nn.Sequential(*getattr(plain, name)))
+    plain.layers = nn.Sequential(*plain.layers)
     return ours, plain
 
 

@@ -47,7 +47,6 @@ from flamlib.training.distributed import precision
 CLIP_S = 10.0
 N_CAPTIONS, DIM = 150, 512
 PRECISION = "auto"
-LAYERS = 6  # of a block written plainly
 
 
 def seconds(run: Callable[[], object], n_runs: int) -> float:
@@ -96,22 +95,24 @@ def plain() -> nn.Module:
 
 
 class PlainTagging(nn.Module):
-    """The plain network below, of which the upper blocks are there twice: one copy never learns."""
+    """The plain network below, which never learns, its classifier, and a branch that does."""
 
     def __init__(self) -> None:
         super().__init__()
-        layers = plain()
-        below = 3 + LAYERS * yamnet.SHARED_BLOCKS
-        self.lower, self.upper = layers[:below], layers[below:]
-        self.tagger = copy.deepcopy(self.upper)
+        self.layers = plain()
         self.classifier = nn.Linear(yamnet.WIDTH, yamnet.N_CLASSES)
-        for part in (self.lower, self.tagger, self.classifier):
+        for part in (self.layers, self.classifier):
             part.requires_grad_(False)
+        self.local = nn.Sequential(
+            nn.LayerNorm(yamnet.WIDTH),
+            nn.Linear(yamnet.WIDTH, yamnet.LOCAL_WIDTH),
+            nn.ReLU(),
+            nn.Linear(yamnet.LOCAL_WIDTH, yamnet.WIDTH),
+        )
 
     def forward(self, log_mel: torch.Tensor) -> torch.Tensor:
-        shared = self.lower(log_mel)
-        frames, tagged = (part(shared).mean(dim=3).mT for part in (self.upper, self.tagger))
-        return torch.cat([frames, self.classifier(tagged)], dim=2)
+        frames = self.layers(log_mel).mean(dim=3).mT
+        return torch.cat([frames + self.local(frames), self.classifier(frames)], dim=2)
 
 
 def default_tower() -> nn.Module:

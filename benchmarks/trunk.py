@@ -109,8 +109,7 @@ def timed(run: Callable[[], object], n_runs: int) -> np.ndarray:
 
 def layer_by_layer(tower: YAMNet) -> None:
     """Run the frozen layers one after the other, as modules of torch do."""
-    for name in ("layers", "tagger"):
-        setattr(tower, name, nn.Sequential(*getattr(tower, name)))
+    tower.layers = nn.Sequential(*tower.layers)
 
 
 if __name__ == "__main__":

@@ -341,7 +341,7 @@ class TrainConfig:
         paper="0",
     )  # fmt: skip
     n_frozen: int = parameter(
-        "lowest convolutions that stay as they are; with tags eleven blocks do anyway", low=0,
+        "lowest convolutions that stay as they are; with tags all of YAMNet's do anyway", low=0,
         paper="0",
     )  # fmt: skip
     init_from: str | None = parameter("folder of a saved model to start from")

@@ -19,15 +19,15 @@ With `frame_hops` 8 frames are a quarter as long: the last two strides are then 
 only, and the convolutions after them are dilated in time by as much ("à trous"), so that each frame
 has the receptive field of before.
 
-With `tags` the tower also returns the evidence of its AudioSet classifier. The classifier has its
-own copy of the last two blocks; that copy, the blocks below (shared) and the classifier are frozen.
+With `tags` the tower also returns the evidence of its AudioSet classifier, and of the pretrained
+layers none learns: what the classifier knows is kept, and what they make of a clip never changes
+(docs/decisions/092-the-whole-of-yamnet-is-the-trunk.md).
 
-The tower has two parts. The *trunk* (`YAMNet.trunk`) is what never learns: the log-mel and, with
-`tags`, the shared blocks and the classifier. The *top* (`YAMNet.forward`) is the rest. What the
-trunk makes of a clip never changes, so it can be computed once and stored.
+The tower has two parts. The *trunk* (`YAMNet.trunk`) is what never learns: with `tags` all layers
+and the classifier, else the log-mel. The *top* (`YAMNet.forward`) is the rest. So the trunk's
+output can be computed once and stored.
 """
 
-import copy
 import hashlib
 import math
 from pathlib import Path
@@ -59,7 +59,6 @@ N_CLASSES = 521
 CLASSES = "classes.txt"  # beside the weights: the names of the classes, one a line
 LOCAL_BLOCKS = 6  # the local branch starts after this block, where a step is half a frame
 LOCAL_WIDTH = 512
-SHARED_BLOCKS = 11  # a tower with tags has the two blocks above these twice
 
 # Stride and output channels of the thirteen depthwise-separable blocks.
 BLOCKS = (
@@ -68,8 +67,7 @@ BLOCKS = (
     *((2, 1024), (1, 1024)),
 )
 LOWER_WIDTH = BLOCKS[LOCAL_BLOCKS - 1][1]
-SHARED_WIDTH = BLOCKS[SHARED_BLOCKS - 1][1]
-MELS_LEFT = N_MELS // 16  # frequency bins of both
+LOCAL_STEPS = 3  # of a frame
 
 
 def mel_matrix() -> Float[Tensor, "bin mel"]:
@@ -208,7 +206,7 @@ class YAMNet(nn.Module):
         layers = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 32, 3, stride=2), nn.ReLU(inplace=True)]
         layers += _blocks(32, frame_hops)
         self.layers = Chain(*layers).to(memory_format=torch.channels_last)
-        n_local = 3 * LOWER_WIDTH
+        n_local = LOCAL_STEPS * LOWER_WIDTH
         self.local = nn.Sequential(
             nn.LayerNorm(n_local),
             nn.Linear(n_local, LOCAL_WIDTH),
@@ -220,9 +218,8 @@ class YAMNet(nn.Module):
         nn.init.zeros_(self.local[-1].weight)
         nn.init.zeros_(self.local[-1].bias)
         if tags:
-            self.tagger = copy.deepcopy(self.layers[_below(SHARED_BLOCKS) :])
             self.classifier = nn.Linear(WIDTH, N_CLASSES)
-            for part in (self.layers[: _below(SHARED_BLOCKS)], self.tagger, self.classifier):
+            for part in (self.layers, self.classifier):
                 part.requires_grad_(False)
 
     def n_frames(self, n_samples: int) -> int:
@@ -247,30 +244,20 @@ class YAMNet(nn.Module):
 
         load(self.layers, "layers.")
         if self.n_tags:
-            self.tagger.load_state_dict(self.layers[_below(SHARED_BLOCKS) :].state_dict())
             load(self.classifier, "classifier.")
 
     def trunk(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip step width"]:
         """Return what `forward` takes, as much of the tower as never learns.
 
-        Without tags it is the log-mel: a step is a hop. With tags a step is that of the shared
-        blocks' output (16 hops, or 8 where `frame_hops` is 8), and its row holds that output by
-        frequency and channel, the mean over frequency of the sixth block's by channel, and an equal
-        share of its frame's class evidence.
+        Without tags it is the log-mel: a step is a hop. With tags a step is a frame, and its row
+        holds the last layer's features, the local branch's input and the class evidence.
         """
         log_mel = self.log_mel(waveform)
         if not self.n_tags:
             return log_mel
-        shared, local = self._lower(log_mel)
-        n_frames = log_mel.shape[1] // self.frame_hops
-        logits = self.classifier(_over_time(self.tagger(shared)))[:, :n_frames]
-        evidence = class_features.evidence(logits)
-        per_step = self._evidence_per_step()
-        filled = F.pad(evidence, (0, per_step * self._steps_per_frame() - N_CLASSES))
-        shares = filled.reshape(filled.shape[0], -1, per_step)  # not len(), a constant of an export
-        rest = shared.shape[2] - shares.shape[1]
-        parts = [shared.permute(0, 2, 3, 1).flatten(2), local, F.pad(shares, (0, 0, 0, rest))]
-        return torch.cat([part.float() for part in parts], dim=2)
+        features, local = self._layers(log_mel)
+        evidence = class_features.evidence(self.classifier(features))
+        return torch.cat([part.float() for part in (features, local, evidence)], dim=2)
 
     def trunk_id(self) -> dict[str, Any] | None:
         """Say which trunk this is: its settings, and the SHA-256 of its weights.
@@ -281,7 +268,7 @@ class YAMNet(nn.Module):
         if not self.n_tags:
             return None
         digest = hashlib.sha256()
-        for part in (self.layers[: _below(SHARED_BLOCKS)], self.tagger, self.classifier):
+        for part in (self.layers, self.classifier):
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.detach().float().cpu().numpy().tobytes())
@@ -293,46 +280,29 @@ class YAMNet(nn.Module):
         Without tags, any log-mel whose number of hops is a multiple of `frame_hops`.
         """
         if not self.n_tags:
-            return self._upper(*self._lower(heard))
-        n_shared = MELS_LEFT * SHARED_WIDTH
-        shared, local, shares = heard.float().split(
-            [n_shared, LOWER_WIDTH, self._evidence_per_step()], dim=2
-        )
-        shared = shared.unflatten(2, (MELS_LEFT, SHARED_WIDTH)).permute(0, 3, 1, 2)
-        frames = self._upper(shared.contiguous(memory_format=torch.channels_last), local)
-        n_steps = frames.shape[1] * self._steps_per_frame()
-        evidence = shares[:, :n_steps].reshape(*frames.shape[:2], -1)[..., :N_CLASSES]
-        return torch.cat([frames, evidence], dim=2)
+            features, local = self._layers(heard)
+            return features + self.local(local)
+        n_local = LOCAL_STEPS * LOWER_WIDTH
+        features, local, evidence = heard.float().split([WIDTH, n_local, N_CLASSES], dim=2)
+        return torch.cat([features + self.local(local), evidence], dim=2)
 
-    def _lower(
+    def _layers(
         self, log_mel: Float[Tensor, "clip hop mel"]
-    ) -> tuple[Float[Tensor, "clip shared step bin"], Float[Tensor, "clip step lower"]]:
-        """The output of the shared blocks, and the mean over frequency of the sixth block's."""
+    ) -> tuple[Float[Tensor, "clip frame dim"], Float[Tensor, "clip frame local"]]:
+        """The last layer's features of each frame, and three steps of the sixth block's, which is
+        averaged over frequency.
+
+        The three are at the beginning, the middle and the end of a frame of two steps; or they are
+        a frame of one step, the one before and the one after.
+        """
         shift = HOPS_PER_FRAME - self.frame_hops // 2
         shifted = F.pad(log_mel, (0, 0, shift, 0), value=math.log(LOG_OFFSET))
         x = shifted.unsqueeze(1).contiguous(memory_format=torch.channels_last)
         lower = self._through(self.layers[: _below(LOCAL_BLOCKS)], x)
-        shared = self._through(self.layers[_below(LOCAL_BLOCKS) : _below(SHARED_BLOCKS)], lower)
-        return shared, _over_time(lower)
-
-    def _upper(
-        self,
-        shared: Float[Tensor, "clip shared step bin"],
-        local: Float[Tensor, "clip step lower"],
-    ) -> Float[Tensor, "clip frame dim"]:
-        """The features of frames, from what `_lower` returns."""
-        upper = _over_time(self._through(self.layers[_below(SHARED_BLOCKS) :], shared))
-        # The local branch sees three steps of the sixth block: at the beginning, the middle and the
-        # end of a frame of two steps; or a frame of one step, the one before and the one after.
+        features = _over_time(self._through(self.layers[_below(LOCAL_BLOCKS) :], lower))
         first, step = (0, 2) if self.frame_hops == HOPS_PER_FRAME else (1, 1)
-        own = local[:, first:].unfold(1, 3, step).flatten(2)
-        return upper[:, : own.shape[1]] + self.local(own)
-
-    def _steps_per_frame(self) -> int:
-        return 2 if self.frame_hops == HOPS_PER_FRAME else 1
-
-    def _evidence_per_step(self) -> int:
-        return -(-N_CLASSES // self._steps_per_frame())
+        local = _over_time(lower)[:, first:].unfold(1, LOCAL_STEPS, step).flatten(2)
+        return features[:, : local.shape[1]], local
 
     def _through(self, layers: nn.Sequential, x: Tensor) -> Tensor:
         if self.keeps_activations or not torch.is_grad_enabled():

@@ -154,10 +154,9 @@ def test_each_loss_teaches_its_own_parts(net, term, learning):
 def tagging(folder):
     torch.manual_seed(0)
     net = FLAM(folder, **SETTINGS | {"audio": {"tower": "yamnet", "tags": True}}).eval()
-    for part in (net.audio.layers, net.audio.tagger):
-        for layer in part:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight)
+    for layer in net.audio.layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
     net.set_class_names(
         [f"{word} {i}" for i, word in enumerate(["Dog", "bell", "rain"] * 174)][:521]
     )

@@ -505,8 +505,8 @@ def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monke
     forget()
     [one], rows = trained_by(1, corpus, tmp_path / "whole", **changes)
     start = untrained(corpus, network=network)
-    assert {"audio.layers.53.weight", "audio.local.4.weight"} <= moved(start, one)
-    assert not {name for name in moved(start, one) if "tagger" in name or "classifier" in name}
+    assert "audio.local.4.weight" in moved(start, one)
+    assert not {name for name in moved(start, one) if "layers" in name or "classifier" in name}
     for n_ranks, micro_batch, checkpointing in ((2, None, False), (1, 1, False), (2, 1, True)):
         how = {"micro_batch": micro_batch, "checkpointing": checkpointing}
         folder = tmp_path / f"{n_ranks}-{micro_batch}"

@@ -8,7 +8,7 @@ from torch._inductor.utils import fresh_cache
 from towers import HTSAT
 
 from flamlib.config import LossWeights
-from flamlib.models import dual_encoder, yamnet
+from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
 from flamlib.training import init
 
@@ -116,8 +116,7 @@ def test_every_learning_parameter_is_in_one_group(weights):
         else:
             pretrained_part = name.startswith("audio.layers.")
             assert rate[id(parameter)] == (1e-4 if pretrained_part else 1e-3), name
-    assert sum(p.requires_grad for p in net.audio.layers.parameters()) == 2 * 2 * 2
-    assert yamnet.SHARED_BLOCKS == 11
+    assert not any(p.requires_grad for p in net.audio.layers.parameters()), "with tags"
 
 
 def test_only_towers_that_learn_are_computed_twice(weights):
