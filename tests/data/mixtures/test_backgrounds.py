@@ -1,7 +1,10 @@
+import json
+import tarfile
 from collections import Counter
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,7 +12,7 @@ from sounds import BACKGROUNDS, FOREGROUNDS, MASKERS, RATE, mixture_config, vari
 from sounds import write_data as write
 
 from flamlib import audio
-from flamlib.data.mixtures import backgrounds, bank, mixing, recipes
+from flamlib.data.mixtures import backgrounds, bank, mixing, recipes, shards
 
 RULES = {
     "clip_s": 10.0,
@@ -168,3 +171,17 @@ def test_held_out_parts_are_written_once_more_under_maskers(sounds, without, tmp
         assert list(recipes.read(tmp_path / f"{name}.parquet")) == list(written[name])
     assert backgrounds.mask_parts(without, rules(), tmp_path, seed=0) == {}
     assert sorted(path.stem for path in tmp_path.glob("*.parquet")) == SPLITS[2:]
+
+
+def test_shards_hold_maskers_too(sounds, tmp_path):
+    given, drawn = rules(masker_prob=0.5), [draw(sounds, i, masker_prob=0.5) for i in range(6)]
+    assert 0 < sum(recipe.masker is not None for recipe in drawn) < 6
+    how = {"seed": 0, "split": "train", "n": 6, "shard_size": 6, "n_jobs": 1, "progress": False}
+    for form in ("parquet", "webdataset"):
+        shards.write(sounds.folder, given, tmp_path / form, form=form, **how)
+    table = pyarrow.parquet.read_table(tmp_path / "parquet/train-00000.parquet")
+    rows = table.drop_columns(["audio"]).to_pylist()
+    with tarfile.open(tmp_path / "webdataset/train-00000.tar") as tar:
+        texts = [tar.extractfile(name).read() for name in tar.getnames() if name.endswith("json")]
+    for read in (rows, list(map(json.loads, texts))):
+        assert [recipes.Recipe.from_row(row) for row in read] == drawn
