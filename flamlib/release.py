@@ -10,6 +10,7 @@ digest of the weights goes into the project's README, into the line that names t
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         places = paths.places(small=False)
+        if (downloads := places.root / "downloads").is_dir():  # the towers' packages are there
+            os.environ.setdefault(paths.PACKAGES, str(downloads))
         folder = release(places, given.name, checkpoint=places.path(given.checkpoint))
         sha256 = files.sha256(folder / WEIGHTS)
         put_digest(places.root / README, given.name, sha256)

@@ -168,6 +168,14 @@ def test_detection(call, folder):
     assert {row[3] for row in rows} == set(captions)
 
 
+def test_models_are_listed(call):
+    told = call("flam", "models")
+    assert (told.returncode, told.stderr) == (0, "")
+    names = {folder.name for folder in MODELS.glob("*/")}
+    assert names <= set(re.findall(r"^  (\S+) ", told.stdout, flags=re.MULTILINE))
+    assert "laion/clap-htsat-unfused" in told.stdout
+
+
 def test_the_readme_s_example_in_python(call, folder):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)

@@ -140,7 +140,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "export", help="export a model to ONNX, in float32 and int8", description=_export.__doc__
     )
     export.set_defaults(run=_export, extra="onnx")
-    export.add_argument("model", metavar="MODEL", help="folder of a saved model")
+    export.add_argument("model", metavar="MODEL", help="a model by its folder or name")
     export.add_argument("out", metavar="OUT", help="folder to write to")
     export.add_argument(
         "--clip",
