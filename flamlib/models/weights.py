@@ -177,7 +177,7 @@ def _help(missing: list[Package], skipped: dict[str, str]) -> str:
     """Say which packages cannot be had, why, and what helps."""
     what = " and ".join(f"{package.name} {package.version}" for package in missing)
     which = " and ".join(package.file for package in missing)
-    why = skipped[missing[0].name].split("; or put ")[0].rstrip(".")
+    why = skipped[missing[0].name].split("; ")[0].removeprefix("ERROR: ").rstrip(".")
     return (
         f"the model needs {what}, which cannot be downloaded ({why}): go online once, or name a "
         f"folder with {which} in the variable {paths.PACKAGES}"
