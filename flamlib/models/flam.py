@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flamlib.losses import frame_wise
 from flamlib.models import class_features
+from flamlib.models.dropout import Dropout
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.familiarity import Familiarity, Trust, weighted
 from flamlib.models.heads import build_head
@@ -185,10 +186,10 @@ class FLAM(DualEncoder):
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:
     """Build Linear, ReLU, Linear, with dropout before each linear layer."""
     return nn.Sequential(
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(width, dim),
         nn.ReLU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(dim, dim),
     )
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from flamlib.losses.codebook import aggregate
+from flamlib.models.dropout import Dropout
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.htsat import HTSAT
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
@@ -152,10 +153,10 @@ def _projection(width: int, dim: int, dropout: float) -> nn.Module:
     """Build Linear, GELU, Linear, with layer norm and dropout before each linear layer."""
     return nn.Sequential(
         nn.LayerNorm(width),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(width, dim),
         nn.GELU(),
         nn.LayerNorm(dim),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(dim, dim),
     )

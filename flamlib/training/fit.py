@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
 from flamlib import files, paths
@@ -25,6 +25,7 @@ from flamlib.models.familiarity import Trust
 from flamlib.models.flam import FLAM
 from flamlib.parameters import plain
 from flamlib.training import distributed
+from flamlib.training.average import MovingAverage
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from
 from flamlib.training.inputs import TrainInputs, read_steps
 from flamlib.training.logbook import Clock, Logbook
@@ -188,8 +189,12 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
     if inputs.init_from is not None:
         start_from(net, inputs.init_from)
     freeze(net, train, objective)
-    optimizer = torch.optim.AdamW(parameter_groups(net, train), weight_decay=train.weight_decay)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
+    # On a CPU torch makes four passes over the parameters unless it is told otherwise.
+    fused = {"fused": True} if accelerator.device.type == "cpu" else {}
+    optimizer = torch.optim.AdamW(
+        parameter_groups(net, train), weight_decay=train.weight_decay, **fused
+    )
+    average = MovingAverage(net, train.ema_decay)
     adapt(net, accelerator.device, train)
     peak_rates = [group["lr"] for group in optimizer.param_groups]
     batches, valid_batches = read_steps(

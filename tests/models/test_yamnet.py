@@ -446,3 +446,14 @@ def test_a_list_of_classes_that_is_cut_off_is_named(tmp_path):
     (tmp_path / yamnet.CLASSES).write_text("Speech\nDog\n")
     with pytest.raises(ValueError, match=r"classes.txt: 2 names of classes, expected 521"):
         yamnet.read_class_names(tmp_path)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 4])
+def test_the_mean_over_frequency_is_that_of_its_axis(bins):
+    x = torch.randn(3, 8, 5, bins).contiguous(memory_format=torch.channels_last).requires_grad_()
+    slope = torch.randn(3, 5, 8)
+    fast, plain = yamnet._over_time(x), x.mean(dim=3).transpose(1, 2)
+    torch.testing.assert_close(fast, plain)
+    gradients = [torch.autograd.grad(y, x, slope)[0] for y in (fast, plain)]
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].is_contiguous(memory_format=torch.channels_last), "or it is copied"

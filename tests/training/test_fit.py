@@ -443,9 +443,7 @@ RATES = {"lr_audio": 1e-3, "lr_caption": 1e-3, "lr_heads": 1e-3}
 @pytest.fixture
 def plain_descent(monkeypatch):
     """Adam divides by the gradient's own size, and so makes much of one that is only rounding."""
-    monkeypatch.setattr(
-        torch.optim, "AdamW", lambda groups, weight_decay: torch.optim.SGD(groups, lr=0.01)
-    )
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **_: torch.optim.SGD(groups, lr=0.01))
 
 
 @pytest.mark.usefixtures("plain_descent")
