@@ -11,6 +11,7 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def sparsemax(logits: Float[Tensor, "row code"]) -> Float[Tensor, "row code"]:
@@ -23,12 +24,19 @@ def sparsemax(logits: Float[Tensor, "row code"]) -> Float[Tensor, "row code"]:
     """
     logits = logits.float()
     logits = logits - logits.amax(dim=1, keepdim=True).detach()
-    largest = logits.sort(dim=1, descending=True).values
-    n = torch.arange(1, logits.shape[1] + 1, device=logits.device)
-    # tau if exactly the n largest are positive; n is the largest number for which they are.
-    tau = (largest.cumsum(dim=1) - 1) / n
-    n_positive = (largest > tau).sum(dim=1, keepdim=True)
-    return (logits - tau.gather(1, n_positive - 1)).clamp(min=0)
+
+    def tau(positive: Tensor) -> Tensor:
+        """The tau if exactly these are positive."""
+        kept = torch.where(positive, logits, 0).sum(dim=1, keepdim=True)
+        return (kept - 1) / positive.sum(dim=1, keepdim=True)
+
+    # From all of them down: what is not above the tau of more is not above that of fewer (Michelot,
+    # 1986). A few passes, where sorting thousands of codes takes ten times as long.
+    positive = torch.ones_like(logits, dtype=torch.bool)
+    with torch.no_grad():
+        while not torch.equal(fewer := positive & (logits > tau(positive)), positive):
+            positive = fewer
+    return (logits - tau(positive)).clamp(min=0)
 
 
 def aggregate(
@@ -55,14 +63,37 @@ def aggregate(
         A vector for each item.
     """
     # In float32 whatever the precision of the towers: with a temperature of a thousand, affinities
-    # differ in the fourth decimal.
-    with torch.autocast(steps.device.type, enabled=False):
-        codes = codes.float()
-        affinity = steps.float() @ codes.T / (math.sqrt(codes.shape[1]) * temperature)
-        affinity = affinity.masked_fill(~known[:, :, None], -torch.inf).amax(dim=1)
+    # differ in the fourth decimal. Their gradients need no more than those of the towers.
+    device = steps.device.type
+    in_bf16 = (
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.bfloat16
+    )
+    with torch.autocast(device, enabled=False):
+        steps, codes = steps.float(), codes.float()
+        dot = _Dot.apply(steps[known], codes, torch.bfloat16 if in_bf16 else torch.float32)
+        affinity = steps.new_full((*known.shape, len(codes)), -torch.inf)
+        affinity[known] = dot / (math.sqrt(codes.shape[1]) * temperature)
+        affinity = affinity.amax(dim=1)
         if floor is not None:
             affinity = affinity.clamp(min=floor)
         return sparsemax(affinity) @ codes
+
+
+class _Dot(torch.autograd.Function):
+    """Products of all rows with all codes, whose gradients are computed in another precision."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(rows, codes)
+        ctx.dtype = dtype
+        return rows @ codes.T
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, codes = (x.to(ctx.dtype) for x in ctx.saved_tensors)
+        slope = slope.to(ctx.dtype)
+        return (slope @ codes).float(), (slope.T @ rows).float(), None
 
 
 def hard_negative_loss(

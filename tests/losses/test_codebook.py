@@ -72,6 +72,23 @@ def test_the_gradient_of_sparsemax_is_its_jacobian():
     assert_close(found[0], positive * (weight - mean))
 
 
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
+def test_sparsemax_of_many_codes_is_that_of_sorted_ones(temperature):
+    logits = normal(8, 4096) / temperature
+    largest = logits.double().sort(dim=1, descending=True).values
+    tau = (largest.cumsum(dim=1) - 1) / torch.arange(1, 4097)
+    n_positive = (largest > tau).sum(dim=1, keepdim=True)
+    expected = (logits.double() - tau.gather(1, n_positive - 1)).clamp(min=0)
+    assert_close(sparsemax(logits).double(), expected, atol=1e-5, rtol=1e-3)
+
+
+def test_what_is_no_number_stays_none():
+    assert sparsemax(torch.tensor([[0.0, math.nan], [1.0, 0.0]])).isnan().all(dim=1).tolist() == [
+        True,
+        False,
+    ]
+
+
 def slow_aggregate(steps, known, codes, temperature):
     """One item and one code at a time, with the slow sparsemax."""
     vectors = []
@@ -140,6 +157,23 @@ def test_low_precision_elsewhere_does_not_reach_the_shares():
     expected = aggregate(steps, known, codes, temperature=1000.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(aggregate(steps, known, codes, temperature=1000.0), expected)
+
+
+def test_under_autocast_its_gradient_is_as_good_as_that_of_the_towers():
+    steps, codes = normal(4, 3, 16).requires_grad_(), normal(64, 16, seed=1).requires_grad_()
+    known, weight = torch.rand(4, 3) < 0.8, normal(4, 16, seed=2)
+    known[:, 0] = True
+
+    def slopes():
+        return gradients((aggregate(steps, known, codes, temperature=1.0) * weight).sum(), *both)
+
+    both = steps, codes
+    exact = slopes()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = slopes()
+    for one, other in zip(rough, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.01 * other.norm()
 
 
 def slow_hard_negatives(clip_emb, caption_emb, log_temperature, hardness):
