@@ -179,7 +179,15 @@ def prepare(
 def prepare_heard(
     places: Places, base: Config, tried: Config, *, fold: int, n_folds: int = N_FOLDS
 ) -> tuple[Places, Path]:
-    """Do what `prepare` does, and store what the frozen trunk makes of the fold's clips."""
+    """Do what `prepare` does, and store what the frozen trunk makes of the fold's clips.
+
+    Args:
+        places: See `prepare`.
+        base: See `prepare`.
+        tried: See `prepare`.
+        fold: See `prepare`.
+        n_folds: See `prepare`.
+    """
     at, mixtures = prepare(places, base, tried, fold=fold, n_folds=n_folds)
     hear.hear(
         tried,
