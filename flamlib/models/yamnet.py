@@ -21,7 +21,7 @@ has the receptive field of before.
 
 With `tags` the tower also returns the evidence of its AudioSet classifier, and of the pretrained
 layers none learns: what the classifier knows is kept, and what they make of a clip never changes
-(docs/decisions/092-the-whole-of-yamnet-is-the-trunk.md).
+(docs/decisions/093-the-whole-of-yamnet-is-the-trunk.md).
 
 The tower has two parts. The *trunk* (`YAMNet.trunk`) is what never learns: with `tags` all layers
 and the classifier, else the log-mel. The *top* (`YAMNet.forward`) is the rest. So the trunk's
