@@ -107,6 +107,7 @@ def release(places: Places, name: str, *, checkpoint: Path) -> Path:
         changes = compare(small, scores, places)
         of_model = thresholds.compute(
             scores,
+            small.known(scores.captions).numpy(force=True),
             model=sha256,
             median_frames=config.detect.median_frames,
             n_thresholds=config.evaluate.n_thresholds,

@@ -70,9 +70,9 @@ clips. From `reports/04_evaluate.json` of the run.
 
 ## Thresholds
 
-`thresholds.json` has a threshold for each of {n_own} captions, with the number of events behind it;
-other captions, and those of fewer than {min_events} events, have {fallback:.3g}. Chosen by:
-{criterion}.
+`thresholds.json` has a threshold for each of {n_own} captions, with the number of events behind it.
+Captions of fewer than {min_events} events have {fallback:.3g} if the model was trained on them and
+{novel:.3g} if not. Chosen by: {criterion}.
 
 ## Made from
 
@@ -152,6 +152,7 @@ def text(
         criterion=thresholds.criterion,
         min_events=thresholds.min_events,
         fallback=thresholds.fallback,
+        novel=thresholds.novel,
         commit=about["commit"],
         seed="" if seed is None else f", seed {seed}",
         steps="" if steps is None else f", {steps} steps",

@@ -14,6 +14,7 @@ THRESHOLDS = CaptionThresholds(
     criterion="luck",
     min_events=10,
     fallback=0.75,
+    novel=0.25,
     captions={"rain": OwnThreshold(threshold=0.5, n_events=10, f1=0.5)},
 )
 
@@ -47,7 +48,7 @@ def test_it_says_where_everything_comes_from():
         "| bells | 1.0 | MIT \\| GPL |",
         "| bells | Debian, 1.0 | CC0 | 3 | 90 |",
         "each of 1 captions",
-        "have 0.75. Chosen by:\nluck.",
+        "have 0.75 if the model was trained on them and\n0.25 if not. Chosen by: luck.",
         "0.001 at most",
         "2 minutes for the training steps",
     ):

@@ -230,7 +230,7 @@ def _thresholds(model: "AudioTextModel", folder: Path, args: argparse.Namespace)
         _say(f"thresholds of captions that validation knows: {_few(own)}")
     if others:
         which = "other captions" if own else "captions that validation does not know"
-        _say(f"threshold {others[0].threshold:.3g} of {which}: {_few(e.caption for e in others)}")
+        _say(f"thresholds of {which}: {_few(f'{e.caption} {e.threshold:.3g}' for e in others)}")
     return [each.threshold for each in chosen]
 
 

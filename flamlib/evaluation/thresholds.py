@@ -2,8 +2,8 @@
 
 The threshold of a caption is the one at which the F1 of its frames is highest, halfway between the
 lowest score that is detected there and the next below. Scores are smoothed first, as `flam detect`
-does. The fallback, for captions of few events or none, is the common threshold of the highest mean
-F1 over captions.
+does. A caption of few events, or none, has a common threshold, of the highest mean F1 over
+captions: one for those that the model was trained on, one for novel ones, which score lower.
 
 Validation has few recordings of a caption, mixed again and again: a threshold is as good as those.
 """
@@ -16,25 +16,32 @@ from jaxtyping import Bool, Float
 
 from flamlib.events import count_frames, read_events
 from flamlib.metrics import sed
-from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.clip_scores import ClipScores, FrameTable
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.models.caption_thresholds import FORMAT, CaptionThresholds, OwnThreshold
 
 MIN_EVENTS = 10  # from which on a caption has a threshold of its own
+MIN_CAPTIONS = 3  # from which on a common threshold is theirs, and not that of all captions
 CRITERION = "highest F1 of the caption's frames in the mixtures for validation"
 DIGITS = 6  # of a threshold
 
 
 def compute(
-    scores: ClipScores, *, model: str, median_frames: int, n_thresholds: int
+    scores: ClipScores,
+    known: Float[np.ndarray, "caption"],
+    *,
+    model: str,
+    median_frames: int,
+    n_thresholds: int,
 ) -> CaptionThresholds:
     """Choose the thresholds.
 
     Args:
         scores: Unbiased scores of the mixtures for validation, not smoothed.
+        known: How well the model knows each caption from training, 0 to 1.
         model: SHA-256 of the file of the model's weights.
         median_frames: Length of the median filter that scores go through.
-        n_thresholds: Candidates for the fallback, see `sed.candidate_thresholds`.
+        n_thresholds: Candidates for a common threshold, see `sed.candidate_thresholds`.
 
     Raises:
         ValueError: There is no event of any caption.
@@ -46,12 +53,16 @@ def compute(
         raise ValueError("no event in the mixtures for validation: there is nothing to choose by")
     captions = {}
     for j, caption in enumerate(scores.captions):
-        known = frames.known[:, j]
+        rows = frames.known[:, j]
         if n_events := sum(event.caption == caption for event in events):
-            threshold, f1 = best_f1(frames.scores[known, j], frames.active[known, j])
+            threshold, f1 = best_f1(frames.scores[rows, j], frames.active[rows, j])
             captions[caption] = OwnThreshold(threshold=threshold, n_events=n_events, f1=f1)
-    candidates = sed.candidate_thresholds(frames.scores[frames.known], n_thresholds)
-    common = f1_over_thresholds(frames.scores, frames.active, candidates, frames.known)
+    has_own = np.array([caption in captions for caption in scores.captions])
+    groups = [has_own & (known >= 0.5), has_own & (known < 0.5)]
+    fallback, novel = (
+        _common(frames, group if group.sum() >= MIN_CAPTIONS else has_own, n_thresholds)
+        for group in groups
+    )
     return CaptionThresholds(
         format=FORMAT,
         model=model,
@@ -59,9 +70,18 @@ def compute(
         median_frames=median_frames,
         criterion=CRITERION,
         min_events=MIN_EVENTS,
-        fallback=round(common["best_macro"], DIGITS),
+        fallback=fallback,
+        novel=novel,
         captions=captions,
     )
+
+
+def _common(frames: FrameTable, of: Bool[np.ndarray, "caption"], n_thresholds: int) -> float:
+    """The threshold of the highest mean F1 over some captions."""
+    scores, known = frames.scores[:, of], frames.known[:, of]
+    candidates = sed.candidate_thresholds(scores[known], n_thresholds)
+    found = f1_over_thresholds(scores, frames.active[:, of], candidates, known)
+    return round(found["best_macro"], DIGITS)
 
 
 def best_f1(

@@ -159,7 +159,8 @@ def choose_thresholds(
     own = getattr(model, "thresholds", None)
     if own is None or (own.method, own.median_frames) != (method, median_frames):
         return [Chosen(caption, DetectConfig.threshold, False, 0) for caption in captions]
-    return own.threshold_for(captions)
+    known = model.known(captions).tolist() if hasattr(model, "known") else None
+    return own.threshold_for(captions, known)
 
 
 def score(

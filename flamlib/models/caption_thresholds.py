@@ -1,10 +1,12 @@
 """The thresholds of a saved model, one for each caption that validation knows: thresholds.json.
 
-`flamlib.evaluation.thresholds` computes them. A caption of too few events in validation has the
-fallback, and so has one that validation does not know.
+`flamlib.evaluation.thresholds` computes them. A caption of too few events in validation, and one
+that validation does not know, has a common threshold by how well the model knows it from training:
+
+    known * fallback + (1 - known) * novel,  known in [0, 1], see `familiarity`
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +26,7 @@ class Chosen(NamedTuple):
     Attributes:
         caption: The caption, as it was asked for.
         threshold: Lowest score of an active frame.
-        is_own: Whether it is the caption's own, and not the fallback.
+        is_own: Whether it is the caption's own, and not a common one.
         n_events: Number of the caption's events in validation, 0 for one that it does not know.
     """
 
@@ -53,19 +55,28 @@ class CaptionThresholds:
     median_frames: int = parameter("frames of the filter", low=1, high=MAX_MEDIAN_FRAMES)
     criterion: str = parameter("how a threshold was chosen")
     min_events: int = parameter("events from which on a caption has its own", low=1)
-    fallback: float = parameter("threshold of all other captions", low=0, high=1)
+    fallback: float = parameter("of other captions that were trained on", low=0, high=1)
+    novel: float = parameter("of captions unlike all that were trained on", low=0, high=1)
     captions: dict[str, OwnThreshold] = parameter("by caption")
 
-    def threshold_for(self, captions: Iterable[str]) -> list[Chosen]:
-        """Return the threshold of each caption; spelling is compared as in `texts.key`."""
-        return [self._chosen(caption) for caption in captions]
+    def threshold_for(
+        self, captions: Sequence[str], known: Sequence[float] | None = None
+    ) -> list[Chosen]:
+        """Return the threshold of each caption; spelling is compared as in `texts.key`.
 
-    def _chosen(self, caption: str) -> Chosen:
+        Args:
+            captions: Any.
+            known: How well each is known from training, 0 to 1; None: all are.
+        """
+        known = [1.0] * len(captions) if known is None else known
+        return [self._chosen(*each) for each in zip(captions, known, strict=True)]
+
+    def _chosen(self, caption: str, known: float) -> Chosen:
         own = self._by_key.get(texts.key(caption))
         if own is not None and own.n_events >= self.min_events:
             return Chosen(caption, own.threshold, True, own.n_events)
-        # The place for a threshold by novelty, which a caption's distance from the known ones says.
-        return Chosen(caption, self.fallback, False, own.n_events if own else 0)
+        common = known * self.fallback + (1 - known) * self.novel
+        return Chosen(caption, common, False, own.n_events if own else 0)
 
     @cached_property
     def _by_key(self) -> dict[str, OwnThreshold]:

@@ -61,6 +61,7 @@ def small(project, monkeypatch):
             criterion="best F1",
             min_events=10,
             fallback=1.0,
+            novel=1.0,
             captions={"a dog barks": own},
         )
         caption_thresholds.write(folder, thresholds)
@@ -259,14 +260,14 @@ def test_the_released_model_is_the_default_and_brings_its_thresholds(
     assert told.splitlines() == [
         "flam: model flam-small",
         "flam: thresholds of captions that validation knows: A dog barks 0 (12 events)",
-        "flam: threshold 1 of other captions: a bell",
+        "flam: thresholds of other captions: a bell 1",
     ]
     assert call("sound.wav", "-c", "a dog barks", "--threshold", "1", "--model", "flam-small") == 0
     out, told = capsys.readouterr()
     assert (events(out), told) == ([], "")
     assert call("sound.wav", "-c", "a dog barks", "--method", "biased") == 0
     assert (
-        "flam: threshold 0.9 of captions that validation does not know: a dog"
+        "flam: thresholds of captions that validation does not know: a dog"
         in capsys.readouterr().err
     )
 

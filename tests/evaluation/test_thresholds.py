@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,7 +53,10 @@ def test_scores_are_read_as_they_were_written(scored):
 def test_a_caption_of_few_events_has_the_fallback(scored, monkeypatch):
     folder, _ = scored
     scores = thresholds.read_scores(folder, "flam")
-    made = thresholds.compute(scores, model="0" * 64, median_frames=1, n_thresholds=50)
+    known = np.ones(len(scores.captions))
+    how = {"model": "0" * 64, "median_frames": 1, "n_thresholds": 50}
+    made = thresholds.compute(scores, known, **how)
+    assert made.novel == made.fallback, "of no novel caption"
     low, high = (np.unique(np.concatenate(scores.scores))[[0, -1]]).tolist()
     for own in made.captions.values():
         assert low < own.threshold < high
@@ -62,6 +66,20 @@ def test_a_caption_of_few_events_has_the_fallback(scored, monkeypatch):
     assert low < made.fallback <= high
     [chosen] = made.threshold_for(["what validation does not know"])
     assert (chosen.threshold, chosen.is_own, chosen.n_events) == (made.fallback, False, 0)
+
+
+def test_novel_captions_have_a_common_threshold_of_their_own(scored, monkeypatch):
+    """Here the scores of every second caption are lower throughout."""
+    scores = thresholds.read_scores(scored[0], "flam")
+    known = (np.arange(len(scores.captions)) % 2).astype(float)
+    lower = [score * np.where(known, 1.0, 0.5) for score in scores.scores]
+    scores = replace(scores, scores=lower)
+    how = {"model": "0" * 64, "median_frames": 1, "n_thresholds": 50}
+    few = thresholds.compute(scores, known, **how)
+    assert few.novel == few.fallback, "of too few captions"
+    monkeypatch.setattr(thresholds, "MIN_CAPTIONS", 1)
+    made = thresholds.compute(scores, known, **how)
+    assert made.novel < made.fallback
 
 
 def test_scores_of_other_clips_are_refused(scored, tmp_path):
@@ -77,5 +95,6 @@ def test_scores_of_other_clips_are_refused(scored, tmp_path):
 def test_without_events_there_is_nothing_to_choose_by(scored):
     scores = thresholds.read_scores(scored[0], "flam")
     scores.known[:] = False
+    known = np.ones(len(scores.captions))
     with pytest.raises(ValueError, match="no event in the mixtures for validation"):
-        thresholds.compute(scores, model="0" * 64, median_frames=1, n_thresholds=9)
+        thresholds.compute(scores, known, model="0" * 64, median_frames=1, n_thresholds=9)

@@ -256,7 +256,7 @@ def test_an_excerpt_has_the_frames_that_meet_it_and_their_times(start_s, stop_s,
 def test_a_model_has_thresholds_of_its_own(model, waveform, monkeypatch):
     """For the kind of scores that they are of; else, and without any, there is one default."""
     chosen = [Chosen(CAPTIONS[0], 0.0, True, 9), Chosen(CAPTIONS[1], 1.0, False, 0)]
-    own = SimpleNamespace(method="unbiased", median_frames=1, threshold_for=lambda _: chosen)
+    own = SimpleNamespace(method="unbiased", median_frames=1, threshold_for=lambda *_: chosen)
     default = [Chosen(caption, 0.9, False, 0) for caption in CAPTIONS]
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == default
     monkeypatch.setattr(model, "thresholds", own)

@@ -21,6 +21,7 @@ def make(folder, **changes):
         "criterion": "best F1",
         "min_events": 10,
         "fallback": 0.6,
+        "novel": 0.2,
         "captions": own,
     }
     return CaptionThresholds(**content | changes)
@@ -33,6 +34,13 @@ def test_a_known_caption_has_its_own_and_every_other_the_fallback(tmp_path):
         Chosen("a bell", 0.6, False, 2),
         Chosen("rain", 0.6, False, 0),
     ]
+
+
+def test_a_novel_caption_has_the_threshold_of_those(tmp_path):
+    chosen = make(tmp_path).threshold_for(
+        ["rain", "hail", "snow", "a dog barks"], [1.0, 0.0, 0.5, 0.0]
+    )
+    assert [each.threshold for each in chosen] == pytest.approx([0.6, 0.2, 0.4, 0.8])
 
 
 def test_they_are_read_as_they_were_written(tmp_path):
@@ -59,7 +67,7 @@ def test_those_of_another_model_are_refused(tmp_path):
         ({"captions": {"rain": 0.5}}, "captions.rain: expected names and values"),
         ({"captions": ["rain"]}, r"captions = \['rain'\]: expected names and values"),
         ({"method": "loud"}, "expected one of unbiased"),
-        ({"novelty": 1}, "no parameter novelty"),
+        ({"novelty": 1}, "no parameter novelty; did you mean novel"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(tmp_path, change, why):

@@ -39,6 +39,7 @@ def test_it_brings_its_thresholds(folder):
         criterion="best F1",
         min_events=1,
         fallback=0.7,
+        novel=0.7,
         captions={},
     )
     caption_thresholds.write(folder, thresholds)
