@@ -166,6 +166,24 @@ def _blocks(n_in: int, frame_hops: int) -> list[nn.Module]:
     return layers
 
 
+class _Local(nn.Sequential):
+    """A normalisation, a linear layer and whatever follows, the first two as one.
+
+        weight (gain * unit(x) + shift) + bias = (weight * gain) unit(x) + (weight shift + bias)
+
+    What is normalised does not learn where the trunk is frozen, and so needs no gradient: a third
+    of the matrix products of the layer after it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm, linear, *rest = self
+        unit = F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
+        x = F.linear(unit, linear.weight * norm.weight, linear.weight @ norm.bias + linear.bias)
+        for layer in rest:
+            x = layer(x)
+        return x
+
+
 class YAMNet(nn.Module):
     """Output of the trunk [clip, step, width] -> frame features [clip, frame, 1024].
 
@@ -208,7 +226,7 @@ class YAMNet(nn.Module):
         layers += _blocks(32, frame_hops)
         self.layers = Chain(*layers).to(memory_format=torch.channels_last)
         n_local = LOCAL_STEPS * LOWER_WIDTH
-        self.local = nn.Sequential(
+        self.local = _Local(
             nn.LayerNorm(n_local),
             nn.Linear(n_local, LOCAL_WIDTH),
             nn.ReLU(),

@@ -457,3 +457,23 @@ def test_the_mean_over_frequency_is_that_of_its_axis(bins):
     gradients = [torch.autograd.grad(y, x, slope)[0] for y in (fast, plain)]
     torch.testing.assert_close(*gradients)
     assert gradients[0].is_contiguous(memory_format=torch.channels_last), "or it is copied"
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_the_local_branch_is_its_layers_one_by_one(learns):
+    torch.manual_seed(0)
+    branch = YAMNet(tags=True).local
+    with torch.no_grad():
+        for parameter in branch.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = 3 + torch.randn(2, 5, branch[0].weight.numel(), requires_grad=learns)
+    slope = torch.randn(2, 5, yamnet.WIDTH)
+    wanted = [*branch.parameters(), *([x] if learns else [])]
+    plain = x
+    for layer in branch:
+        plain = layer(plain)
+    fast = branch(x)
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(y, wanted, slope) for y in (fast, plain)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
