@@ -17,6 +17,9 @@ export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 
+# Threads that wait for others sleep, see flamlib/run_notebook.py.
+export OMP_WAIT_POLICY ?= passive
+
 # A local CPU wheel of torch is taken where pip's find-links offers one, else the usual CUDA build.
 # pip separates places by spaces, uv by commas.
 empty :=
