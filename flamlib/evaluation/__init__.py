@@ -3,6 +3,6 @@ cross-validation.
 
 A module imports only from those before it:
 
-    splits priors split_metrics masking thresholds evaluate benchmarks single_model
+    splits priors thresholds split_metrics masking evaluate benchmarks single_model
     ablation study dependency run_study cross_validate trust
 """

@@ -203,15 +203,18 @@ def compare(
         see `masking.auroc_loss`; and under "difference" the paired tests of "flam" against each
         other model.
     """
-    thresholds = {
-        model: split_metrics.f1_curve(of["valid"], n_thresholds=config.n_thresholds)["best_macro"]
-        for model, of in logits.items()
-    }
+    trained_on = bank.recordings("foreground", "train")
     valid = {model: of["valid"].split for model, of in logits.items()}
     metrics: dict[str, dict] = {name: {} for name in (*logits, "difference")}
     parts = [name for name in next(iter(logits.values())) if name != "valid"]
     for name in parts:
         of_split = {model: of[name] for model, of in logits.items()}
+        thresholds = {
+            model: split_metrics.validation_threshold(
+                of["valid"], name, trained_on, n_thresholds=config.n_thresholds
+            )
+            for model, of in logits.items()
+        }
         bounds = split_metrics.confidence_intervals(
             of_split, valid, thresholds, config=config, seed=seed, progress=progress
         )

@@ -42,8 +42,8 @@ def evaluate_model(
 ) -> ModelResults:
     """Evaluate a model on splits that were labelled once for all models.
 
-    As in `evaluate.evaluate`, "valid" is not evaluated: on it, the threshold of f1, segment_f1 and
-    event_f1 is chosen, and a model that is no FLAM is calibrated. A FLAM has also metrics and
+    As in `evaluate.evaluate`, "valid" is not evaluated: on it, the thresholds of f1, segment_f1
+    and event_f1 are chosen, and a model that is no FLAM is calibrated. A FLAM has also metrics and
     curves of its scores by the other methods, `biased_<split>` and `approximate_<split>`, but
     for parts under maskers: they differ where one threshold has to do for all captions.
 
@@ -74,6 +74,7 @@ def evaluate_model(
         model, splits, bank, batch_size=config.batch_size, progress=progress, stored=stored
     )
     metrics, curves = {}, {}
+    trained_on = bank.recordings("foreground", "train")
     for method in get_args(Method) if isinstance(model, FLAM) else ("unbiased",):
         prefix = "" if method == "unbiased" else f"{method}_"
         logits = {
@@ -81,18 +82,15 @@ def evaluate_model(
             for name, of_split in unbiased.items()
             if name not in MASKED or method == "unbiased"
         }
-        f1 = {
-            name: split_metrics.f1_curve(of_split, n_thresholds=config.n_thresholds)
-            for name, of_split in logits.items()
-            if name not in MASKED
-        }
-        threshold = f1.pop("valid")["best_macro"]
-        curves |= {prefix + name: curve for name, curve in f1.items()}
-        del logits["valid"]
+        valid = logits.pop("valid")
         for name, of_split in logits.items():
+            n = {"n_thresholds": config.n_thresholds}
+            threshold = split_metrics.validation_threshold(valid, name, trained_on, **n)
             metrics[prefix + name] = split_metrics.compute(
-                of_split, splits["valid"], threshold=threshold, config=config
+                of_split, valid.split, threshold=threshold, config=config
             )
+            if name not in MASKED:
+                curves[prefix + name] = split_metrics.f1_curve(of_split, **n)
     clip_s = next(iter(splits.values())).clip_s
     metrics["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).metrics
     settings = BenchmarkSettings(

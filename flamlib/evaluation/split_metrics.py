@@ -1,6 +1,6 @@
 """All metrics of a model on one split: those of `metrics.sed`, and
 
-    f1                          at f1_threshold, chosen on the mixtures for validation
+    f1                          at f1_threshold, see `validation_threshold`
     f1_best, f1_best_threshold  at the best threshold on these clips, which is too optimistic
     ece, brier                  calibration of the probabilities, see `metrics.calibration`
     nats …                      cross-entropy beside that of priors, see `priors`
@@ -9,14 +9,16 @@
 `<name>_low` and `<name>_high` are the ends of a metric's 95 % bootstrap interval over clips.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import numpy as np
+from jaxtyping import Bool
 
 from flamlib.config import EvaluationConfig
 from flamlib.evaluation import priors
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
+from flamlib.evaluation.thresholds import MIN_CAPTIONS
 from flamlib.metrics import calibration, sed, spans
 from flamlib.metrics.bootstrap import ClipStatistic, clip_sum
 from flamlib.metrics.bootstrap_ranking import clip_best_f1
@@ -67,11 +69,39 @@ def span_changes(logits: SplitLogits, config: EvaluationConfig) -> SpanChanges:
     return SpanChanges.of(logits.clip_scores().smoothed(config.median_frames))
 
 
-def f1_curve(logits: SplitLogits, *, n_thresholds: int) -> dict:
-    """Return `f1.f1_over_thresholds` of the scores at `sed.candidate_thresholds`."""
+def f1_curve(
+    logits: SplitLogits, *, n_thresholds: int, of: Bool[np.ndarray, "caption"] | None = None
+) -> dict:
+    """Return `f1.f1_over_thresholds` of the scores at `sed.candidate_thresholds`.
+
+    Of all captions, or of those that `of` selects.
+    """
     frames = logits.score_table()
-    thresholds = sed.candidate_thresholds(frames.scores[frames.known], n_thresholds)
-    return f1_over_thresholds(frames.scores, frames.active, thresholds, frames.known)
+    of = np.ones(frames.scores.shape[1], bool) if of is None else of
+    scores, known = frames.scores[:, of], frames.known[:, of]
+    thresholds = sed.candidate_thresholds(scores[known], n_thresholds)
+    return f1_over_thresholds(scores, frames.active[:, of], thresholds, known)
+
+
+def validation_threshold(
+    valid: SplitLogits, part: str, trained_on: Collection[str], *, n_thresholds: int
+) -> float:
+    """Choose the threshold of a part, that of the highest mean F1 on the mixtures for validation.
+
+    For a part of unseen captions by those captions of validation that are not trained on, for
+    another one by those that are; by all, if there are fewer than `MIN_CAPTIONS` of them.
+
+    Args:
+        valid: a model's logits of the mixtures for validation.
+        part: a name that begins with "seen" or "unseen".
+        trained_on: captions.
+        n_thresholds: how many candidates.
+    """
+    seen = np.array([caption in trained_on for caption in valid.split.captions])
+    of = seen != part.startswith("unseen")
+    if of.sum() < MIN_CAPTIONS:
+        of[:] = True
+    return f1_curve(valid, n_thresholds=n_thresholds, of=of)["best_macro"]
 
 
 def reliability(logits: SplitLogits, *, n_bins: int) -> dict[str, np.ndarray]:

@@ -106,6 +106,26 @@ def test_the_curves_belong_to_the_numbers(split):
     assert judged["ece"] == pytest.approx(np.nansum(gap * bins["count"]) / bins["count"].sum())
 
 
+def test_the_threshold_of_unseen_captions_is_that_of_novel_ones(split, monkeypatch):
+    """Captions that are not trained on score lower here, and are active at half the score."""
+    monkeypatch.setattr(split_metrics, "MIN_CAPTIONS", 1)
+    trained_on = split.captions[:1]
+    raised = np.where(np.array(split.captions) == trained_on[0], 2.0, -2.0)
+    logits = of_split(split, 3.0 * split.active + raised[:, None] - 3)
+    chosen = {
+        part: split_metrics.validation_threshold(logits, part, trained_on, n_thresholds=99)
+        for part in ("seen_captions", "unseen_captions", "unseen_under_maskers")
+    }
+    scores = logits.scores()
+    for part, of in (("seen_captions", slice(0, 1)), ("unseen_captions", slice(1, None))):
+        own, active = scores[:, of], split.active[:, of]
+        assert ((own >= chosen[part]) == active)[split.known[:, of]].all()
+    assert chosen["seen_captions"] > chosen["unseen_captions"] == chosen["unseen_under_maskers"]
+    monkeypatch.setattr(split_metrics, "MIN_CAPTIONS", 99)
+    few = split_metrics.validation_threshold(logits, "unseen_captions", (), n_thresholds=99)
+    assert few == split_metrics.f1_curve(logits, n_thresholds=99)["best_macro"]
+
+
 def test_what_is_said_of_an_unknown_pair_changes_nothing(split):
     logits = noisy(split)
     poisoned = np.where(split.known[:, :, None], logits.logits, 30)
