@@ -152,11 +152,20 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "flam"
 
 
+MADE = ("reports", "dvc.lock", "data.dvc")  # tracked by git, and written by the pipeline
+
+
 def commit() -> str | None:
-    """Return the git commit of the project, with `-dirty` if files differ; None without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Return the git commit of the project, with `-dirty` if files differ; None without git.
+
+    What the pipeline writes while it runs, `MADE`, may differ.
+    """
+    others = [".", *(f":(exclude){name}" for name in MADE)]
+    head = ["git", "rev-parse", "--short=12", "HEAD"]
+    changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", *others]
+    how = {"cwd": root(), "capture_output": True, "text": True, "check": True}
     try:
-        result = subprocess.run(command, cwd=root(), capture_output=True, text=True, check=True)
+        found, changed = (subprocess.run(each, **how).stdout.strip() for each in (head, changes))
     except (OSError, subprocess.CalledProcessError):
         return None
-    return result.stdout.strip()
+    return found + ("-dirty" if changed else "")

@@ -40,9 +40,14 @@ def test_the_commit_is_gits_and_says_if_files_differ(tmp_path, monkeypatch):
         run = subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True)
         return run.stdout.strip()
 
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/numbers.json").write_text("1")
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "first")
+    assert paths.commit() == git("rev-parse", "HEAD")[:12]
+    (tmp_path / "reports/numbers.json").write_text("2")  # by the pipeline, as it runs
+    (tmp_path / "untracked").touch()
     assert paths.commit() == git("rev-parse", "HEAD")[:12]
     (tmp_path / "dvc.yaml").write_text("stages: {a: 1}\n")
     assert paths.commit() == git("rev-parse", "HEAD")[:12] + "-dirty"
