@@ -163,8 +163,8 @@ def commit() -> str | None:
     others = [".", *(f":(exclude){name}" for name in MADE)]
     head = ["git", "rev-parse", "--short=12", "HEAD"]
     changes = ["git", "status", "--porcelain", "--untracked-files=no", "--", *others]
-    how = {"cwd": root(), "capture_output": True, "text": True, "check": True}
     try:
+        how = {"cwd": root(), "capture_output": True, "text": True, "check": True}
         found, changed = (subprocess.run(each, **how).stdout.strip() for each in (head, changes))
     except (OSError, subprocess.CalledProcessError):
         return None
