@@ -133,8 +133,8 @@ class MixtureConfig:
         "probability of a background; without, its level alone is drawn", low=0, high=1, paper="1"
     )
     masker_prob: float = parameter(
-        "probability that a training mixture has a masker: speech or music at the front", low=0,
-        high=1, paper="0",
+        "probability that a training mixture has a masker, speech or music at the front, where the "
+        "corpus has any", low=0, high=1, paper="0",
     )  # fmt: skip
     masker_db: Distribution = parameter(
         "A-weighted level of a masker over that of the background: with 0 to 12 and snr_db from 6 "

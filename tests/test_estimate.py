@@ -50,7 +50,7 @@ def test_the_amounts_come_from_the_parameters(config):
     anew = UNITS._replace(stored=False, learn=0.004)
     assert minutes(config, "train@flam", anew) > 1.5 * took["train@flam"]
     assert minutes(config, "hear", anew) < took["hear"] / 2, "nothing is stored"
-    longer = config.override({"train.n_steps": 1000})
+    longer = config.override({"train.n_steps": 2 * config.train.n_steps})
     assert minutes(longer, "train@flam") == pytest.approx(2 * took["train@flam"], rel=0.2)
     fewer = config.override({"evaluate.n_clips": 50})
     assert minutes(fewer, "evaluate") < took["evaluate"] / 2

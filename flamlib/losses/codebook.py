@@ -66,13 +66,20 @@ def aggregate(
     # differ in the fourth decimal. Their gradients need no more than those of the towers.
     device = steps.device.type
     in_bf16 = (
-        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.bfloat16
+        torch.amp.is_autocast_available(device)
+        and torch.is_autocast_enabled(device)
+        and torch.get_autocast_dtype(device) is torch.bfloat16
     )
     with torch.autocast(device, enabled=False):
         steps, codes = steps.float(), codes.float()
-        dot = _Dot.apply(steps[known], codes, torch.bfloat16 if in_bf16 else torch.float32)
-        affinity = steps.new_full((*known.shape, len(codes)), -torch.inf)
-        affinity[known] = dot / (math.sqrt(codes.shape[1]) * temperature)
+        dtype = torch.bfloat16 if in_bf16 else torch.float32
+        length = math.sqrt(codes.shape[1]) * temperature
+        if device == "cpu":  # of known steps alone
+            affinity = steps.new_full((*known.shape, len(codes)), -torch.inf)
+            affinity[known] = _Dot.apply(steps[known], codes, dtype) / length
+        else:  # where it would have to wait until it is known how many there are
+            dot = _Dot.apply(steps.flatten(0, 1), codes, dtype).unflatten(0, known.shape)
+            affinity = (dot / length).masked_fill(~known[..., None], -torch.inf)
         affinity = affinity.amax(dim=1)
         if floor is not None:
             affinity = affinity.clamp(min=floor)

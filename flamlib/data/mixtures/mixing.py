@@ -34,7 +34,7 @@ def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     """Raise ValueError if the bank does not hold what mixtures of a split need."""
     splits = sorted(set(bank.sources["split"]))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
-    behind = {"background": rules.background_prob, "masker": _masker_prob(rules, split)}
+    behind = {"background": rules.background_prob, "masker": _masker_prob(bank, rules, split)}
     needed += [
         (role, backgrounds.split_of(split), None) for role, prob in behind.items() if prob > 0
     ]
@@ -107,7 +107,7 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
         labels += active
 
     recipe = _recipe(bank, rules, split, index, background, events, labels)
-    return backgrounds.mask(bank, rules, recipe, seed=seed, prob=_masker_prob(rules, split))
+    return backgrounds.mask(bank, rules, recipe, seed=seed, prob=_masker_prob(bank, rules, split))
 
 
 def draw_single_event(
@@ -228,8 +228,10 @@ def _counted(tables: Iterable[pyarrow.Table], bar: tqdm) -> Iterator[pyarrow.Tab
             yield table
 
 
-def _masker_prob(rules, split) -> float:
-    return rules.masker_prob if split == "train" else 0.0
+def _masker_prob(bank, rules, split) -> float:
+    """Of training alone, and of a bank that has such recordings at all: few corpora do."""
+    has_maskers = split == "train" and (bank.sources["role"] == "masker").any()
+    return rules.masker_prob if has_maskers else 0.0
 
 
 def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
@@ -365,6 +367,6 @@ def _active(bank, rules, event, loud) -> list[Event]:
 
 
 def _draw_table(bank, rules, seed, split, indices) -> pyarrow.Table:
-    schema = recipes.MASKED if _masker_prob(rules, split) > 0 else recipes.SCHEMA
+    schema = recipes.MASKED if _masker_prob(bank, rules, split) > 0 else recipes.SCHEMA
     drawn = (draw(bank, rules, seed=seed, split=split, index=i) for i in indices)
     return recipes.to_table(drawn, schema)

@@ -1,6 +1,7 @@
 import json
 import tarfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -131,12 +132,22 @@ def test_silence_may_lie_under_it(sounds):
     assert masked.masker.level_db > -60
 
 
-def test_a_corpus_without_maskers_says_so(without):
+def test_a_corpus_without_maskers_does_without(without):
+    mixing.check(without, rules(masker_prob=1), split="train")
+    drawn = [
+        mixing.draw(without, rules(masker_prob=p), seed=0, split="train", index=0) for p in (0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def test_maskers_of_other_splits_alone_are_refused(sounds):
+    other = sounds.sources.assign(
+        split=sounds.sources["split"].mask(sounds.sources["role"] == "masker", "heldout")
+    )
     with pytest.raises(
         ValueError, match=r"no masker of split 'train'.*masker_prob: 0 does without"
     ):
-        mixing.check(without, rules(masker_prob=0.1), split="train")
-    mixing.check(without, rules(), split="train")
+        mixing.check(replace(sounds, sources=other), rules(masker_prob=0.1), split="train")
 
 
 def test_mixtures_for_validation_and_test_have_none(sounds):
