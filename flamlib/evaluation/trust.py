@@ -96,11 +96,11 @@ def evidence(
         bank: the recordings.
         stored: what its trunk made of the mixtures; None: it hears them.
     """
-    logits = []
+    logits, needed = [], {name: splits[name] for name in ("valid", *PARTS.values())}
     for weights in ((1.0, LITTLE), (LITTLE, 1.0)):
         model.familiarity.trust.copy_(torch.tensor([weights, weights]))
         how = {"batch_size": 32, "progress": False, "stored": stored}
-        logits.append(evaluation.predict(model, splits, bank, **how))
+        logits.append(evaluation.predict(model, needed, bank, **how))
     found = {}
     for kind, part in PARTS.items():
         of = [each[part] for each in logits]
