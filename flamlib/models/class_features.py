@@ -4,18 +4,15 @@ They help with captions that no training caption resembles. A classifier such as
 hundreds of classes by name. A caption is compared with the class names, a frame with the classes,
 and both become unit vectors over the classes:
 
-    caption_vector = unit([w, 0]),           w[c] = softmax over c of <text, name[c]> / TEMPERATURE
-    frame_vector   = unit([x - mean x, SLACK]),  x[c] = p[c] ** POWER
+    caption_vector = unit([w, 0]),            w[c] = softmax over c of <text, name[c]> / TEMPERATURE
+    frame_vector   = unit([e - mean e, SLACK]),  e[c] = p[c] ** POWER
 
 with unit text features of the caption and of the class names, and p[c] the classifier's
-probability. By the small power a class counts by the order of magnitude of its probability: what is
-faint or lies under other sounds has a thousandth rather than a half, and still more than what is
-absent. Without the mean over classes a loud frame, in which all of them rise, would be like every
-caption. In silence, where no class differs from another, the last coordinate alone is left and the
-cosine with every caption is 0.
-
-What is stored of a frame is not p but e[c] = log(1 + p[c] / FLOOR), of which half precision keeps
-three digits wherever a class matters.
+probability. By the small power, here called *evidence*, a class counts by the order of magnitude of
+its probability: what is faint or lies under other sounds has a thousandth rather than a half, and
+still more than what is absent. Without the mean over classes a loud frame, in which all of them
+rise, would be like every caption. Where no class differs from another the last coordinate alone is
+left, and the cosine with every caption is 0.
 
 Concatenated with the learned embeddings u (frame) and v (caption), each pair gives half of the
 cosine:
@@ -34,26 +31,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 TEMPERATURE = 0.04
-FLOOR = 1e-3
 POWER = 0.12
-SLACK = 2.0  # two thirds of the median length of x - mean x in mixtures
+SLACK = 2.0  # two thirds of the median length of e - mean e in mixtures
 DROPOUT = 0.5  # probability that a training step is without class features
 
 
 def evidence(logits: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]:
-    """Compute e = log(1 + sigmoid(logit) / FLOOR) in float32, as small probabilities count."""
-    return torch.log1p(logits.float().sigmoid() / FLOOR)
+    """Compute sigmoid(logit) ** POWER in float32, of which half precision keeps three digits."""
+    return (POWER * F.logsigmoid(logits.float())).exp()
 
 
 def probability(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame cls"]:
     """Return the probabilities of which `evidence` was computed."""
-    return (FLOOR * torch.expm1(evidence)).clamp(max=1)
+    return evidence ** (1 / POWER)
 
 
 def frame_class_vector(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
     """Return unit vectors of frames, from `evidence`; one coordinate more than classes."""
-    x = probability(evidence.float()) ** POWER
-    return F.normalize(F.pad(x - x.mean(dim=-1, keepdim=True), (0, 1), value=SLACK), dim=-1)
+    centred = evidence - evidence.mean(dim=-1, keepdim=True)
+    return F.normalize(F.pad(centred, (0, 1), value=SLACK), dim=-1)
 
 
 def caption_class_vector(

@@ -291,7 +291,12 @@ class YAMNet(nn.Module):
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode())
                 digest.update(tensor.detach().float().cpu().numpy().tobytes())
-        return {"tower": "yamnet", "frame_hops": self.frame_hops, "sha256": digest.hexdigest()}
+        return {
+            "tower": "yamnet",
+            "frame_hops": self.frame_hops,
+            "evidence": f"p ** {class_features.POWER}",
+            "sha256": digest.hexdigest(),
+        }
 
     def forward(self, heard: Float[Tensor, "clip step width"]) -> Float[Tensor, "clip frame dim"]:
         """Return the features of frames, given the output of `trunk`: the top of the tower.

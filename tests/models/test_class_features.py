@@ -19,17 +19,27 @@ def names():
     return torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_class_that_is_not_heard_is_no_evidence_and_a_sure_one_a_thousandfold():
-    evidence = class_features.evidence(torch.tensor([-100.0, 100.0]))
-    assert evidence[0] == 0
-    assert evidence[1] == pytest.approx(math.log(1 + 1 / class_features.FLOOR))
+def test_evidence_tells_orders_of_magnitude_apart():
+    evidence = class_features.evidence(torch.tensor([100.0, -100.0, -torch.inf]))
+    assert evidence[0] == 1
+    assert 0 < evidence[1] < 1e-5
+    assert evidence[2] == 0
 
 
 @given(st.floats(-30, 30))
 def test_evidence_is_as_defined(logit):
     p = 1 / (1 + math.exp(-logit))
-    found = class_features.evidence(torch.tensor([logit], dtype=torch.float64)).item()
-    assert found == pytest.approx(math.log(1 + p / class_features.FLOOR), rel=1e-5, abs=1e-6)
+    found = class_features.evidence(torch.tensor([logit], dtype=torch.float64))
+    assert found.item() == pytest.approx(p**class_features.POWER, rel=1e-5)
+    assert class_features.probability(found).item() == pytest.approx(p, rel=1e-4)
+
+
+@given(st.lists(st.floats(-25, 10), min_size=7, max_size=7))
+def test_half_precision_of_the_evidence_hardly_moves_a_frame(logits):
+    evidence = class_features.evidence(torch.tensor([logits]))
+    exact = class_features.frame_class_vector(evidence)
+    stored = class_features.frame_class_vector(evidence.half().float())
+    assert (exact - stored).norm() < 1e-3
 
 
 def test_both_sides_are_unit_vectors_also_where_nothing_is_heard(names):
