@@ -78,7 +78,7 @@ Captions of fewer than {min_events} events have {fallback:.3g} if the model was 
 
 - commit `{commit}`{seed}{steps}
 - checkpoint with the SHA-256 `{checkpoint}`, released by `make release` at commit `{release}`
-- training time and energy: {cost}
+- time of the training steps, and energy: {cost}
 - `training.json` has every parameter, checksums of the data and the losses.
 
 SHA-256 of `{weights}`: `{sha256}`
@@ -140,7 +140,8 @@ def text(
     parameters = about.get("parameters", {})
     seed, steps = parameters.get("seed"), parameters.get("n_steps")
     n_own = sum(own.n_events >= thresholds.min_events for own in thresholds.captions.values())
-    cost = "unknown" if seconds is None else f"{seconds / 60:.0f} minutes for the training steps"
+    took = "unknown" if seconds is None else f"{seconds:.0f} seconds"
+    cost = took if seconds is None or seconds < 100 else f"{seconds / 60:.0f} minutes"
     packages = {package.name: package for tower in towers for package in tower.packages}
     return _TEXT.format(
         header=yaml.safe_dump(header, sort_keys=False),

@@ -50,7 +50,7 @@ def test_it_says_where_everything_comes_from():
         "each of 1 captions",
         "have 0.75 if the model was trained on them and\n0.25 if not. Chosen by: luck.",
         "0.001 at most",
-        "2 minutes for the training steps",
+        "2 minutes; energy was not measured",
     ):
         assert said in text
     assert "energy: unknown" in card()
