@@ -82,7 +82,7 @@ def fit(folds: Sequence[Evidence]) -> Float[np.ndarray, "weight"]:
         return loss
 
     optimizer.step(nats)
-    return found.detach().numpy()
+    return found.detach().double().numpy()
 
 
 def evidence(
