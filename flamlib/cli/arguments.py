@@ -1,4 +1,4 @@
-"""Shared by the commands of `flam`: types of arguments, common options, errors for the user."""
+"""Shared by the commands of `flam`: types of arguments, common options, notes to the user."""
 
 import argparse
 import sys
@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flamlib import paths, texts
+from flamlib.cli.errors import UsageError, printable
 from flamlib.config import MAX_MEDIAN_FRAMES
 from flamlib.models import released
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 MAX_CLIP_S = 600.0  # of an exported model, which hears a clip at once
-
-
-class UsageError(Exception):
-    """A command cannot be carried out; the message says why and what would help."""
 
 
 @contextmanager
@@ -47,12 +44,6 @@ def warnings_in_a_line(categories: tuple[type[Warning], ...]) -> Iterator[None]:
             warnings.simplefilter("always", category)
         warnings.showwarning = say
         yield
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, with letters only that a terminal can show."""
-    text = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def model_folder(given: str | None) -> Path:

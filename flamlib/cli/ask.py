@@ -32,19 +32,9 @@ if TYPE_CHECKING:  # it brings torch, seconds of import
 _FEW = 5  # captions that are told one by one
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Add the commands to the parser."""
-    _add_detect(commands)
-    _add_embed(commands)
-    _add_export(commands)
-
-
-def _add_detect(commands: argparse._SubParsersAction) -> None:
-    detect = commands.add_parser(
-        "detect",
-        help="find the events in a recording that captions describe",
-        description=_detect.__doc__,
-    )
+def add_detect(detect: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam detect`."""
+    detect.description = _detect.__doc__
     detect.set_defaults(run=_detect)
     add = detect.add_argument
     add(
@@ -116,10 +106,9 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
     )
 
 
-def _add_embed(commands: argparse._SubParsersAction) -> None:
-    embed = commands.add_parser(
-        "embed", help="write embeddings of a folder of recordings", description=_embed.__doc__
-    )
+def add_embed(embed: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam embed`."""
+    embed.description = _embed.__doc__
     embed.set_defaults(run=_embed, extra="serve")
     add = embed.add_argument
     add("audio", metavar="AUDIO", help="folder of recordings; subfolders are included")
@@ -135,10 +124,9 @@ def _add_embed(commands: argparse._SubParsersAction) -> None:
     add_workers(embed, what="number of processes on this machine")
 
 
-def _add_export(commands: argparse._SubParsersAction) -> None:
-    export = commands.add_parser(
-        "export", help="export a model to ONNX, in float32 and int8", description=_export.__doc__
-    )
+def add_export(export: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam export`."""
+    export.description = _export.__doc__
     export.set_defaults(run=_export, extra="onnx")
     export.add_argument("model", metavar="MODEL", help="a model by its folder or name")
     export.add_argument("out", metavar="OUT", help="folder to write to")

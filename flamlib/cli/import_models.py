@@ -12,13 +12,8 @@ if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.models.htsat import HTSAT
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Add the commands to the parser."""
-    openflam = commands.add_parser(
-        "import-openflam",
-        help="import the FLAM authors' checkpoint (OpenFLAM)",
-        description=_openflam.__doc__,
-    )
+def add_import_openflam(openflam: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam import-openflam`."""
     openflam.add_argument("source", metavar="CKPT", help="the published .pth file")
     openflam.add_argument(
         "--tokenizer",
@@ -26,19 +21,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="FOLDER_OR_HUB_ID",
         help="RoBERTa's tokenizer: a folder, or roberta-base to download it from the hub",
     )
-    clap = commands.add_parser(
-        "import-clap", help="import a CLAP checkpoint of transformers", description=_clap.__doc__
-    )
+    _finish(openflam, _openflam)
+
+
+def add_import_clap(clap: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam import-clap`."""
     clap.add_argument(
         "source",
         metavar="FOLDER_OR_HUB_ID",
         help="a CLAP without fusion, such as laion/clap-htsat-unfused",
     )
-    baseline = commands.add_parser(
-        "import-baseline",
-        help="import a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP in its authors' format",
-        description=_baseline.__doc__,
-    )
+    _finish(clap, _clap)
+
+
+def add_import_baseline(baseline: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam import-baseline`."""
     baseline.add_argument(
         "source",
         metavar="CKPT",
@@ -51,18 +48,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="tokenizer of its text encoder: a folder, or roberta-base, google/flan-t5-large or "
         "bert-base-uncased to download it from the hub",
     )
-    htsat = commands.add_parser(
-        "import-htsat",
-        help="import an HTS-AT checkpoint as an audio tower to train from",
-        description=_htsat.__doc__,
-    )
+    _finish(baseline, _baseline)
+
+
+def add_import_htsat(htsat: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam import-htsat`."""
     htsat.add_argument(
         "source", metavar="CKPT", help="the checkpoint, such as one trained on AudioSet"
     )
-    runs = ((openflam, _openflam), (clap, _clap), (baseline, _baseline), (htsat, _htsat))
-    for command, run in runs:
-        command.add_argument("out", metavar="OUT", help="new folder to write to")
-        command.set_defaults(run=run)
+    _finish(htsat, _htsat)
+
+
+def _finish(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None]) -> None:
+    command.add_argument("out", metavar="OUT", help="new folder to write to")
+    command.description = run.__doc__
+    command.set_defaults(run=run)
 
 
 def _openflam(args: argparse.Namespace) -> None:

@@ -10,11 +10,9 @@ from flamlib import paths
 from flamlib.models import released
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command to the parser."""
-    models = commands.add_parser(
-        "models", help="list the models that are at hand or to be had", description=_models.__doc__
-    )
+def add_models(models: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam models`."""
+    models.description = _models.__doc__
     models.set_defaults(run=_models)
     models.add_argument(
         "--get",

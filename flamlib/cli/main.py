@@ -45,13 +45,33 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import import_module
 
 from flamlib import memory
-from flamlib.cli import ask, import_models, list_models, make
-from flamlib.cli.arguments import UsageError, printable
+from flamlib.cli.errors import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
+# The module of each command, which has a function `add_COMMAND` for its arguments, and what it is
+# for. Only the module of the command that is called is imported: --help is to be there at once.
+_COMMANDS = {
+    "detect": ("ask", "find the events in a recording that captions describe"),
+    "models": ("list_models", "list the models that are at hand or to be had"),
+    "embed": ("ask", "write embeddings of a folder of recordings"),
+    "export": ("ask", "export a model to ONNX, in float32 and int8"),
+    "import-openflam": ("import_models", "import the FLAM authors' checkpoint (OpenFLAM)"),
+    "import-clap": ("import_models", "import a CLAP checkpoint of transformers"),
+    "import-baseline": (
+        "import_models",
+        "import a checkpoint of LAION-CLAP, CompA-CLAP or MGA-CLAP in its authors' format",
+    ),
+    "import-htsat": (
+        "import_models",
+        "import an HTS-AT checkpoint as an audio tower to train from",
+    ),
+    "mix": ("make", "render training mixtures to files"),
+    "caption": ("make", "write captions for recordings that have none"),
+    "verify": ("make", "compare the files of `flam mix` or `flam embed` with their checksums"),
+}
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
 CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
 _UNFIT = (
@@ -62,7 +82,10 @@ _UNFIT = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `flam`, by default with the arguments of the command line; return the exit code."""
-    args = _parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # No option before the command has a value.
+    command = next((text for text in arguments if not text.startswith("-")), "")
+    args = _parser(command).parse_args(arguments)
     memory.keep_freed()
     try:
         args.run(args)
@@ -100,11 +123,25 @@ def _sentence(error: Exception) -> str:
     return printable(text) or type(error).__name__
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Build the parser, with the arguments of one command alone, or of all of them."""
     parser = argparse.ArgumentParser(prog="flam", description=_DESCRIPTION)
     parser.set_defaults(extra=None)
-    parser.add_argument("--version", action="version", version=f"flam {version('flamlib')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for part in (ask, list_models, import_models, make):
-        part.add(commands)
+    for name, (module, purpose) in _COMMANDS.items():
+        command = commands.add_parser(name, help=purpose)
+        if only in (None, name):
+            add = f"add_{name.replace('-', '_')}"
+            getattr(import_module(f"flamlib.cli.{module}"), add)(command)
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, parser, *_):
+        from importlib.metadata import version
+
+        print(f"flam {version('flamlib')}")
+        parser.exit()

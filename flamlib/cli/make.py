@@ -9,17 +9,9 @@ from flamlib import files, paths
 from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors, whole
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Add the commands to the parser."""
-    _add_mix(commands)
-    _add_caption(commands)
-    _add_verify(commands)
-
-
-def _add_mix(commands: argparse._SubParsersAction) -> None:
-    mix = commands.add_parser(
-        "mix", help="render training mixtures to files", description=_mix.__doc__
-    )
+def add_mix(mix: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam mix`."""
+    mix.description = _mix.__doc__
     mix.set_defaults(run=_mix, extra="train")
     add = mix.add_argument
     add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
@@ -66,12 +58,9 @@ def _mix(args: argparse.Namespace) -> None:
     print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
 
 
-def _add_caption(commands: argparse._SubParsersAction) -> None:
-    caption = commands.add_parser(
-        "caption",
-        help="write captions for recordings that have none",
-        description=_captions.__doc__,
-    )
+def add_caption(caption: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam caption`."""
+    caption.description = _captions.__doc__
     caption.set_defaults(run=_captions, extra="train")
     add = caption.add_argument
     add(
@@ -160,12 +149,9 @@ def _writer(args: argparse.Namespace):
     return caption_writers.Template()
 
 
-def _add_verify(commands: argparse._SubParsersAction) -> None:
-    verify = commands.add_parser(
-        "verify",
-        help="compare the files of `flam mix` or `flam embed` with their checksums",
-        description=_verify.__doc__,
-    )
+def add_verify(verify: argparse.ArgumentParser) -> None:
+    """Add the argument of `flam verify`."""
+    verify.description = _verify.__doc__
     verify.set_defaults(run=_verify)
     verify.add_argument("folder", metavar="FOLDER", help="folder with a manifest.json")
 

@@ -17,6 +17,26 @@ def test_help_does_not_wait_for_torch_or_pandas(command):
     assert asked.stdout.endswith("set()\n")
 
 
+def test_help_needs_no_more_than_the_parser():
+    """Of all commands: numpy is a quarter of a second, other libraries are more."""
+    look = "import sys; from flamlib.cli import main\n"
+    look += "try: main.main(['--help'])\n"
+    look += (
+        "finally: print([n for n in ('numpy', 'scipy', 'filelock', 'yaml') if n in sys.modules])"
+    )
+    asked = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert asked.stdout.endswith("[]\n")
+
+
+def test_every_command_is_its_own_in_the_whole_parser():
+    for name in main._COMMANDS:
+        alone, of_all = (main._parser(only).format_help() for only in (name, None))
+        assert alone == of_all
+        for given in ([name, "--help"],):
+            with pytest.raises(SystemExit, match="0"):
+                main.main(given)
+
+
 @pytest.mark.parametrize("command", ["detect", "embed", "export", "mix", "caption", "import-clap"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as left:
