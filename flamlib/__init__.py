@@ -10,7 +10,7 @@ reads both:
     fir           audio         collection    runs          detection     provenance
     run_notebook
     losses        metrics       data          models        plots
-    training      inference     evaluation    report        estimate
+    training      inference     evaluation    adaptation    report        estimate
     release_card  release       cli
 
 The modules of the first five rows are the ground floor: files, numbers, events and audio, without

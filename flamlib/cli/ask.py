@@ -64,6 +64,11 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
         f"caption; {DetectConfig.threshold} for a model without)",
     )
     add(
+        "--thresholds",
+        metavar="FILE",
+        help="thresholds by caption, from `flam thresholds`, in place of the model's own",
+    )
+    add(
         "--method",
         choices=["unbiased", "biased", "approximate"],
         default=DetectConfig.method,
@@ -162,7 +167,8 @@ def _detect(args: argparse.Namespace) -> None:
     # Imported here: torch takes seconds, and --help does not need it.
     from flamlib import audio, detection, tables
     from flamlib.inference import detector
-    from flamlib.models import baselines
+    from flamlib.models import baselines, caption_thresholds
+    from flamlib.models.checkpoint import WEIGHTS
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
 
@@ -173,6 +179,13 @@ def _detect(args: argparse.Namespace) -> None:
         if args.scores is not None:
             detection.check_columns(args.scores, args.captions)
         model = baselines.load(folder)
+        if args.thresholds is not None:
+            model.thresholds = caption_thresholds.read_file(
+                args.thresholds,
+                folder / WEIGHTS,
+                method=args.method,
+                median_frames=args.median_frames,
+            )
         scores = detector.score(
             model,
             args.audio,

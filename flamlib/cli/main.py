@@ -5,6 +5,10 @@
 writes a table `filename onset offset event_label score`, times in seconds, or an Audacity label
 track.
 
+    flam thresholds LABELS [LABELS …] -o thresholds.json [--audio FOLDER] [--precision 0.9] …
+
+chooses thresholds by caption on labelled recordings, for `flam detect --thresholds FILE`.
+
     flam models [--get NAME]
 
 lists the models that are at hand, and fetches one of others that is asked for.
@@ -55,6 +59,7 @@ _DESCRIPTION = "Find the events in a recording that a caption describes."
 # for. Only the module of the command that is called is imported: --help is to be there at once.
 _COMMANDS = {
     "detect": ("ask", "find the events in a recording that captions describe"),
+    "thresholds": ("adapt", "choose thresholds by caption on labelled recordings"),
     "models": ("list_models", "list the models that are at hand or to be had"),
     "embed": ("ask", "write embeddings of a folder of recordings"),
     "export": ("ask", "export a model to ONNX, in float32 and int8"),

@@ -62,7 +62,7 @@ class SpanChanges(NamedTuple):
         caption: of which caption, a row of `n_events`.
         false_spans: change in false spans.
         found: change in events found.
-        n_events: events of each caption in each clip, of those captions that have any.
+        n_events: events of each caption in each clip, of those captions that have any (or of all).
         columns: which of all captions these are, in order.
         minutes: of each clip.
     """
@@ -77,14 +77,18 @@ class SpanChanges(NamedTuple):
     minutes: Float[np.ndarray, "clip"]
 
     @classmethod
-    def of(cls, clip_scores: ClipScores) -> "SpanChanges":
-        """Match the spans of all thresholds with the events of their caption."""
+    def of(cls, clip_scores: ClipScores, *, with_absent: bool = False) -> "SpanChanges":
+        """Match the spans of all thresholds with the events of their caption.
+
+        `with_absent` takes captions without an event, too, whose spans are all false.
+        """
         inputs = clip_scores.psds_inputs()
         durations = np.array([inputs.durations[clip] for clip in inputs.scores], dtype=float)
         events = event_table(
             list(inputs.scores), inputs.captions, inputs.ground_truth, inputs.durations
         )
-        columns = np.unique(events.caption)
+        absent = range(len(inputs.captions)) if with_absent else ()
+        columns = np.union1d(events.caption, np.array(absent, dtype=int))
         n_events = np.zeros((len(columns), len(durations)), dtype=int)
         np.add.at(n_events, (np.searchsorted(columns, events.caption), events.clip), 1)
         minutes = durations / 60
@@ -136,12 +140,12 @@ class SpanChanges(NamedTuple):
         )
 
     def by_caption(self) -> Iterator[SpanCurve]:
-        """Yield the curve of each caption of `columns` alone."""
+        """Yield the curve of each caption of `columns` alone; without an event its recall is 0."""
         order = np.argsort(self.caption, kind="stable")
         edges = np.searchsorted(self.caption[order], np.arange(len(self.columns) + 1))
         for row, (first, stop) in enumerate(itertools.pairwise(edges)):
             mine = order[first:stop]
-            n_events = self.n_events[row].sum()
+            n_events = max(1, self.n_events[row].sum())
             yield _summed(
                 self.threshold[mine],
                 self.false_spans[mine] / self.minutes.sum(),

@@ -54,7 +54,7 @@ class CaptionThresholds:
     method: Literal["unbiased", "biased", "approximate"] = parameter("kind of score")
     median_frames: int = parameter("frames of the filter", low=1, high=MAX_MEDIAN_FRAMES)
     criterion: str = parameter("how a threshold was chosen")
-    min_events: int = parameter("events from which on a caption has its own", low=1)
+    min_events: int = parameter("events from which on a caption has its own", low=0)
     fallback: float = parameter("of other captions that were trained on", low=0, high=1)
     novel: float = parameter("of captions unlike all that were trained on", low=0, high=1)
     captions: dict[str, OwnThreshold] = parameter("by caption")
@@ -91,16 +91,51 @@ def read(folder: str | Path) -> CaptionThresholds | None:
     path = Path(folder) / THRESHOLDS
     if not path.exists():
         return None
-    try:
-        found = parse(CaptionThresholds, read_json(path))
-    except ParameterError as error:
-        raise ValueError(f"{path}: {'; '.join(str(error).splitlines())}") from error
+    found = _parse(path)
     if found.model != (sha256 := files.sha256(path.with_name(WEIGHTS))):
         raise ValueError(
             f"{path}: thresholds of another model ({found.model[:12]}…) than {WEIGHTS} beside it "
             f"({sha256[:12]}…): compute them for this one, or remove the file"
         )
     return found
+
+
+def read_file(
+    path: str | Path, weights: str | Path, *, method: str, median_frames: int
+) -> CaptionThresholds:
+    """Read thresholds that lie elsewhere than the model that they are of.
+
+    Args:
+        path: the thresholds.
+        weights: the file of the model's weights.
+        method: kind of the scores that they are wanted for.
+        median_frames: length of the filter that these go through.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: naming the file, for thresholds of another model, other scores or another
+            layout.
+    """
+    found = _parse(Path(path))
+    if (found.method, found.median_frames) != (method, median_frames):
+        raise ValueError(
+            f"{path}: thresholds of {found.method} scores with a filter of {found.median_frames} "
+            f"frames, not of {method} ones with {median_frames}: choose them again with "
+            "`flam thresholds`, or detect as they were chosen"
+        )
+    if found.model != files.sha256(weights):
+        raise ValueError(
+            f"{path}: thresholds of another model than {weights}: compute them again with "
+            "`flam thresholds`, or pass the model that they are of with --model"
+        )
+    return found
+
+
+def _parse(path: Path) -> CaptionThresholds:
+    try:
+        return parse(CaptionThresholds, read_json(path))
+    except ParameterError as error:
+        raise ValueError(f"{path}: {'; '.join(str(error).splitlines())}") from error
 
 
 def write(folder: str | Path, thresholds: CaptionThresholds) -> None:

@@ -1,0 +1,305 @@
+"""Labelled recordings of a user: which there are, and a model's output of them beside the truth.
+
+Labels come in any form that `labels` reads. They are taken to be complete: a caption that any of
+them has is absent wherever else it is not marked, in all of the recordings. A recording in which
+nothing sounds has an empty label file, or a row of its name alone.
+
+Decisions of a review, a table with the columns filename, onset, offset, event_label and `review`
+("yes", "no", or empty for what nobody looked at), say nothing of what is outside its rows: each row
+becomes a clip of its own, in which its own caption alone is known.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from tqdm import tqdm
+
+from flamlib import audio, collection, labels, tables, texts
+from flamlib.events import Event, frame_edges
+from flamlib.labels import RawEvent
+from flamlib.metrics.clip_scores import ClipScores
+
+REVIEW = "review"  # column of a table of detections, with "yes" and "no"
+ANSWERS = {"yes": True, "y": True, "true": True, "1": True} | dict.fromkeys(
+    ("no", "n", "false", "0"), False
+)
+CUT_S = 300.0  # longer recordings are cut, outside events, so that clips are padded little
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A recording and what is known of it.
+
+    Attributes:
+        path: the recording.
+        labels: the file that it is known from.
+        events: what sounds in it, all of it, or what was reviewed.
+        decisions: of a review: for each event whether it is there; None for complete labels.
+    """
+
+    path: Path
+    labels: Path
+    events: Sequence[RawEvent]
+    decisions: Sequence[bool] | None = None
+
+
+class Heard(NamedTuple):
+    """A labelled recording that was heard.
+
+    Attributes:
+        path: the recording.
+        events: as of `Labelled`, in seconds of the recording; of complete labels also joined.
+        decisions: as of `Labelled`.
+        duration_s: of the recording.
+        values: a row per frame: scores, or an embedding.
+    """
+
+    path: Path
+    events: Sequence[Event]
+    decisions: Sequence[bool] | None
+    duration_s: float
+    values: Float[np.ndarray, "frame value"]
+
+
+class Clips(NamedTuple):
+    """Labelled recordings as clips, in order: long ones are cut, reviewed events are their own.
+
+    Attributes:
+        scores: of the clips, and what is true of them.
+        of: number of the recording of each clip.
+        reviewed: whether it is a reviewed event, of which one caption alone is known.
+    """
+
+    scores: ClipScores
+    of: Int[np.ndarray, "clip"]
+    reviewed: Bool[np.ndarray, "clip"]
+
+
+def find(
+    sources: Iterable[str | Path], folder: str | Path | None = None
+) -> tuple[list[Labelled], dict[str, str]]:
+    """Find labelled recordings.
+
+    Args:
+        sources: label files, and folders of recordings with label files named after them.
+        folder: where the recordings are that a label file names; None: beside the label file.
+
+    Returns:
+        The recordings, and what cannot be used: names, each with the reason.
+
+    Raises:
+        FileNotFoundError: a source that is not there.
+        ValueError: a label file that cannot be read, or no labelled recording at all.
+    """
+    found: list[Labelled] = []
+    skipped: dict[str, str] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            _find_in(source, found, skipped)
+        else:
+            _find_named(source, Path(folder) if folder else source.parent, found, skipped)
+    seen: dict[tuple[Path, bool], Path] = {}
+    for each in found:
+        key = each.path.resolve(), each.decisions is None
+        if seen.setdefault(key, each.labels) != each.labels:
+            raise ValueError(f"{each.path}: labelled twice, in {seen[key]} and in {each.labels}")
+    if not found:
+        why = "".join(f"; {name}: {reason}" for name, reason in list(skipped.items())[:1])
+        raise ValueError(
+            f"no labelled recording in {', '.join(map(str, sources))}{why}: expected recordings "
+            "with label files named after them, or a table that names recordings beside it"
+        )
+    return found, skipped
+
+
+def captions_of(found: Iterable[Labelled]) -> list[str]:
+    """Return the captions of all labels, in order; of those that read the same the first."""
+    spelled = texts.spellings(event.caption for each in found for event in each.events)
+    return sorted(set(spelled.values()))
+
+
+def hear(
+    found: Sequence[Labelled],
+    captions: Sequence[str],
+    hear_one: Callable[[Path], tuple[Float[np.ndarray, "frame value"], float]],
+    *,
+    progress: bool = False,
+) -> tuple[list[Heard], dict[str, str]]:
+    """Hear labelled recordings.
+
+    Args:
+        found: from `find`.
+        captions: spellings of their captions, from `captions_of`.
+        hear_one: returns values of the frames of a recording, and its duration in seconds.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Those that can be read, and for each of the others the reason.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    by_key = {texts.key(caption): caption for caption in captions}
+    heard, skipped = [], {}
+    for each in tqdm(found, "hear", disable=not progress):
+        try:
+            values, duration_s = hear_one(each.path)
+            named = [e._replace(caption=by_key[texts.key(e.caption)]) for e in each.events]
+            if each.decisions is None:
+                events, decisions = labels.repair(named, duration_s)[0], None
+            else:
+                inside = [
+                    (Event(e.onset, min(e.offset, duration_s), e.caption), yes)
+                    for e, yes in zip(named, each.decisions, strict=True)
+                    if e.onset < min(e.offset, duration_s)
+                ]
+                events, decisions = [e for e, _ in inside], [yes for _, yes in inside]
+        except (audio.Unreadable, OSError, ValueError) as error:
+            skipped[str(each.path)] = str(error)
+        else:
+            heard.append(Heard(each.path, events, decisions, duration_s, values))
+    if not heard:
+        name, why = next(iter(skipped.items()))
+        raise ValueError(f"none of the labelled recordings can be used; {name}: {why}")
+    return heard, skipped
+
+
+def clips_of(heard: Sequence[Heard], captions: Sequence[str], frame_s: float) -> Clips:
+    """Return the scores of recordings as clips.
+
+    Args:
+        heard: with a score of each caption as values.
+        captions: of the scores.
+        frame_s: seconds of a frame.
+    """
+    of, durations, scores, truth, known = [], [], [], [], []
+    for number, each in enumerate(heard):
+        if each.decisions is None:
+            parts = [(*part, None, True) for part in _cuts(each, frame_s)]
+        else:
+            parts = [
+                (*_frames(e, each, frame_s), e.caption, yes)
+                for e, yes in zip(each.events, each.decisions, strict=True)
+            ]
+        for first, stop, caption, yes in parts:
+            start_s, stop_s = first * frame_s, min(stop * frame_s, each.duration_s)
+            if caption is None:
+                events = [
+                    Event(max(e.onset - start_s, 0.0), min(e.offset, stop_s) - start_s, e.caption)
+                    for e in each.events
+                    if e.offset > start_s and e.onset < stop_s
+                ]
+                known.append([True] * len(captions))
+            else:
+                events = [Event(0.0, stop_s - start_s, caption)] if yes else []
+                known.append([caption == other for other in captions])
+            of.append(number)
+            durations.append(stop_s - start_s)
+            scores.append(each.values[first:stop])
+            truth.append(events)
+    table = np.array(known, dtype=bool).reshape(len(of), len(captions))
+    names = [f"{heard[number].path} {i}" for i, number in enumerate(of)]
+    reviewed = np.array([heard[number].decisions is not None for number in of], dtype=bool)
+    clips = ClipScores(names, list(captions), frame_s, durations, scores, truth, table)
+    return Clips(clips, np.array(of, dtype=int), reviewed)
+
+
+def _find_in(folder: Path, found: list[Labelled], skipped: dict[str, str]) -> None:
+    """The recordings of a folder that have label files named after them."""
+    recordings, closed = collection.find(folder)
+    skipped |= {str(path): why for path, why in closed.items()}
+    files = labels.files_of(folder, below=True)
+    for path in recordings:
+        try:
+            file = labels.pick(labels.named_after(path.relative_to(folder), files))
+            if file is None:
+                skipped[str(path)] = "no labels"
+            else:
+                found.append(Labelled(path, file.path, file.of(path)))
+        except ValueError as error:
+            skipped[str(path)] = str(error)
+
+
+def _find_named(source: Path, folder: Path, found: list[Labelled], skipped: dict[str, str]) -> None:
+    """The recordings that a label file names, or the one that it is named after."""
+    if REVIEW in (name.strip().lower() for name in tables.first_fields(source)):
+        by_name = _read_review(source)
+    else:
+        file = labels.read(source)
+        if file.scored:
+            raise ValueError(
+                f"{source}: detections of a model, not labels; add a column {REVIEW} with yes or no"
+            )
+        by_name = {name: (events, None) for name, events in file.events.items()}
+    finder, below = tables.FileFinder(folder), None
+    for name, (events, decisions) in by_name.items():
+        path = finder.find(name) if name else None
+        if path is None:
+            if below is None:
+                below = collection.find(folder)[0]
+            path = _by_stem(Path(name.replace("\\", "/")).stem or labels.stem(source), below)
+        if path is None:
+            skipped[name or str(source)] = f"no recording of that name in {folder}"
+        else:
+            found.append(Labelled(path, source, events, decisions))
+
+
+def _by_stem(stem: str, paths: Iterable[Path]) -> Path | None:
+    matching = [p for p in paths if texts.composed(p.stem) == texts.composed(stem)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:
+    """The reviewed events of each recording, and the decisions."""
+    names = {name.strip().lower(): name.strip() for name in tables.first_fields(path)}
+    column = names[REVIEW]
+    rows = tables.read(
+        path, ("filename", "onset", "offset", "event_label", column), short_rows=True
+    )
+    by_name: dict[str, tuple[list[RawEvent], list[bool]]] = {}
+    for row in rows:
+        answer = row[column].strip().lower()
+        if not answer:
+            continue
+        if answer not in ANSWERS:
+            raise ValueError(
+                f"{row.where}: {column} is {row[column]!r}, expected yes, no, or nothing for an "
+                "event that nobody looked at"
+            )
+        onset, offset = row.number("onset"), row.number("offset")
+        event = RawEvent(row.where, onset, offset, texts.normal(row["event_label"]))
+        events, decisions = by_name.setdefault(row["filename"].strip(), ([], []))
+        events.append(labels.check(event))
+        decisions.append(ANSWERS[answer])
+    return by_name
+
+
+def _cuts(heard: Heard, frame_s: float) -> list[tuple[int, int]]:
+    """First and last frame of the parts of a recording; no event is cut."""
+    n_frames, parts, first = len(heard.values), [], 0
+    size = round(CUT_S / frame_s)
+    while n_frames - first > 1.5 * size:
+        stop = first + size
+        # Events in order may overlap, so one that reaches on may be met after others.
+        while reaching := [
+            e for e in heard.events if e.onset < stop * frame_s < e.offset and stop < n_frames
+        ]:
+            stop = min(n_frames, int(np.ceil(max(e.offset for e in reaching) / frame_s)))
+        parts.append((first, stop))
+        first = stop
+    if first < n_frames:
+        parts.append((first, n_frames))
+    return parts
+
+
+def _frames(event: Event, heard: Heard, frame_s: float) -> tuple[int, int]:
+    """First and last frame of which at least half lies in an event; one at least."""
+    edges = frame_edges(heard.duration_s, frame_s)
+    middles = (edges[:-1] + edges[1:]) / 2
+    first, stop = np.searchsorted(middles, [event.onset, event.offset])
+    first = min(int(first), len(middles) - 1)
+    return first, max(int(stop), first + 1)

@@ -1,0 +1,245 @@
+"""The commands of `flam` that fit a model to a user's labelled recordings: thresholds."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flamlib import files, tables
+from flamlib.cli.arguments import (
+    UsageError,
+    add_model,
+    model_folder,
+    number,
+    odd,
+    printable,
+    seconds,
+    usage_errors,
+    warnings_in_a_line,
+)
+from flamlib.config import DetectConfig
+
+if TYPE_CHECKING:  # it brings torch, seconds of import
+    from flamlib.adaptation.choose import Choice
+    from flamlib.adaptation.own_labels import Clips
+    from flamlib.models.interface import AudioTextModel
+
+_FEW = 3  # recordings that cannot be used are told one by one
+_COLUMNS = ("caption", "threshold", "events", "recall", "precision", "false/h", "F1", "note")
+
+
+def add_thresholds(thresholds: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam thresholds`."""
+    thresholds.description = _thresholds.__doc__
+    thresholds.set_defaults(run=_thresholds)
+    _add_labelled(thresholds)
+    add = thresholds.add_argument
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="file to write, for `flam detect --thresholds FILE`; thresholds.json in the folder of "
+        "a model of your own is used without being named",
+    )
+    wanted = thresholds.add_mutually_exclusive_group()
+    wanted.add_argument(
+        "--precision",
+        type=_precision,
+        metavar="P",
+        help="find as many events as possible while this share of what is detected is one, above "
+        "0, at most 1",
+    )
+    wanted.add_argument(
+        "--false-per-hour",
+        type=seconds_like,
+        metavar="N",
+        help="find as many events as possible with at most so many false ones of each caption in "
+        "an hour of audio (default: neither, but the highest F1 of frames)",
+    )
+    add(
+        "--recall",
+        metavar="FILE",
+        help="also write a table of each caption's recall at 0.1 to 10 false spans a minute",
+    )
+
+
+def _add_labelled(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "labels",
+        nargs="+",
+        metavar="LABELS",
+        help="labels: a table filename, onset, offset, event_label (DCASE), an Audacity label "
+        "track, a Raven selection table, JAMS, detections with a column review (yes, no), or a "
+        "folder of recordings with such files named after them",
+    )
+    add(
+        "--audio",
+        metavar="FOLDER",
+        help="where the recordings are that labels name (default: beside them)",
+    )
+    add_model(parser)
+    add(
+        "--method",
+        choices=["unbiased", "biased", "approximate"],
+        default=DetectConfig.method,
+        help="kind of score, as of flam detect (default: %(default)s)",
+    )
+    add(
+        "--median-frames",
+        metavar="N",
+        type=odd,
+        default=DetectConfig.median_frames,
+        help="length of the median filter, as of flam detect (default: %(default)s)",
+    )
+
+
+def seconds_like(text: str) -> float:
+    """Parse a number, 0 or more and finite."""
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number, 0 or more") from None
+
+
+def _precision(text: str) -> float:
+    value = number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
+
+
+def _thresholds(args: argparse.Namespace) -> None:
+    """Choose the threshold of each caption on labelled recordings: the labels are the captions.
+    Prints what each threshold means for these recordings, on which it was chosen, so that others
+    will do a little worse."""
+    folder = model_folder(args.model)
+    _check_places(args)
+
+    from flamlib import audio
+    from flamlib.adaptation import choose, own_labels
+    from flamlib.inference import detector
+    from flamlib.models import baselines
+    from flamlib.models.checkpoint import WEIGHTS, write_json
+    from flamlib.models.text_tower import UnknownWords
+    from flamlib.models.weights import Fetching
+    from flamlib.parameters import plain
+
+    how = {"method": args.method, "median_frames": args.median_frames}
+    with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)), usage_errors(KeyError):
+        found, skipped = own_labels.find(args.labels, args.audio)
+        captions = own_labels.captions_of(found)
+        if not captions:
+            raise UsageError("the labelled recordings have no event, so there is no caption")
+        model = baselines.load(folder)
+
+        def hear_one(path: Path) -> tuple:
+            scores = detector.score(model, path, captions, **how)
+            return scores.scores, float(scores.frame_edges[-1])
+
+        heard, unread = own_labels.hear(found, captions, hear_one, progress=sys.stderr.isatty())
+        _say_skipped(skipped | unread)
+        clips = own_labels.clips_of(heard, captions, model.frame_s)
+        criterion = _criterion(args)
+        own = detector.choose_thresholds(model, captions, **how)
+        choices = choose.choose(clips, own, criterion)
+        made = choose.to_thresholds(
+            choices,
+            getattr(model, "thresholds", None),
+            criterion,
+            model=files.sha256(folder / WEIGHTS),
+            default=DetectConfig.threshold,
+            **how,
+        )
+        write_json(Path(args.output), plain(made))
+        if args.recall:
+            _write_recall(args.recall, clips)
+        hours = sum(each.duration_s for each in heard) / 3600
+        print(f"{len(heard)} recordings, {hours:.2f} h; {criterion}; written to {args.output}")
+        _print_table(
+            _COLUMNS, [_row(c, n) for c, n in zip(choices, _notes(model, choices), strict=True)]
+        )
+        print(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    for source in args.labels:
+        if not Path(source).exists():
+            raise UsageError(f"{source}: no such file or folder")
+    if args.audio and not Path(args.audio).is_dir():
+        raise UsageError(f"{args.audio}: no such folder of recordings")
+    written = [args.output, *([args.recall] if args.recall else [])]
+    for path in written:
+        if Path(path).is_dir():
+            raise UsageError(f"{path}: a folder; name a file in it")
+        if any(Path(path).resolve() == Path(source).resolve() for source in args.labels):
+            raise UsageError(f"{path}: holds the labels, and would be overwritten")
+        files.check_file(path)
+
+
+def _criterion(args: argparse.Namespace):
+    from flamlib.adaptation.choose import Criterion
+
+    if args.precision is not None:
+        return Criterion("precision", args.precision)
+    if args.false_per_hour is not None:
+        return Criterion("false_per_hour", args.false_per_hour)
+    return Criterion("f1")
+
+
+def _say_skipped(skipped: Mapping[str, str]) -> None:
+    for name, why in list(skipped.items())[:_FEW]:
+        print(f"flam: skipped {printable(name)}: {printable(why)}", file=sys.stderr)
+    if len(skipped) > _FEW:
+        print(f"flam: skipped {len(skipped)} recordings in all", file=sys.stderr)
+
+
+def _notes(model: "AudioTextModel", choices: Iterable["Choice"]) -> list[str]:
+    """What to know before a threshold is believed."""
+    choices = list(choices)
+    captions = [choice.caption for choice in choices]
+    known = model.known(captions).tolist() if hasattr(model, "known") else [1.0] * len(captions)
+    notes = []
+    for choice, of in zip(choices, known, strict=True):
+        said = []
+        if not choice.is_own:
+            said.append("too few events, not its own threshold")
+        elif choice.n_events < 5:
+            said.append("few events")
+        if choice.threshold == 1:
+            said.append("no threshold reaches this precision")
+        if of < 0.5:
+            said.append("unlike all that the model was trained on")
+        notes.append("; ".join(said))
+    return notes
+
+
+def _row(choice: "Choice", note: str) -> list[str]:
+    numbers = (choice.recall, choice.precision, choice.false_per_hour, choice.f1)
+    texts = ["-" if math.isnan(x) else f"{x:.3g}" for x in numbers]
+    events = f"{choice.n_events}" + (f" (and {choice.n_false} no)" if choice.n_false else "")
+    return [printable(choice.caption), f"{choice.threshold:.4g}", events, *texts, note]
+
+
+def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    cells = [list(columns), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        first, *others = (
+            cell.ljust(w) if i in (0, len(row) - 1) else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join([first, *others]).rstrip())
+
+
+def _write_recall(path: str, clips: "Clips") -> None:
+    from flamlib.adaptation import choose
+
+    rows = [["caption", *(f"recall_at_{rate:g}" for rate in choose.RATES)]]
+    rows += [
+        [name, *(f"{value:.6g}" for value in of)] for name, of in choose.recall_table(clips).items()
+    ]
+    tables.write(path, rows)
