@@ -217,8 +217,11 @@ def read_scores(
     Raises ValueError, naming the row, for a table of another form.
     """
     path = Path(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header, *rows = list(csv.reader(file, delimiter="\t")) or [[]]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file, delimiter="\t")) or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a table of UTF-8 text ({error})") from error
     if header[:2] != ["onset", "offset"] or not rows:
         raise ValueError(f"{path}: expected columns onset, offset, captions and a row per frame")
     for number, row in enumerate(rows, start=2):
@@ -226,12 +229,22 @@ def read_scores(
             raise ValueError(f"{path}, row {number}: {len(row)} columns, expected {len(header)}")
     try:
         table = np.array(rows, dtype=float)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except ValueError:
+        for number, row in enumerate(rows, start=2):
+            for name, text in zip(header, row, strict=True):
+                _as_number(text, f"{path}, row {number}: {name}")
+        raise
     if (table[1:, 0] != table[:-1, 1]).any():
         row = 3 + int(np.flatnonzero(table[1:, 0] != table[:-1, 1])[0])
         raise ValueError(f"{path}, row {row}: does not start where the frame before ends")
     return table[:, 2:], np.append(table[:, 0], table[-1, 1]), header[2:]
+
+
+def _as_number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{what} is {text!r}, expected a number") from None
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

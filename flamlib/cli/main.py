@@ -9,6 +9,10 @@ track.
 
 chooses thresholds by caption on labelled recordings, for `flam detect --thresholds FILE`.
 
+    flam evaluate SCORES_DIR [SCORES_DIR …] --ground-truth FILE --durations FILE [-o FILE.json] …
+
+prints PSDS, F1, AUROC, mAP and more of the score tables of any system, with intervals.
+
     flam models [--get NAME]
 
 lists the models that are at hand, and fetches one of others that is asked for.
@@ -60,6 +64,7 @@ _DESCRIPTION = "Find the events in a recording that a caption describes."
 _COMMANDS = {
     "detect": ("ask", "find the events in a recording that captions describe"),
     "thresholds": ("adapt", "choose thresholds by caption on labelled recordings"),
+    "evaluate": ("evaluate_scores", "evaluate the score tables of any system, and compare systems"),
     "models": ("list_models", "list the models that are at hand or to be had"),
     "embed": ("ask", "write embeddings of a folder of recordings"),
     "export": ("ask", "export a model to ONNX, in float32 and int8"),

@@ -8,5 +8,5 @@ A module imports only from those before it:
 
     intersections
     ranking segments f1 calibration retrieval classification
-    bootstrap bootstrap_ranking psds clip_scores spans sed outcomes
+    bootstrap bootstrap_ranking psds clip_scores spans moments sed outcomes
 """

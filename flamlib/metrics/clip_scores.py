@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from flamlib import detection
 from flamlib.detection import Detection, frames_first
-from flamlib.events import Event, active_frames, count_frames, frame_edges
+from flamlib.events import Event, active_frames, frame_edges
 from flamlib.metrics import segments
 from flamlib.metrics.psds import PsdsInputs
 
@@ -80,7 +80,7 @@ class ClipScores:
 
     def __post_init__(self) -> None:
         for clip, duration, score in zip(self.clips, self.durations, self.scores, strict=True):
-            expected = (count_frames(duration, self.frame_s), len(self.captions))
+            expected = (len(self.edges(duration)) - 1, len(self.captions))
             if score.shape != expected:
                 raise ValueError(
                     f"clip {clip!r}: scores of shape {score.shape}, expected {expected}, the "
@@ -91,16 +91,24 @@ class ClipScores:
                 where = f"of {self.captions[caption]!r} is NaN in frame {frame}"
                 raise ValueError(f"clip {clip!r}: the score {where}")
 
+    def edges(self, duration_s: float) -> Float[np.ndarray, "edge"]:
+        """Return the edges of the frames of a clip that is so long, in seconds."""
+        return frame_edges(duration_s, self.frame_s)
+
+    def active(
+        self, events: Sequence[Event], duration_s: float
+    ) -> Bool[np.ndarray, "frame caption"]:
+        """Return which captions are active in which frames of a clip that is so long."""
+        n_frames = len(self.edges(duration_s)) - 1
+        sizes = {"n_frames": n_frames, "frame_s": self.frame_s}
+        return frames_first(active_frames(events, list(self.captions), **sizes))
+
     @cached_property
     def by_frame(self) -> FrameTable:
         """The frames of all clips, one below the other."""
         active = [
-            frames_first(
-                active_frames(
-                    events, list(self.captions), n_frames=len(score), frame_s=self.frame_s
-                )
-            )
-            for events, score in zip(self.ground_truth, self.scores, strict=True)
+            self.active(events, duration)
+            for events, duration in zip(self.ground_truth, self.durations, strict=True)
         ]
         return self._table(list(self.scores), active)
 
@@ -111,7 +119,7 @@ class ClipScores:
             self.ground_truth, self.scores, self.durations, strict=True
         ):
             n = segments.count(duration, segment_s)
-            edges = frame_edges(duration, self.frame_s)
+            edges = self.edges(duration).copy()
             # The last segment may begin after the last edge by rounding alone.
             edges[-1] = max(edges[-1], n * segment_s)
             scores.append(segments.segment_scores(score, edges, n_segments=n, segment_s=segment_s))
@@ -121,7 +129,12 @@ class ClipScores:
         return self._table(scores, active)
 
     def smoothed(self, median_frames: int) -> "ClipScores":
-        """Return a copy whose scores went through `detection.median_filter`, clip by clip."""
+        """Return a copy whose scores went through `detection.median_filter`, clip by clip.
+
+        A filter of one frame changes nothing: then it is this one.
+        """
+        if median_frames == 1:
+            return self
         scores = [
             frames_first(detection.median_filter(frames_first(score), median_frames))
             for score in self.scores
@@ -136,7 +149,7 @@ class ClipScores:
             columns = np.flatnonzero((score.max(axis=0) >= threshold) & self.known[i])
             detections[clip] = detection.events_from_scores(
                 score[:, columns],
-                frame_edges(self.durations[i], self.frame_s),
+                self.edges(self.durations[i]),
                 [self.captions[j] for j in columns],
                 threshold=threshold,
                 min_duration_s=0.0,
@@ -163,7 +176,7 @@ class ClipScores:
             scores[clip] = padded
         return PsdsInputs(
             scores,
-            frame_edges(max(self.durations), self.frame_s),
+            self.edges(max(self.durations)),
             list(self.captions),
             self.known_events(),
             dict(zip(self.clips, self.durations, strict=True)),

@@ -87,6 +87,16 @@ def compute(
     Beside them: "threshold", and how many clips, captions, captions without a ranking
     ("n_skipped") and unknown pairs there are.
     """
+    return compute_with_captions(clip_scores, criteria, threshold=threshold)[0]
+
+
+def compute_with_captions(
+    clip_scores: ClipScores, criteria: Criteria, *, threshold: float
+) -> tuple[dict[str, float | int], dict[str, Float[np.ndarray, "caption"]]]:
+    """Return what `compute` does, and those metrics that are means over captions, of each of them.
+
+    They are nan for a caption that has none, such as one without events.
+    """
     frames, smooth = clip_scores.by_frame, clip_scores.smoothed(criteria.median_frames)
     ranked = (frames.scores, frames.active, frames.known)
     auroc = frame_auroc(*ranked)
@@ -96,38 +106,57 @@ def compute(
     partial = partial_auroc(
         in_segments.scores, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
     )
-    return {
+    precision = average_precision(*ranked)
+    f1 = {
+        "f1": f1_of_counts(frames.counts_at(threshold)),
+        "segment_f1": _segment_f1(smooth, criteria, detections),
+        "event_f1": _event_f1(smooth, criteria, detections),
+    }
+    psds, psds_of_captions = psds_metrics(smooth)
+    raw = psds if smooth is clip_scores else psds_metrics(clip_scores)[0]
+    metrics = {
         "auroc_macro": auroc["macro"],
         "auroc_pooled": auroc["pooled"],
         "auroc_clip": within_clips["macro"],
-        "map": average_precision(*ranked)["macro"],
-        "f1": f1_of_counts(frames.counts_at(threshold))["f1_macro"],
-        "segment_f1": _segment_f1(smooth, criteria, detections)["f1_macro"],
-        "event_f1": _event_f1(smooth, criteria, detections)["f1_macro"],
+        "map": precision["macro"],
+        **{name: of["f1_macro"] for name, of in f1.items()},
         "threshold": threshold,
         "mpauc": partial["macro"],
         "mpauc_mcclish": partial["mcclish"],
-        **psds_metrics(smooth),
-        **{
-            f"{name}_raw": value
-            for name, value in psds_metrics(clip_scores).items()
-            if name in PSDS
-        },
+        **psds,
+        **{f"{name}_raw": raw[name] for name in PSDS},
         "n_clips": len(clip_scores.clips),
         "n_captions": len(clip_scores.captions),
         "n_skipped": auroc["n_skipped"],
         "n_unknown": int((~clip_scores.known).sum()),
     }
+    of_captions = {
+        "auroc_macro": auroc["per_caption"],
+        "map": precision["per_caption"],
+        **{name: of["per_caption"] for name, of in f1.items()},
+        "mpauc": partial["per_caption"],
+        **psds_of_captions,
+    }
+    return metrics, of_captions
 
 
-def psds_metrics(clip_scores: ClipScores) -> dict[str, float]:
-    """Return psds1 and psds2 and, with alpha_st 0, their means over captions."""
-    inputs, metrics = clip_scores.psds_inputs(), {}
+def psds_metrics(
+    clip_scores: ClipScores,
+) -> tuple[dict[str, float], dict[str, Float[np.ndarray, "caption"]]]:
+    """Return psds1 and psds2 and, with alpha_st 0, their means over captions; and of each caption
+    psds1_mean and psds2_mean."""
+    inputs, metrics, of_captions = clip_scores.psds_inputs(), {}, {}
     for name, settings in PSDS.items():
-        rocs = psd_rocs(inputs, settings)
-        metrics[name] = area(rocs, alpha_st=1.0, max_efpr=settings.max_efpr)
-        metrics[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=settings.max_efpr)
-    return metrics
+        rocs, limit = psd_rocs(inputs, settings), settings.max_efpr
+        metrics[name] = area(rocs, alpha_st=1.0, max_efpr=limit)
+        metrics[f"{name}_mean"] = area(rocs, alpha_st=0.0, max_efpr=limit)
+        of_captions[f"{name}_mean"] = np.array(
+            [
+                area({c: rocs[c]}, alpha_st=0.0, max_efpr=limit) if c in rocs else np.nan
+                for c in clip_scores.captions
+            ]
+        )
+    return metrics, of_captions
 
 
 def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float) -> Statistics:
