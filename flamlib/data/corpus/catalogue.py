@@ -11,8 +11,8 @@ line) is added for error messages.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -45,12 +45,15 @@ class Catalogue:
         captions: one row per caption, `CAPTION_COLUMNS` and `where`.
         audible: the families that can be heard in a background, by (package, member).
         left_out: what cannot be used, with `package`, `member` and `why`.
+        folders: where the recordings lie of a package that is a folder, by its name; such a package
+            has no version.
     """
 
     clips: pd.DataFrame
     captions: pd.DataFrame
     audible: dict[tuple[str, str], list[str]]
     left_out: Sequence[dict[str, str]] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read(folder: str | Path) -> Catalogue:
@@ -102,7 +105,7 @@ def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
 
     - a `group` of near duplicates is in two splits;
     - a package with clips of the split `seen_captions` also has clips in training or validation
-      (the user's own sounds are no package);
+      (a folder, such as the user's own sounds, is no package);
     - a family with clips of the split `unseen_captions` has clips in another split, or a caption
       there names it.
 
@@ -270,7 +273,8 @@ def _leaking_groups(clips: pd.DataFrame) -> Iterator[str]:
 
 
 def _leaking_packages(clips: pd.DataFrame) -> Iterator[str]:
-    held_out = set(clips.loc[clips["split"] == "seen_captions", "package"]) - {OWN}
+    is_held_out = (clips["split"] == "seen_captions") & (clips["version"] != "")
+    held_out = set(clips.loc[is_held_out, "package"])
     trained = clips[clips["package"].isin(held_out) & clips["split"].isin(["train", "valid"])]
     for package, rows in trained.groupby("package"):
         yield f"package {package} is held out, but has clips that are not: {_listed(rows)}"

@@ -80,8 +80,35 @@ def add(
             for role, path in zip(table["role"], found, strict=True)
         ]
 
+    return join(catalogue, table, found, folder, left_out=left_out)
+
+
+def join(
+    catalogue: Catalogue,
+    table: pd.DataFrame,
+    found: Sequence[Path | None],
+    folder: Path,
+    *,
+    package: str = OWN,
+    left_out: labelled.LeftOut = (),
+) -> Catalogue:
+    """Return the catalogue with the recordings of a folder added.
+
+    Args:
+        catalogue: what there is.
+        table: the columns of own sounds, `part` of `labelled.expand`, `where`, and `parents` if
+            captions have any.
+        found: the file of each row, None if it is not there.
+        folder: in which they are.
+        package: what they are called. Those of others than `OWN` are not read for a checksum: their
+            groups say which belong together.
+        left_out: what cannot be used of the folder.
+
+    Raises:
+        TableError: what `catalogue.read` refuses; names the line.
+    """
     clips = pd.DataFrame("", index=table.index, columns=[*CLIP_COLUMNS, "where"])
-    clips[["package", "channel"]] = OWN
+    clips[["package", "channel"]] = package, OWN
     clips["member"] = [
         (path.relative_to(folder) if path else PurePosixPath(name)).as_posix() + part
         for name, path, part in zip(table["path"], found, table["part"], strict=True)
@@ -89,9 +116,12 @@ def add(
     clips[["onset", "offset", "where"]] = table[["onset", "offset", "where"]]
     for column, default in DEFAULTS.items():
         clips[column] = table[column].where(table[column] != "", default)
-    checksums = {path: _checksum(path) for path in set(found)}
-    clips["sha256"] = [checksums[path] for path in found]
-    clips["group"] = _groups(clips, table["group"], catalogue.clips)
+    if package == OWN:
+        checksums = {path: _checksum(path) for path in set(found)}
+        clips["sha256"] = [checksums[path] for path in found]
+        clips["group"] = _groups(clips, table["group"], catalogue.clips)
+    else:
+        clips["group"] = table["group"]
 
     foreground = ~clips["role"].isin(BEHIND)
     caption_of = _caption_of_key(catalogue.captions, table[foreground])
@@ -101,7 +131,9 @@ def add(
     clips["family"] = np.where(foreground, families, "ambience")
 
     captions = _with_captions(catalogue.captions, clips[foreground], table[foreground])
-    clips["split"] = auto_splits.share_out(clips, catalogue.clips, captions)
+    # Without a checksum a recording counts as missing; those of collections were found.
+    counted = clips if package == OWN else clips.assign(sha256=clips["member"])
+    clips["split"] = auto_splits.share_out(counted, catalogue.clips, captions)
     raise_problems(clips, clip_problems(clips, captions))
     raise_problems(captions, text_problems(captions))
     audible = pd.Series(families).where(~foreground, "")
@@ -111,8 +143,9 @@ def add(
         pd.concat([catalogue.clips, clips], ignore_index=True),
         captions,
         catalogue.audible
-        | {(OWN, member): split_list(names) for member, names in families_of_member},
-        left_out,
+        | {(package, member): split_list(names) for member, names in families_of_member},
+        [*catalogue.left_out, *left_out],
+        {**catalogue.folders, package: folder},
     )
 
 
@@ -247,10 +280,13 @@ def _families(
 def _with_captions(captions: pd.DataFrame, clips: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     """The table with the clips' captions and wordings added where it lacks them."""
     rows = {row["caption"]: row for row in captions.to_dict("records")}
-    for clip, cell in zip(clips.itertuples(index=False), own["wordings"], strict=True):
+    of_own = own.get("parents", pd.Series("", own.index))
+    rows_of_own = zip(clips.itertuples(index=False), own["wordings"], of_own, strict=True)
+    for clip, cell, parents in rows_of_own:
         new = dict.fromkeys([*CAPTION_COLUMNS, "where"], "") | {
             "caption": clip.caption,
             "family": clip.family,
+            "parents": parents,
             "where": clip.where,
         }
         row = rows.setdefault(clip.caption, new)

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from flamlib import audio, files
-from flamlib.data.corpus.catalogue import OWN
 from flamlib.jams import GRACE_S
 
 MAX_SAMPLE_RATE = 48000
@@ -54,9 +53,9 @@ def store(
         return error.why.replace(str(source), source.name)
     end_s = (round(start_s * sample_rate) + len(waveform)) / sample_rate
     wanted_s = start_s + float(row["offset"] or 0)
-    # A part is cut at the nearest sample, up to half a sample earlier; the catalogue's times are
-    # rounded to 10 ms.
-    if row["package"] == OWN and wanted_s > end_s + max(GRACE_S, 0.5 / sample_rate) + 1e-9:
+    # Times in a user's table may be wrong. A part is cut at the nearest sample, up to half a sample
+    # earlier; the catalogue's times are rounded to 10 ms.
+    if not row["version"] and wanted_s > end_s + max(GRACE_S, 0.5 / sample_rate) + 1e-9:
         notes.append(
             f"its sound is said to end at {wanted_s:g} s, but the recording ends at {end_s:g} s: "
             "shortened"

@@ -114,7 +114,7 @@ def test_a_sound_of_one_s_own_that_is_shortened_has_a_note(
     (folder / "audio").mkdir()
     soundfile.write(folder / "a.wav", tone(rate=rate), rate)
     length_s = 0.5 - start_s + beyond_s if beyond_s else length_s
-    row = ROW | {"package": "own", "onset": "0.0", "offset": repr(length_s)}
+    row = ROW | {"package": "own", "version": "", "onset": "0.0", "offset": repr(length_s)}
     for part in ({"start_s": start_s, "stop_s": start_s + length_s}, {}):
         notes = recordings.store(row, folder / "a.wav", folder, **part)["notes"]
         is_short = part.get("start_s", 0) + length_s > 0.5001

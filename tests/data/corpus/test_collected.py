@@ -1,0 +1,174 @@
+"""Collections as parts of the corpus."""
+
+import collection_files
+import numpy as np
+import pandas as pd
+import pytest
+import set_files
+from handmade import background, clip, write_catalogue
+from set_files import write_audio
+
+from flamlib.config import load_config
+from flamlib.data.corpus import build, catalogue, collected
+from flamlib.data.mixtures import bank, mixing, recipes
+
+
+@pytest.fixture
+def known(tmp_path):
+    """A catalogue of one package, `sounds`."""
+    clips = [clip(), background(), clip("m.wav", caption="a cat meows", family="cat")]
+    captions = [
+        {"caption": "a dog barks", "family": "dog bark", "wordings": "a dog barks|bark"},
+        {"caption": "a cat meows", "family": "cat", "wordings": "a cat meows"},
+    ]
+    write_catalogue(tmp_path / "catalogue", clips, captions)
+    return catalogue.read(tmp_path / "catalogue")
+
+
+def add(known, tmp_path, *entries, **options):
+    found, _ = collected.add(known, entries, base=tmp_path, progress=False, **options)
+    catalogue.check_splits(found.clips, found.captions)
+    return found
+
+
+def rows_of(found, package):
+    rows = found.clips[found.clips["package"] == package].to_dict("records")
+    return {row["member"].split("/")[-1]: row for row in rows}
+
+
+def why_of(found, package):
+    return {r["member"].split("/")[-1]: r["why"] for r in found.left_out if r["package"] == package}
+
+
+def test_fsd50k_joins_captions_that_there_are(known, tmp_path):
+    collection_files.fsd50k(tmp_path / "fsd")
+    found = add(known, tmp_path, {"kind": "fsd50k", "folder": "fsd"})
+    rows = rows_of(found, "fsd50k")
+    assert rows["999001.wav"]["caption"] == "a dog barks"  # of which "bark" is a wording
+    assert rows["999001.wav"]["family"] == "dog bark"
+    assert rows["999008.wav"]["split"] == "seen_captions"
+    assert rows["999003.wav"]["split"] == "valid"
+    captions = found.captions.set_index("caption")
+    assert captions.loc["meow", "parents"] == "cat|animal"
+    assert captions.loc["walk, footsteps", "wordings"] == "walk, footsteps|walk|footsteps"
+    assert found.folders == {"fsd50k": tmp_path / "fsd"}
+
+
+def test_one_recording_is_not_trained_on_under_another_name(known, tmp_path):
+    """By Freesound's number: in the test of one collection, and in the training of others."""
+    set_files.urbansound8k(tmp_path / "us8k")  # 999003 is in fold 10, 999001 in fold 5
+    collection_files.wavcaps(tmp_path / "wavcaps")
+    collection_files.fsd50k(tmp_path / "fsd")
+    found = add(
+        known,
+        tmp_path,
+        {"kind": "fsd50k", "folder": "fsd", "split": "train"},
+        {"kind": "urbansound8k", "folder": "us8k"},
+        {"kind": "wavcaps", "folder": "wavcaps"},
+    )
+    assert rows_of(found, "urbansound8k")["999003-8-1-4.wav"]["split"] == "seen_captions"
+    assert "999003.wav" not in rows_of(found, "fsd50k")
+    assert "freesound:999003 is held out" in why_of(found, "fsd50k")["999003.wav"]
+    groups = [rows_of(found, p)[m]["group"] for p, m in [
+        ("fsd50k", "999001.wav"), ("urbansound8k", "999001-3-0-0.wav"), ("wavcaps", "999001.flac")
+    ]]  # fmt: skip
+    assert groups == ["freesound:999001"] * 3
+    assert "youtube:AbCdEfGh_-1 is held out" in why_of(found, "wavcaps")["YAbCdEfGh_-1.flac"]
+
+
+def test_nothing_of_a_collection_that_is_held_out_is_in_the_corpus(known, tmp_path):
+    set_files.esc50(tmp_path / "esc")  # 999001 and 999002
+    collection_files.fsd50k(tmp_path / "fsd")
+    held_out = {"kind": "esc50", "folder": "esc", "split": "held_out"}
+    found = add(known, tmp_path, {"kind": "fsd50k", "folder": "fsd"}, held_out)
+    assert rows_of(found, "esc50") == {}
+    assert rows_of(found, "fsd50k").keys() == {"999003.wav", "999004.wav", "999008.wav"}
+    assert "is held out: esc50, 1-999001-A-0.wav" in why_of(found, "fsd50k")["999001.wav"]
+
+
+def test_sentences_are_kept_to_the_rules_and_long_recordings_are_backgrounds(known, tmp_path):
+    collection_files.wavcaps(tmp_path / "w")
+    found = add(known, tmp_path, {"kind": "wavcaps", "folder": "w"})
+    rows = rows_of(found, "wavcaps")
+    assert rows["999010.flac"]["role"] == "background"
+    assert rows["999010.flac"]["caption"] == "Rain falls on a roof."
+    assert "999011.flac" not in rows
+    why = why_of(found, "wavcaps")["999011.flac"]
+    assert "entry 2: no caption of one sound" in why
+    assert "'then' puts sounds one after another" in why
+    short = add(known, tmp_path, {"kind": "wavcaps", "folder": "w"}, background_from_s=20)
+    assert rows_of(short, "wavcaps")["999010.flac"]["role"] == "foreground"
+
+
+def test_what_can_be_heard_in_a_background_is_no_negative_there(known, tmp_path):
+    collection_files.clotho(tmp_path / "c")
+    write_audio(tmp_path / "lib/rain/a.wav", 1.0)
+    write_audio(tmp_path / "lib/church bell/b.wav", 1.0)
+    entries = [{"kind": "clotho", "folder": "c"}, {"kind": "folder", "folder": "lib"}]
+    found = add(known, tmp_path, *entries)
+    assert found.audible["clotho", "development/Caf\u00e9 (1).wav"] == ["rain"]
+
+
+def test_captions_are_written_where_there_are_titles_and_tags_alone(known, tmp_path):
+    collection_files.freesound(tmp_path / "f")
+    found = add(known, tmp_path, {"kind": "freesound", "folder": "f"})
+    captions = {row["caption"] for row in rows_of(found, "freesound").values()}
+    assert any("metal gate creaks" in caption for caption in captions)
+    assert any("owl hoot" in caption for caption in captions)
+
+
+def test_only_some_licences_are_wanted(known, tmp_path):
+    collection_files.fsd50k(tmp_path / "fsd")
+    found = add(known, tmp_path, {"kind": "fsd50k", "folder": "fsd"}, allowed=["cc-by"])
+    assert rows_of(found, "fsd50k").keys() == {"999001.wav", "999008.wav"}
+    assert "its licence is 'Sampling+' and" in why_of(found, "fsd50k")["999002.wav"]
+    assert "line 5: its licence is 'unknown'" in why_of(found, "fsd50k")["999004.wav"]
+
+
+@pytest.mark.parametrize("name", ["sounds", "own", "esc50"])
+def test_a_name_that_is_taken_is_refused(known, tmp_path, name):
+    set_files.esc50(tmp_path / "esc")
+    entries = [{"kind": "esc50", "folder": "esc"}, {"kind": "esc50", "folder": "esc", "name": name}]
+    with pytest.raises(ValueError, match=f"'{name}' is what something else is called already"):
+        add(known, tmp_path, *entries)
+
+
+def test_from_a_collection_to_a_mixture(tmp_path):
+    """A folder tree alone, no package: corpus, bank, recipe, mixture, with its caption."""
+    for i, name in enumerate(("dog barking", "owl hooting", "door", "glass", "bell", "saw")):
+        for take in range(5):
+            write_audio(tmp_path / f"lib/{name}/{take}.wav", 1.0, seed=10 * i + take)
+    for take in range(5):
+        write_audio(tmp_path / f"lib/street/{take}.wav", 11.0, seed=100 + take)
+    write_catalogue(tmp_path / "catalogue", [])
+    summary = build.build(
+        catalogue=tmp_path / "catalogue",
+        downloads=tmp_path / "downloads",
+        out=tmp_path / "data",
+        profile="none",
+        own_sounds=None,
+        collections=[{"kind": "folder", "folder": "lib", "name": "library"}],
+        base=tmp_path,
+        max_per_caption=100,
+        n_jobs=1,
+        progress=False,
+    )
+    assert summary["collections"]["library"]["n_used"] == 35
+    licences = pd.read_csv(tmp_path / "data/licences.tsv", sep="\t")
+    assert licences.to_dict("records")[0]["package"] == "library"
+    config = load_config(small=True)
+    bank.build(
+        tmp_path / "data",
+        tmp_path / "bank",
+        seed=0,
+        sample_rate=16000,
+        clip_s=10.0,
+        variants=config.variants,
+        n_jobs=1,
+        progress=False,
+    )
+    opened = bank.Bank.open(tmp_path / "bank")
+    recipe = mixing.draw(opened, config.mixture, seed=0, split="train", index=0)
+    assert recipe.events
+    assert all(event.clip_id.startswith("library-") for event in recipe.events)
+    assert np.abs(recipes.render(opened, recipe)).max() > 0
