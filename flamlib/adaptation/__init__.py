@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    own_labels choose
+    own_labels choose logistic adapter learn
 """

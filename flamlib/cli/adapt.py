@@ -1,4 +1,4 @@
-"""The commands of `flam` that fit a model to a user's labelled recordings: thresholds."""
+"""The commands of `flam` that fit a model to a user's labelled recordings: thresholds, adapt."""
 
 import argparse
 import math
@@ -23,6 +23,7 @@ from flamlib.config import DetectConfig
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.adaptation.choose import Choice
+    from flamlib.adaptation.learn import HeldOut
     from flamlib.adaptation.own_labels import Clips
     from flamlib.models.interface import AudioTextModel
 
@@ -44,20 +45,12 @@ def add_thresholds(thresholds: argparse.ArgumentParser) -> None:
         help="file to write, for `flam detect --thresholds FILE`; thresholds.json in the folder of "
         "a model of your own is used without being named",
     )
-    wanted = thresholds.add_mutually_exclusive_group()
-    wanted.add_argument(
-        "--precision",
-        type=_precision,
-        metavar="P",
-        help="find as many events as possible while this share of what is detected is one, above "
-        "0, at most 1",
-    )
-    wanted.add_argument(
-        "--false-per-hour",
-        type=seconds_like,
-        metavar="N",
-        help="find as many events as possible with at most so many false ones of each caption in "
-        "an hour of audio (default: neither, but the highest F1 of frames)",
+    _add_wanted(thresholds)
+    add(
+        "--method",
+        choices=["unbiased", "biased", "approximate"],
+        default=DetectConfig.method,
+        help="kind of score, as of flam detect (default: %(default)s)",
     )
     add(
         "--recall",
@@ -83,17 +76,51 @@ def _add_labelled(parser: argparse.ArgumentParser) -> None:
     )
     add_model(parser)
     add(
-        "--method",
-        choices=["unbiased", "biased", "approximate"],
-        default=DetectConfig.method,
-        help="kind of score, as of flam detect (default: %(default)s)",
-    )
-    add(
         "--median-frames",
         metavar="N",
         type=odd,
         default=DetectConfig.median_frames,
         help="length of the median filter, as of flam detect (default: %(default)s)",
+    )
+
+
+def add_adapt(adapt: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam adapt`."""
+    adapt.description = _adapt.__doc__
+    adapt.set_defaults(run=_adapt)
+    _add_labelled(adapt)
+    adapt.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder to write, for `flam detect --adapter FOLDER`",
+    )
+    adapt.add_argument(
+        "--level",
+        choices=["thresholds", "scale", "heads"],
+        default="heads",
+        help="what is fitted: thresholds alone, also a scale and a shift of each caption, or also "
+        "a classifier that begins at the caption's text (default: %(default)s)",
+    )
+    _add_wanted(adapt)
+
+
+def _add_wanted(parser: argparse.ArgumentParser) -> None:
+    wanted = parser.add_mutually_exclusive_group()
+    wanted.add_argument(
+        "--precision",
+        type=_precision,
+        metavar="P",
+        help="find as many events as possible while this share of what is detected is one, above "
+        "0, at most 1",
+    )
+    wanted.add_argument(
+        "--false-per-hour",
+        type=seconds_like,
+        metavar="N",
+        help="find as many events as possible with at most so many false ones of each caption in "
+        "an hour of audio (default: neither, but the highest F1 of frames)",
     )
 
 
@@ -165,12 +192,134 @@ def _thresholds(args: argparse.Namespace) -> None:
         print(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")
 
 
+def _adapt(args: argparse.Namespace) -> None:
+    """Adapt a model's captions to labelled recordings: the labels are the captions. Prints how good
+    the model was and is on recordings that were held out in turn, and writes an adapter, which
+    leaves the model and all other captions as they are."""
+    folder = model_folder(args.model)
+    _check_places(args)
+
+    from flamlib import audio
+    from flamlib.adaptation import adapter, choose, learn, own_labels
+    from flamlib.models.text_tower import UnknownWords
+    from flamlib.models.weights import Fetching
+
+    with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)):
+        found, skipped = own_labels.find(args.labels, args.audio)
+        captions = own_labels.captions_of(found)
+        if not captions:
+            raise UsageError("the labelled recordings have no event, so there is no caption")
+        adapter.check_place(args.output)
+        model = adapter.base_of(folder)
+        examples, unread = learn.examples_of(
+            model,
+            found,
+            captions,
+            median_frames=args.median_frames,
+            progress=sys.stderr.isatty(),
+        )
+        _say_skipped(skipped | unread)
+        criterion, every = _criterion(args), range(len(examples.heard))
+        choices = learn.thresholds_of(examples, every, args.level, criterion)
+        made = choose.to_thresholds(
+            choices,
+            model.thresholds,
+            criterion,
+            model="",
+            method="unbiased",
+            median_frames=args.median_frames,
+            default=DetectConfig.threshold,
+        )
+        levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
+        judged = {}
+        if len(examples.heard) > 1:
+            judged = {
+                level or "the model": learn.held_out(examples, level, criterion)
+                for level in (None, *levels)
+            }
+        fitted = args.level != "thresholds"
+        weights = learn.fit(examples, every, args.level)
+        adapter.save(
+            args.output,
+            folder,
+            captions if fitted else [],
+            weights if fitted else weights[:0],
+            made,
+            {
+                "level": args.level,
+                "criterion": str(criterion),
+                "n_recordings": len(examples.heard),
+                "held_out": {name: _plain(of) for name, of in judged.items()},
+            },
+        )
+    hours = sum(each.duration_s for each in examples.heard) / 3600
+    print(f"{len(examples.heard)} recordings, {hours:.2f} h; written to {args.output}")
+    if not judged:
+        print("a single recording: none could be held out, so how good it is on others is unknown")
+        return
+    print("on recordings held out in turn, means over captions:")
+    rows = [
+        [name, *(_number(value) for value in of.mean().values()), ""] for name, of in judged.items()
+    ]
+    _print_table(("", "average precision", "F1", "recall", "false/h", ""), rows)
+    before, after = judged["the model"], judged[args.level]
+    rows = [
+        [
+            printable(caption),
+            str(b.n_events),
+            *(f"{_number(x)} > {_number(y)}" for x, y in pairs),
+            note,
+        ]
+        for caption, b, pairs, note in _before_and_after(model, captions, before, after)
+    ]
+    print()
+    _print_table(("caption", "events", "average precision", "F1", "false/h", "note"), rows)
+
+
+def _before_and_after(model, captions, before, after) -> list[tuple]:
+    found = []
+    notes = _notes(model, after.choices)
+    for j, caption in enumerate(captions):
+        b, a = before.choices[j], after.choices[j]
+        pairs = [
+            (before.average_precision[j], after.average_precision[j]),
+            (b.f1, a.f1),
+            (b.false_per_hour, a.false_per_hour),
+        ]
+        found.append((caption, b, pairs, notes[j]))
+    return found
+
+
+def _plain(judged: "HeldOut") -> dict:
+    """Scores in JSON's types, which have no nan."""
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else round(float(value), 6)
+
+    by_caption = {
+        choice.caption: {
+            "n_events": choice.n_events,
+            "average_precision": number(precision),
+            **{key: number(getattr(choice, key)) for key in ("f1", "recall", "false_per_hour")},
+        }
+        for choice, precision in zip(judged.choices, judged.average_precision, strict=True)
+    }
+    means = {key: number(value) for key, value in judged.mean().items()}
+    return {"mean": means, "captions": by_caption}
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
 def _check_places(args: argparse.Namespace) -> None:
     for source in args.labels:
         if not Path(source).exists():
             raise UsageError(f"{source}: no such file or folder")
     if args.audio and not Path(args.audio).is_dir():
         raise UsageError(f"{args.audio}: no such folder of recordings")
+    if args.command == "adapt":
+        return
     written = [args.output, *([args.recall] if args.recall else [])]
     for path in written:
         if Path(path).is_dir():
@@ -219,7 +368,7 @@ def _notes(model: "AudioTextModel", choices: Iterable["Choice"]) -> list[str]:
 
 def _row(choice: "Choice", note: str) -> list[str]:
     numbers = (choice.recall, choice.precision, choice.false_per_hour, choice.f1)
-    texts = ["-" if math.isnan(x) else f"{x:.3g}" for x in numbers]
+    texts = [_number(x) for x in numbers]
     events = f"{choice.n_events}" + (f" (and {choice.n_false} no)" if choice.n_false else "")
     return [printable(choice.caption), f"{choice.threshold:.4g}", events, *texts, note]
 

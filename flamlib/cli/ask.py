@@ -69,6 +69,11 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
         help="thresholds by caption, from `flam thresholds`, in place of the model's own",
     )
     add(
+        "--adapter",
+        metavar="FOLDER",
+        help="captions and thresholds adapted to recordings of your own, from `flam adapt`",
+    )
+    add(
         "--method",
         choices=["unbiased", "biased", "approximate"],
         default=DetectConfig.method,
@@ -166,6 +171,7 @@ def _detect(args: argparse.Namespace) -> None:
 
     # Imported here: torch takes seconds, and --help does not need it.
     from flamlib import audio, detection, tables
+    from flamlib.adaptation import adapter
     from flamlib.inference import detector
     from flamlib.models import baselines, caption_thresholds
     from flamlib.models.checkpoint import WEIGHTS
@@ -178,7 +184,7 @@ def _detect(args: argparse.Namespace) -> None:
             files.check_file(output)
         if args.scores is not None:
             detection.check_columns(args.scores, args.captions)
-        model = baselines.load(folder)
+        model = adapter.load(folder, args.adapter) if args.adapter else baselines.load(folder)
         if args.thresholds is not None:
             model.thresholds = caption_thresholds.read_file(
                 args.thresholds,

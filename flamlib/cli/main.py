@@ -13,6 +13,10 @@ chooses thresholds by caption on labelled recordings, for `flam detect --thresho
 
 prints PSDS, F1, AUROC, mAP and more of the score tables of any system, with intervals.
 
+    flam adapt LABELS [LABELS …] -o FOLDER [--level thresholds|scale|heads] …
+
+fits captions to labelled recordings, for `flam detect --adapter FOLDER`.
+
     flam models [--get NAME]
 
 lists the models that are at hand, and fetches one of others that is asked for.
@@ -65,6 +69,7 @@ _COMMANDS = {
     "detect": ("ask", "find the events in a recording that captions describe"),
     "thresholds": ("adapt", "choose thresholds by caption on labelled recordings"),
     "evaluate": ("evaluate_scores", "evaluate the score tables of any system, and compare systems"),
+    "adapt": ("adapt", "adapt captions to labelled recordings"),
     "models": ("list_models", "list the models that are at hand or to be had"),
     "embed": ("ask", "write embeddings of a folder of recordings"),
     "export": ("ask", "export a model to ONNX, in float32 and int8"),

@@ -101,15 +101,19 @@ def read(folder: str | Path) -> CaptionThresholds | None:
 
 
 def read_file(
-    path: str | Path, weights: str | Path, *, method: str, median_frames: int
+    path: str | Path,
+    weights: str | Path,
+    *,
+    method: str | None = None,
+    median_frames: int | None = None,
 ) -> CaptionThresholds:
     """Read thresholds that lie elsewhere than the model that they are of.
 
     Args:
         path: the thresholds.
         weights: the file of the model's weights.
-        method: kind of the scores that they are wanted for.
-        median_frames: length of the filter that these go through.
+        method: kind of the scores that they are wanted for; None: any.
+        median_frames: length of the filter that these go through; None: any.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -117,7 +121,8 @@ def read_file(
             layout.
     """
     found = _parse(Path(path))
-    if (found.method, found.median_frames) != (method, median_frames):
+    wanted = method or found.method, median_frames or found.median_frames
+    if (found.method, found.median_frames) != wanted:
         raise ValueError(
             f"{path}: thresholds of {found.method} scores with a filter of {found.median_frames} "
             f"frames, not of {method} ones with {median_frames}: choose them again with "

@@ -1,4 +1,4 @@
-"""Of `flam thresholds`."""
+"""Of `flam thresholds` and `flam adapt`."""
 
 import csv
 import io
@@ -13,6 +13,8 @@ from sounds import RATE, noise, tone
 
 from flamlib.cli import main
 from flamlib.models import released
+
+LEVELS = ["thresholds", "scale", "heads"]
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,28 @@ def test_thresholds_of_another_model_are_refused(labelled, model, capsys):
     detect = ["detect", "a.wav", "-c", "a tone", "--model", other, "--thresholds", "mine.json"]
     assert run(*detect) == 2
     assert "mine.json: thresholds of another model than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", ["thresholds", "scale", "heads"])
+def test_an_adapter_is_written_and_detect_uses_it(labelled, model, capsys, level):
+    assert run("adapt", "events.tsv", "--model", model, "-o", "mine", "--level", level) == 0
+    said = capsys.readouterr().out
+    assert f"\n{level}" in said, "a row of its scores on recordings held out"
+    about = json.loads((labelled / "mine/adapter.json").read_text())
+    assert about["captions"] == ([] if level == "thresholds" else ["a tone"])
+    assert set(about["held_out"]) == {"the model", *LEVELS[: LEVELS.index(level) + 1]}
+    detect = ["detect", "a.wav", "-c", "a tone", "--model", model]
+    assert run(*detect, "--adapter", "mine") == 0
+    assert "a tone" in capsys.readouterr().err
+    assert run(*detect, "--adapter", "nothing") == 2
+    assert "adapter.json is missing" in capsys.readouterr().err
+
+
+def test_of_one_recording_no_scores_are_claimed(labelled, model, capsys):
+    (labelled / "a.txt").write_text("1.0\t2.0\ta tone\n")
+    assert run("adapt", "a.txt", "--model", model, "-o", "mine") == 0
+    assert "how good it is on others is unknown" in capsys.readouterr().out
+    (labelled / "other").mkdir()
+    (labelled / "other/thesis.txt").write_text("years")
+    assert run("adapt", "a.txt", "--model", model, "-o", "other") == 2
+    assert "more than an adapter" in capsys.readouterr().err

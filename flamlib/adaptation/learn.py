@@ -1,0 +1,323 @@
+"""Adapt the captions of labelled recordings to them, and say what that is worth on held-out files.
+
+    thresholds   the model's scores, thresholds from the recordings
+    scale        a scale and a shift of each caption's logit: two numbers
+    heads        a vector of its own for each caption, in place of its text's: a linear classifier
+                 of frames that begins at the caption's text
+
+Each level begins at the one before and leaves it only for evidence (`logistic`). A caption without
+events, or without anything that it is not, stays as it is. As in the model a score of one half
+means that a frame is no evidence for or against the caption: active and other frames weigh the
+same in the fit, whatever their number.
+
+Whole recordings are held out in turn, so frames of one recording are never on both sides. Of those
+not held out the thresholds are chosen, on scores by which they were held out in turn themselves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import expit, logit
+from sklearn.metrics import average_precision_score
+
+from flamlib import detection
+from flamlib.adaptation import choose, logistic, own_labels
+from flamlib.adaptation.choose import EPSILON, Choice, Criterion
+from flamlib.adaptation.own_labels import Clips, Heard, Labelled
+from flamlib.detection import frames_first
+from flamlib.events import active_frames
+from flamlib.inference import detector, pieces
+from flamlib.losses import frame_wise
+from flamlib.models.caption_thresholds import Chosen
+from flamlib.models.flam import FLAM
+from flamlib.models.interface import CaptionEmbeddings
+
+Level = Literal["thresholds", "scale", "heads"]
+LEVELS: tuple[Level, ...] = ("thresholds", "scale", "heads")
+SCALE_STRENGTH = 10.0  # events that the model's own scale and shift are worth
+HEAD_STRENGTH = 0.5  # and the direction of its text
+N_FOLDS = 5
+MAX_ABSENT = 4000  # frames without a caption that a fit sees
+
+Weights = Float[np.ndarray, "caption dim"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled recordings, heard by a model that is to be adapted to them.
+
+    Attributes:
+        heard: the recordings, with the embedding of each frame as values.
+        captions: all captions of their labels.
+        frame_s: seconds of a frame.
+        median_frames: of the filter that scores go through.
+        start: of each caption the model's weights, see `adapter`.
+        bias: of each caption the log-odds of its prior.
+        own: of each caption the model's threshold.
+    """
+
+    heard: Sequence[Heard]
+    captions: Sequence[str]
+    frame_s: float
+    median_frames: int
+    start: Weights
+    bias: Float[np.ndarray, "caption"]
+    own: Sequence[Chosen]
+
+
+class HeldOut(NamedTuple):
+    """What a level is worth on recordings that were held out.
+
+    Attributes:
+        choices: of each caption, at thresholds chosen without the recording that was scored.
+        average_precision: of each caption's frames; nan without an event.
+    """
+
+    choices: Sequence[Choice]
+    average_precision: Float[np.ndarray, "caption"]
+
+    def mean(self) -> dict[str, float]:
+        """Return means over the captions that have events."""
+        means = {"average_precision": float(np.nanmean(self.average_precision))}
+        for name in ("f1", "recall", "false_per_hour"):
+            values = [getattr(c, name) for c in self.choices if c.n_events]
+            means[name] = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        return means
+
+
+def examples_of(
+    model: FLAM,
+    found: Sequence[Labelled],
+    captions: Sequence[str],
+    *,
+    median_frames: int,
+    progress: bool = False,
+) -> tuple[Examples, dict[str, str]]:
+    """Hear labelled recordings.
+
+    Args:
+        model: to adapt.
+        found: the recordings.
+        captions: of their labels.
+        median_frames: length of the median filter that scores go through.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The examples, and what cannot be read, with the reason.
+
+    Raises:
+        ValueError: none of the recordings can be used.
+    """
+
+    def embed(path: Path) -> tuple[Float[np.ndarray, "frame dim"], float]:
+        with pieces.cut(path, model, pieces.READ_FRAMES) as opened:
+            blocks = [
+                model.embed_audio(waveform, opened.sample_rate).frame_emb[0][n_before:][:n_frames]
+                for waveform, n_before, n_frames in opened.pieces
+            ]
+            return torch.cat(blocks).numpy(force=True), opened.duration_s
+
+    heard, skipped = own_labels.hear(found, captions, embed, progress=progress)
+    start, bias = start_of(model.embed_captions(list(captions)))
+    own = detector.choose_thresholds(
+        model, captions, method="unbiased", median_frames=median_frames
+    )
+    made = Examples(heard, captions, model.frame_s, median_frames, start, bias, own)
+    return made, skipped
+
+
+def start_of(captions: CaptionEmbeddings) -> tuple[Weights, Float[np.ndarray, "caption"]]:
+    """Return the weights of captions as the model has them, and the log-odds of their priors."""
+    emb, scale, bias = (part.numpy(force=True).astype(float) for part in captions)
+    return np.pad(emb * scale[:, None], ((0, 0), (0, 1))), bias
+
+
+def fit(examples: Examples, rows: Sequence[int], level: Level) -> Weights:
+    """Return the captions' weights, fitted to some of the recordings.
+
+    Args:
+        examples: the recordings.
+        rows: which of them to use.
+        level: how much of the weights may change.
+    """
+    weights = examples.start.copy()
+    if level == "thresholds":
+        return weights
+    for j, caption in enumerate(examples.captions):
+        frames, active, importance = _frames(examples, rows, caption)
+        if not active.any() or active.all():
+            continue
+        base = weights[j, :-1]
+        along = (frames @ base)[:, None]
+        how = {"unit": 1.0, "strength": SCALE_STRENGTH}
+        scale, shift = logistic.fit(along, active, importance, np.array([1.0, 0.0]), **how)
+        # A caption of which others are more like than its own recordings would be turned round.
+        weights[j] = np.append(max(scale, 0.05) * base, shift)
+        if level == "heads":
+            how = {"unit": float(np.linalg.norm(base)), "strength": HEAD_STRENGTH}
+            weights[j] = logistic.fit(frames, active, importance, weights[j], **how)
+    return weights
+
+
+def clips(examples: Examples, rows: Sequence[int], weights: Mapping[int, Weights]) -> Clips:
+    """Return the smoothed unbiased scores of some of the recordings as clips.
+
+    Args:
+        examples: the recordings.
+        rows: which of them.
+        weights: of the captions, for each recording.
+    """
+    bias = torch.from_numpy(examples.bias)
+    scored = []
+    for row in rows:
+        of = weights[row].astype(np.float32)
+        logits = examples.heard[row].values @ of[:, :-1].T + of[:, -1] + examples.bias
+        by_caption = torch.from_numpy(frames_first(logits).copy())[None]
+        [scores] = frame_wise.unbiased_score(by_caption, bias).numpy()
+        smooth = detection.median_filter(scores, examples.median_frames)
+        scored.append(examples.heard[row]._replace(values=frames_first(smooth).astype(np.float32)))
+    return own_labels.clips_of(scored, examples.captions, examples.frame_s)
+
+
+def out_of_fold(examples: Examples, rows: Sequence[int], level: Level) -> dict[int, Weights]:
+    """Return for each of some recordings the weights that were fitted to the others of them.
+
+    A single one is fitted to itself.
+    """
+    if level == "thresholds" or len(rows) < 2:
+        return dict.fromkeys(rows, fit(examples, rows, level))
+    found = {}
+    for held_out in deal(rows):
+        others = [row for row in rows if row not in held_out]
+        found |= dict.fromkeys(held_out, fit(examples, others, level))
+    return found
+
+
+def deal(rows: Sequence[int]) -> list[list[int]]:
+    """Return folds of some recordings, at most `N_FOLDS`, each with one recording at least."""
+    n_folds = min(N_FOLDS, len(rows))
+    mixed = np.random.default_rng(0).permutation(np.array(rows)).tolist()
+    return [mixed[fold::n_folds] for fold in range(n_folds)]
+
+
+def thresholds_of(
+    examples: Examples, rows: Sequence[int], level: Level, criterion: Criterion
+) -> list[Choice]:
+    """Return thresholds of a level, chosen on some of the recordings, each scored by the others.
+
+    Args:
+        examples: the recordings.
+        rows: which of them to use.
+        level: of the captions' weights.
+        criterion: what is wanted.
+    """
+    scored = clips(examples, rows, out_of_fold(examples, rows, level))
+    return choose.choose(scored, _carried(examples, fit(examples, rows, level)), criterion)
+
+
+def held_out(
+    examples: Examples,
+    level: Level | None,
+    criterion: Criterion,
+    *,
+    said: Callable[[], None] = lambda: None,
+) -> HeldOut:
+    """Return what a level is worth: of each recording, by what others say alone.
+
+    Args:
+        examples: at least two recordings.
+        level: the level; None: the model as it is, with its own thresholds.
+        criterion: by which thresholds are chosen.
+        said: called when a fold is done.
+    """
+    every = list(range(len(examples.heard)))
+    own = np.array([chosen.threshold for chosen in examples.own])
+    weights, thresholds = dict.fromkeys(every, examples.start), dict.fromkeys(every, own)
+    for fold in deal(every) if level else []:
+        others = [row for row in every if row not in fold]
+        weights |= dict.fromkeys(fold, fit(examples, others, level))
+        try:
+            chosen = thresholds_of(examples, others, level, criterion)
+        except ValueError:  # no event in the others
+            continue
+        finally:
+            said()
+        thresholds |= dict.fromkeys(fold, np.array([each.threshold for each in chosen]))
+    scored = clips(examples, every, weights)
+    frames = scored.scores.by_frame
+    precision = np.full(len(examples.captions), np.nan)
+    for j in range(len(examples.captions)):
+        known = frames.known[:, j]
+        if frames.active[known, j].any():
+            precision[j] = average_precision_score(frames.active[known, j], frames.scores[known, j])
+    # Moved so that all folds have one threshold, a half.
+    of = scored.scores
+    moved = [
+        expit(_odds(scores) - _odds(thresholds[int(row)])).astype(np.float32)
+        for scores, row in zip(of.scores, scored.of, strict=True)
+    ]
+    halves = choose.judge(
+        scored._replace(scores=replace(of, scores=moved)), [0.5] * len(examples.captions)
+    )
+    return HeldOut(halves, precision)
+
+
+def _carried(examples: Examples, weights: Weights) -> list[Chosen]:
+    """The model's own thresholds where fitted weights put them, by their scale and shift."""
+    base, prior = examples.start[:, :-1], expit(examples.bias)
+    own = np.clip([chosen.threshold for chosen in examples.own], EPSILON, 1 - EPSILON)
+    # Without the prior, the logit of which the unbiased score p / (p + prior) is the threshold.
+    evidence = _odds(own * prior / (1 - own)) - examples.bias
+    scale = (weights[:, :-1] * base).sum(axis=1) / np.square(base).sum(axis=1)
+    p = expit(scale * evidence + weights[:, -1] + examples.bias)
+    moved = np.where((weights == examples.start).all(axis=1), own, p / (p + prior))
+    return [
+        chosen._replace(threshold=float(threshold))
+        for chosen, threshold in zip(examples.own, moved, strict=True)
+    ]
+
+
+def _odds(share: np.ndarray) -> np.ndarray:
+    return logit(np.clip(share.astype(float), EPSILON, 1 - EPSILON))
+
+
+def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
+    """Embeddings of the frames that are known for a caption, whether it is active in them, and
+    their importance: 1 for an event, and as much in all for the other frames."""
+    frames, active, importance = [], [], []
+    for row in rows:
+        heard = examples.heard[row]
+        n_frames = len(heard.values)
+        share, absent = np.zeros(n_frames), np.zeros(n_frames, dtype=bool)
+        if heard.decisions is None:
+            absent[:] = True
+        for i, event in enumerate(heard.events):
+            if event.caption != caption:
+                continue
+            [inside] = active_frames(
+                [event], [caption], n_frames=n_frames, frame_s=examples.frame_s
+            )
+            if heard.decisions is None or heard.decisions[i]:
+                share[inside] = 1 / max(1, inside.sum())
+                absent[inside] = False
+            else:
+                absent[inside] = True
+        absent &= share == 0
+        used = np.flatnonzero((share > 0) | absent)
+        frames.append(heard.values[used])
+        active.append(share[used] > 0)
+        importance.append(share[used])
+    frames, active = np.concatenate(frames), np.concatenate(active)
+    importance = np.concatenate(importance)
+    others = np.flatnonzero(~active)
+    if len(others) > MAX_ABSENT:
+        others = np.sort(np.random.default_rng(0).choice(others, MAX_ABSENT, replace=False))
+        kept = np.sort(np.concatenate([np.flatnonzero(active), others]))
+        frames, active, importance = frames[kept], active[kept], importance[kept]
+    importance[~active] = importance.sum() / max(1, int((~active).sum()))
+    return frames.astype(float), active, importance

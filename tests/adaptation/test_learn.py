@@ -1,0 +1,112 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from heldouts import write_model
+from sounds import noise
+
+from flamlib.adaptation import learn
+from flamlib.adaptation.adapter import Adapted
+from flamlib.adaptation.choose import Criterion
+from flamlib.adaptation.own_labels import Heard
+from flamlib.events import Event
+from flamlib.models.caption_thresholds import Chosen
+from flamlib.models.flam import FLAM
+
+FRAME_S, DIM, N = 0.1, 6, 60
+F1 = Criterion("f1")
+
+
+def recording(number, rng):
+    """Frames of noise; those of an event point to axis 1, though the caption's text to axis 0."""
+    frames = rng.normal(size=(N, DIM))
+    events = [Event(1.0, 2.0, "rain"), Event(3.5, 4.1, "rain")]
+    for event in events:
+        first, stop = round(event.onset / FRAME_S), round(event.offset / FRAME_S)
+        frames[first:stop] += 3 * np.eye(DIM)[1] + np.eye(DIM)[0]
+    frames /= np.linalg.norm(frames, axis=1, keepdims=True)
+    return Heard(f"{number}.wav", events, None, N * FRAME_S, frames.astype(np.float32))
+
+
+@pytest.fixture
+def examples():
+    rng = np.random.default_rng(0)
+    heard = [recording(number, rng) for number in range(6)]
+    start = np.zeros((2, DIM + 1))
+    start[0, 0], start[1, 2] = 10.0, 10.0
+    own = [Chosen(caption, 0.9, False, 0) for caption in ("rain", "wind")]
+    return learn.Examples(heard, ["rain", "wind"], FRAME_S, 3, start, np.array([-4.0, -3.0]), own)
+
+
+def test_scores_are_those_of_the_adapted_model(tmp_path):
+    write_model(tmp_path / "flam")
+    base = FLAM.from_pretrained(tmp_path / "flam")
+    start, bias = learn.start_of(base.embed_captions(["rain", "wind"]))
+    weights = start + np.random.default_rng(0).normal(size=start.shape)
+    frames = base.embed_audio(noise(3.0), 16_000).frame_emb[0].numpy()
+    heard = Heard("a.wav", [], None, len(frames) * base.frame_s, frames)
+    own = [Chosen(caption, 0.9, False, 0) for caption in ("rain", "wind")]
+    examples = learn.Examples([heard], ["rain", "wind"], base.frame_s, 1, start, bias, own)
+    adapted = Adapted(base, ["rain", "wind"], torch.from_numpy(weights).float())
+    [expected] = adapted.score(noise(3.0), 16_000, ["rain", "wind"]).numpy()
+    [found] = learn.clips(examples, [0], {0: weights}).scores.scores
+    assert pytest.approx(expected, abs=1e-5) == found.T
+
+
+def test_each_level_is_worth_more_where_the_text_points_elsewhere(examples):
+    worth = {
+        level: learn.held_out(examples, level, F1).mean()
+        for level in (None, "thresholds", "scale", "heads")
+    }
+    assert worth["heads"]["average_precision"] > worth[None]["average_precision"] + 0.1
+    assert worth["heads"]["f1"] > worth["thresholds"]["f1"] >= worth[None]["f1"]
+    assert worth["thresholds"]["average_precision"] == worth[None]["average_precision"]
+
+
+def test_a_recording_that_is_held_out_has_no_say(examples):
+    rows = list(range(6))
+    before = learn.out_of_fold(examples, rows, "heads")
+    [fold] = [fold for fold in learn.deal(rows) if 0 in fold]
+    changed = [
+        heard._replace(events=[Event(0.0, 1.0, "rain")]) if row in fold else heard
+        for row, heard in enumerate(examples.heard)
+    ]
+    after = learn.out_of_fold(replace(examples, heard=changed), rows, "heads")
+    assert all((after[row] == before[row]).all() for row in fold)
+    assert any((after[row] != before[row]).any() for row in rows if row not in fold)
+
+
+def test_every_recording_is_held_out_once():
+    for n in (2, 3, 5, 11):
+        folds = learn.deal(list(range(n)))
+        assert sorted(row for fold in folds for row in fold) == list(range(n))
+        assert len(folds) == min(n, learn.N_FOLDS)
+
+
+@pytest.mark.parametrize("level", learn.LEVELS)
+def test_a_caption_without_events_stays_as_it_is(examples, level):
+    weights = learn.fit(examples, range(6), level)
+    assert (weights[1] == examples.start[1]).all()
+    assert (weights[0] != examples.start[0]).any() == (level != "thresholds")
+
+
+def test_unreviewed_frames_have_no_say(examples):
+    """Whatever lies outside the reviewed events."""
+    events = [Event(1.0, 2.0, "rain"), Event(4.5, 5.0, "rain"), Event(2.5, 3.0, "wind")]
+    heard = [each._replace(events=events, decisions=[True, False, True]) for each in examples.heard]
+    reviewed = replace(examples, heard=heard)
+    before = learn.fit(reviewed, range(6), "heads")
+    others = [each._replace(values=each.values.copy()) for each in heard]
+    for each in others:
+        each.values[:10] = each.values[-10:] = 7.0
+    after = learn.fit(replace(reviewed, heard=others), range(6), "heads")
+    assert after == pytest.approx(before)
+    assert (before[0] != examples.start[0]).any()
+    assert (before[1] == examples.start[1]).all(), "nothing says what wind is not"
+
+
+def test_one_recording_is_enough_to_fit(examples):
+    one = replace(examples, heard=examples.heard[:1])
+    [rain, _] = learn.thresholds_of(one, [0], "heads", F1)
+    assert rain.n_events == 2
