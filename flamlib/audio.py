@@ -57,21 +57,27 @@ class Recording:
             silence. `n_samples` makes them complete.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, *, channel: int | None = None):
         """Open a file.
 
         Args:
             path: The file.
+            channel: The only channel to hear, counted from 1; None: their average.
 
         Raises:
-            Unreadable: No decoder reads all of it, or its header claims what cannot be.
+            Unreadable: No decoder reads all of it, or its header claims what cannot be; or it has
+                no such channel.
         """
         self.path = Path(path)
         with _unreadable(path):
             self._decoder = chain.Chain(*formats.plan(self.path))
+        n_channels = self._decoder.n_channels
+        if channel is not None and not 1 <= channel <= n_channels:
+            self._decoder.close()
+            raise Unreadable(path, f"no channel {channel}: it has {n_channels}, counted from 1")
         self.sample_rate, self.notes = self._decoder.sample_rate, self._decoder.notes
         self._n_samples: int | None = None
-        self._loudest: int | None = None
+        self._only = None if channel is None else channel - 1
         self._kept, self._kept_start = np.zeros((0, self._decoder.n_channels), np.float32), 0
 
     @property
@@ -94,9 +100,10 @@ class Recording:
                     pieces = [*pieces, piece] if n_samples * piece.shape[1] <= KEPT else []
             if not n_samples:
                 raise Unreadable(self.path, "holds no samples")
-            self._loudest = _cancelled(powers)
-            if self._loudest is not None:
-                self.notes.append(_CANCELLED.format(self._loudest + 1))
+            if self._only is None:
+                self._only = _cancelled(powers)
+                if self._only is not None:
+                    self.notes.append(_CANCELLED.format(self._only + 1))
             if sum(map(len, pieces)) == n_samples == self._decoder.position:
                 self._kept, self._kept_start = np.concatenate(pieces), 0
             self._n_samples = n_samples
@@ -113,7 +120,7 @@ class Recording:
         """Return a part of it as a mono waveform, float32.
 
         The parts of a recording together are the whole: for all the average of the channels is
-        taken, or for all the same channel (`mono`).
+        taken, or for all the same channel (the one asked for, or see `mono`).
 
         Args:
             start_s: Begin, in seconds.
@@ -126,8 +133,8 @@ class Recording:
         if stop_s is not None:
             stop = min(stop, round(stop_s * self.sample_rate))
         channels = self._read(round(start_s * self.sample_rate), stop)
-        if self._loudest is not None:
-            return np.ascontiguousarray(channels[:, self._loudest])
+        if self._only is not None:
+            return np.ascontiguousarray(channels[:, self._only])
         return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
 
     def _read(self, start: int, stop: int | None) -> Float[np.ndarray, "sample channel"]:

@@ -4,7 +4,9 @@ A suffix says what is meant to be a recording. Nothing is opened here, so whatev
 file (a link to nothing, a pipe, a format that is not read) is met when that one is read.
 """
 
+import glob
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from flamlib import audio
@@ -37,6 +39,53 @@ def find(folder: str | Path) -> tuple[list[Path], dict[Path, str]]:
         found += [Path(at, name) for name in names + subfolders if is_named_as_audio(name)]
         subfolders[:] = [name for name in sorted(subfolders) if _is_new(Path(at, name), seen)]
     return sorted(found), closed
+
+
+def gather(given: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Gather recordings from files, folders and patterns such as `night/**/*.flac`.
+
+    A file is there under its name, also if it is missing; one of a folder under its path from that
+    folder. Two of the same name are there under their full paths. A file that is met twice is there
+    once.
+
+    Returns:
+        The files by name, and the folders that cannot be listed, each with the reason.
+
+    Raises:
+        FileNotFoundError: A folder without audio, or a pattern that matches none.
+    """
+    paths: dict[Path, str] = {}
+    closed: dict[str, str] = {}
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            found, refused = find(path)
+            if not found and not refused:
+                raise FileNotFoundError(f"{text}: no WAV, FLAC, MP3 or other audio in this folder")
+            named = {each: each.relative_to(path).as_posix() for each in found}
+            closed |= {str(each): why for each, why in refused.items()}
+        elif not path.exists() and glob.has_magic(text):
+            matches = sorted(map(Path, glob.glob(text, recursive=True)))
+            named = {m: m.name for m in matches if is_named_as_audio(m) and not m.is_dir()}
+            if not named:
+                raise FileNotFoundError(f"{text}: no such file, and no audio matches it")
+        else:
+            named = {path: path.name}
+        for each, name in named.items():
+            paths.setdefault(each.absolute(), _printable(name))
+    names = list(paths.values())
+    several = (
+        {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
+    )
+    return {
+        _printable("/".join(path.parts[1:])) if name in several else name: path
+        for path, name in paths.items()
+    }, closed
+
+
+def _printable(name: str) -> str:
+    """A name as UTF-8 has it, bytes of another encoding written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:

@@ -1,4 +1,4 @@
-"""From scores to events: median filter, threshold, joining, minimum duration; tables of both.
+"""From scores to events: median filter, thresholds, joining, minimum duration; tables of both.
 
 Scores are `[frame, caption]`; frame l spans `frame_edges[l]` to `frame_edges[l + 1]` seconds.
 """
@@ -19,6 +19,7 @@ from flamlib.runs import runs_of
 
 # Durations are sums of binary fractions: three frames of 0.32 s must be 0.96 s.
 GRACE_S = 1e-6
+COLUMNS = ("filename", "onset", "offset", "event_label", "score")
 
 
 class Detection(NamedTuple):
@@ -63,10 +64,14 @@ def events_from_scores(
     captions: Sequence[str],
     *,
     threshold: float | Float[np.ndarray, "..."],
-    min_duration_s: float,
+    min_duration_s: float | Float[np.ndarray, "..."],
     merge_gap_s: float,
+    off_threshold: float | Float[np.ndarray, "..."] | None = None,
 ) -> list[Detection]:
     """Detect events: runs of frames whose score is at least a threshold, in order of onset.
+
+    With an `off_threshold` below it there is hysteresis: an event goes on for as long as the score
+    is at least that, and has a frame that reaches `threshold`.
 
     FLAM's unbiased score reaches 0.5 exactly where the cosine reaches 0, whatever the caption's
     prior.
@@ -77,8 +82,11 @@ def events_from_scores(
             `frame_edges[l + 1]`.
         captions: names of the columns.
         threshold: one for all captions, or one for each.
-        min_duration_s: shorter events are dropped, after those close together were joined.
+        min_duration_s: shorter events are dropped, after those close together were joined; one
+            for all captions, or one for each.
         merge_gap_s: events of one caption with at most this many seconds between them are joined.
+        off_threshold: lowest score of the other frames of an event, likewise; None, or where it is
+            above `threshold`: that one.
 
     Raises:
         ValueError: for scores or thresholds of another shape or that are NaN.
@@ -96,19 +104,19 @@ def events_from_scores(
             f"scores of shape {scores.shape}, expected {expected}, which is len(frame_edges) - 1 "
             "frames by len(captions)"
         )
-    if np.shape(threshold) not in ((), (len(captions),)) or np.isnan(threshold).any():
-        raise ValueError(
-            f"thresholds {threshold}: expected one number, or one for each of the "
-            f"{len(captions)} captions"
-        )
+    on = _for_each(threshold, captions, "thresholds")
+    off = on if off_threshold is None else _for_each(off_threshold, captions, "thresholds")
+    shortest_s = _for_each(min_duration_s, captions, "durations")
     if np.isnan(scores).any():
         frame, caption = np.argwhere(np.isnan(scores))[0]
         raise ValueError(f"the score of {captions[caption]!r} is NaN in frame {frame}")
 
     detections = []
-    for caption, score, active in zip(captions, scores.T, (scores >= threshold).T, strict=True):
+    for k, (caption, score) in enumerate(zip(captions, scores.T, strict=True)):
         joined = []
-        for start, stop in runs_of(active):
+        for start, stop in runs_of(score >= min(on[k], off[k])):
+            if off[k] < on[k] and score[start:stop].max() < on[k]:
+                continue
             gap_s = frame_edges[start] - frame_edges[joined[-1][1]] if joined else np.inf
             if gap_s <= merge_gap_s + GRACE_S:
                 joined[-1] = (joined[-1][0], stop)
@@ -116,10 +124,37 @@ def events_from_scores(
                 joined.append((start, stop))
         for start, stop in joined:
             onset, offset = float(frame_edges[start]), float(frame_edges[stop])
-            if offset - onset >= min_duration_s - GRACE_S:
+            if offset - onset >= shortest_s[k] - GRACE_S:
                 peak = float(score[start:stop].max())
                 detections.append(Detection(onset, offset, caption, peak))
     return sorted(detections)
+
+
+def _for_each(
+    value: float | Float[np.ndarray, "..."], captions: Sequence[str], what: str
+) -> Float[np.ndarray, "caption"]:
+    """A number for each caption. Raises ValueError for NaN, or as many as there are not."""
+    if np.shape(value) not in ((), (len(captions),)) or np.isnan(value).any():
+        raise ValueError(
+            f"{what} {value}: expected one number, or one for each of the {len(captions)} captions"
+        )
+    return np.broadcast_to(value, len(captions))
+
+
+def threshold_of_top(score: Float[np.ndarray, "frame"], n: int) -> float:
+    """Return the highest threshold at which at least `n` runs of frames reach it.
+
+    If there is none, that at which the most do.
+
+    >>> threshold_of_top(np.array([0.1, 0.9, 0.2, 0.7, 0.3]), 2)
+    0.7
+    """
+    # Runs are frames less neighbours: a frame begins one unless the frame before is in it, too.
+    levels = np.unique(score)[::-1]
+    frames, pairs = np.sort(score), np.sort(np.minimum(score[1:], score[:-1]))
+    n_frames = len(frames) - np.searchsorted(frames, levels)
+    n_runs = n_frames - (len(pairs) - np.searchsorted(pairs, levels))
+    return float(levels[np.argmax(n_runs >= min(n, n_runs.max()))])
 
 
 def stretch_around(
@@ -152,12 +187,19 @@ def to_table(detections: Iterable[Detection], *, filename: str, delimiter: str =
     Columns are `filename onset offset event_label score`; a recording without detections has no
     row. Quotation marks are written as `tables.write` does it; line breaks and tabs become blanks.
     """
+    return tables.to_text([COLUMNS, *table_rows(detections, filename=filename)], delimiter)
+
+
+def table_rows(detections: Iterable[Detection], *, filename: str) -> list[tuple[str, ...]]:
+    """Return the rows of `to_table` below its first, the names of the columns."""
     name = " ".join(re.split(r"[\t\r\n]", filename))
-    rows = [("filename", "onset", "offset", "event_label", "score")]
-    for d in detections:
-        times = str(round(d.onset, 6)), str(round(d.offset, 6))
-        rows.append((name, *times, texts.normal(d.caption), f"{d.score:.6g}"))
-    return tables.to_text(rows, delimiter)
+    return [
+        (
+            *(name, str(round(d.onset, 6)), str(round(d.offset, 6))),
+            *(texts.normal(d.caption), f"{d.score:.6g}"),
+        )
+        for d in detections
+    ]
 
 
 def to_audacity_labels(detections: Iterable[Detection]) -> str:

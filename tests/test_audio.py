@@ -223,3 +223,14 @@ def test_of_many_microphones_all_are_heard(tmp_path):
             waveform = recording.read()
             assert recording.notes == []
         np.testing.assert_allclose(waveform, np.mean(tracks, axis=0), atol=1e-6)
+
+
+def test_one_channel_of_a_recording_is_heard_where_it_is_asked_for(tmp_path):
+    left, right = np.full(4000, 0.25), np.full(4000, -0.5)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), 16000, subtype="FLOAT")
+    for channel, level in ((1, 0.25), (2, -0.5)):
+        with audio.Recording(tmp_path / "a.wav", channel=channel) as recording:
+            assert np.unique(recording.read(0.0, 0.2)).tolist() == [level]
+    for channel in (0, 3):
+        with pytest.raises(audio.Unreadable, match=f"no channel {channel}: it has 2"):
+            audio.Recording(tmp_path / "a.wav", channel=channel)

@@ -63,3 +63,22 @@ def test_a_folder_that_cannot_be_listed_is_named_and_the_others_are_found(tmp_pa
 def test_a_name_that_is_no_text_is_not_usable(tmp_path):
     assert collection.has_usable_name(tmp_path / "犬.wav")
     assert not collection.has_usable_name(tmp_path / os.fsdecode(b"caf\xe9.wav"))
+
+
+def test_files_folders_and_patterns_are_gathered_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.wav", "in/deep/b.wav", "c.flac", "other/a.wav", "notes.txt"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    found, closed = collection.gather(["in", "*.*", "in/../c.flac", "gone.wav"])
+    assert {*found} >= {"a.wav", "deep/b.wav", "gone.wav"}
+    assert "notes.txt" not in found
+    assert closed == {}
+    found, _ = collection.gather(["in", "in/*.wav", "other/a.wav", "**/b.wav"])
+    full = tmp_path.as_posix().lstrip("/")
+    assert set(found) == {f"{full}/in/a.wav", f"{full}/other/a.wav", "deep/b.wav"}
+    assert found[f"{full}/other/a.wav"] == tmp_path / "other/a.wav"
+    for given in ("nothing*", "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(FileNotFoundError, match="audio"):
+            collection.gather([given])

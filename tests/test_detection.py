@@ -13,6 +13,7 @@ from flamlib.detection import (
     median_filter,
     read_scores,
     stretch_around,
+    threshold_of_top,
     to_audacity_labels,
     write_detections,
     write_scores,
@@ -261,3 +262,40 @@ def test_each_caption_may_have_a_threshold_of_its_own():
             events_from_scores(
                 scores, edges_of(scores), CAPTIONS[:2], **PLAIN | {"threshold": wrong}
             )
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.7]), min_size=1, max_size=12),
+    st.sampled_from([0.3, 0.5, 0.6]),
+    st.sampled_from([0.0, 0.2, 0.3, 0.5, 0.9]),
+)
+def test_with_hysteresis_an_event_goes_on_from_a_frame_that_reaches_the_threshold(column, on, off):
+    """Against a loop over frames; an off-threshold above the threshold changes nothing."""
+    active = [score >= on for score in column]
+    for frames in (range(1, len(column)), range(len(column) - 2, -1, -1)):
+        step = frames.step
+        for k in frames:
+            active[k] = active[k] or (active[k - step] and column[k] >= off)
+    found = events_from_scores(
+        np.array(column)[:, None],
+        np.arange(len(column) + 1.0),
+        ["rain"],
+        threshold=on,
+        off_threshold=off,
+        min_duration_s=0.0,
+        merge_gap_s=0.0,
+    )
+    covered = [any(d.onset <= k < d.offset for d in found) for k in range(len(column))]
+    assert covered == active
+
+
+@given(st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.7]), min_size=1, max_size=12), st.integers(1, 5))
+def test_the_threshold_of_the_top_is_the_highest_that_gives_as_many_events(column, n):
+    def count(threshold):
+        active = np.array([False, *(np.array(column) >= threshold)])
+        return int((active[1:] & ~active[:-1]).sum())
+
+    levels = sorted(set(column), reverse=True)
+    most = max(map(count, levels))
+    expected = next(level for level in levels if count(level) >= min(n, most))
+    assert threshold_of_top(np.array(column), n) == expected

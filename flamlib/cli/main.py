@@ -1,9 +1,9 @@
 """flam: find the events in a recording that a caption describes.
 
-    flam detect AUDIO -c CAPTION [-c CAPTION …] [--model MODEL] [-o FILE] …
+    flam detect AUDIO … -c CAPTION [-c CAPTION …] [--model MODEL] [-o FILE_OR_FOLDER] …
 
-writes a table `filename onset offset event_label score`, times in seconds, or an Audacity label
-track.
+writes a table `filename onset offset event_label score`, times in seconds, or the formats of other
+tools, of one recording or of any number of them.
 
     flam thresholds LABELS [LABELS …] -o thresholds.json [--audio FOLDER] [--precision 0.9] …
 
@@ -48,8 +48,9 @@ writes captions for recordings with known tags or titles.
 
 compares the files of `flam mix` or `flam embed` with their checksums.
 
-The exit code is 0, also if no event was found; 2 if an argument or a file is invalid, or an
-optional package is missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
+The exit code is 0, also if no event was found; 1 if `flam detect` could not use some of several
+recordings; 2 if an argument or a file is invalid, or an optional package is missing; 130 after
+Ctrl-C; 141 if the pipe it prints to is closed.
 """
 
 import argparse
@@ -66,7 +67,7 @@ _DESCRIPTION = "Find the events in a recording that a caption describes."
 # The module of each command, which has a function `add_COMMAND` for its arguments, and what it is
 # for. Only the module of the command that is called is imported: --help is to be there at once.
 _COMMANDS = {
-    "detect": ("ask", "find the events in a recording that captions describe"),
+    "detect": ("detect", "find the events in a recording that captions describe"),
     "thresholds": ("adapt", "choose thresholds by caption on labelled recordings"),
     "evaluate": ("evaluate_scores", "evaluate the score tables of any system, and compare systems"),
     "adapt": ("adapt", "adapt captions to labelled recordings"),
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser(command).parse_args(arguments)
     memory.keep_freed()
     try:
-        args.run(args)
+        code = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except BrokenPipeError:
@@ -111,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED
     except KeyboardInterrupt:
         print(
-            "flam: interrupted; embed, mix and caption continue when called again", file=sys.stderr
+            "flam: interrupted; detect -o FOLDER, embed, mix, caption continue when called again",
+            file=sys.stderr,
         )
         return INTERRUPTED
     except ModuleNotFoundError as error:
@@ -123,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, OSError, ValueError) as error:
         print(f"flam: {_sentence(error)}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def _sentence(error: Exception) -> str:

@@ -4,6 +4,7 @@ Of a long file only a few minutes are in memory at once, see `pieces`. Captions 
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from flamlib.detection import Detection
 from flamlib.events import Event, frame_edges, read_events
 from flamlib.inference import pieces
 from flamlib.models.caption_thresholds import Chosen
-from flamlib.models.interface import AudioTextModel, Method
+from flamlib.models.interface import AudioTextModel, CaptionEmbeddings, Method
 
 READ_FRAMES = pieces.READ_FRAMES
 
@@ -35,6 +36,18 @@ class Scores(NamedTuple):
     scores: Float[np.ndarray, "frame caption"]
     frame_edges: Float[np.ndarray, "edge"]
     captions: list[str]
+
+
+class Asked(NamedTuple):
+    """Captions that were embedded once, to be asked of any number of recordings.
+
+    Attributes:
+        captions: In the form of `texts.normal`.
+        embeddings: Of the model that is to score them.
+    """
+
+    captions: list[str]
+    embeddings: CaptionEmbeddings
 
 
 def select_captions(
@@ -163,10 +176,29 @@ def choose_thresholds(
     return own.threshold_for(captions, known)
 
 
+def ask(model: AudioTextModel, captions: Sequence[str]) -> Asked:
+    """Embed captions, to `score` many recordings with.
+
+    Raises ValueError for captions that `score` refuses.
+    """
+    captions = [texts.normal(caption) for caption in captions]
+    check_unique(captions)
+    return Asked(captions, model.embed_captions(captions))
+
+
+def check_unique(captions: Sequence[str], *, where: str = "") -> None:
+    """Raise ValueError, beginning with `where`, for a caption that is given twice."""
+    first: dict[str, str] = {}
+    for caption in captions:
+        if (key := texts.key(caption)) in first:
+            raise ValueError(f"{where}a caption is given twice: {first[key]!r} and {caption!r}")
+        first[key] = caption
+
+
 def score(
     model: AudioTextModel,
     recording: pieces.Recording,
-    captions: Sequence[str],
+    captions: Sequence[str] | Asked,
     *,
     method: Method,
     median_frames: int,
@@ -176,9 +208,10 @@ def score(
 
     Args:
         model: Any model that `baselines.load` returns.
-        recording: A file, or mono samples `[sample]` and their sample rate in
+        recording: A file, an opened one, or mono samples `[sample]` and their sample rate in
             hertz.
-        captions: At least one; no two may read the same, see `texts.key`.
+        captions: At least one; no two may read the same, see `texts.key`. Or what `ask` made of
+            them.
         method: Kind of score, see `FLAM.score_embeddings`.
         median_frames: Length of the median filter over the scores of each caption, odd; 1: none.
         progress: Whether to show a progress bar.
@@ -188,51 +221,70 @@ def score(
         ValueError: Samples that are empty or not mono; a caption that is empty, too long or given
             twice; or a method that the model does not have.
     """
-    captions = [texts.normal(caption) for caption in captions]
-    numbers = texts.number_texts(captions)
-    if twice := [i for i, number in enumerate(numbers) if numbers.index(number) < i]:
-        first = captions[numbers.index(numbers[twice[0]])]
-        raise ValueError(f"a caption is given twice: {first!r} and {captions[twice[0]]!r}")
     title = "detect" if progress else None
     with pieces.cut(recording, model, READ_FRAMES, progress=title) as opened:
-        caption_embeddings = model.embed_captions(captions)
+        asked = captions if isinstance(captions, Asked) else ask(model, captions)
         blocks = []
         for waveform, n_before, n_frames in opened.pieces:
             audio_embeddings = model.embed_audio(waveform, opened.sample_rate)
-            scores = model.score_embeddings(audio_embeddings, caption_embeddings, method)
+            scores = model.score_embeddings(audio_embeddings, asked.embeddings, method)
             [by_caption] = scores.numpy(force=True)
             blocks.append(by_caption[:, n_before:][:, :n_frames])
     by_caption = np.concatenate(blocks, axis=1)
     scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
-    return Scores(scores, frame_edges(opened.duration_s, model.frame_s), captions)
+    return Scores(scores, frame_edges(opened.duration_s, model.frame_s), asked.captions)
 
 
 def events(
     scores: Scores,
     *,
     threshold: float | Sequence[float],
-    min_duration_s: float,
+    min_duration_s: float | Sequence[float],
     merge_gap_s: float,
+    off_threshold: float | Sequence[float] | None = None,
+    top: int | None = None,
 ) -> list[Detection]:
     """Turn scores into events: runs of frames that score at least `threshold`.
 
     Args:
         scores: From `score`.
         threshold: In [0, 1]; one for all captions, or one for each.
-        min_duration_s: Shorter events are dropped, in seconds; 0: none.
+        min_duration_s: Shorter events are dropped, in seconds; 0: none. One, or one for each.
         merge_gap_s: Events of a caption with a gap of at most this are merged, in seconds; 0: none.
+        off_threshold: Lowest score of the other frames of an event that reaches `threshold`; None:
+            `threshold`.
+        top: Of each caption the events of the highest scores, at most so many. Where fewer reach
+            its threshold, this is lowered until there are as many; None: all events, and no others.
 
     Returns:
         Events in order of onset; their score is defined by `detection.events_from_scores`.
     """
-    return detection.events_from_scores(
+    kind, n = scores.scores.dtype, len(scores.captions)
+    on = np.broadcast_to(np.asarray(threshold, kind), n)
+    if top is not None:
+        tops = [detection.threshold_of_top(column, top) for column in scores.scores.T]
+        on = np.minimum(on, np.asarray(tops, kind))
+    found = detection.events_from_scores(
         scores.scores,
         scores.frame_edges,
         scores.captions,
-        threshold=np.asarray(threshold, scores.scores.dtype),
-        min_duration_s=min_duration_s,
+        threshold=on,
+        min_duration_s=np.asarray(min_duration_s),
         merge_gap_s=merge_gap_s,
+        off_threshold=None if off_threshold is None else np.asarray(off_threshold, kind),
     )
+    return found if top is None else _surest(found, top)
+
+
+def _surest(found: Sequence[Detection], n: int) -> list[Detection]:
+    """The events of the highest scores, at most `n` of each caption; of equal ones the earlier."""
+    kept: Counter[str] = Counter()
+    chosen = []
+    for event in sorted(found, key=lambda event: -event.score):
+        kept[event.caption] += 1
+        if kept[event.caption] <= n:
+            chosen.append(event)
+    return sorted(chosen)
 
 
 def excerpt(scores: Scores, start_s: float, stop_s: float) -> Scores:

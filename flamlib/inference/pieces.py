@@ -19,7 +19,7 @@ from flamlib.models.interface import AudioPiece, AudioTextModel
 # Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
 READ_FRAMES = 8 * 128
 
-Recording = str | Path | tuple[Float[np.ndarray, "sample"], int]
+Recording = str | Path | audio.Recording | tuple[Float[np.ndarray, "sample"], int]
 _Read = Callable[[float, float], Float[np.ndarray, "sample"]]
 
 
@@ -49,7 +49,8 @@ def cut(
     """Open a recording and give it in pieces.
 
     Args:
-        recording: A file, or mono samples `[sample]` and their sample rate in hertz.
+        recording: A file, an opened one, which is closed at the end, or mono samples `[sample]` and
+            their sample rate in hertz.
         model: Whose frames and context they are.
         n_frames: Of a piece.
         progress: Title of a progress bar; None: no bar.
@@ -71,12 +72,16 @@ def cut(
         pieces = _pieces(read, duration_s, model, n_frames, progress)
         yield Pieces(duration_s, sample_rate, pieces)
         return
-    with audio.Recording(recording) as opened:
+    with (
+        recording
+        if isinstance(recording, audio.Recording)
+        else audio.Recording(recording) as opened
+    ):
         duration_s = opened.duration_s
         pieces = _pieces(opened.read, duration_s, model, n_frames, progress)
         yield Pieces(duration_s, opened.sample_rate, pieces)
         if notes is None:
-            audio.warn(recording, opened.notes)
+            audio.warn(opened.path, opened.notes)
         else:
             notes += opened.notes
 

@@ -1,0 +1,256 @@
+"""What is asked of a model, by the options that `flam detect` and `flam listen` share."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flamlib import files
+from flamlib.cli.arguments import (
+    UsageError,
+    add_model,
+    caption,
+    model_folder,
+    odd,
+    printable,
+    seconds,
+    share,
+    usage_errors,
+    warnings_in_a_line,
+)
+from flamlib.config import DetectConfig
+
+if TYPE_CHECKING:  # they bring torch, seconds of import
+    from flamlib.inference.questions import Question, Questions
+    from flamlib.models.interface import AudioTextModel
+
+_FEW = 5  # captions that are told one by one
+
+
+def add_questions(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of audio, arguments of `questions_of`: captions, model, thresholds."""
+    add = parser.add_argument
+    add(
+        "-c",
+        "--caption",
+        action="append",
+        default=[],
+        type=caption,
+        dest="captions",
+        metavar="TEXT",
+        help='a sound to look for, such as "a dog barks"; repeat the option for more',
+    )
+    add(
+        "--captions",
+        metavar="FILE",
+        dest="caption_file",
+        help="sounds to look for, one a line; or a .tsv or .csv with a column caption and, if "
+        "wanted, label, threshold, off_threshold and min_duration",
+    )
+    add(
+        "--load-params",
+        metavar="FILE",
+        help="ask what a parameters.json of an earlier call says, where no option says otherwise",
+    )
+    add_model(parser)
+    add(
+        "--threshold",
+        metavar="X",
+        type=share,
+        help="lowest score of a frame of an event, 0 to 1; higher: fewer, more certain events. An "
+        "unbiased score above 0.5 is evidence for the caption (default: the model's own, for each "
+        f"caption; {DetectConfig.threshold} for a model without)",
+    )
+    add(
+        "--thresholds",
+        metavar="FILE",
+        help="thresholds by caption, from `flam thresholds`, in place of the model's own",
+    )
+    add(
+        "--adapter",
+        metavar="FOLDER",
+        help="captions and thresholds adapted to recordings of your own, from `flam adapt`",
+    )
+    add(
+        "--off-threshold",
+        metavar="X",
+        type=share,
+        help="an event that reaches its threshold goes on while its score is at least this "
+        "(default: its threshold)",
+    )
+    add(
+        "--method",
+        choices=["unbiased", "biased", "approximate"],
+        help="kind of score: unbiased (independent of how common a caption is), biased (the "
+        "probability, prior included) or approximate (unbiased, for very rare captions); models "
+        f"without priors have unbiased scores only (default: {DetectConfig.method})",
+    )
+    add(
+        "--median-frames",
+        metavar="N",
+        type=odd,
+        help="length of a median filter over the scores, odd; 1: no filter (default: "
+        f"{DetectConfig.median_frames})",
+    )
+    add(
+        "--min-duration",
+        metavar="S",
+        type=seconds,
+        help="drop events shorter than this, in seconds (default: "
+        f"{DetectConfig.min_duration_s:g})",
+    )
+    add(
+        "--merge-gap",
+        metavar="S",
+        type=seconds,
+        help="merge events of a caption with a gap of at most this, in seconds (default: "
+        f"{DetectConfig.merge_gap_s:g})",
+    )
+
+
+def check_captions(args: argparse.Namespace) -> None:
+    """Raise UsageError if no caption is asked for."""
+    if not args.captions and not args.caption_file and not args.load_params:
+        raise UsageError("captions are needed: -c TEXT, or --captions FILE with one a line")
+
+
+@contextmanager
+def loaded(
+    args: argparse.Namespace,
+) -> Iterator[tuple["AudioTextModel", "Questions", list[str]]]:
+    """Load the model, and make what is asked of it by the options of `add_questions`.
+
+    Errors in the block, and warnings, are told as the user's. The notes are for `say`: which model
+    and thresholds these are, and why.
+    """
+    folder = model_folder(args.model)
+
+    from flamlib import audio
+    from flamlib.adaptation import adapter
+    from flamlib.inference import questions
+    from flamlib.models import baselines
+    from flamlib.models.text_tower import UnknownWords
+    from flamlib.models.weights import Fetching
+
+    said = (audio.Repaired, UnknownWords, Fetching)
+    with usage_errors(audio.Unreadable), warnings_in_a_line(said):
+        before = None if args.load_params is None else questions.read(args.load_params)
+        asked = [questions.Question(caption=text) for text in args.captions]
+        if args.caption_file is not None:
+            asked += questions.read_captions(args.caption_file)
+        model = adapter.load(folder, args.adapter) if args.adapter else baselines.load(folder)
+        notes: list[str] = []
+        yield model, _questions(args, model, folder, before, asked, notes), notes
+
+
+def _questions(
+    args: argparse.Namespace,
+    model: "AudioTextModel",
+    folder: Path,
+    before: "Questions | None",
+    asked: "list[Question]",
+    notes: list[str],
+) -> "Questions":
+    """What is asked: by the options, else by the parameters that were loaded, else as usual."""
+    from dataclasses import replace
+
+    from flamlib.adaptation import adapter
+    from flamlib.inference import detector
+    from flamlib.inference.questions import Questions
+    from flamlib.models import caption_thresholds
+    from flamlib.models.checkpoint import WEIGHTS
+
+    if args.model is None:
+        notes.append(f"model {folder.name}")
+    sha256 = files.sha256(folder / WEIGHTS)
+    if before is not None and before.model != sha256:
+        notes.append(f"{args.load_params} was made with another model than {folder}")
+    if before is not None and before.adapter and not args.adapter:
+        notes.append(f"{args.load_params} was made with an adapter; --adapter FOLDER is not given")
+    if not asked and before is not None:
+        asked = before.captions
+        if args.threshold is not None or args.thresholds is not None:
+            asked = [replace(each, threshold=None) for each in asked]
+    detector.check_unique([each.caption for each in asked])
+
+    def chosen(name: str, usual=None):
+        given = getattr(args, name, None)
+        field = {"merge_gap": "merge_gap_s"}.get(name, name)
+        return given if given is not None else getattr(before, field, usual)
+
+    how = {
+        "method": chosen("method", DetectConfig.method),
+        "median_frames": chosen("median_frames", DetectConfig.median_frames),
+    }
+    if args.thresholds is not None:
+        model.thresholds = caption_thresholds.read_file(args.thresholds, folder / WEIGHTS, **how)
+    filled = {
+        "threshold": _thresholds(args, model, asked, how, notes),
+        "off_threshold": [args.off_threshold] * len(asked),
+        "min_duration_s": [args.min_duration] * len(asked),
+    }
+    # What a table says of one caption goes before what an option says of all.
+    captions = [
+        replace(each, **{n: of[k] for n, of in filled.items() if getattr(each, n) is None})
+        for k, each in enumerate(asked)
+    ]
+    return Questions(
+        format=1,
+        model=sha256,
+        adapter=files.sha256(Path(args.adapter) / adapter.TENSORS) if args.adapter else None,
+        captions=captions,
+        merge_gap_s=chosen("merge_gap", DetectConfig.merge_gap_s),
+        top=chosen("top"),
+        channel=chosen("channel"),
+        **how,
+    )
+
+
+def _thresholds(
+    args: argparse.Namespace,
+    model: "AudioTextModel",
+    asked: "list[Question]",
+    how: Mapping,
+    notes: list[str],
+) -> list[float]:
+    """Return a threshold for each caption; note which, and why, if none was given."""
+    from flamlib.inference import detector
+
+    captions = [each.caption for each in asked]
+    if novel := _novel(model, captions):
+        notes.append(f"not trained on these captions, scores are less sure: {_few(novel)}")
+    if args.threshold is not None:
+        return [args.threshold] * len(asked)
+    chosen = detector.choose_thresholds(model, captions, **how)
+    told = [e for e, each in zip(chosen, asked, strict=True) if each.threshold is None]
+    own = [f"{e.caption} {e.threshold:.3g} ({e.n_events} events)" for e in told if e.is_own]
+    others = [each for each in told if not each.is_own]
+    if own:
+        notes.append(f"thresholds of captions that validation knows: {_few(own)}")
+    if others:
+        which = "other captions" if own else "captions that validation does not know"
+        of_others = _few(f"{e.caption} {e.threshold:.3g}" for e in others)
+        notes.append(f"thresholds of {which}: {of_others}")
+    return [each.threshold for each in chosen]
+
+
+def _novel(model: "AudioTextModel", captions: list[str]) -> list[str]:
+    """The captions that are unlike all that the model was trained on."""
+    if not hasattr(model, "known"):
+        return []
+    return [c for c, known in zip(captions, model.known(captions), strict=True) if known < 0.5]
+
+
+def _few(texts: Iterable[str]) -> str:
+    """The first of some texts, and how many more there are."""
+    texts = list(texts)
+    more = f"; and {len(texts) - _FEW} more" if len(texts) > _FEW else ""
+    return "; ".join(texts[:_FEW]) + more
+
+
+def say(*notes: str) -> None:
+    """Tell the user something, each on a line of its own."""
+    for text in notes:
+        print(f"flam: {printable(text)}", file=sys.stderr)

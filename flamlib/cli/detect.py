@@ -1,0 +1,271 @@
+"""The command of `flam` that finds events in recordings: detect."""
+
+import argparse
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flamlib import collection, event_tables, files, streams, tables
+from flamlib.cli.arguments import UsageError, count, usage_errors
+from flamlib.cli.ask_model import add_questions, check_captions, loaded, say
+
+if TYPE_CHECKING:  # they bring torch, seconds of import
+    from flamlib.inference.questions import Questions
+    from flamlib.models.interface import AudioTextModel
+
+SOME_SKIPPED = 1  # exit code
+_STDIN = "-"
+
+
+def add_detect(detect: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam detect`."""
+    detect.description = _detect.__doc__
+    detect.set_defaults(run=_detect, extra="serve")
+    add = detect.add_argument
+    add(
+        "audio",
+        nargs="+",
+        metavar="AUDIO",
+        help="recordings of any length and sample rate (WAV, FLAC, MP3, M4A and whatever else "
+        "libsndfile or FFmpeg reads), folders of them, patterns such as 'night/**/*.flac', or - "
+        "for one from standard input",
+    )
+    add(
+        "-o",
+        "--output",
+        metavar="FILE_OR_FOLDER",
+        help="of one recording the file to write the events to, of several the folder; a folder "
+        "whose call was stopped is gone on with (default: print them)",
+    )
+    add(
+        "--format",
+        action="append",
+        type=_formats,
+        metavar="FORMAT[,FORMAT]",
+        help=f"of the events, one or several of {', '.join(event_tables.FORMATS)} (default: csv "
+        "for a FILE.csv, else tsv)",
+    )
+    add(
+        "--scores",
+        metavar="FILE",
+        help="also write the scores of all frames of one recording to this file, in the format of "
+        "sed_scores_eval",
+    )
+    add(
+        "--pcm",
+        type=_pcm,
+        metavar="ENCODING:RATE[:CHANNELS]",
+        help="standard input is raw samples, such as s16le:16000:1; else it is a file of a format "
+        f"above. Encodings: {', '.join(streams.ENCODINGS)}",
+    )
+    add_questions(detect)
+    add(
+        "--top",
+        metavar="N",
+        type=count,
+        help="of each caption and recording the N surest events, whatever their scores",
+    )
+    add(
+        "--channel",
+        metavar="N",
+        type=count,
+        help="hear this channel alone, counted from 1 (default: their average)",
+    )
+
+
+def _formats(text: str) -> list[str]:
+    names = text.split(",")
+    if wrong := [name for name in names if name not in event_tables.FORMATS]:
+        raise argparse.ArgumentTypeError(
+            f"no format {wrong[0]!r}; there are {', '.join(event_tables.FORMATS)}"
+        )
+    return names
+
+
+def _pcm(text: str) -> streams.Pcm:
+    try:
+        return streams.parse_pcm(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _detect(args: argparse.Namespace) -> int:
+    """Find the events in recordings that the captions describe. Writes tables with the columns
+    filename, onset, offset (both in seconds), event_label and score, or those of other tools. The
+    exit code is 0, also if nothing was found; 1 if a recording of several could not be used; 2 if
+    nothing could be done."""
+    check_captions(args)
+    formats = list(dict.fromkeys(name for given in args.format or [] for name in given))
+    with _inputs(args) as (recordings, closed):
+        if _is_single(args):
+            _check_single(args, formats)
+            [(name, recording)] = recordings.items()
+            return _detect_one(args, name, recording, formats)
+        return _detect_many(args, recordings, closed, formats or ["tsv"])
+
+
+@contextmanager
+def _inputs(args: argparse.Namespace) -> Iterator[tuple[dict[str, Path], dict[str, str]]]:
+    """The recordings by name, standard input as a temporary file; and folders not listed."""
+    if args.audio != [_STDIN]:
+        if _STDIN in args.audio or args.pcm:
+            raise UsageError("standard input, -, is one recording of its own; --pcm is for it")
+        with usage_errors(FileNotFoundError):
+            yield collection.gather(args.audio)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("stdin.w64" if args.pcm else "stdin")
+        if args.pcm is None:
+            with path.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        else:
+            streams.save(sys.stdin.buffer, args.pcm, path)
+        yield {"stdin": path}, {}
+
+
+def _is_single(args: argparse.Namespace) -> bool:
+    """Whether there is one recording, and what is written of it is no folder."""
+    [first, *more] = args.audio
+    is_many = more or Path(first).is_dir() or not (first == _STDIN or Path(first).exists())
+    to_folder = args.output and (Path(args.output).is_dir() or args.output.endswith(("/", os.sep)))
+    if is_many and not more and not Path(first).is_dir() and not glob.has_magic(first):
+        raise UsageError(f"{first}: no such file")
+    return not is_many and not to_folder
+
+
+def _check_single(args: argparse.Namespace, formats: list[str]) -> None:
+    """Raise UsageError for outputs that cannot be, before anything is computed."""
+    outputs = [o for o in (args.output, args.scores) if o]
+    if len(formats) > 1:
+        raise UsageError("several formats need a folder to write to: -o FOLDER/")
+    if formats == ["parquet"] and args.output is None:
+        raise UsageError("parquet is no text to be printed: name a file with -o")
+    if args.audio != [_STDIN]:
+        [recording] = map(Path, args.audio)
+        if not recording.is_file():
+            raise UsageError(f"{recording}: not a file")
+        if any(Path(output).exists() and recording.samefile(output) for output in outputs):
+            raise UsageError(f"{recording}: the recording would be replaced; choose another output")
+    if args.scores is not None and _place(args.scores) == _place(args.output):
+        raise UsageError(
+            "--output and --scores name one file; choose two"
+            if args.output is not None
+            else f"{args.scores}: the scores would stand among the events that are printed; "
+            "-o FILE puts those into a file"
+        )
+    for output in outputs:
+        files.check_file(output)
+
+
+def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: list[str]) -> int:
+    # Imported here: torch takes seconds, and --help does not need it.
+    from flamlib import audio, detection
+    from flamlib.inference import detector
+
+    with loaded(args) as (model, questions, notes):
+        captions = [each.caption for each in questions.captions]
+        if args.scores is not None:
+            detection.check_columns(args.scores, captions)
+        opened = audio.Recording(recording, channel=args.channel or questions.channel)
+        scores = detector.score(
+            model,
+            opened,
+            captions,
+            method=questions.method,
+            median_frames=questions.median_frames,
+            progress=sys.stderr.isatty(),
+        )
+        say(*notes)
+        if args.scores is not None:
+            detection.write_scores(args.scores, *scores)
+        found = event_tables.Found(
+            name, questions.events(scores), opened.sample_rate, questions.channel or 1
+        )
+        is_csv = tables.delimiter_of(args.output or "") == ","
+        [kind] = formats or ["csv" if is_csv else "tsv"]
+        content = event_tables.FORMATS[kind].encode([found])
+        if args.output is None:
+            print(content.decode(), end="")
+        else:
+            files.atomic_write(args.output, content)
+    return 0
+
+
+def _detect_many(
+    args: argparse.Namespace,
+    recordings: Mapping[str, Path],
+    closed: Mapping[str, str],
+    formats: list[str],
+) -> int:
+    if args.scores is not None:
+        raise UsageError("--scores is for one recording")
+    if args.output is None and (len(formats) > 1 or formats[0] not in ("tsv", "csv", "jsonl")):
+        raise UsageError(
+            "events of several recordings are printed as one of tsv, csv or jsonl; "
+            "-o FOLDER takes all formats"
+        )
+    if args.output is not None and Path(args.output).is_file():
+        raise UsageError(f"{args.output}: a file; several recordings need a folder to write to")
+
+    from flamlib.inference import detect_many
+
+    with loaded(args) as (model, questions, notes):
+        say(*notes)
+        if args.output is None:
+            skipped = _print_many(model, recordings, questions, formats[0])
+            n_events = None
+        else:
+            done = detect_many.write(
+                model,
+                recordings,
+                args.output,
+                questions,
+                formats=formats,
+                progress=sys.stderr.isatty(),
+            )
+            skipped, n_events = done.skipped, done.n_events
+    skipped = {**closed, **skipped}
+    for name, why in skipped.items():
+        say(f"skipped {name}: {why}")
+    if n_events is not None:
+        kept = f", {done.n_kept} as they were" if done.n_kept else ""
+        told = f", {len(skipped)} skipped" if skipped else ""
+        print(f"{args.output}: {done.n_heard} recordings heard{kept}{told}, {n_events} events")
+    return SOME_SKIPPED if skipped else 0
+
+
+def _print_many(
+    model: "AudioTextModel", recordings: Mapping[str, Path], questions: "Questions", kind: str
+) -> dict[str, str]:
+    """Print the events of each recording as soon as it is heard; return what was skipped."""
+    from flamlib.inference import detect_many, detector
+
+    embedded = detector.ask(model, [each.caption for each in questions.captions])
+    encode = event_tables.FORMATS[kind].encode
+    print(encode([]).decode(), end="")
+    skipped = {}
+    for name, path in recordings.items():
+        entry = detect_many.hear(model, name, path, embedded, questions)
+        if "why" in entry:
+            skipped[name] = entry["why"]
+            continue
+        text = encode([detect_many.found_in(entry)]).decode()
+        print(text.removeprefix(encode([]).decode()), end="", flush=True)
+    return skipped
+
+
+def _place(output: str | None) -> tuple[int, int] | str | None:
+    """What is written to, the same for all its names; None: what is printed."""
+    try:
+        status = os.fstat(sys.stdout.fileno()) if output is None else os.stat(output)
+    except (OSError, ValueError, AttributeError):  # not there yet, or closed
+        return output and os.path.realpath(output)
+    if os.path.exists(os.devnull) and os.path.samestat(status, os.stat(os.devnull)):
+        return output  # swallows any number of tables
+    return status.st_dev, status.st_ino

@@ -1,0 +1,140 @@
+"""Tables of detected events in the formats of the tools that people look at them with.
+
+    tsv, csv    filename onset offset event_label score, as DCASE has it
+    jsonl       the same, an object a line
+    parquet     the same, for pandas and the like
+    audacity    a label track
+    raven       a selection table
+    vtt         WebVTT, captions of a player
+
+The first four hold any number of recordings, of the others there is one for each recording.
+"""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from flamlib import detection, tables, texts
+from flamlib.detection import COLUMNS, Detection
+
+RAVEN_COLUMNS = (
+    *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
+    *("Low Freq (Hz)", "High Freq (Hz)", "Annotation", "Score"),
+)
+
+
+class Found(NamedTuple):
+    """What was found in a recording.
+
+    Attributes:
+        name: Of the recording, as tables have it.
+        detections: In order of onset.
+        sample_rate: Of the recording, in hertz.
+        channel: The one that was heard, counted from 1.
+    """
+
+    name: str
+    detections: Sequence[Detection]
+    sample_rate: int
+    channel: int = 1
+
+
+class Format(NamedTuple):
+    """A format of tables.
+
+    Attributes:
+        suffix: Of its files.
+        is_joint: Whether a table holds more than one recording.
+        encode: Turns what was found into the bytes of a file.
+    """
+
+    suffix: str
+    is_joint: bool
+    encode: Callable[[Sequence[Found]], bytes]
+
+
+def _separated(delimiter: str, found: Sequence[Found]) -> bytes:
+    rows = [COLUMNS]
+    for name, detections, *_ in found:
+        rows += detection.table_rows(detections, filename=name)
+    return tables.to_text(rows, delimiter).encode()
+
+
+def _values(found: Sequence[Found]) -> list[dict[str, str | float]]:
+    return [
+        dict(zip(COLUMNS, (name, d.onset, d.offset, d.caption, d.score), strict=True))
+        for name, detections, *_ in found
+        for d in detections
+    ]
+
+
+def _json_lines(found: Sequence[Found]) -> bytes:
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _values(found)]
+    return "".join(lines).encode()
+
+
+def _parquet(found: Sequence[Found]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    kinds = {name: pyarrow.float64() for name in COLUMNS} | {
+        name: pyarrow.string() for name in ("filename", "event_label")
+    }
+    table = pyarrow.Table.from_pylist(_values(found), schema=pyarrow.schema(kinds))
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(table, out)
+    return out.getvalue()
+
+
+def _audacity(found: Sequence[Found]) -> bytes:
+    return "".join(detection.to_audacity_labels(each.detections) for each in found).encode()
+
+
+def _raven(found: Sequence[Found]) -> bytes:
+    """A selection table of Raven: times in seconds, the whole range of frequencies."""
+    rows, number = [RAVEN_COLUMNS], 0
+    for each in found:
+        for d in each.detections:
+            number += 1
+            rows.append(
+                (
+                    *(str(number), "Spectrogram 1", str(each.channel)),
+                    *(f"{d.onset:.6f}", f"{d.offset:.6f}", "0.0", f"{each.sample_rate / 2:.1f}"),
+                    *(texts.normal(d.caption), f"{d.score:.4f}"),
+                )
+            )
+    return "".join("\t".join(row) + "\n" for row in rows).encode()
+
+
+def _web_vtt(found: Sequence[Found]) -> bytes:
+    cues = ["WEBVTT\n"]
+    for each in found:
+        for d in each.detections:
+            text = texts.normal(d.caption)
+            for letter, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+                text = text.replace(letter, escaped)
+            cues.append(f"{_clock(d.onset)} --> {_clock(d.offset)}\n{text} ({d.score:.2f})\n")
+    return "\n".join(cues).encode()
+
+
+def _clock(time_s: float) -> str:
+    """A time as WebVTT has it: hours, minutes and seconds with thousandths.
+
+    >>> _clock(3661.5)
+    '01:01:01.500'
+    """
+    thousandths = round(time_s * 1000)
+    minutes, seconds = divmod(thousandths, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds / 1000:06.3f}"
+
+
+FORMATS = {
+    "tsv": Format(".tsv", True, lambda found: _separated("\t", found)),
+    "csv": Format(".csv", True, lambda found: _separated(",", found)),
+    "jsonl": Format(".jsonl", True, _json_lines),
+    "parquet": Format(".parquet", True, _parquet),
+    "audacity": Format(".txt", False, _audacity),
+    "raven": Format(".Table.1.selections.txt", False, _raven),
+    "vtt": Format(".vtt", False, _web_vtt),
+}

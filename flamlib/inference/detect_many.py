@@ -1,0 +1,233 @@
+"""Detection in many recordings, into a folder that a stopped call goes on with.
+
+    out/parameters.json     what was asked, with every threshold; `questions.read` reads it
+    out/recordings.jsonl    a line for each recording as it is finished: its SHA-256, and its events
+                            or why it was skipped
+    out/events.tsv          the events of all recordings; likewise .csv, .jsonl and .parquet
+    out/NAME.txt            those of a recording, in a format that holds one only
+    out/skipped.tsv         the recordings that could not be used, and why
+
+A recording of a finished line is not heard again while its content is the same. One that was
+skipped is tried again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import filelock
+from tqdm import tqdm
+
+from flamlib import audio, event_tables, files, tables
+from flamlib.detection import Detection
+from flamlib.event_tables import Found
+from flamlib.inference import detector, questions
+from flamlib.inference.detector import Asked
+from flamlib.inference.questions import Questions
+from flamlib.models.interface import AudioTextModel
+
+PARAMETERS, LOG, SKIPPED = "parameters.json", "recordings.jsonl", "skipped.tsv"
+
+
+class Summary(NamedTuple):
+    """What a call did.
+
+    Attributes:
+        n_heard: Recordings that were heard.
+        n_kept: Recordings that had been finished before.
+        n_events: Events of all recordings in the folder.
+        skipped: Why a recording of this call could not be used, by name.
+    """
+
+    n_heard: int
+    n_kept: int
+    n_events: int
+    skipped: dict[str, str]
+
+
+def write(
+    model: AudioTextModel,
+    recordings: Mapping[str, Path],
+    out: str | Path,
+    asked: Questions,
+    *,
+    formats: Sequence[str] = ("tsv",),
+    progress: bool = False,
+) -> Summary:
+    """Detect events in recordings and write them to a folder.
+
+    The captions are embedded once. A recording that cannot be used does not end the call.
+
+    Args:
+        model: Any model that `baselines.load` returns.
+        recordings: Files, by the names that tables have for them.
+        out: The folder. One with results of the same questions is gone on with; its tables then
+            hold what it held before, too.
+        asked: Captions and how scores become events.
+        formats: Of `event_tables.FORMATS`.
+        progress: Whether to show a progress bar, with the time that is left.
+
+    Raises:
+        OSError: The folder cannot be written to, or another process is writing there.
+        ValueError: The folder holds results of other questions, or captions that the model does
+            not take.
+    """
+    out = Path(out)
+    files.make_folder(out)
+    with _alone(out):
+        _same_questions(out / PARAMETERS, asked)
+        finished = _read_log(out / LOG)
+        embedded = detector.ask(model, [each.caption for each in asked.captions])
+        questions.write(out / PARAMETERS, asked)
+        n_kept, now = 0, {}
+        with _log(out / LOG) as log, _bar(recordings, progress) as bar:
+            for name, path in recordings.items():
+                before = finished.get(name)
+                entry = hear(model, name, path, embedded, asked, before=before)
+                n_kept += entry is before
+                if entry is not before:
+                    finished[name] = entry
+                    log.write(json.dumps(entry) + "\n")
+                    log.flush()
+                now[name] = entry
+                bar.update(_size(path))
+        _write_tables(out, finished, formats)
+    skipped = {name: entry["why"] for name, entry in now.items() if "why" in entry}
+    n_events = sum(len(entry.get("events", ())) for entry in finished.values())
+    return Summary(len(now) - n_kept - len(skipped), n_kept, n_events, skipped)
+
+
+def hear(
+    model: AudioTextModel,
+    name: str,
+    path: Path,
+    embedded: Asked,
+    asked: Questions,
+    *,
+    before: Mapping[str, Any] | None = None,
+) -> Mapping[str, Any]:
+    """Detect events in a recording, or say why it cannot be used.
+
+    Args:
+        model: As in `write`.
+        name: Of the recording.
+        path: Of the file.
+        embedded: The captions.
+        asked: The questions they are of.
+        before: What was returned of it before; returned as it is if its content is the same.
+
+    Returns:
+        `name`, `path`, and `sha256`, `sample_rate`, `channel` and `events`, or `why`.
+    """
+    entry = {"name": name, "path": str(path.absolute())}
+    try:
+        if not path.is_file():
+            raise audio.Unreadable(path, "not a file" if path.exists() else "no such file")
+        sha256 = files.sha256(path)
+        if before is not None and before.get("sha256") == sha256:
+            return before
+        with audio.Recording(path, channel=asked.channel) as opened:
+            scores = detector.score(
+                model, opened, embedded, method=asked.method, median_frames=asked.median_frames
+            )
+            rate = opened.sample_rate
+    except (audio.Unreadable, OSError, ValueError) as error:
+        why = error.why if isinstance(error, audio.Unreadable) else str(error)
+        return entry | {"why": why}
+    entry |= {"sha256": sha256, "sample_rate": rate, "channel": asked.channel or 1}
+    return entry | {"events": [list(event) for event in asked.events(scores)]}
+
+
+def found_in(entry: Mapping[str, Any]) -> Found:
+    """Return the events of a recording that `hear` heard."""
+    events = [Detection(*event) for event in entry["events"]]
+    return Found(entry["name"], events, entry["sample_rate"], entry["channel"])
+
+
+def _write_tables(out: Path, entries: Mapping[str, Any], formats: Sequence[str]) -> None:
+    found = [found_in(entry) for _, entry in sorted(entries.items()) if "events" in entry]
+    for form in map(event_tables.FORMATS.get, formats):
+        if form.is_joint:
+            files.atomic_write(out / f"events{form.suffix}", form.encode(found))
+            continue
+        for each in found:
+            files.atomic_write(out / f"{each.name}{form.suffix}", form.encode([each]))
+    skipped = [(name, entry["why"]) for name, entry in sorted(entries.items()) if "why" in entry]
+    if not skipped:
+        (out / SKIPPED).unlink(missing_ok=True)
+        return
+    rows = [tuple(" ".join(text.split()) for text in row) for row in skipped]
+    tables.write(out / SKIPPED, [("filename", "why"), *rows])
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder for this process; the system's lock ends with it, however that ends."""
+    lock = filelock.FileLock(out / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise OSError(
+            f"{out}: another flam detect is writing to this folder; wait for it, or name another"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _same_questions(path: Path, asked: Questions) -> None:
+    """Raise ValueError if the folder holds results of other questions, and say what differs."""
+    if not path.exists():
+        return
+    before, now = (json.loads(questions.to_text(q)) for q in (questions.read(path), asked))
+    if other := [name for name in now if now[name] != before[name]]:
+        raise ValueError(
+            f"{path}: made with other parameters ({', '.join(other)}): name another folder, or "
+            f"use them with --load-params {path}"
+        )
+
+
+def _read_log(path: Path) -> dict[str, Mapping[str, Any]]:
+    """The last line on each recording. What a killed process left half written does not count."""
+    found = {}
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            try:
+                entry = json.loads(line)
+                found[entry["name"]] = entry
+            except (ValueError, KeyError, TypeError):
+                continue
+    return found
+
+
+@contextmanager
+def _log(path: Path) -> Iterator[TextIO]:
+    """Open the log to append whole lines; a full disk is told with its name."""
+    try:
+        with path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+        with path.open("a", encoding="utf-8") as log:
+            yield log
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _bar(recordings: Mapping[str, Path], progress: bool) -> tqdm:
+    """By bytes, as a recording of an hour takes longer than one of a second."""
+    total = sum(map(_size, recordings.values()))
+    return tqdm(total=total, unit="B", unit_scale=True, desc="detect", disable=not progress)

@@ -1,0 +1,154 @@
+"""What is asked of recordings: captions, each with its threshold, and how scores become events.
+
+All of it is a file that is written beside the results and can be used again (`read`, `write`).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flamlib import files, tables, texts
+from flamlib.config import MAX_MEDIAN_FRAMES, DetectConfig
+from flamlib.detection import Detection
+from flamlib.inference import detector
+from flamlib.inference.detector import Scores
+from flamlib.parameters import ParameterError, parameter, parse, plain
+
+FORMAT = 1
+COLUMNS = ("label", "threshold", "off_threshold", "min_duration")  # beside the caption; optional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A caption and what is special about it; None: as for all captions."""
+
+    caption: str = parameter("what is asked for")
+    label: str | None = parameter("what its events are called", default=None)
+    threshold: float | None = parameter("lowest score of an event", low=0, high=1, default=None)
+    off_threshold: float | None = parameter(
+        "lowest score of the other frames of an event", low=0, high=1, default=None
+    )
+    min_duration_s: float | None = parameter(
+        "shorter events are dropped", unit="s", low=0, default=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Questions:
+    """What is asked of recordings."""
+
+    format: int = parameter("of the file; newer ones are refused", low=1, high=FORMAT)
+    model: str = parameter("SHA-256 of the model.safetensors that it was asked of")
+    adapter: str | None = parameter("SHA-256 of the weights of its adapter", default=None)
+    captions: list[Question] = parameter("with the thresholds that were used")
+    method: Literal["unbiased", "biased", "approximate"] = parameter(
+        "kind of score", default=DetectConfig.method
+    )
+    median_frames: int = parameter(
+        "frames of the median filter; odd", low=1, high=MAX_MEDIAN_FRAMES,
+        default=DetectConfig.median_frames,
+    )  # fmt: skip
+    merge_gap_s: float = parameter(
+        "shorter gaps between events are closed", unit="s", low=0, default=DetectConfig.merge_gap_s
+    )
+    top: int | None = parameter("events of each caption, at most", low=1, default=None)
+    channel: int | None = parameter(
+        "the only one that is heard, from 1; null: their average", low=1, default=None
+    )
+
+    def __post_init__(self):
+        if self.median_frames % 2 == 0:
+            raise ValueError(f"median_frames = {self.median_frames}: expected an odd number")
+        if not self.captions:
+            raise ValueError("captions = []: expected at least one")
+
+    def events(self, scores: Scores) -> list[Detection]:
+        """Turn the scores of these captions into events, under their labels."""
+        found = detector.events(
+            scores,
+            threshold=[each.threshold for each in self.captions],
+            off_threshold=[
+                each.threshold if each.off_threshold is None else each.off_threshold
+                for each in self.captions
+            ],
+            min_duration_s=[each.min_duration_s or 0.0 for each in self.captions],
+            merge_gap_s=self.merge_gap_s,
+            top=self.top,
+        )
+        labels = {
+            caption: each.label or caption
+            for caption, each in zip(scores.captions, self.captions, strict=True)
+        }
+        return sorted(event._replace(caption=labels[event.caption]) for event in found)
+
+
+def read(path: str | Path) -> Questions:
+    """Read what `write` wrote.
+
+    Raises FileNotFoundError, and ValueError naming the file and what is wrong in it.
+    """
+    path = Path(path)
+    try:
+        found = parse(Questions, json.loads(path.read_text(encoding="utf-8")))
+    except (ParameterError, AttributeError, TypeError, ValueError) as error:
+        why = "; ".join(str(error).splitlines())
+        raise ValueError(f"{path}: not parameters of flam detect ({why})") from error
+    if missing := [each.caption for each in found.captions if each.threshold is None]:
+        raise ValueError(f"{path}: {missing[0]!r} has no threshold")
+    return found
+
+
+def write(path: str | Path, questions: Questions) -> None:
+    """Write what was asked, with every threshold."""
+    files.atomic_write(path, to_text(questions))
+
+
+def to_text(questions: Questions) -> str:
+    """Return what `write` writes."""
+    return json.dumps(plain(questions), indent=2, ensure_ascii=False) + "\n"
+
+
+def read_captions(path: str | Path) -> list[Question]:
+    """Read captions from a text, one a line, or from a table with a column `caption`.
+
+        caption      label  threshold  off_threshold  min_duration
+        a dog barks  dog    0.8                       0.5
+
+    A .tsv or .csv is a table; its other columns are optional, as are their values. Blank lines do
+    not count.
+
+    Raises FileNotFoundError, and ValueError naming the file, and the line where there is one, for
+    another encoding or columns, numbers out of range, a caption that stands twice, or no caption.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".tsv", ".csv"):
+        rows = tables.read(
+            path, ("caption",), optional=COLUMNS, filled=("caption",), short_rows=True
+        )
+        found = [_question(row) for row in rows]
+    else:
+        tables.first_line(path)  # names a text of another encoding
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        found = [Question(caption=texts.normal(line)) for line in lines if texts.normal(line)]
+    if not found:
+        raise ValueError(f"{path}: no caption in it")
+    detector.check_unique([each.caption for each in found], where=f"{path}: ")
+    return found
+
+
+def _question(row: tables.Row) -> Question:
+    def number(column: str) -> float | None:
+        return row.number(column) if row.fields.get(column, "").strip() else None
+
+    values = {
+        "caption": texts.normal(row["caption"]),
+        "label": texts.normal(row.fields.get("label", "")) or None,
+        "threshold": number("threshold"),
+        "off_threshold": number("off_threshold"),
+        "min_duration_s": number("min_duration"),
+    }
+    try:
+        return parse(Question, values)
+    except ParameterError as error:
+        raise ValueError(f"{row.where}: {error}") from error

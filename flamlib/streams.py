@@ -1,0 +1,121 @@
+"""Audio from a pipe: raw PCM, or a WAV whose length nobody knows yet."""
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+from jaxtyping import Float
+
+# FFmpeg's names of encodings, as numpy has them, and what full scale is.
+ENCODINGS = {
+    "u8": ("u1", 128.0),
+    "s16le": ("<i2", 2.0**15),
+    "s32le": ("<i4", 2.0**31),
+    "f32le": ("<f4", 1.0),
+}
+_OF_WAV = {(1, 8): "u8", (1, 16): "s16le", (1, 32): "s32le", (3, 32): "f32le"}
+_MOST = 1 << 20  # bytes before the sound of a WAV
+
+
+class StreamError(ValueError):
+    """A stream that is not what it is said to be."""
+
+
+class Pcm(NamedTuple):
+    """How samples follow each other in a stream.
+
+    Attributes:
+        encoding: One of `ENCODINGS`.
+        sample_rate: In hertz.
+        n_channels: Samples of one time.
+    """
+
+    encoding: str
+    sample_rate: int
+    n_channels: int
+
+
+def parse_pcm(text: str) -> Pcm:
+    """Read encoding, sample rate and channels; one channel if it is not said.
+
+    Raises StreamError for any other text.
+
+    >>> parse_pcm("s16le:16000")
+    Pcm(encoding='s16le', sample_rate=16000, n_channels=1)
+    """
+    encoding, *numbers = text.split(":")
+    if encoding in ENCODINGS and 1 <= len(numbers) <= 2 and all(map(str.isdecimal, numbers)):
+        rate, n_channels = (*map(int, numbers), 1)[:2]
+        if 100 <= rate <= 2_000_000 and 1 <= n_channels <= 256:
+            return Pcm(encoding, rate, n_channels)
+    raise StreamError(
+        f"{text!r} is no PCM: expected ENCODING:RATE[:CHANNELS], such as s16le:16000:1, with one "
+        f"of {', '.join(ENCODINGS)}"
+    )
+
+
+def read_wav_header(file: io.BufferedIOBase) -> Pcm:
+    """Read a WAV up to its first sample; what it says about its length is not believed.
+
+    Raises StreamError for anything else, and for a WAV that is not PCM.
+    """
+    head = _exactly(file, 12)
+    if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        raise StreamError("it is no WAV; raw samples need --pcm, such as --pcm s16le:16000:1")
+    pcm = None
+    while True:
+        name, n_bytes = struct.unpack("<4sI", _exactly(file, 8))
+        if name == b"data":
+            break
+        if n_bytes > _MOST:
+            raise StreamError(f"a WAV whose chunk {name!r} claims {n_bytes} bytes: damaged")
+        content = _exactly(file, n_bytes + n_bytes % 2)
+        if name == b"fmt " and n_bytes >= 16:
+            kind, n_channels, rate, _, _, n_bits = struct.unpack("<HHIIHH", content[:16])
+            if kind == 0xFFFE and n_bytes >= 26:  # extensible: the kind is in its GUID
+                [kind] = struct.unpack("<H", content[24:26])
+            if (kind, n_bits) not in _OF_WAV:
+                raise StreamError(f"a WAV of kind {kind} with {n_bits} bits; PCM of 8, 16 or 32")
+            pcm = parse_pcm(f"{_OF_WAV[kind, n_bits]}:{rate}:{n_channels}")
+    if pcm is None:
+        raise StreamError("a WAV without a description of its samples: damaged")
+    return pcm
+
+
+def blocks(
+    file: io.BufferedIOBase, pcm: Pcm, n_samples: int
+) -> Iterator[Float[np.ndarray, "sample channel"]]:
+    """Yield the samples of a stream as floats, full scale 1, `n_samples` at a time.
+
+    Each block is given as soon as it is there; the last one is what is left. A sample that is cut
+    off at the end is dropped.
+    """
+    dtype, full_scale = ENCODINGS[pcm.encoding]
+    width = np.dtype(dtype).itemsize * pcm.n_channels
+    while content := file.read(n_samples * width):
+        content = content[: len(content) // width * width]
+        values = np.frombuffer(content, dtype).astype(np.float32) / np.float32(full_scale)
+        if dtype == "u1":
+            values -= 1
+        if len(values):
+            yield values.reshape(-1, pcm.n_channels)
+
+
+def save(file: io.BufferedIOBase, pcm: Pcm, path: Path) -> None:
+    """Write the samples of a stream to a W64 file, which may be of any length."""
+    with soundfile.SoundFile(
+        path, "w", pcm.sample_rate, pcm.n_channels, format="W64", subtype="FLOAT"
+    ) as out:
+        for block in blocks(file, pcm, pcm.sample_rate):
+            out.write(block)
+
+
+def _exactly(file: io.BufferedIOBase, n_bytes: int) -> bytes:
+    content = file.read(n_bytes)
+    if len(content) < n_bytes:
+        raise StreamError("it ends before its first sample")
+    return content

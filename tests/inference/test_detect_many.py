@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from heldouts import write_model
+from sounds import RATE, noise
+
+from flamlib.inference import detect_many, detector
+from flamlib.inference.questions import Question, Questions
+from flamlib.models.flam import FLAM
+
+ASKED = Questions(
+    format=1, model="0" * 64, captions=[Question(caption="a bell", threshold=0.0)], median_frames=1
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "flam"
+    write_model(folder)
+    return FLAM.from_pretrained(folder)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    for k in range(3):
+        soundfile.write(tmp_path / f"{k}.wav", noise(1.0 + k), RATE)
+    return {f"{k}.wav": tmp_path / f"{k}.wav" for k in range(3)}
+
+
+def test_every_recording_is_heard_as_if_it_were_alone(model, recordings, tmp_path):
+    detect_many.write(model, recordings, tmp_path / "out", ASKED, formats=["jsonl"])
+    rows = map(json.loads, (tmp_path / "out/events.jsonl").read_text().splitlines())
+    found = {row["filename"]: (row["onset"], row["offset"], row["score"]) for row in rows}
+    for name, path in recordings.items():
+        scores = detector.score(model, path, ["a bell"], method="unbiased", median_frames=1)
+        [event] = ASKED.events(scores)
+        assert found[name] == (event.onset, event.offset, event.score)
+
+
+def test_captions_are_embedded_once(model, recordings, tmp_path, monkeypatch):
+    embedded = []
+    embed = model.embed_captions
+    monkeypatch.setattr(
+        model, "embed_captions", lambda asked: embedded.append(asked) or embed(asked)
+    )
+    detect_many.write(model, recordings, tmp_path / "out", ASKED)
+    assert embedded == [["a bell"]]
+
+
+@pytest.mark.parametrize("left", [0, 1, 60])
+def test_a_call_that_was_killed_is_gone_on_with(model, recordings, tmp_path, left):
+    """Also where the last line was half written."""
+    out = tmp_path / "out"
+    detect_many.write(model, recordings, out, ASKED)
+    whole = (out / "events.tsv").read_bytes()
+    log = out / detect_many.LOG
+    first, *_ = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(first + first[:left])
+    (out / "events.tsv").unlink()
+    done = detect_many.write(model, recordings, out, ASKED)
+    assert (done.n_heard, done.n_kept, done.skipped) == (2, 1, {})
+    assert (out / "events.tsv").read_bytes() == whole
+
+
+def test_a_file_that_goes_meanwhile_is_skipped_and_heard_once_it_is_back(
+    model, recordings, tmp_path, monkeypatch
+):
+    content = recordings["1.wav"].read_bytes()
+    hear = detect_many.hear
+
+    def hear_and_remove(model, name, *given, **how):
+        recordings["1.wav"].unlink(missing_ok=True)
+        return hear(model, name, *given, **how)
+
+    monkeypatch.setattr(detect_many, "hear", hear_and_remove)
+    done = detect_many.write(model, recordings, tmp_path / "out", ASKED)
+    assert (done.n_heard, done.skipped) == (2, {"1.wav": "no such file"})
+    assert "1.wav\tno such file" in (tmp_path / "out/skipped.tsv").read_text()
+    monkeypatch.undo()
+    recordings["1.wav"].write_bytes(content)
+    done = detect_many.write(model, recordings, tmp_path / "out", ASKED)
+    assert (done.n_heard, done.n_kept, done.skipped) == (1, 2, {})
+    assert not (tmp_path / "out/skipped.tsv").exists()
+
+
+def test_silence_is_no_error(model, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    done = detect_many.write(model, {"s": tmp_path / "silent.wav"}, tmp_path / "out", ASKED)
+    assert (done.n_heard, done.skipped) == (1, {})
+
+
+def test_results_of_other_questions_are_not_mixed(model, recordings, tmp_path):
+    detect_many.write(model, recordings, tmp_path / "out", ASKED)
+    other = Questions(format=1, model="0" * 64, captions=ASKED.captions, median_frames=3)
+    with pytest.raises(ValueError, match=r"other parameters \(median_frames\)"):
+        detect_many.write(model, recordings, tmp_path / "out", other)
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path):
+    """The limit on the size of a file stands for a full disk."""
+    script = (
+        "import resource, signal\n"
+        "from flamlib.inference import detect_many\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        f"from pathlib import Path; path = Path({str(tmp_path / 'log')!r})\n"
+        "with detect_many._log(path) as log: log.write('x' * 1000); log.flush()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "OSError: [Errno 27] File too large: " in done.stderr
+    assert str(tmp_path / "log") in done.stderr.splitlines()[-1]

@@ -1,0 +1,70 @@
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from flamlib import streams
+from flamlib.streams import Pcm
+
+RATE = 8000
+
+
+def samples(n, n_channels=1):
+    return np.random.default_rng(0).uniform(-1, 1, (n, n_channels)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "subtype"),
+    [("u8", "PCM_U8"), ("s16le", "PCM_16"), ("s32le", "PCM_32"), ("f32le", "FLOAT")],
+)
+@pytest.mark.parametrize("n_channels", [1, 2])
+def test_a_wav_gives_what_libsndfile_reads(encoding, subtype, n_channels):
+    file = io.BytesIO()
+    soundfile.write(file, samples(1000, n_channels), RATE, format="WAV", subtype=subtype)
+    file.seek(0)
+    expected, _ = soundfile.read(file, dtype="float32", always_2d=True)
+    file.seek(0)
+    pcm = streams.read_wav_header(file)
+    assert pcm == Pcm(encoding, RATE, n_channels)
+    parts = list(streams.blocks(file, pcm, 300))
+    assert [len(part) for part in parts][:3] == [300, 300, 300]
+    found = np.concatenate(parts)[:1000]  # what libsndfile writes behind the samples comes after
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("encoding", streams.ENCODINGS)
+def test_full_scale_is_one_and_a_sample_that_is_cut_off_is_dropped(encoding):
+    dtype, full_scale = streams.ENCODINGS[encoding]
+    lowest = np.array([0 if encoding == "u8" else -full_scale], dtype)
+    file = io.BytesIO(lowest.tobytes() * 4 + lowest.tobytes()[:-1])
+    [block] = streams.blocks(file, Pcm(encoding, RATE, 2), 100)
+    assert block.tolist() == [[-1, -1], [-1, -1]]
+
+
+def test_a_stream_is_saved_as_a_recording(tmp_path):
+    sound = samples(20_000, 2)
+    streams.save(io.BytesIO(sound.tobytes()), Pcm("f32le", RATE, 2), tmp_path / "a.w64")
+    found, rate = soundfile.read(tmp_path / "a.w64", dtype="float32")
+    assert rate == RATE
+    np.testing.assert_array_equal(found, sound)
+
+
+@pytest.mark.parametrize("text", ["", "s16le", "s16le:0", "s16le:16000:0", "s16be:1600", "s16le:x"])
+def test_what_is_no_pcm_is_refused(text):
+    with pytest.raises(streams.StreamError, match=r"expected ENCODING:RATE\[:CHANNELS\]"):
+        streams.parse_pcm(text)
+
+
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        (b"", "it ends before its first sample"),
+        (b"ID3\x04\x00\x00\x00\x00\x00\x00\x00\x00", "it is no WAV; raw samples need --pcm"),
+        (b"RIFF\xff\xff\xff\xffWAVEdata\x00\x00\x00\x00", "without a description"),
+        (b"RIFF\xff\xff\xff\xffWAVEfmt \xff\xff\xff\xff", "damaged"),
+    ],
+)
+def test_what_is_no_wav_is_refused(head, why):
+    with pytest.raises(streams.StreamError, match=why):
+        streams.read_wav_header(io.BytesIO(head))
