@@ -19,11 +19,12 @@ out of the training or into it.
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from flamlib.data.corpus.catalogue import SPLITS, split_list
+from flamlib.data.corpus.catalogue import SPLITS, TableError, split_list
 
 AUTO = "auto"
 MIN_TRAIN_FOREGROUNDS = 10  # fewer cannot tell one caption from another
@@ -75,6 +76,33 @@ def find_missing(clips: pd.DataFrame) -> Iterator[str]:
     trained = clips[(clips["role"] == "foreground") & (clips["split"] == "train")]
     if (n := trained["caption"].nunique()) < 2:
         yield f"captions to train on: {n}, at least 2"
+
+
+def check_enough(
+    clips: pd.DataFrame, skipped: Sequence[Mapping[str, str]], own_sounds: str | Path | None
+) -> None:
+    """Raise TableError that says all that is missing for training and evaluation at once."""
+    missing = list(find_missing(clips))
+    if not missing:
+        return
+    n = clips[clips["split"] == "train"]["role"].value_counts()
+    reasons = [f"{row['package']} {row['member']}: {row['why']}" for row in skipped]
+    more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
+    source = "the catalogue" if own_sounds is None else f"{own_sounds} and the packages"
+    advice = (
+        "more packages, or sounds of your own"
+        if own_sounds is None
+        else "more recordings; `auto` in the column split, which shares them out by group (a "
+        "caption needs two for one to be held out); source.profile: core, which adds the packaged "
+        "recordings"
+    )
+    raise TableError(
+        f"{n.get('foreground', 0)} foregrounds and {n.get('background', 0)} backgrounds of "
+        f"{source} are left to train on; training and evaluation lack"
+        + "\n  ".join([":", *missing])
+        + f"\nWhat helps: {advice}.\nSkipped: "
+        + ("\n  ".join(["", *reasons[:10], *more]) if reasons else "nothing")
+    )
 
 
 Key = tuple[str, str]  # role and caption; the backgrounds are like recordings of one caption

@@ -18,7 +18,6 @@ The same packages give the same bytes. For whoever edits the catalogue, `fill_ch
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,20 @@ import pandas as pd
 from tqdm import tqdm
 
 from flamlib import config, files, parallel, tables
-from flamlib.data.collections.licences import find_refusal
-from flamlib.data.corpus import archives, collected, headerless, labelled, packages, recordings
-from flamlib.data.corpus.auto_splits import find_missing
+from flamlib.data.corpus import (
+    archives,
+    collected,
+    duplicates,
+    headerless,
+    labelled,
+    packages,
+    recordings,
+)
+from flamlib.data.corpus.auto_splits import check_enough
 from flamlib.data.corpus.catalogue import (
     BEHIND,
     CAPTION_COLUMNS,
     Catalogue,
-    TableError,
     check_splits,
     select,
 )
@@ -113,7 +118,7 @@ def build(
             background_from_s=background_from_s,
             progress=progress,
         )
-    selected = _licensed(selected, licences)
+    selected = collected.licensed(selected, licences)
     check_splits(selected.clips, selected.captions)
     wanted = _packages_of(selected, Path(catalogue) / "packages.tsv")
 
@@ -136,6 +141,11 @@ def build(
         stored, unread, notes = _read_all(
             clips, paths, selected.folders, folder, n_jobs=n_jobs, progress=progress
         )
+        if found:
+            stored, copies = duplicates.split_copies(
+                stored, folder, collected.held_out_paths(found), n_jobs=n_jobs, progress=progress
+            )
+            skipped += copies
         stored, untrained = _split_untrained(stored)
         for path in untrained["path"]:
             (folder / path).unlink()
@@ -143,7 +153,7 @@ def build(
             _skip(clip.package, clip.member, "no training recording of its caption is left")
             for clip in untrained.itertuples(index=False)
         ]
-        _check_enough(stored, skipped, own_sounds)
+        check_enough(stored, skipped, own_sounds)
         made = _tables(stored, selected, skipped, notes)
         for name, table in made.items():
             _write_table(folder / name, table)
@@ -152,7 +162,7 @@ def build(
     summary["n_over_cap"] = len(available) - len(clips)
     summary["n_unusable"] = len(clips) - len(stored)
     if found:
-        summary["collections"] = {one.name: _account(one, stored) for one in found}
+        summary["collections"] = {one.name: one.account(stored) for one in found}
     return summary
 
 
@@ -187,20 +197,6 @@ def fill_checksums(catalogue: str | Path, downloads: str | Path, *, n_jobs: int)
         )
     filled = clips.drop(columns="where").assign(sha256=[sha256[key] for key in keys])
     _write_table(path, filled)
-
-
-def _licensed(selected: Catalogue, allowed: Collection[str]) -> Catalogue:
-    """The catalogue without recordings under other licences."""
-    if not allowed:
-        return selected
-    refusals = {text: find_refusal(text, allowed) for text in selected.clips["licence"].unique()}
-    why = selected.clips["licence"].map(refusals)
-    refused = selected.clips[why != ""].assign(why=why)
-    return replace(
-        selected,
-        clips=selected.clips[why == ""].reset_index(drop=True),
-        left_out=[*selected.left_out, *refused[["package", "member", "why"]].to_dict("records")],
-    )
 
 
 def _packages_of(selected: Catalogue, path: Path) -> list[packages.Package]:
@@ -332,31 +328,6 @@ def _split_untrained(clips: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return clips[~untrained], clips[untrained]
 
 
-def _check_enough(clips: pd.DataFrame, skipped: list[Row], own_sounds: str | Path | None) -> None:
-    """Raise TableError that says all that is missing for training and evaluation at once."""
-    missing = list(find_missing(clips))
-    if not missing:
-        return
-    n = clips[clips["split"] == "train"]["role"].value_counts()
-    reasons = [f"{row['package']} {row['member']}: {row['why']}" for row in skipped]
-    more = [f"and {len(reasons) - 10} more"] if len(reasons) > 10 else []
-    source = "the catalogue" if own_sounds is None else f"{own_sounds} and the packages"
-    advice = (
-        "more packages, or sounds of your own"
-        if own_sounds is None
-        else "more recordings; `auto` in the column split, which shares them out by group (a "
-        "caption needs two for one to be held out); source.profile: core, which adds the packaged "
-        "recordings"
-    )
-    raise TableError(
-        f"{n.get('foreground', 0)} foregrounds and {n.get('background', 0)} backgrounds of "
-        f"{source} are left to train on; training and evaluation lack"
-        + "\n  ".join([":", *missing])
-        + f"\nWhat helps: {advice}.\nSkipped: "
-        + ("\n  ".join(["", *reasons[:10], *more]) if reasons else "nothing")
-    )
-
-
 def _tables(
     clips: pd.DataFrame, selected: Catalogue, skipped: list[Row], notes: list[Row]
 ) -> dict[str, pd.DataFrame]:
@@ -394,16 +365,6 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
     table = table.replace(r"[\t\r\n]+", " ", regex=True)
     rows = [table.columns, *table.itertuples(index=False)]
     tables.write(path, [list(map(str, row)) for row in rows])
-
-
-def _account(one: Found, stored: pd.DataFrame) -> Row:
-    """What became of a collection."""
-    return {
-        "n_listed": one.n_listed,
-        "n_used": int((stored["package"] == one.name).sum()),
-        "n_skipped": len(one.contents.skipped),
-        "notes": one.contents.notes,
-    }
 
 
 def _summary(clips: pd.DataFrame, captions: pd.DataFrame) -> Row:

@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import soundfile
@@ -73,6 +74,16 @@ class Found:
             else:
                 kept.append(other)
         self.contents.items = kept
+
+    def account(self, stored: pd.DataFrame) -> dict[str, Any]:
+        """Return what became of it: counts, and what a user must know."""
+        n_used = int((stored["package"] == self.name).sum())
+        return {
+            "n_listed": self.n_listed,
+            "n_used": n_used,
+            "n_skipped": self.n_listed - n_used,
+            "notes": self.contents.notes,
+        }
 
 
 def add(
@@ -133,6 +144,32 @@ def add(
         for member, why in one.contents.skipped
     ]
     return replace(catalogue, left_out=[*catalogue.left_out, *skipped]), found
+
+
+def licensed(selected: Catalogue, allowed: Collection[str]) -> Catalogue:
+    """Return the catalogue without recordings under other licences."""
+    if not allowed:
+        return selected
+    refusals = {
+        text: licences.find_refusal(text, allowed) for text in selected.clips["licence"].unique()
+    }
+    why = selected.clips["licence"].map(refusals)
+    refused = selected.clips[why != ""].assign(why=why)
+    return replace(
+        selected,
+        clips=selected.clips[why == ""].reset_index(drop=True),
+        left_out=[*selected.left_out, *refused[["package", "member", "why"]].to_dict("records")],
+    )
+
+
+def held_out_paths(found: Sequence[Found]) -> dict[Path, str]:
+    """Return the recordings of collections that are held out as a whole, with what they are."""
+    return {
+        item.path: f"{one.name} {one.member(item)}"
+        for one in found
+        if one.is_held_out
+        for item in one.contents.items
+    }
 
 
 def _read(

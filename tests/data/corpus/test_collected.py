@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import set_files
+import soundfile
 from handmade import background, clip, write_catalogue
 from set_files import write_audio
 
@@ -133,29 +134,39 @@ def test_a_name_that_is_taken_is_refused(known, tmp_path, name):
         add(known, tmp_path, *entries)
 
 
-def test_from_a_collection_to_a_mixture(tmp_path):
-    """A folder tree alone, no package: corpus, bank, recipe, mixture, with its caption."""
+def write_library(folder):
+    """Enough to train on and to test: six kinds of events, and a background."""
     for i, name in enumerate(("dog barking", "owl hooting", "door", "glass", "bell", "saw")):
         for take in range(5):
-            write_audio(tmp_path / f"lib/{name}/{take}.wav", 1.0, seed=10 * i + take)
+            write_audio(folder / f"{name}/{take}.wav", 1.0, seed=10 * i + take + 10)
     for take in range(5):
-        write_audio(tmp_path / f"lib/street/{take}.wav", 11.0, seed=100 + take)
+        write_audio(folder / f"street/{take}.wav", 11.0, seed=100 + take)
+
+
+def build_from(tmp_path, *entries):
     write_catalogue(tmp_path / "catalogue", [])
-    summary = build.build(
+    return build.build(
         catalogue=tmp_path / "catalogue",
         downloads=tmp_path / "downloads",
         out=tmp_path / "data",
         profile="none",
         own_sounds=None,
-        collections=[{"kind": "folder", "folder": "lib", "name": "library"}],
+        collections=entries,
         base=tmp_path,
         max_per_caption=100,
         n_jobs=1,
         progress=False,
     )
-    assert summary["collections"]["library"]["n_used"] == 35
+
+
+def test_from_a_collection_to_a_mixture(tmp_path):
+    """A folder tree alone, no package: corpus, bank, recipe, mixture."""
+    write_library(tmp_path / "lib")
+    summary = build_from(tmp_path, {"kind": "folder", "folder": "lib", "name": "library"})
+    account = summary["collections"]["library"]
+    assert account == {"n_listed": 35, "n_used": 35, "n_skipped": 0, "notes": []}
     licences = pd.read_csv(tmp_path / "data/licences.tsv", sep="\t")
-    assert licences.to_dict("records")[0]["package"] == "library"
+    assert licences["package"].tolist() == ["library"]
     config = load_config(small=True)
     bank.build(
         tmp_path / "data",
@@ -172,3 +183,23 @@ def test_from_a_collection_to_a_mixture(tmp_path):
     assert recipe.events
     assert all(event.clip_id.startswith("library-") for event in recipe.events)
     assert np.abs(recipes.render(opened, recipe)).max() > 0
+
+
+def test_a_copy_of_a_test_recording_is_not_trained_on(tmp_path):
+    """By what is heard, whatever it is called, here of a set that is held out."""
+    write_library(tmp_path / "lib")
+    set_files.esc50(tmp_path / "esc")
+    waveform, rate = soundfile.read(tmp_path / "esc/ESC-50-master/audio/1-999001-A-0.wav")
+    soundfile.write(tmp_path / "lib/saw/copy.wav", 0.5 * waveform[999:], rate)
+    build_from(
+        tmp_path,
+        {"kind": "folder", "folder": "lib"},
+        {"kind": "esc50", "folder": "esc", "split": "held_out"},
+    )
+    skipped = pd.read_csv(tmp_path / "data/skipped.tsv", sep="\t").set_index("member")["why"]
+    assert skipped["saw/copy.wav"] == (
+        "sounds the same as esc50 ESC-50-master/audio/1-999001-A-0.wav, which is held out"
+    )
+    clips = pd.read_csv(tmp_path / "data/clips.tsv", sep="\t")
+    assert len(clips) == 35
+    assert all((tmp_path / "data" / path).is_file() for path in clips["path"])
