@@ -22,6 +22,7 @@ from flamlib.plots.style import (
     ORANGE,
     PAGE,
     PALE,
+    RED,
     SCORE,
     TRUTH,
     legend_above,
@@ -194,6 +195,64 @@ def heat_map(
     box = below.get_position()
     bar = figure.add_axes((0.945, box.y0, 0.012, max(box.height, 0.1)))
     figure.colorbar(seen, cax=bar, ticks=[0, 0.5, 1]).outline.set_visible(False)
+    return figure
+
+
+@styled
+def score_map(
+    scores: Float[np.ndarray, "frame caption"],
+    frame_edges: Float[np.ndarray, "edge"],
+    captions: Sequence[str],
+    *,
+    events: Sequence[Event] | Sequence[Detection],
+    selected: Event | Detection | None = None,
+    sound: tuple[Float[np.ndarray, "sample"], int] | None = None,
+    view: tuple[float, float] | None = None,
+) -> Figure:
+    """Draw scores as colours, from 0 to 1, and events as boxes; of any stretch of a recording.
+
+    Of a long one each step shows the highest score of its frames.
+
+    Args:
+        scores: in [0, 1].
+        frame_edges: seconds, one more than there are frames; they need not begin at 0.
+        captions: names of the rows.
+        events: drawn where they meet the stretch.
+        selected: one of them, which stands out.
+        sound: mono samples of the stretch and their sample rate; None: no spectrogram.
+        view: seconds that are marked.
+    """
+    n_rows, start_s, stop_s = max(len(captions), 1), float(frame_edges[0]), float(frame_edges[-1])
+    if sound is None:
+        figure = Figure(figsize=(PAGE, 0.24 * n_rows + 0.55), layout="constrained")
+        axes = figure.subplots()
+        _time_over_rows(axes, start_s, stop_s, n_rows)
+    else:
+        figure, _, axes = _sound_over_rows(*sound, len(captions), 0.27, start_s)
+    size = math.ceil(len(scores) / N_STEPS)
+    starts = np.arange(0, len(scores), size)
+    highest = np.maximum.reduceat(scores, starts, axis=0)
+    edges = np.append(frame_edges[starts], stop_s)
+    if captions:
+        axes.pcolormesh(
+            edges, np.arange(n_rows + 1), highest.T, cmap="viridis", vmin=0, vmax=1, rasterized=True
+        )
+    for row, caption in enumerate(captions):
+        near = [
+            e for e in events if e.caption == caption and e.onset < stop_s and e.offset > start_s
+        ]
+        for event in near:
+            # A bright line on a dark one, to be seen on any colour.
+            bright, width = (RED, 2.2) if event == selected else ("white", 1.0)
+            span = [(event.onset, event.offset - event.onset)]
+            for color, lw in ((INK, width + 1.4), (bright, width)):
+                box = {"facecolor": "none", "edgecolor": color, "lw": lw}
+                axes.broken_barh(span, (row + 0.1, 0.8), **box)
+    axes.hlines(range(1, n_rows), start_s, stop_s, color="white", linewidth=0.5)
+    if view is not None:
+        axes.axvspan(*view, facecolor="none", edgecolor=RED, linewidth=1.2)
+    axes.set_xlim(start_s, stop_s)
+    _name_rows(axes, captions)
     return figure
 
 

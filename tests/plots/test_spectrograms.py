@@ -141,3 +141,25 @@ def test_a_timeline_shows_the_highest_score_of_any_frame_in_bounded_steps(n_fram
     heights = [one.values.min() for one in drawn]  # upside down: the first row's top is at 0
     expected = spectrograms.SCORE_FOOT - (spectrograms.SCORE_FOOT - 0.08) * 0.8
     assert min(heights) == pytest.approx(expected)
+
+
+def test_a_score_map_shows_peaks_of_a_long_recording_and_the_selected_event():
+    edges, scores = np.arange(20_001) / 2, np.zeros((20_000, 1))
+    scores[777] = 0.9
+    events = [Detection(388.5, 389.0, "a tone", 0.9), Detection(5.0, 6.0, "another", 0.5)]
+    view = {"selected": events[0], "view": (380.0, 400.0)}
+    figure = spectrograms.score_map(scores, edges, ["a tone"], events=events, **view)
+    [mesh] = [c for c in figure.axes[0].collections if c.get_array() is not None]
+    assert mesh.get_array().max() == 0.9
+    assert mesh.get_array().size <= spectrograms.N_STEPS
+    near = spectrograms.score_map(
+        SCORES, EDGES + 4, CAPTIONS, events=[Event(3.0, 5.0, "a tone")], sound=(WAVEFORM, RATE)
+    )
+    assert near.axes[1].get_xlim() == (4.0, 6.0)
+    assert [name.get_text() for name in row_names(near)] == CAPTIONS
+
+
+def test_a_score_map_without_captions_is_an_empty_one():
+    figure = spectrograms.score_map(np.zeros((8, 0)), EDGES, [], events=[], sound=(WAVEFORM, RATE))
+    figure.draw_without_rendering()
+    assert row_names(figure) == []
