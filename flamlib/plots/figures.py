@@ -128,7 +128,8 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
     """Draw the prior log-odds that FLAM predicts for each caption over the measured ones.
 
     `captions` is `evaluate.caption_table`. On the diagonal the prior is right. A mark is the larger
-    the more clips its caption is in; ρ is Spearman's rank correlation.
+    the more clips its caption is in; ρ is Spearman's rank correlation, which captions that all have
+    the same prior, as novel ones do, have none of.
     """
     table = captions[np.isfinite(captions["log_odds"])]
     figure = Figure(figsize=(COLUMN, 3.1), layout="constrained")
@@ -136,10 +137,11 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
     for name, part in table.groupby("part"):
         label, color, marker = SPLITS[name]
         rank = part["log_odds"].corr(part["logit_bias"], method="spearman")
+        how_well = "the same for all" if np.isnan(rank) else f"ρ = {rank:.2f}"
         axes.scatter(
             part["log_odds"], part["logit_bias"], s=10 + 2 * part["n_clips"], marker=marker,
             color=color, alpha=0.65, linewidth=0.4, edgecolor="white",
-            label=f"{label}, ρ = {rank:.2f}",
+            label=f"{label}, {how_well}",
         )  # fmt: skip
     both = table[["log_odds", "logit_bias"]].to_numpy()
     low, high = (both.min() - 0.3, both.max() + 0.3) if len(both) else (-8, 0)
