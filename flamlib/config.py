@@ -392,19 +392,24 @@ class TrainConfig:
     keep_last: int = parameter("saved states that are kept", low=1)
     valid_every: int = parameter("steps between validation losses; 0: none", low=0)
     select: Literal["last", "best"] = parameter("which weights are saved; best: by validation loss")
-    trust_known: tuple[float, float] = parameter(
-        "worth of [the learned half, the classes] of the cosine once FLAM is trained, for captions "
-        "that it was trained on (flamlib/models/familiarity.py)", above=0, paper="[1, 1]",
+    trust_known: tuple[float, float, float] | None = parameter(
+        "[worth of the learned half of the cosine, worth of the classes, shift of the logit] once "
+        "FLAM is trained, for captions that it was trained on (flamlib/models/familiarity.py); "
+        "null, as trust_novel: every caption is treated alike", paper="null",
     )  # fmt: skip
-    trust_novel: tuple[float, float] = parameter(
-        "the same for all others, which get a common prior; both [1, 1]: every caption is treated "
-        "alike", above=0, paper="[1, 1]",
-    )  # fmt: skip
+    trust_novel: tuple[float, float, float] | None = parameter(
+        "the same for all others, which get a common prior", paper="null"
+    )
     log_every: int = parameter("steps between logged rows", low=1)
 
     def __post_init__(self):
         if self.select == "best" and not self.valid_every:
             raise ValueError("select: best needs valid_every above 0: there is no validation loss")
+        if (self.trust_known is None) != (self.trust_novel is None):
+            raise ValueError("trust_known and trust_novel: expected both or, with null, neither")
+        for name in ("trust_known", "trust_novel"):
+            if min((getattr(self, name) or [1])[:2]) <= 0:
+                raise ValueError(f"{name}: expected what the halves are worth above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

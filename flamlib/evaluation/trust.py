@@ -4,8 +4,9 @@
 
 trains FLAM in each fold of the training recordings (`flamlib.data.mixtures.folds`) with the budget
 of the ablation study, as `cross_validate` does, and prints values for `train.trust_known` and
-`train.trust_novel`: those weights of the halves of the cosine that cost the fewest nats on the
-fold's packages, for captions of the fold's families and for those that the fold trains on. The
+`train.trust_novel`: those weights of the halves of the cosine, and that shift of the logit, that
+cost the fewest nats on the fold's packages, for captions of the fold's families and for those that
+the fold trains on. How frequent a caption is there is given: it is no part of what is fitted. The
 parts that the README reports are not touched.
 """
 
@@ -17,28 +18,28 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from scipy.special import logit
 from torch import Tensor
 
 from flamlib import paths
 from flamlib.config import load_config
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
-from flamlib.evaluation import ablation, cross_validate, priors
+from flamlib.evaluation import ablation, cross_validate
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import EvalSplit
 from flamlib.models.flam import FLAM
 from flamlib.training.hear import Stored
 
-LITTLE = 1e-9  # a weight above zero
 PARTS = {"known": "seen_captions", "novel": "unseen_captions"}
 
 
 class Evidence(NamedTuple):
-    """What a model's logits of a split are made of: logit = weights @ halves + bias.
+    """What a model's logits of a split are made of: logit = weights @ halves + shift + bias.
 
     Attributes:
-        halves: the learned half of the scaled cosine, and that of the classes.
-        bias: log-odds before anything is heard.
+        halves: what the learned half of the cosine says, and the classes, see `familiarity`.
+        bias: log-odds of each caption's share of active frames in the split; at least half a frame.
         active, known: the ground truth.
     """
 
@@ -49,10 +50,9 @@ class Evidence(NamedTuple):
 
 
 def fit(folds: Sequence[Evidence]) -> Float[np.ndarray, "weight"]:
-    """Return the weights of the two halves, and a shift of the bias, that cost the fewest nats.
+    """Return the weights of the two halves and the shift that cost the fewest nats.
 
-    Each fold counts the same, however many captions it has. The shift takes up that the captions
-    of a fold are more frequent than those of training; it is no part of the model.
+    Each fold counts the same, however many captions it has.
 
     Args:
         folds: at least one.
@@ -92,30 +92,37 @@ def evidence(
 
     Args:
         model: one that knows on which captions it was trained; its trust is lost.
-        splits: by name, "valid" among them, of whose captions novel ones have the mean prior.
+        splits: by name.
         bank: the recordings.
         stored: what its trunk made of the mixtures; None: it hears them.
     """
-    logits, needed = [], {name: splits[name] for name in ("valid", *PARTS.values())}
-    for weights in ((1.0, LITTLE), (LITTLE, 1.0)):
-        model.familiarity.trust.copy_(torch.tensor([weights, weights]))
+    halves, needed = [], {name: splits[name] for name in PARTS.values()}
+    for only in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
+        model.familiarity.trust.copy_(torch.tensor([only, only]))
         how = {"batch_size": 32, "progress": False, "stored": stored}
-        logits.append(evaluation.predict(model, needed, bank, **how))
-    found = {}
-    for kind, part in PARTS.items():
-        of = [each[part] for each in logits]
-        bias = of[0].logit_bias
-        halves = np.stack([each.logits - bias[:, None] for each in of])
-        if kind == "novel":
-            bias = priors.prior_logits(splits[part], splits["valid"])["constant"][0, :, 0]
-        found[kind] = Evidence(halves, bias, splits[part].active, splits[part].known)
-    return found
+        found = evaluation.predict(model, needed, bank, **how)
+        halves.append({part: of.logits - of.logit_bias[:, None] for part, of in found.items()})
+    return {
+        kind: Evidence(
+            np.stack([half[part] for half in halves]),
+            own_log_odds(splits[part]),
+            splits[part].active,
+            splits[part].known,
+        )
+        for kind, part in PARTS.items()
+    }
+
+
+def own_log_odds(split: EvalSplit) -> Float[np.ndarray, "caption"]:
+    """Return the log-odds of each caption's share of active frames, at least half a frame's."""
+    least = 0.5 / (split.known.sum(axis=0) * split.active.shape[2]).clip(min=1)
+    return logit(np.clip(np.nan_to_num(split.active_share()), least, 1 - least))
 
 
 def main() -> int:
-    """Train in each fold, and print the weights of all folds and of each alone."""
+    """Train in each fold, and print the trust of all folds and of each alone."""
     places, config = paths.places(small=False), load_config()
-    aware = {"train.trust_known": [1, 1], "train.trust_novel": [LITTLE, LITTLE]}
+    aware = {f"train.trust_{kind}": [1, 1, 0] for kind in PARTS}
     base = config.override(dict(config.ablate.budget) | aware)
     folds: dict[str, list[Evidence]] = {kind: [] for kind in PARTS}
     for fold in range(cross_validate.N_FOLDS):
@@ -130,8 +137,7 @@ def main() -> int:
             folds[kind].append(of_fold)
     for kind, of_kind in folds.items():
         each = [fit([of_fold]).round(2).tolist() for of_fold in of_kind]
-        learned, classes, shift = fit(of_kind)
-        print(f"trust_{kind}: [{learned:.2f}, {classes:.2f}]  # shift {shift:+.2f}; folds {each}")
+        print(f"trust_{kind}: {fit(of_kind).round(2).tolist()}  # folds {each}")
     return 0
 
 

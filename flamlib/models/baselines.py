@@ -15,7 +15,12 @@ from torch import Tensor
 
 from flamlib.models import checkpoint
 from flamlib.models.checkpoint import WEIGHTS
-from flamlib.models.class_features import caption_class_vector, frame_class_vector
+from flamlib.models.class_features import (
+    caption_class_vector,
+    frame_class_vector,
+    n_context,
+    with_context,
+)
 from flamlib.models.flam import FLAM
 from flamlib.models.importers.originals import CLAP
 from flamlib.models.interface import (
@@ -82,7 +87,7 @@ class LabelMatching(CosineScoring):
         `tower` is a YAMNet with `tags`, `names` are those of its 521 AudioSet classes, in order.
         """
         self.sample_rate, self.frame_s = tower.sample_rate, tower.frame_s
-        self.context_frames = tower.context_frames
+        self.context_frames = tower.context_frames + n_context(tower.frame_s)
         self.tower, self.caption_tower = tower.eval(), caption_tower.eval()
         self.names = caption_tower.embed([name.lower() for name in names])
 
@@ -116,7 +121,8 @@ class LabelMatching(CosineScoring):
     def _embed(self, features: Float[Tensor, "clip frame dim"]) -> AudioEmbeddings:
         evidence = features[..., self.tower.width :]
         found = AudioEmbeddings(
-            frame_class_vector(evidence), frame_class_vector(evidence.mean(dim=1))
+            frame_class_vector(with_context(evidence, self.frame_s)),
+            frame_class_vector(evidence.mean(dim=1)),
         )
         return require_finite(found, "audio whose samples are no numbers, or far above full scale,")
 

@@ -10,7 +10,9 @@ and both become unit vectors over the classes:
 with unit text features of the caption and of the class names, and p[c] the classifier's
 probability. By the small power, here called *evidence*, a class counts by the order of magnitude of
 its probability: what is faint or lies under other sounds has a thousandth rather than a half, and
-still more than what is absent. Without the mean over classes a loud frame, in which all of them
+still more than what is absent. Sounds last: a frame beside one that surely holds a bell is more
+likely to hold it, too. So the evidence of a frame is the mean of its own and of the highest within
+CONTEXT_S. Without the mean over classes a loud frame, in which all of them
 rise, would be like every caption. Where no class differs from another the last coordinate alone is
 left, and the cosine with every caption is 0.
 
@@ -33,6 +35,7 @@ from torch import Tensor
 TEMPERATURE = 0.04
 POWER = 0.12
 SLACK = 2.0  # two thirds of the median length of e - mean e in mixtures
+CONTEXT_S = 1.28  # on either side of a frame
 DROPOUT = 0.5  # probability that a training step is without class features
 
 
@@ -46,8 +49,31 @@ def probability(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame 
     return evidence ** (1 / POWER)
 
 
+def n_context(frame_s: float) -> int:
+    """Return how many frames of `frame_s` seconds `with_context` looks at on either side.
+
+    >>> n_context(0.32)
+    4
+    """
+    return round(CONTEXT_S / frame_s)
+
+
+def with_context(
+    evidence: Float[Tensor, "clip frame cls"], frame_s: float
+) -> Float[Tensor, "clip frame cls"]:
+    """Return the mean of the evidence of each class in a frame and the highest one nearby.
+
+    Args:
+        evidence: Of all frames of whole clips; beyond their ends there is none.
+        frame_s: Duration of a frame in seconds.
+    """
+    n = n_context(frame_s)
+    highest = F.max_pool1d(evidence.transpose(1, 2), 2 * n + 1, stride=1, padding=n)
+    return (evidence + highest.transpose(1, 2)) / 2
+
+
 def frame_class_vector(evidence: Float[Tensor, "*frame cls"]) -> Float[Tensor, "*frame tag"]:
-    """Return unit vectors of frames, from `evidence`; one coordinate more than classes."""
+    """Return unit vectors of frames or clips; one coordinate more than classes."""
     centred = evidence - evidence.mean(dim=-1, keepdim=True)
     return F.normalize(F.pad(centred, (0, 1), value=SLACK), dim=-1)
 
@@ -67,8 +93,6 @@ def caption_class_vector(
     return F.normalize(F.pad(weight, (0, 1)), dim=-1)
 
 
-def concat_unit(
-    learned: Float[Tensor, "*row dim"], tags: Float[Tensor, "*row tag"]
-) -> Float[Tensor, "*row both"]:
-    """Concatenate two unit vectors to one, weighting each by sqrt(1/2)."""
-    return torch.cat([learned, tags.to(learned.dtype)], dim=-1) * 0.5**0.5
+def concat_unit(*parts: Float[Tensor, "*row _"]) -> Float[Tensor, "*row all"]:
+    """Concatenate unit vectors to one, each with the same weight."""
+    return torch.cat([part.to(parts[0].dtype) for part in parts], dim=-1) * len(parts) ** -0.5

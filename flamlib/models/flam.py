@@ -14,7 +14,7 @@ from flamlib.losses import frame_wise
 from flamlib.models import class_features
 from flamlib.models.dropout import Dropout
 from flamlib.models.dual_encoder import DualEncoder
-from flamlib.models.familiarity import Familiarity, Trust, weighted
+from flamlib.models.familiarity import Familiarity, Trust
 from flamlib.models.heads import build_head
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, Method
 from flamlib.models.settings import FlamSettings
@@ -33,8 +33,9 @@ class FLAM(DualEncoder):
     audio tower has an AudioSet classifier (`tags`), each embedding above is one half of a longer
     unit vector; the other half comes from the classifier: see `class_features`.
 
-    A model that knows which captions it was trained on (`set_known_captions`) gives the halves
-    other weights, and other captions a common prior, when it is in eval mode: see `familiarity`.
+    A model that knows which captions it was trained on (`set_known_captions`) weighs the halves
+    otherwise, and gives other captions a common prior, when it is in eval mode: see `familiarity`.
+    Its embeddings then have a last coordinate that is the same for all frames.
     """
 
     settings = FlamSettings
@@ -91,7 +92,7 @@ class FLAM(DualEncoder):
         width = self.caption.width
         self.scale_head = build_head("scale", scale, width=width, init=math.log(scale_init))
         self.bias_head = build_head("bias", bias, width=width, init=bias_init)
-        self.familiarity = Familiarity(n_known, width) if n_known else None
+        self.familiarity = self._familiarity(n_known) if n_known else None
         # Training switches class features off in some steps, for all captions of all processes at
         # once: within a step, captions with and without them would not be comparable.
         self.use_class_features = True
@@ -99,22 +100,41 @@ class FLAM(DualEncoder):
             # Caption features of the class names, from the tower before training.
             self.register_buffer("tag_names", torch.zeros(self.audio.n_tags, self.caption.width))
 
+    @property
+    def context_frames(self) -> int:
+        """Number of frames of context, 0 or more; see `DualEncoder.context_frames`."""
+        n_classes = class_features.n_context(self.frame_s) if self.audio.n_tags else 0
+        return super().context_frames + n_classes
+
     def set_class_names(self, names: list[str]) -> None:
         """Set the names of the audio tower's classes, in order."""
         self.tag_names.copy_(self.caption.embed([name.lower() for name in names]))
 
     @torch.no_grad()
-    def set_known_captions(self, captions: Sequence[str], trust: Trust) -> None:
+    def set_known_captions(
+        self,
+        captions: Sequence[str],
+        trust: Trust,
+        frame_emb: Float[Tensor, "frame dim"],
+    ) -> None:
         """Say on which texts the model was trained, and how far it is to be trusted.
 
         Args:
-            captions: All of them, in every wording; none for a model that trusts itself.
+            captions: All of them, in every wording, at least one.
             trust: What the halves of the cosine are worth.
+            frame_emb: Embeddings of ordinary frames, by this model when it knew no captions.
         """
-        self.config["n_known"], self.familiarity = len(captions), None
-        if captions:
-            features = self.caption.embed(list(captions))
-            self.familiarity = Familiarity.of(features, self.bias_head(features).float(), trust)
+        features = self.caption.embed(list(captions))
+        self.familiarity = self._familiarity(len(captions)).to(self.device)
+        self.config["n_known"] = len(captions)
+        bias = self.bias_head(features).float()
+        halves = frame_emb.float().split(self._widths(), dim=1)
+        unit = [half * len(halves) ** 0.5 for half in halves]
+        self.familiarity.learn(features, bias, unit, trust)
+
+    def forget_captions(self) -> None:
+        """Treat every caption alike again, as in training."""
+        self.config["n_known"], self.familiarity = 0, None
 
     @torch.inference_mode()
     def known(self, captions: Sequence[str]) -> Float[Tensor, "caption"]:
@@ -133,12 +153,8 @@ class FLAM(DualEncoder):
         scale = self.scale_head(features).float().exp()
         bias = self.bias_head(features).float()
         if self.training or self.familiarity is None:
-            caption_emb = class_features.concat_unit(*halves) if self.audio.n_tags else halves[0]
-            return CaptionEmbeddings(caption_emb, scale, bias)
-        weights, bias = self.familiarity(features, bias)
-        if not self.audio.n_tags:
-            return CaptionEmbeddings(halves[0], scale * weights[:, 0], bias)
-        return CaptionEmbeddings(*weighted(halves, scale, weights), bias)
+            return CaptionEmbeddings(class_features.concat_unit(*halves), scale, bias)
+        return CaptionEmbeddings(*self.familiarity(features, halves, scale, bias))
 
     @torch.inference_mode()
     def score_embeddings(
@@ -171,16 +187,29 @@ class FLAM(DualEncoder):
         return logits.sigmoid()
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
-        return AudioEmbeddings(self._embed(frames), self._embed(frames.mean(dim=1)))
+        features, evidence = frames.split([self.audio.width, self.audio.n_tags], dim=2)
+        clip = self._embed(features.mean(dim=1), evidence.mean(dim=1))
+        if self.audio.n_tags:
+            evidence = class_features.with_context(evidence, self.frame_s)
+        return AudioEmbeddings(self._embed(features, evidence), clip)
 
-    def _embed(self, features: Float[Tensor, "*row width"]) -> Float[Tensor, "*row dim"]:
-        width = self.audio.width
-        learned = _unit(self.audio_projection(features[..., :width]))
-        if not self.audio.n_tags:
-            return learned
-        return class_features.concat_unit(
-            learned, class_features.frame_class_vector(features[..., width:])
-        )
+    def _embed(
+        self, features: Float[Tensor, "*row width"], evidence: Float[Tensor, "*row cls"]
+    ) -> Float[Tensor, "*row dim"]:
+        parts = [_unit(self.audio_projection(features))]
+        if self.audio.n_tags:
+            parts.append(class_features.frame_class_vector(evidence))
+        if not self.training and self.familiarity is not None:
+            parts.append(parts[0].new_ones(*parts[0].shape[:-1], 1))
+        return class_features.concat_unit(*parts)
+
+    def _widths(self) -> list[int]:
+        """Dimensions of the learned embedding and, if there are classes, of their vectors."""
+        return [self.config["dim"]] + ([self.audio.n_tags + 1] if self.audio.n_tags else [])
+
+    def _familiarity(self, n_known: int) -> Familiarity:
+        dim, n_tags = [*self._widths(), 0][:2]
+        return Familiarity(n_known, self.caption.width, dim, n_tags)
 
 
 def _projection(width: int, dim: int, dropout: float) -> nn.Module:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
@@ -31,6 +32,9 @@ from flamlib.training.inputs import TrainInputs, read_steps
 from flamlib.training.logbook import Clock, Logbook
 from flamlib.training.objective import CaptionFeatures, Objective
 from flamlib.training.resume import Checkpoints, Row
+
+N_ORDINARY = 1024  # clips whose frames say what ordinary ones are like
+FEW = 32  # clips in memory at a time
 
 
 @dataclass(kw_only=True)
@@ -273,11 +277,26 @@ def save(state: TrainState, history: list[Row], out: Path) -> None:
     if state.config.select == "best":
         chosen = state.checkpoints.load_best(type(state.net))
         about = {"saved": chosen.provenance, **about}
-    trust = Trust(state.config.trust_known, state.config.trust_novel)
-    if isinstance(chosen, FLAM) and "frame" in state.objective.weights and trust != Trust():
-        chosen.set_known_captions(state.batches.all_texts(), trust)
+    known, novel = state.config.trust_known, state.config.trust_novel
+    if isinstance(chosen, FLAM) and "frame" in state.objective.weights and known and novel:
+        chosen.eval()
+        frame_emb = ordinary_frames(state, chosen)
+        chosen.set_known_captions(state.batches.all_texts(), Trust(known, novel), frame_emb)
     chosen.save_pretrained(out, provenance=about)
     state.checkpoints.remove()
+
+
+@torch.inference_mode()
+def ordinary_frames(state: TrainState, net: DualEncoder) -> Float[Tensor, "frame dim"]:
+    """Embed the frames of the first N_ORDINARY clips that a run was trained on, or of all of them.
+
+    They are the same for any number of processes.
+    """
+    batches = replace(state.batches, rank=0, n_ranks=1)
+    n_steps = min(state.config.n_steps, math.ceil(N_ORDINARY / state.config.batch_size))
+    clips = torch.cat([batches[step].audio for step in range(n_steps)])[:N_ORDINARY]
+    parts = [net.encode_audio(part.to(net.device)) for part in clips.split(FEW)]
+    return torch.cat([part.frame_emb for part in parts]).flatten(0, 1)
 
 
 def read_history(out: str | Path) -> list[Row]:

@@ -10,7 +10,6 @@ from flamlib import memory
 from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
 from flamlib.models import dual_encoder
 from flamlib.models.dual_encoder import DualEncoder
-from flamlib.models.familiarity import Trust
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
 from flamlib.models.yamnet import read_class_names
@@ -66,7 +65,7 @@ def start_from(net: DualEncoder, folder: Path) -> None:
     """
     other = type(net).from_pretrained(folder)
     if isinstance(other, FLAM):
-        other.set_known_captions([], Trust())  # of this run other captions will be known
+        other.forget_captions()  # of this run other captions will be known
     begun = {k: (other.config[k], v) for k, v in net.config.items() if k.endswith("_init")}
     if unlike := {k: both for k, both in begun.items() if both[0] != both[1]}:
         raise ValueError(

@@ -96,8 +96,8 @@ TRAIN = {  # the section `train`
     "keep_last": 2,
     "valid_every": 0,
     "select": "last",
-    "trust_known": [1.0, 1.0],
-    "trust_novel": [1.0, 1.0],
+    "trust_known": None,
+    "trust_novel": None,
     "log_every": 1,
 }
 TONES = {"a low tone": 250, "a middle tone": 1000, "a high tone": 4000}

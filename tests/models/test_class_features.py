@@ -42,6 +42,17 @@ def test_half_precision_of_the_evidence_hardly_moves_a_frame(logits):
     assert (exact - stored).norm() < 1e-3
 
 
+@pytest.mark.parametrize("frame_s", [0.32, 0.08])
+@pytest.mark.parametrize("n_frames", [1, 3, 60])
+def test_a_frame_has_the_highest_evidence_nearby_as_half_of_its_own(n_frames, frame_s):
+    evidence = torch.rand(2, n_frames, 3, generator=torch.Generator().manual_seed(n_frames))
+    found = class_features.with_context(evidence, frame_s)
+    reach = round(1.28 / frame_s)
+    for at in range(n_frames):
+        highest = evidence[:, max(0, at - reach) : at + reach + 1].amax(dim=1)
+        assert torch.allclose(found[:, at], (evidence[:, at] + highest) / 2)
+
+
 def test_both_sides_are_unit_vectors_also_where_nothing_is_heard(names):
     heard = class_features.frame_class_vector(torch.stack([torch.zeros(7), torch.arange(7.0)]))
     asked = class_features.caption_class_vector(names[:2], names)

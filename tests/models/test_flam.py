@@ -183,7 +183,9 @@ def test_with_tags_the_cosine_is_the_mean_of_what_was_learned_and_what_the_tagge
             dim=2,
         )
         said = (
-            class_features.frame_class_vector(frames[0, :, 1024:])
+            class_features.frame_class_vector(
+                class_features.with_context(frames[..., 1024:], tagging.frame_s)[0]
+            )
             @ class_features.caption_class_vector(features, tagging.tag_names).T
         )
     assert_close(found, (learned + said) / 2)

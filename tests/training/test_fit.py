@@ -309,17 +309,23 @@ def test_without_frames_the_heads_are_left_untouched(fit, corpus):
 
 
 def test_a_model_knows_what_it_was_trained_on(fit, corpus):
-    model = flam.FLAM.from_pretrained(fit(trust_known=[0.5, 0.5], trust_novel=[0.2, 0.2]))
+    model = flam.FLAM.from_pretrained(
+        fit(trust_known=[0.5, 0.5, -1.0], trust_novel=[0.2, 0.2, 0.0])
+    )
     assert model.known(["a low tone", "a high tone"]).tolist() == [1, 1]
     alike = flam.FLAM.from_pretrained(fit("alike"))
     assert alike.familiarity is None
     known, trained = (each.embed_captions(["a low tone"]) for each in (model, alike))
-    assert_close(known.logit_scale, trained.logit_scale * 0.5)
     assert_close(known.logit_bias, trained.logit_bias)
+    clip = torch.randn(1, 20_000, generator=torch.Generator().manual_seed(0))
+    trusted, plain = (
+        each.score(clip, 16_000, ["a low tone"], "biased").logit() for each in (model, alike)
+    )
+    assert_close(trusted - trusted.mean(), (plain - plain.mean()) * 0.5, atol=1e-4, rtol=1e-3)
 
 
 def test_a_model_of_clips_alone_knows_nothing(fit):
-    model = fit(objective=GLOBAL, trust_known=[0.5, 0.5])
+    model = fit(objective=GLOBAL, trust_known=[0.5, 0.5, 0.0], trust_novel=[0.5, 0.5, 0.0])
     assert flam.FLAM.from_pretrained(model).familiarity is None
 
 
