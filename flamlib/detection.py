@@ -104,8 +104,10 @@ def events_from_scores(
             f"scores of shape {scores.shape}, expected {expected}, which is len(frame_edges) - 1 "
             "frames by len(captions)"
         )
-    on = _for_each(threshold, captions, "thresholds")
-    off = on if off_threshold is None else _for_each(off_threshold, captions, "thresholds")
+    on = _for_each(threshold, captions, "thresholds").astype(scores.dtype)  # as the scores are
+    off = on
+    if off_threshold is not None:
+        off = _for_each(off_threshold, captions, "thresholds").astype(scores.dtype)
     shortest_s = _for_each(min_duration_s, captions, "durations")
     if np.isnan(scores).any():
         frame, caption = np.argwhere(np.isnan(scores))[0]

@@ -299,3 +299,12 @@ def test_the_threshold_of_the_top_is_the_highest_that_gives_as_many_events(colum
     most = max(map(count, levels))
     expected = next(level for level in levels if count(level) >= min(n, most))
     assert threshold_of_top(np.array(column), n) == expected
+
+
+def test_a_score_that_is_the_threshold_reaches_it_in_the_scores_own_precision():
+    scores, edges = np.full((2, 1), 0.7, np.float32), np.array([0.0, 1.0, 2.0])
+    for threshold in (0.7, np.array([0.7])):
+        found = events_from_scores(
+            scores, edges, ["rain"], threshold=threshold, min_duration_s=0.0, merge_gap_s=0.0
+        )
+        assert len(found) == 1
