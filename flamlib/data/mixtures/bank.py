@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 from jaxtyping import Float, Int16, UInt16
 from tqdm import tqdm
@@ -30,6 +31,48 @@ from flamlib.config import VariantsConfig
 from flamlib.data.mixtures import augmentation, sources
 from flamlib.data.mixtures.sources import HOP_S, Source
 from flamlib.parameters import plain
+
+# Columns of texts that many sources share.
+REPEATED = ("role", "caption", "family", "split", "package")
+
+
+class _Texts:
+    """A column of texts of which many are the same: each once, and its number in every row."""
+
+    def __init__(self, column: pyarrow.ChunkedArray):
+        coded = column.unify_dictionaries().combine_chunks()
+        self.texts, self._codes = coded.dictionary.to_pylist(), coded.indices.to_numpy()
+        self._code = memoryview(self._codes)
+
+    def __getitem__(self, i: int) -> str:
+        return self.texts[self._code[i]]
+
+    def equals(self, text: str) -> np.ndarray:
+        """Whether each row has a text."""
+        return self._codes == (self.texts.index(text) if text in self.texts else -1)
+
+    def ranks(self) -> np.ndarray:
+        """The place of each row's text among all, in order."""
+        return np.argsort(np.argsort(np.array(self.texts, object)))[self._codes]
+
+
+class _Values:
+    """A column of other texts, or of lists of them."""
+
+    def __init__(self, column: pyarrow.ChunkedArray):
+        self._values = column.combine_chunks()
+
+    def __getitem__(self, i: int) -> Any:
+        return self._values[int(i)].as_py()
+
+
+def _column(column: pyarrow.ChunkedArray) -> Sequence[Any] | _Texts | _Values:
+    """A column of which single values are looked up: a thousandth of what a table takes for it."""
+    if pyarrow.types.is_dictionary(column.type):
+        return _Texts(column)
+    if pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(column.type):
+        return memoryview(column.to_numpy())  # which has Python numbers
+    return _Values(column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +84,7 @@ class Bank:
         sample_rate: of all sources, Hz.
         clip_s: length of the mixtures; backgrounds are at least as long.
         seed: with which the variants of the recordings were drawn.
-        sources: one row per source, with the columns
+        table: one row per source, with the columns
             clip_id, variant: what it is; variant 0 is the recording as it is;
             role, caption, family, split, group, package: of its recording;
             audible: families that can be heard in a background;
@@ -60,10 +103,21 @@ class Bank:
     sample_rate: int
     clip_s: float
     seed: int
-    sources: pd.DataFrame
+    table: pyarrow.Table
     samples: Int16[np.ndarray, "samples_of_all"]
     levels_db: Float[np.ndarray, "hops_of_all"]
     peaks: UInt16[np.ndarray, "hops_of_all"]
+
+    @property
+    def sources(self) -> pd.DataFrame:
+        """The table for pandas: a kB of memory a source, where `get` takes a tenth."""
+        return self.table.to_pandas(strings_to_categorical=False).astype(
+            {name: object for name in REPEATED if name in self.table.column_names}
+        )
+
+    def distinct(self, column: str) -> set[str]:
+        """Return the texts that one of the columns `REPEATED` has."""
+        return set(self._columns[column].texts)
 
     def skipped(self) -> list[str]:
         """Return why recordings could not be used, a sentence each, which names the file."""
@@ -87,7 +141,9 @@ class Bank:
             sample_rate=parameters["sample_rate"],
             clip_s=parameters["clip_s"],
             seed=parameters.get("seed", 0),  # recordings of others have no variants
-            sources=pd.read_parquet(folder / "sources.parquet"),
+            table=pyarrow.parquet.read_table(
+                folder / "sources.parquet", read_dictionary=list(REPEATED)
+            ),
             # As plain arrays: a slice of a memmap object costs ten times one of an array.
             samples=np.asarray(np.memmap(folder / "samples.i16", dtype="<i2", mode="r")),
             levels_db=np.asarray(np.memmap(folder / "levels.f32", dtype="<f4", mode="r")),
@@ -98,7 +154,7 @@ class Bank:
         return Bank.open, (self.folder,)  # a worker process maps the files again
 
     def __len__(self) -> int:
-        return len(self.sources)
+        return self.table.num_rows
 
     def __getitem__(self, i: int) -> Float[np.ndarray, "sample"]:
         return self.integers(i) * np.float32(self.get(i, "scale"))
@@ -109,13 +165,17 @@ class Bank:
 
     def row(self, clip_id: str, variant: int) -> int:
         """Return the row of a source. Raises KeyError if the bank does not hold it."""
-        try:
-            return self._rows[clip_id, variant]
-        except KeyError:
-            raise KeyError(
-                f"{self.folder}: no source {clip_id!r} variant {variant}; were the recipes drawn "
-                "from another bank?"
-            ) from None
+        hashes, order = self._by_hash
+        at = int(np.searchsorted(hashes, wanted := hash(clip_id)))
+        while at < len(hashes) and hashes[at] == wanted:
+            row = int(order[at])
+            if (self.get(row, "clip_id"), self.get(row, "variant")) == (clip_id, variant):
+                return row
+            at += 1
+        raise KeyError(
+            f"{self.folder}: no source {clip_id!r} variant {variant}; were the recipes drawn "
+            "from another bank?"
+        )
 
     def recordings(
         self, role: str, split: str, package: str | None = None
@@ -176,27 +236,41 @@ class Bank:
 
     @cached_property
     def _columns(self):
-        # Python numbers in lists: a thousandth of the cost of looking into the table.
-        return {name: self.sources[name].tolist() for name in self.sources}
+        return {name: _column(self.table[name]) for name in self.table.column_names}
 
     @cached_property
-    def _rows(self):
-        keys = zip(self._columns["clip_id"], self._columns["variant"], strict=True)
-        return {key: i for i, key in enumerate(keys)}
+    def _by_hash(self):
+        """The hashes of all clip_ids in order, and the row of each."""
+        names = self._columns["clip_id"]
+        hashes = np.fromiter((hash(names[i]) for i in range(len(self))), np.int64, len(self))
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
 
     @cached_property
     def _recordings(self):
         return {}
 
     def _find_recordings(self, role, split, package):
-        table = self.sources
-        rows_of_split = table[(table["role"] == role) & (table["split"] == split)]
-        if package is not None:
-            rows_of_split = rows_of_split[rows_of_split["package"] == package]
-        by_caption = {}
-        ordered = rows_of_split.sort_values(["caption", "clip_id", "variant"])
-        for (caption, _), rows in ordered.groupby(["caption", "clip_id"], sort=False):
-            by_caption.setdefault(caption, []).append(rows.index.tolist())
+        wanted = {"role": role, "split": split} | ({} if package is None else {"package": package})
+        is_wanted = [self._columns[column].equals(text) for column, text in wanted.items()]
+        rows = np.flatnonzero(np.logical_and.reduce(is_wanted))
+        captions = self._columns["caption"]
+        keys = {
+            "caption": captions.ranks()[rows],
+            "clip_id": self.table["clip_id"].take(rows),
+            "variant": self.table["variant"].take(rows),
+        }
+        by = [(name, "ascending") for name in keys]
+        ordered = rows[pyarrow.compute.sort_indices(pyarrow.table(keys), by).to_numpy()]
+        by_caption: dict[str, list[list[int]]] = {}
+        last = None
+        for row in ordered.tolist():
+            of = captions[row], self._columns["clip_id"][row]
+            if of == last:
+                by_caption[of[0]][-1].append(row)
+            else:
+                by_caption.setdefault(of[0], []).append([row])
+            last = of
         return by_caption
 
     def _hops(self, i, start, n_samples):

@@ -32,7 +32,7 @@ BLOCK = 2000  # recipes of a table: as many are in memory at once
 
 def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     """Raise ValueError if the bank does not hold what mixtures of a split need."""
-    splits = sorted(set(bank.sources["split"]))
+    splits = sorted(bank.distinct("split"))
     needed = [("foreground", split, package) for package in rules.packages or [None]]
     behind = {"background": rules.background_prob, "masker": _masker_prob(bank, rules, split)}
     needed += [
@@ -230,7 +230,7 @@ def _counted(tables: Iterable[pyarrow.Table], bar: tqdm) -> Iterator[pyarrow.Tab
 
 def _masker_prob(bank, rules, split) -> float:
     """Of training alone, and of a bank that has such recordings at all: few corpora do."""
-    has_maskers = split == "train" and (bank.sources["role"] == "masker").any()
+    has_maskers = split == "train" and "masker" in bank.distinct("role")
     return rules.masker_prob if has_maskers else 0.0
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
@@ -141,13 +142,13 @@ def test_a_corpus_without_maskers_does_without(without):
 
 
 def test_maskers_of_other_splits_alone_are_refused(sounds):
-    other = sounds.sources.assign(
-        split=sounds.sources["split"].mask(sounds.sources["role"] == "masker", "heldout")
-    )
+    splits = sounds.sources["split"].mask(sounds.sources["role"] == "masker", "heldout")
+    at = sounds.table.column_names.index("split")
+    other = sounds.table.set_column(at, "split", pyarrow.array(splits).dictionary_encode())
     with pytest.raises(
         ValueError, match=r"no masker of split 'train'.*masker_prob: 0 does without"
     ):
-        mixing.check(replace(sounds, sources=other), rules(masker_prob=0.1), split="train")
+        mixing.check(replace(sounds, table=other), rules(masker_prob=0.1), split="train")
 
 
 def test_mixtures_for_validation_and_test_have_none(sounds):
