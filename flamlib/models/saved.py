@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from flamlib.models import (
     caption_thresholds,
@@ -51,7 +52,7 @@ def load(cls: Callable[..., nn.Module], source: str | Path, **hub: Any) -> nn.Mo
         }
         state_dict.check(tensors, expected, folder / WEIGHTS)
 
-    with torch.device("meta"):  # takes no memory, whatever sizes the settings claim
+    with torch.device("meta"), _WithoutStart():  # no memory, whatever sizes the settings claim
         check(build())
     model = build()
     check(model)
@@ -66,6 +67,17 @@ def load(cls: Callable[..., nn.Module], source: str | Path, **hub: Any) -> nn.Mo
         warnings.simplefilter("ignore", text_tower.UnknownWords)  # nobody asked for this one
         model.embed_captions(["a sound"])
     return model
+
+
+class _WithoutStart(TorchFunctionMode):
+    """Draws no random weights: on "meta" that would import torch's compiler, for seconds."""
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return function(*args, **(kwargs or {}))
 
 
 def _towers(folder: Path, config: dict[str, Any]) -> dict[str, Path] | None:

@@ -5,14 +5,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
+from transformers import AutoConfig, AutoTokenizer
 
-from flamlib.models import state_dict
+from flamlib.models import bert, state_dict
 
 FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
 MAX_LAYERS = 1000  # more are no text encoder, and building them would not end
@@ -53,6 +54,15 @@ def refuse_code(folder: Path) -> None:
                 f"{path} names code of its own (auto_map), and flamlib runs no code of a model: "
                 "take a model of an architecture that transformers has"
             )
+
+
+def _of_transformers(config: Any, with_pooler: bool) -> nn.Module:
+    # Imported here: it takes seconds.
+    from transformers import AutoModel, T5EncoderModel
+
+    if config.model_type == "t5":  # without its decoder
+        return T5EncoderModel(config).encoder
+    return AutoModel.from_config(config, trust_remote_code=False, add_pooling_layer=with_pooler)
 
 
 class UnknownWords(UserWarning):
@@ -107,12 +117,11 @@ class TextTower(nn.Module):
             raise ValueError(f"num_hidden_layers = {n_layers}: expected 1 to {MAX_LAYERS}")
         config.dtype = None  # float32, whatever the published weights were saved in
         config._attn_implementation = None  # which may be the name of code on the hub
-        if config.model_type == "t5":  # without its decoder
-            self.encoder = T5EncoderModel(config).encoder
+        with_pooler = self.pooling == "pooler"
+        if bert.fits(config):
+            self.encoder = bert.Bert(config, add_pooling_layer=with_pooler)
         else:
-            self.encoder = AutoModel.from_config(
-                config, trust_remote_code=False, add_pooling_layer=self.pooling == "pooler"
-            )
+            self.encoder = _of_transformers(config, with_pooler)
         self.width = config.hidden_size
 
     def _read_tokenizer(self, folder: Path) -> None:

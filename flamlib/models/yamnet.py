@@ -74,15 +74,19 @@ LOCAL_STEPS = 3  # of a frame
 def mel_matrix() -> Float[Tensor, "bin mel"]:
     """Return the mel filters the weights were trained with: triangles, linear in HTK's mel scale.
 
+    On the CPU, whatever torch's device is: on "meta", on which a saved model is built first, this
+    arithmetic would import torch's compiler, three seconds of it.
+
     torchaudio's triangles are linear in hertz, which changes the lowest bands by up to 10 %.
     """
 
     def mel(hz: Tensor) -> Tensor:
         return 1127.0 * torch.log1p(hz / 700.0)
 
-    bins = mel(torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=torch.float64))
-    low, high = mel(torch.tensor(MEL_HZ, dtype=torch.float64))
-    edges = torch.linspace(low, high, N_MELS + 2, dtype=torch.float64)
+    kind = {"dtype": torch.float64, "device": "cpu"}
+    bins = mel(torch.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1, **kind))
+    low, high = mel(torch.tensor(MEL_HZ, **kind))
+    edges = torch.linspace(low, high, N_MELS + 2, **kind)
     rise = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     weights = torch.minimum(rise, fall).clamp(min=0)
@@ -118,7 +122,7 @@ class LogMel(nn.Module):
         super().__init__()
         self.frame_hops = frame_hops
         self.register_buffer("weights", mel_matrix(), persistent=False)
-        window = F.pad(torch.hann_window(WINDOW), (0, N_FFT - WINDOW))
+        window = F.pad(torch.hann_window(WINDOW, device="cpu"), (0, N_FFT - WINDOW))
         self.register_buffer("window", window, persistent=False)
 
     def forward(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:

@@ -1,5 +1,8 @@
 """Of what both forms have in common; see test_dual_encoder.py and test_light.py."""
 
+import subprocess
+import sys
+
 import pytest
 import towers
 
@@ -44,3 +47,13 @@ def test_it_brings_its_thresholds(folder):
     )
     caption_thresholds.write(folder, thresholds)
     assert saved.load(FLAM, folder).thresholds == thresholds
+
+
+def test_loading_waits_for_no_compiler_and_no_models_of_others(folder):
+    """Each takes longer to import than all that `flam detect` does with ten seconds of audio."""
+    look = "import sys; from flamlib.models import baselines\n"
+    look += f"baselines.load({str(folder)!r})\n"
+    look += "slow = {'torch._dynamo', 'sympy', 'transformers.modeling_utils', 'scipy.optimize'}\n"
+    look += "print(slow & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
