@@ -128,3 +128,26 @@ def test_of_one_recording_no_scores_are_claimed(labelled, model, capsys):
     (labelled / "other/thesis.txt").write_text("years")
     assert run("adapt", "a.txt", "--model", model, "-o", "other") == 2
     assert "more than an adapter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["thresholds", "adapt"])
+def test_a_review_is_enough(labelled, model, capsys, command):
+    """Detections of one caption, the decisions on them, and no other labels."""
+    rows = "".join(
+        f"{name}.wav\t{onset}\t{onset + 1}\ta tone\t0.9\t{answer}\n"
+        for name in "ab"
+        for onset, answer in ((0.0, "no"), (1.0, "yes"), (2.0, ""))
+    )
+    header = "filename\tonset\toffset\tevent_label\tscore\treview\n"
+    (labelled / "found.tsv").write_text(header + rows)
+    given = [command, "found.tsv", "--model", model, "-o", "mine"]
+    assert run(*given) == 0
+    said = capsys.readouterr()
+    assert "Warning" not in said.err
+    assert run(*given, "--precision", "0.5") == 0
+    capsys.readouterr()
+    assert run(*given, "--false-per-hour", "5") == 2
+    assert "reviewed detections say nothing of false spans an hour" in capsys.readouterr().err
+    (labelled / "found.tsv").write_text(header + rows.replace("yes", "no"))
+    assert run(*given) == 2
+    assert "no event in the labelled recordings" in capsys.readouterr().err
