@@ -227,10 +227,13 @@ def _thresholds(
     told = [e for e, each in zip(chosen, asked, strict=True) if each.threshold is None]
     own = [f"{e.caption} {e.threshold:.3g} ({e.n_events} events)" for e in told if e.is_own]
     others = [each for each in told if not each.is_own]
+    known, unknown = "that validation knows", "that validation does not know"
+    if args.thresholds is not None or args.adapter is not None:
+        known, unknown = "with examples", "without examples"
     if own:
-        notes.append(f"thresholds of captions that validation knows: {_few(own)}")
+        notes.append(f"thresholds of captions {known}: {_few(own)}")
     if others:
-        which = "other captions" if own else "captions that validation does not know"
+        which = "other captions" if own else f"captions {unknown}"
         of_others = _few(f"{e.caption} {e.threshold:.3g}" for e in others)
         notes.append(f"thresholds of {which}: {of_others}")
     return [each.threshold for each in chosen]

@@ -115,7 +115,7 @@ def test_an_adapter_is_written_and_detect_uses_it(labelled, model, capsys, level
     assert set(about["held_out"]) == {"the model", *LEVELS[: LEVELS.index(level) + 1]}
     detect = ["detect", "a.wav", "-c", "a tone", "--model", model]
     assert run(*detect, "--adapter", "mine") == 0
-    assert "a tone" in capsys.readouterr().err
+    assert "thresholds of captions with examples: a tone" in capsys.readouterr().err
     assert run(*detect, "--adapter", "nothing") == 2
     assert "adapter.json is missing" in capsys.readouterr().err
 
