@@ -2,9 +2,10 @@
 
 Where a change is meant, write the new curves with
 
-    python -m pytest tests/training/test_golden.py --basetemp /tmp/golden
+    python -m pytest tests/training/test_golden.py --basetemp "$TMPDIR/golden"
 
-and copy `/tmp/golden/*/<model>.tsv` to `tests/training/golden`; say in the commit why they changed.
+and copy `$TMPDIR/golden/*/<model>.tsv` to `tests/training/golden`; say in the commit why they
+changed.
 """
 
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
-import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from flamlib.models import dual_encoder
