@@ -106,7 +106,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     for name, folder in zip(names, args.scores, strict=True):
         read[name] = score_tables.read_system(folder, reference)
         _say(folder, read[name].notes.lines())
+    notes = {name: of.notes.of for name, of in read.items()}
     aligned = score_tables.align(read, reference)
+    del read  # the tables, which may be large
     result = systems.evaluate(
         aligned,
         Criteria(args.segment, MAX_FPR, args.collar, args.collar_rate, args.median_frames),
@@ -114,8 +116,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         n_resamples=args.resamples,
         progress=sys.stderr.isatty(),
     )
-    for name, of in read.items():
-        result["systems"][name]["notes"] = of.notes.of
+    for name, of_system in notes.items():
+        result["systems"][name]["notes"] = of_system
     result["ground_truth"] = {"notes": reference.notes.of}
     if args.output is not None:
         files.write_metrics(args.output, result)

@@ -31,6 +31,7 @@ from flamlib.metrics.clip_scores import ClipScores
 from flamlib.metrics.intersections import changes, event_table
 
 OVERLAP = 0.5
+BLOCK = 1 << 23  # scores whose changes are made at once: about 200 MB
 RATES = (1, 10)  # false spans a minute at which recall is reported
 ROUNDING = 1e-9  # of a sum of shares, which must not keep a threshold from its rate
 
@@ -70,7 +71,7 @@ class SpanChanges(NamedTuple):
     threshold: Float[np.ndarray, "change"]
     clip: Int[np.ndarray, "change"]
     caption: Int[np.ndarray, "change"]
-    false_spans: Float[np.ndarray, "change"]
+    false_spans: Int[np.ndarray, "change"]
     found: Int[np.ndarray, "change"]
     n_events: Int[np.ndarray, "caption clip"]
     columns: Int[np.ndarray, "caption"]
@@ -95,48 +96,56 @@ class SpanChanges(NamedTuple):
         if not len(columns):
             nothing = np.zeros((3, 0), dtype=int)
             return cls(
-                np.zeros(0), *nothing[:2], np.zeros(0), nothing[2], n_events, columns, minutes
+                np.zeros(0), *nothing[:2], nothing[2], nothing[2], n_events, columns, minutes
             )
-        threshold, false_spans, found = changes(
-            list(inputs.scores.values()),
-            inputs.frame_edges,
-            events,
-            columns,
-            clip_s=durations,
-            dtc_threshold=OVERLAP,
-            gtc_threshold=OVERLAP,
-            cttc_threshold=None,
-            cross_trigger_cost=np.zeros(len(inputs.captions)),
-        )
-        caption, place = np.nonzero((false_spans != 0) | (found != 0))
-        order = np.argsort(-threshold[caption, place], kind="stable")
-        caption, place = here = caption[order], place[order]
-        return cls(
-            threshold[here],
-            place // (len(inputs.frame_edges) - 1),
-            caption,
-            false_spans[here],
-            found[here],
-            n_events,
-            columns,
-            minutes,
-        )
+        parts: list[list[np.ndarray]] = [[] for _ in range(5)]
+        n_at_once = max(1, BLOCK // (len(durations) * (len(inputs.frame_edges) - 1)))
+        for first in range(0, len(columns), n_at_once):
+            threshold, false_spans, found = changes(
+                list(inputs.scores.values()),
+                inputs.frame_edges,
+                events,
+                columns[first : first + n_at_once],
+                clip_s=durations,
+                dtc_threshold=OVERLAP,
+                gtc_threshold=OVERLAP,
+                cttc_threshold=None,
+                cross_trigger_cost=np.zeros(len(inputs.captions)),
+            )
+            here = np.nonzero((false_spans != 0) | (found != 0))
+            clip = (here[1] // (len(inputs.frame_edges) - 1)).astype(np.int32)
+            caption = (here[0] + first).astype(np.int32)
+            # Without cross-triggers a change is a small whole number.
+            false_spans = false_spans[here].astype(np.int16)
+            made = (threshold[here], clip, caption, false_spans, found[here])
+            for part, of_block in zip(parts, made, strict=True):
+                part.append(of_block)
+        order = np.argsort(-np.concatenate(parts[0]), kind="stable")
+        # One after the other, and none twice: of a large set each is a gigabyte.
+        sorted_by_threshold = [np.concatenate(parts.pop(0))[order] for _ in range(5)]
+        return cls(*sorted_by_threshold, n_events, columns, minutes)
 
     def curve(self, times_drawn: Int[np.ndarray, "clip"] | None = None) -> SpanCurve:
         """Return the curve; each clip counts as often as it was drawn, by default once."""
-        if times_drawn is None:
-            times_drawn = np.ones(len(self.minutes), dtype=int)
-        n_events = self.n_events @ times_drawn
+        drawn = np.ones(len(self.minutes), dtype=int) if times_drawn is None else times_drawn
+        n_events, minutes = self.n_events @ drawn, drawn @ self.minutes
         if not n_events.any():
             return SpanCurve(np.array([np.inf]), np.array([np.nan]), np.array([np.nan]))
         share = (n_events > 0) / (n_events > 0).sum()
-        of_false = share / (times_drawn @ self.minutes)
-        of_found = share / np.maximum(n_events, 1)
-        times = times_drawn[self.clip]
+
+        def worth(
+            changes: Int[np.ndarray, "change"], of_caption: Float[np.ndarray, "caption"]
+        ) -> Float[np.ndarray, "change"]:
+            values = of_caption[self.caption]
+            values *= changes
+            if times_drawn is not None:
+                values *= times_drawn[self.clip]
+            return values
+
         return _summed(
             self.threshold,
-            times * self.false_spans * of_false[self.caption],
-            times * self.found * of_found[self.caption],
+            lambda: worth(self.false_spans, share / minutes),
+            lambda: worth(self.found, share / np.maximum(n_events, 1)),
         )
 
     def by_caption(self) -> Iterator[SpanCurve]:
@@ -148,8 +157,8 @@ class SpanChanges(NamedTuple):
             n_events = max(1, self.n_events[row].sum())
             yield _summed(
                 self.threshold[mine],
-                self.false_spans[mine] / self.minutes.sum(),
-                self.found[mine] / n_events,
+                lambda mine=mine: self.false_spans[mine] / self.minutes.sum(),
+                lambda mine=mine, n_events=n_events: self.found[mine] / n_events,
             )
 
     def down_to(self, threshold: float) -> "SpanChanges":
@@ -214,11 +223,16 @@ def _recall_statistic(spans: SpanChanges, rate: float) -> ClipStatistic:
 
 def _summed(
     threshold: Float[np.ndarray, "change"],
-    false_spans: Float[np.ndarray, "change"],
-    recall: Float[np.ndarray, "change"],
+    *changes: Callable[[], Float[np.ndarray, "change"]],
 ) -> SpanCurve:
-    """Sum changes; of equal thresholds the last alone has passed all of them."""
+    """Sum changes of false spans and recall; of equal thresholds the last has passed all of them.
+
+    They are made one after the other: of a large set each takes gigabytes.
+    """
     # nan differs from anything, so the last one is a last one.
-    last = np.flatnonzero(threshold != np.append(threshold[1:], np.nan))
-    sums = (np.append(0.0, np.cumsum(of)[last]) for of in (false_spans, recall))
+    last = threshold != np.append(threshold[1:], np.nan)
+    sums = []
+    for make in changes:
+        values = make()
+        sums.append(np.append(0.0, np.cumsum(values, out=values)[last]))
     return SpanCurve(np.append(np.inf, threshold[last]), *sums)
