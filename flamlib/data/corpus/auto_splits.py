@@ -20,6 +20,7 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -147,20 +148,25 @@ class _Auto:
             for text in [row.caption, *split_list(row.wordings)]
         ]
 
+        texts_of = _texts_of_words(texts)
+
         def stands_alone(family: str) -> bool:
             """Whether no other recording has to go with it, and no other caption names it."""
             name = re.compile(rf"\b{re.escape(family)}\b", re.IGNORECASE)
+            # A text that names it has its first word; to look at all of them would take hours.
+            first = re.match(r"\w+", family) if family.isascii() else None
+            near = texts_of[first[0].lower()] + texts_of[""] if first else texts
             return (
                 family not in others
                 and all(self._families[group] == {family} for group in groups_of[family])
                 and not any(group in self.split_of for group in groups_of[family])
-                and not any(other != family and name.search(text) for other, text in texts)
+                and not any(other != family and name.search(text) for other, text in near)
             )
 
         n_families = len(others | groups_of.keys())
         n_unseen = max(0, min(max(1, n_families // UNSEEN_SHARE), n_families - 2))
         ordered = sorted(groups_of, key=lambda family: (len(groups_of[family]), _hash(family)))
-        return set(list(filter(stands_alone, ordered))[:n_unseen])
+        return set(islice(filter(stands_alone, ordered), n_unseen))
 
     def hold_out(self) -> None:
         """Hold out a quarter of the groups of every caption, for test and validation in turn."""
@@ -201,6 +207,15 @@ class _Auto:
         self.split_of[group] = split
         for key in self._keys[group]:
             self._n_trained[key] -= 1
+
+
+def _texts_of_words(texts: Sequence[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """The (family, text) of each word in lower case; "" has those with letters beyond ASCII."""
+    of_word = defaultdict(list)
+    for family, text in texts:
+        for word in set(re.findall(r"\w+", text.lower())) if text.isascii() else [""]:
+            of_word[word].append((family, text))
+    return of_word
 
 
 def _keys(clips: pd.DataFrame) -> list[Key]:

@@ -267,9 +267,9 @@ def family_problems(families: pd.Series, captions: pd.DataFrame) -> Problems:
 
 
 def _leaking_groups(clips: pd.DataFrame) -> Iterator[str]:
-    for group, rows in clips.groupby("group", sort=False):
-        if rows["split"].nunique() > 1:
-            yield f"group {group} is in two splits: {_listed(rows)}"
+    n_splits = clips.groupby("group", sort=False)["split"].nunique()
+    for group in n_splits.index[n_splits > 1]:
+        yield f"group {group} is in two splits: {_listed(clips[clips['group'] == group])}"
 
 
 def _leaking_packages(clips: pd.DataFrame) -> Iterator[str]:

@@ -31,7 +31,8 @@ RANKS = {"train": 0, "valid": 1}  # of splits; tests have 2
 MAX_ERROR = 0.2  # share of bits that differ: of other sounds half of them
 LONGEST_S = 120.0  # of a recording; the rest is not compared
 
-Print = tuple[UInt32[np.ndarray, "frame"], Bool[np.ndarray, "frame"]]
+# Of any length each: a list of them holds recordings of many.
+Print = tuple[UInt32[np.ndarray, "_"], Bool[np.ndarray, "_"]]
 
 
 def split_copies(
