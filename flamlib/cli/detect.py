@@ -59,7 +59,7 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     )
     add(
         "--pcm",
-        type=_pcm,
+        type=pcm_format,
         metavar="ENCODING:RATE[:CHANNELS]",
         help="standard input is raw samples, such as s16le:16000:1; else it is a file of a format "
         f"above. Encodings: {', '.join(streams.ENCODINGS)}",
@@ -88,7 +88,8 @@ def _formats(text: str) -> list[str]:
     return names
 
 
-def _pcm(text: str) -> streams.Pcm:
+def pcm_format(text: str) -> streams.Pcm:
+    """Parse how raw samples follow each other, see `streams.parse_pcm`."""
     try:
         return streams.parse_pcm(text)
     except ValueError as error:

@@ -5,6 +5,10 @@
 writes a table `filename onset offset event_label score`, times in seconds, or the formats of other
 tools, of one recording or of any number of them.
 
+    flam listen [-] -c CAPTION [-c CAPTION …] [--pcm s16le:16000:1] …
+
+prints the events in sound as it comes, each as it is over.
+
     flam thresholds LABELS [LABELS …] -o thresholds.json [--audio FOLDER] [--precision 0.9] …
 
 chooses thresholds by caption on labelled recordings, for `flam detect --thresholds FILE`.
@@ -68,6 +72,7 @@ _DESCRIPTION = "Find the events in a recording that a caption describes."
 # for. Only the module of the command that is called is imported: --help is to be there at once.
 _COMMANDS = {
     "detect": ("detect", "find the events in a recording that captions describe"),
+    "listen": ("listen", "find events in sound as it comes, from a pipe or a microphone"),
     "thresholds": ("adapt", "choose thresholds by caption on labelled recordings"),
     "evaluate": ("evaluate_scores", "evaluate the score tables of any system, and compare systems"),
     "adapt": ("adapt", "adapt captions to labelled recordings"),

@@ -1,0 +1,103 @@
+"""The command of `flam` that finds events in sound as it comes: listen."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flamlib import streams
+from flamlib.cli.arguments import UsageError
+from flamlib.cli.ask_model import add_questions, check_captions, loaded, say
+from flamlib.cli.detect import pcm_format
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_READ_S = 0.1  # audio that is read at a time
+
+
+def add_listen(listen: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flam listen`."""
+    listen.description = _listen.__doc__
+    listen.set_defaults(run=_listen)
+    listen.add_argument(
+        "source",
+        nargs="?",
+        choices=["-"],
+        help="- for standard input, a WAV or, with --pcm, raw samples (default: the microphone, by "
+        "the package sounddevice)",
+    )
+    listen.add_argument(
+        "--pcm",
+        type=pcm_format,
+        metavar="ENCODING:RATE[:CHANNELS]",
+        help="standard input is raw samples, such as s16le:16000:1",
+    )
+    add_questions(listen)
+
+
+def _listen(args: argparse.Namespace) -> None:
+    """Find events in sound as it comes, from a pipe or a microphone, until it ends or Ctrl-C.
+    Prints each event once, as it is over: onset and offset in seconds from the start, caption and
+    score."""
+    check_captions(args)
+    if args.pcm is not None and args.source is None:
+        raise UsageError("--pcm says what standard input is: flam listen - --pcm ...")
+    with loaded(args) as (model, questions, notes):
+        from flamlib.inference.listener import Listener
+
+        if questions.top is not None or questions.channel is not None:
+            raise UsageError("top and channel of --load-params are for recordings")
+        with _source(args, model.sample_rate) as (rate, blocks):
+            listener = Listener(model, questions, rate)
+            say(
+                *notes,
+                f"an event is told at most {listener.latency_s:.2g} s after its last frame "
+                "and the gap that --merge-gap allows",
+            )
+            print("onset\toffset\tevent_label\tscore", flush=True)
+            try:
+                for block in blocks:
+                    _print(listener.feed(block))
+            except KeyboardInterrupt:  # the usual end
+                say("stopped")
+            _print(listener.finish())
+
+
+@contextmanager
+def _source(
+    args: argparse.Namespace, model_rate: int
+) -> Iterator[tuple[int, Iterator["np.ndarray"]]]:
+    """The sample rate, and mono samples as they come."""
+    if args.source is None:
+        with _microphone(model_rate) as blocks:
+            yield model_rate, blocks
+        return
+    file = sys.stdin.buffer
+    pcm = args.pcm or streams.read_wav_header(file)
+    n = max(1, round(_READ_S * pcm.sample_rate))
+    yield pcm.sample_rate, (block.mean(axis=1) for block in streams.blocks(file, pcm, n))
+
+
+@contextmanager
+def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
+    try:
+        import sounddevice
+    except (ModuleNotFoundError, OSError) as error:  # OSError: without the library PortAudio
+        raise UsageError(
+            f"the microphone needs sounddevice ({error}): pip install sounddevice, or pipe the "
+            "sound into flam listen -"
+        ) from None
+    try:
+        with sounddevice.InputStream(samplerate=rate, channels=1, dtype="float32") as stream:
+            yield (stream.read(round(_READ_S * rate))[0][:, 0] for _ in iter(int, 1))
+    except sounddevice.PortAudioError as error:
+        raise UsageError(f"no microphone: {error}") from error
+
+
+def _print(found) -> None:
+    for event in found:
+        print(
+            f"{event.onset:.2f}\t{event.offset:.2f}\t{event.caption}\t{event.score:.3f}", flush=True
+        )
