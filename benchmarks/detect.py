@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,16 @@ def check_agreement(model, path: Path) -> None:
 
 def called(arguments: list[str], clone: Path | None = None) -> dict[str, float]:
     """What a call of `flam` takes: CPU and wall seconds, and its peak memory in GB."""
-    environment = dict(os.environ) if clone is None else os.environ | {"PYTHONPATH": str(clone)}
+    environment, root = dict(os.environ), Path(__file__).parents[1]
+    if clone is not None:
+        environment, root = environment | {"PYTHONPATH": str(clone)}, clone
+    # By its own entry point, which was elsewhere once.
+    scripts = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, function = scripts["scripts"]["flam"].split(":")
+    start = f"import sys; from {module} import {function} as flam; sys.exit(flam())"
     started = time.monotonic()
     call = subprocess.Popen(
-        [sys.executable, "-m", "flamlib", *arguments],
+        [sys.executable, "-c", start, *arguments],
         env=environment,
         cwd=clone,
         stdout=subprocess.DEVNULL,
