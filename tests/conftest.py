@@ -27,6 +27,9 @@ settings.register_profile("house", derandomize=True, deadline=None, print_blob=T
 settings.load_profile("house")
 
 
+pytest_plugins = ["projects"]
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """A test that asks for another machine fails and says which."""

@@ -138,8 +138,8 @@ def test_what_the_package_imports_is_what_it_asks_for():
     imported -= sys.stdlib_module_names | {"flamlib", "compression"}  # the latter is 3.14's
     providers = packages_distributions()
     found = {canonicalize_name(name) for module in imported for name in providers[module]}
-    assert asked("train", "evaluate", "serve", "onnx") - {"pip"} <= found
-    assert found <= asked("train", "evaluate", "serve", "onnx", "notebooks")
+    assert asked("train", "evaluate", "serve", "onnx", "live") - {"pip"} <= found
+    assert found <= asked("train", "evaluate", "serve", "onnx", "live", "notebooks")
 
 
 def test_the_base_is_small(installed):

@@ -86,8 +86,8 @@ def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
         import sounddevice
     except (ModuleNotFoundError, OSError) as error:  # OSError: without the library PortAudio
         raise UsageError(
-            f"the microphone needs sounddevice ({error}): pip install sounddevice, or pipe the "
-            "sound into flam listen -"
+            f'the microphone needs sounddevice ({error}): pip install "flamlib[live]", or '
+            "pipe the sound into flam listen -"
         ) from None
     try:
         with sounddevice.InputStream(samplerate=rate, channels=1, dtype="float32") as stream:

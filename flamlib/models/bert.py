@@ -5,7 +5,7 @@ kind is built from this one. `fits` says which configurations it is for; `transf
 others.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class Bert(nn.Module):
         if add_pooling_layer:
             self.pooler = nn.Module()
             self.pooler.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.keeps_activations = True
+        self.is_activation_checkpointing = False
         self.apply(self._init)
 
     @torch.no_grad()
@@ -71,8 +71,9 @@ class Bert(nn.Module):
 
     def activation_checkpointing_enable(self, _: dict[str, Any]) -> None:
         """Recompute the activations of each layer in the backward pass, to save memory."""
-        self.keeps_activations = False
+        self.is_activation_checkpointing = True
 
+    @no_type_check  # shapes cannot be checked in what torch.compile traces
     def forward(
         self,
         input_ids: Int[Tensor, "text token"],
@@ -87,7 +88,7 @@ class Bert(nn.Module):
             mask = attention_mask.bool()[:, None, None, :]
             mask = mask.expand(-1, -1, input_ids.shape[1], -1)
         for layer in self.encoder.layer:
-            if self.keeps_activations or not self.training:
+            if not (self.is_activation_checkpointing and self.training):
                 x = layer(x, mask)
             else:
                 x = checkpoint(layer, x, mask, use_reentrant=False)
@@ -107,6 +108,7 @@ class _Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
+    @no_type_check
     def forward(self, input_ids: Int[Tensor, "text token"]) -> Float[Tensor, "text token dim"]:
         places = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         x = self.word_embeddings(input_ids) + self.token_type_embeddings(0 * input_ids)
@@ -132,6 +134,7 @@ class _Layer(nn.Module):
         self.intermediate.dense = nn.Linear(width, inner)
         self.output = _Output(inner, width, config)
 
+    @no_type_check
     def forward(
         self,
         x: Float[Tensor, "text token dim"],
@@ -161,6 +164,7 @@ class _Output(nn.Module):
         self.LayerNorm = nn.LayerNorm(n_out, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
+    @no_type_check
     def forward(
         self, x: Float[Tensor, "text token inner"], before: Float[Tensor, "text token dim"]
     ) -> Float[Tensor, "text token dim"]:

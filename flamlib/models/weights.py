@@ -153,7 +153,7 @@ def _build_missing(
             warnings.warn(f"fetching {what}, once", Fetching, stacklevel=4)
         fetched, skipped = packages.fetch(wanted, downloads, n_jobs=2, progress=progress)
         if skipped and once:
-            raise FileNotFoundError(_help([needed[name] for name in skipped], skipped))
+            raise FileNotFoundError(_help([needed[name] for name in sorted(skipped)], skipped))
         if skipped:
             raise packages.Unavailable(
                 "; ".join(f"{name} {needed[name].version}: {why}" for name, why in skipped.items())

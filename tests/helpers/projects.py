@@ -1,3 +1,5 @@
+"""Fixtures of the command line: a project with a trained model, and a released model."""
+
 import numpy as np
 import pytest
 import soundfile
