@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flamlib.evaluation.trust import Evidence, fit
+from flamlib.evaluation.trust import Evidence, fit, fit_shift
 
 
 def drawn(weights, shift, *, seed, n_captions=6):
@@ -21,6 +21,11 @@ def drawn(weights, shift, *, seed, n_captions=6):
 def test_the_weights_are_found(weights):
     folds = [drawn(weights, 0.5, seed=seed) for seed in range(3)]
     assert fit(folds) == pytest.approx([*weights, 0.5], abs=0.06)
+
+
+def test_the_shift_is_found_where_the_weights_are_given():
+    one = drawn((0.7, 0.4), -1.3, seed=5, n_captions=12)
+    assert fit_shift(one, (0.7, 0.4)) == pytest.approx(-1.3, abs=0.06)
 
 
 def test_a_fold_counts_once_however_many_captions_it_has():
