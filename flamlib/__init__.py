@@ -10,8 +10,8 @@ reads both:
     fir           audio         collection    runs          detection     event_tables
     streams       provenance    run_notebook
     losses        metrics       data          models        plots
-    training      inference     evaluation    adaptation    report        estimate
-    release_card  release       cli
+    training      inference     search        evaluation    adaptation    report
+    estimate      release_card  release       cli
 
 The modules of the first five rows are the ground floor: files, numbers, events and audio, without
 knowledge of models, digests of code, and the running of notebooks. The packages of the rest are

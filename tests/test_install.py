@@ -138,8 +138,9 @@ def test_what_the_package_imports_is_what_it_asks_for():
     imported -= sys.stdlib_module_names | {"flamlib", "compression"}  # the latter is 3.14's
     providers = packages_distributions()
     found = {canonicalize_name(name) for module in imported for name in providers[module]}
-    assert asked("train", "evaluate", "serve", "onnx", "live") - {"pip"} <= found
-    assert found <= asked("train", "evaluate", "serve", "onnx", "live", "notebooks")
+    commands = ("train", "evaluate", "serve", "search", "onnx", "live")
+    assert asked(*commands) - {"pip"} <= found
+    assert found <= asked(*commands, "notebooks")
 
 
 def test_the_base_is_small(installed):
@@ -189,6 +190,7 @@ def test_the_readme_s_example_in_python(call, folder):
     [
         ("onnx", ["export", CHECKPOINT, "out"]),
         ("serve", ["embed", ".", "out", "--model", CHECKPOINT]),
+        ("search", ["search", "index", "a dog barks"]),
         ("train", ["mix", "out", "-n", "1"]),
         ("train", ["caption", "raw.tsv", "-o", "sounds.tsv"]),
     ],

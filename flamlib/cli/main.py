@@ -29,6 +29,11 @@ lists the models that are at hand, and fetches one of others that is asked for.
 
 writes embeddings of a collection of recordings, to be searched with `datasets`.
 
+    flam index AUDIO [AUDIO …] --out INDEX [--remove PATH] [--jobs 8 | --scheduler ADDRESS]
+    flam search INDEX TEXT [TEXT …] [-k 20] [-o FILE]
+
+embed an archive once, and find the moments in it that a sentence describes.
+
     flam export MODEL OUT
 
 writes a model as ONNX and prints how far onnxruntime is from torch.
@@ -52,9 +57,9 @@ writes captions for recordings with known tags or titles.
 
 compares the files of `flam mix` or `flam embed` with their checksums.
 
-The exit code is 0, also if no event was found; 1 if `flam detect` could not use some of several
-recordings; 2 if an argument or a file is invalid, or an optional package is missing; 130 after
-Ctrl-C; 141 if the pipe it prints to is closed.
+The exit code is 0, also if no event was found; 1 if `flam detect` or `flam index` could not use
+some of several recordings; 2 if an argument or a file is invalid, or an optional package is
+missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
 """
 
 import argparse
@@ -78,6 +83,8 @@ _COMMANDS = {
     "adapt": ("adapt", "adapt captions to labelled recordings"),
     "models": ("list_models", "list the models that are at hand or to be had"),
     "embed": ("ask", "write embeddings of a folder of recordings"),
+    "index": ("search_archive", "embed an archive, to be searched"),
+    "search": ("search_archive", "find the moments of an archive that a sentence describes"),
     "export": ("ask", "export a model to ONNX, in float32 and int8"),
     "import-openflam": ("import_models", "import the FLAM authors' checkpoint (OpenFLAM)"),
     "import-clap": ("import_models", "import a CLAP checkpoint of transformers"),
@@ -117,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED
     except KeyboardInterrupt:
         print(
-            "flam: interrupted; detect -o FOLDER, embed, mix, caption continue when called again",
+            "flam: interrupted; detect -o FOLDER, index, embed, mix, caption go on if called again",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -178,6 +185,8 @@ def _module(name: str) -> ModuleType:
             from flamlib.cli import listen as module
         case "make":
             from flamlib.cli import make as module
+        case "search_archive":
+            from flamlib.cli import search_archive as module
     return module
 
 

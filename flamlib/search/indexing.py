@@ -1,0 +1,233 @@
+"""Bring an index up to date with its files: embed what is new, forget what is gone."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from flamlib import audio, collection, files, parallel
+from flamlib.inference import pieces
+from flamlib.models import baselines
+from flamlib.models.interface import AudioTextModel
+from flamlib.search import archive, archive_part, codes
+from flamlib.search.archive import About, File
+from flamlib.search.archive_part import Stored
+
+PART_FRAMES = 2**17  # about ten hours; a longer recording is a part of its own
+JOB_BYTES = 256 * 2**20  # of files that are embedded one after the other, an hour or so
+JOB_FILES = 256
+
+
+class Summary(NamedTuple):
+    """What a call did.
+
+    Attributes:
+        n_files: Files that are indexed now.
+        n_embedded: Recordings that were embedded.
+        n_forgotten: Files that are not indexed any more.
+        skipped: Why a file cannot be used, by path.
+        notes: What is not as it should be in files that were embedded, by path.
+        freed: Bytes that became free.
+    """
+
+    n_files: int
+    n_embedded: int
+    n_forgotten: int
+    skipped: dict[str, str]
+    notes: dict[str, str]
+    freed: int
+
+
+def update(
+    model: str | Path,
+    recordings: Iterable[Path],
+    out: str | Path,
+    *,
+    forget: Callable[[Path], bool] = lambda path: False,
+    model_name: str = "",
+    n_jobs: int = 1,
+    scheduler: str | None = None,
+    progress: bool = False,
+) -> Summary:
+    """Bring an index up to date.
+
+    Frames are stored by content. A file of the same size and time of change as before is taken for
+    unchanged; every other is known by its SHA-256, and embedded if that is new. What is complete
+    stays, however a call ends, and the next one goes on from there.
+
+    Args:
+        model: Folder of a saved model that `baselines.load` reads.
+        recordings: Files to be indexed, beside those that are.
+        out: Folder of the index; made if there is none.
+        forget: Whether a file that is indexed, and is not among `recordings`, is to be forgotten.
+        model_name: What the model is called, so that it need not be named again.
+        n_jobs: Processes on this machine.
+        scheduler: Address or file of a dask scheduler whose workers do the work instead.
+        progress: Whether to show progress bars.
+
+    Raises:
+        OSError: A file of the index cannot be written, as on a full disk.
+        ValueError: The index is of another model, is damaged, or another process is writing to it.
+    """
+    model, out = Path(model).resolve(), Path(out)
+    with archive.alone(out):
+        _check_model(model, out, model_name or str(model))
+        before, given = archive.read_files(out), {str(path): path for path in recordings}
+        kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}
+        stored = {r.sha256 for part in archive.read_parts(out) for r in part.recordings}
+        how = {"n_jobs": n_jobs, "progress": progress}
+        found, skipped = _identify(given, before, **how)
+        kept = {path: f for path, f in kept.items() if path not in skipped} | found
+        first_of = {file.sha256: path for path, file in reversed(sorted(found.items()))}
+        new = [first_of[sha256] for sha256 in first_of.keys() - stored]
+        n_embedded, notes = 0, {}
+        work = partial(_embed_all, model, out / archive.PARTS)
+        try:
+            jobs = _jobs({path: found[path] for path in sorted(new)})
+            for _, done in parallel.each(work, jobs, scheduler=scheduler, what="index", **how):
+                stored |= set(done["stored"])
+                n_embedded += len(done["stored"])
+                skipped |= done["skipped"]
+                notes |= done["notes"]
+        finally:  # whatever stopped it: what is embedded can be found
+            kept = {path: file for path, file in kept.items() if file.sha256 in stored}
+            archive.write_files(out, kept)
+        for path, file in found.items():  # copies of a file that cannot be used
+            if (first := first_of[file.sha256]) in skipped:
+                skipped[path] = skipped[first]
+        freed = archive.drop_unused(out, {file.sha256 for file in kept.values()})
+    n_forgotten = len(before.keys() - kept.keys() - skipped.keys())
+    return Summary(len(kept), n_embedded, n_forgotten, skipped, notes, freed)
+
+
+def _check_model(model: Path, out: Path, name: str) -> None:
+    """Write what a new index is of. Raises ValueError for one of another model."""
+    if about := archive.read_about(out):
+        archive.check_model(out, about, model)
+        return
+    if (out / archive.PARTS).exists():
+        raise ValueError(
+            f"{out}: holds parts of an index, but nothing says of which model ({archive.ABOUT} is "
+            "missing); choose another folder, or delete this one"
+        )
+    opened, sha256 = _open(model), archive.digest(model)
+    dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
+    about = About(format=1, model=sha256, model_name=name, frame_s=opened.frame_s, dim=dim)
+    archive.write_about(out, about)
+
+
+def _identify(
+    given: Mapping[str, Path], before: Mapping[str, File], *, n_jobs: int, progress: bool
+) -> tuple[dict[str, File], dict[str, str]]:
+    """Return the files as they are now, and why some cannot be read."""
+    found, skipped, unknown = {}, {}, []
+    for name, path in given.items():
+        try:
+            if not collection.has_usable_name(path):
+                raise OSError("its name is not in UTF-8, which tables hold: rename it")
+            if not path.is_file():
+                raise OSError("not a file" if path.exists() else "no such file")
+            size = _stamp(path)
+        except (OSError, ValueError) as error:
+            skipped[name] = _why(error)
+            continue
+        if name in before and before[name][1:] == size:
+            found[name] = before[name]
+        else:
+            unknown.append(name)
+    work = parallel.each(
+        _hash, unknown, n_jobs=n_jobs, threads=True, progress=progress, what="read"
+    )
+    for name, file in work:
+        if isinstance(file, File):
+            found[name] = file
+        else:
+            skipped[name] = file
+    return found, skipped
+
+
+def _hash(name: str) -> File | str:
+    """What a file is; or why it cannot be read."""
+    try:
+        stamp = _stamp(Path(name))  # before it is read: what is changed later is read again
+        return File(files.sha256(name), *stamp)
+    except OSError as error:
+        return _why(error)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, audio.Unreadable):
+        return error.why
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _jobs(new: Mapping[str, File]) -> list[dict[str, Any]]:
+    """What is embedded by one process in one go: neighbours, of an hour of audio or so."""
+    jobs: list[dict[str, Any]] = []
+    room = 0
+    for path, file in new.items():
+        if not jobs or file.n_bytes > room or len(jobs[-1]["files"]) == JOB_FILES:
+            jobs.append({"name": path, "files": {}})
+            room = JOB_BYTES
+        jobs[-1]["files"][path] = file.sha256
+        room -= file.n_bytes
+    return jobs
+
+
+def _embed_all(model: Path, parts: Path, job: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the frames of some files; return what was stored, skipped and noted."""
+    opened = _open(model)
+    stored, skipped, notes = [], {}, {}
+    waiting: list[tuple[Stored, Float[np.ndarray, "frame dim"]]] = []
+
+    def write() -> None:
+        if waiting:
+            recordings, blocks = zip(*waiting, strict=True)
+            archive_part.write(parts, recordings, codes.encode(blocks))
+            stored.extend(recording.sha256 for recording in recordings)
+            waiting.clear()
+
+    for path, sha256 in job["files"].items():
+        try:
+            frames, duration_s, told = embed(opened, path)
+        except (audio.Unreadable, OSError, ValueError) as error:
+            skipped[path] = _why(error)
+            continue
+        if told:
+            notes[path] = "; ".join(told)
+        if sum(r.n_frames for r, _ in waiting) + len(frames) > PART_FRAMES:
+            write()
+        waiting.append((Stored(sha256, duration_s, len(frames)), frames))
+    write()
+    return {"stored": stored, "skipped": skipped, "notes": notes}
+
+
+def embed(
+    model: AudioTextModel, path: str | Path
+) -> tuple[Float[np.ndarray, "frame dim"], float, Sequence[str]]:
+    """Return the frames of a recording in half precision, its duration in seconds, and notes.
+
+    They are those that `detector.score` scores. Raises audio.Unreadable or ValueError for what
+    cannot be heard.
+    """
+    notes: list[str] = []
+    with pieces.cut(path, model, pieces.READ_FRAMES, notes=notes) as opened:
+        blocks = []
+        for waveform, n_before, n_frames in opened.pieces:
+            heard = model.embed_audio(waveform, opened.sample_rate).frame_emb[0]
+            block = heard[n_before:][:n_frames].numpy(force=True)
+            blocks.append(block.astype(np.float16))
+    return np.concatenate(blocks), opened.duration_s, notes
+
+
+@lru_cache(maxsize=1)
+def _open(model: Path) -> AudioTextModel:
+    return baselines.load(model)

@@ -1,0 +1,189 @@
+"""Ask an index: where in an archive do captions sound, the surest moments first?
+
+Every frame is compared with every caption, so nothing is missed. The cosines of a recording are
+smoothed as `flam detect` does it (a median filter leaves the order of scores as that of cosines),
+and `peaks` makes hits of them. Recordings are looked into in the order of their highest cosine,
+until that is below all of the hits that are wanted.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from flamlib import detection
+from flamlib.config import DetectConfig
+from flamlib.detection import Detection
+from flamlib.events import frame_edges
+from flamlib.inference import detector
+from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings
+from flamlib.search import kernel, peaks
+from flamlib.search.archive import Index
+from flamlib.search.archive_part import Stored
+
+AT_ONCE = 8  # captions, each with a number a frame
+
+
+class Hit(NamedTuple):
+    """A moment that was found.
+
+    Attributes:
+        path: Of a file with this content; of several the first that is still there.
+        detection: When, the caption, and the score.
+        is_there: Whether the file still exists.
+    """
+
+    path: Path
+    detection: Detection
+    is_there: bool
+
+    def called(self, label: str) -> "Hit":
+        """Return the same moment under another name than its caption."""
+        return self._replace(detection=self.detection._replace(caption=label))
+
+
+class _Recording(NamedTuple):
+    """A recording and where its frames are among those of all parts."""
+
+    stored: Stored
+    start: int
+    stop: int
+
+
+def by_text(
+    index: Index,
+    model: AudioTextModel,
+    captions: Sequence[str],
+    k: int,
+    *,
+    median_frames: int = DetectConfig.median_frames,
+) -> dict[str, list[Hit]]:
+    """Find the surest moments of captions.
+
+    Args:
+        index: From `archive.read`.
+        model: The one that the index is of.
+        captions: At least one; no two may read the same.
+        k: How many hits there are of a caption at most. A cosine of 0 or below is no hit.
+        median_frames: Length of the median filter, odd; 1: none.
+
+    Returns:
+        The hits of each caption, in the form of `texts.normal`, the surest first.
+
+    Raises:
+        ValueError: Captions that `detector.ask` refuses.
+    """
+    asked = detector.ask(model, captions)
+    recordings, found = list(_recordings(index)), {}
+    for first in range(0, len(asked.captions), AT_ONCE):
+        names = asked.captions[first : first + AT_ONCE]
+        some = CaptionEmbeddings(*(of[first : first + AT_ONCE] for of in asked.embeddings))
+        cosines = kernel.products(index.parts, some.caption_emb.numpy(force=True))
+        for j, caption in enumerate(names):
+            one = CaptionEmbeddings(*(of[j : j + 1] for of in some))
+            top = _top(recordings, cosines[j], k, median_frames)
+            scores = _scores(model, one, [peak.cosine for _, peak in top])
+            found[caption] = [
+                _hit(index, recording, peak, caption, score)
+                for (recording, peak), score in zip(top, scores, strict=True)
+            ]
+    return found
+
+
+def by_example(
+    index: Index,
+    example: Float[np.ndarray, "frame dim"],
+    label: str,
+    k: int,
+    *,
+    median_frames: int = DetectConfig.median_frames,
+) -> list[Hit]:
+    """Find the moments that sound most like an example.
+
+    Frames have much in common, whatever sounds. So the mean of all frames of the index is
+    subtracted from each of them, and from the mean of the example's frames, before they are
+    compared.
+
+    Args:
+        index: From `archive.read`.
+        example: Its frames, by the model that the index is of.
+        label: What the hits are called.
+        k: How many hits there are at most. What is less like the example than frames are on average
+            is no hit.
+        median_frames: Length of the median filter, odd; 1: none.
+
+    Returns:
+        The hits, the most similar first; a score is (1 + cosine) / 2.
+    """
+    n_frames = [len(part.coded.codes) for part in index.parts]
+    if not n_frames:
+        return []
+    means = [part.coded.mean for part in index.parts]
+    ordinary = np.average(means, axis=0, weights=n_frames).astype(np.float32)
+    asked = example.astype(np.float32).mean(axis=0) - ordinary
+    asked /= max(float(np.linalg.norm(asked)), 1e-9)
+    along, common = kernel.products(index.parts, np.stack([asked, ordinary]))
+    length = np.sqrt(np.maximum(1 - 2 * common + ordinary @ ordinary, 1e-6))
+    cosine = np.minimum((along - asked @ ordinary) / length, 1)
+    top = _top(list(_recordings(index)), cosine, k, median_frames)
+    return [_hit(index, recording, peak, label, (1 + peak.cosine) / 2) for recording, peak in top]
+
+
+def _recordings(index: Index) -> Iterator[_Recording]:
+    """Those that are to be found, each once."""
+    at, seen = 0, set()
+    for part in index.parts:
+        for stored in part.recordings:
+            stop = at + stored.n_frames
+            if stored.sha256 in index.paths and stored.sha256 not in seen:
+                seen.add(stored.sha256)
+                yield _Recording(stored, at, stop)
+            at = stop
+
+
+def _top(
+    recordings: Sequence[_Recording], cosine: Float[np.ndarray, "frame"], k: int, median_frames: int
+) -> list[tuple[_Recording, peaks.Peak]]:
+    """The `k` hits of the highest cosines, in that order; of equal ones those that stand first."""
+    if not recordings:
+        return []
+    # Every second stretch lies between recordings; the end of all is no edge of `reduceat`.
+    edges = np.array([edge for each in recordings for edge in (each.start, each.stop)])
+    highest = np.maximum.reduceat(cosine, edges[edges < len(cosine)])[::2]
+    best: list[tuple[float, int, int, peaks.Peak]] = []
+    for i in np.argsort(-highest, kind="stable").tolist():
+        if len(best) == k and highest[i] <= best[0][0]:
+            break
+        recording = recordings[i]
+        smooth = detection.median_filter(cosine[recording.start : recording.stop], median_frames)
+        for peak in peaks.find(smooth):
+            if len(best) == k and peak.cosine <= best[0][0]:
+                break
+            entry = (peak.cosine, -i, -peak.start, peak)
+            (heapq.heappush if len(best) < k else heapq.heapreplace)(best, entry)
+    return [(recordings[-i], peak) for _, i, _, peak in sorted(best, reverse=True)]
+
+
+def _scores(
+    model: AudioTextModel, caption: CaptionEmbeddings, cosines: Sequence[float]
+) -> list[float]:
+    """The scores of cosines with a caption: those of unit vectors in one dimension."""
+    if not cosines:
+        return []
+    frames = torch.tensor(cosines).reshape(1, -1, 1)
+    audio = AudioEmbeddings(frames, frames.mean(dim=1))
+    caption = caption._replace(caption_emb=torch.ones(1, 1))
+    [[scores]] = model.score_embeddings(audio, caption).tolist()
+    return scores
+
+
+def _hit(index: Index, recording: _Recording, peak: peaks.Peak, caption: str, score: float) -> Hit:
+    paths = index.paths[recording.stored.sha256]
+    there = next((path for path in paths if path.is_file()), None)
+    edges = frame_edges(recording.stored.duration_s, index.about.frame_s)
+    onset, offset = float(edges[peak.start]), float(edges[peak.stop])
+    return Hit(there or paths[0], Detection(onset, offset, caption, score), there is not None)
