@@ -475,6 +475,7 @@ class DependencyConfig:
 TestSetName = Literal[
     *("asfx_sed", "audioset_strong", "desed_public", "desed_validation", "maestro", "urbansed"),
     *("asfx", "clotho", "audiocaps", "esc50", "urbansound8k", "vggsound"),
+    *("castella", "clotho_moment"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Models on test sets, public ones or of one's own, for the three tasks a set can have.
+"""Models on test sets, public ones or of one's own, for the four tasks a set can have.
 
     sed             scores of every frame of every clip for every class of the set, see
                     `metrics.sed`. The threshold of F1 is the best one on the set itself, which is
@@ -7,6 +7,8 @@
     retrieval       of clips by caption and of captions by clip, see `metrics.retrieval`; captions
                     that read the same are right for each other's clips
     classification  zero-shot, for each template of prompts, see `metrics.classification`
+    moments         where in a recording is what a sentence describes, see `metrics.moments`: its
+                    windows are of scores that went through the median filter
 
 *Long clips.* A recording is processed in windows of `window_s`, one after the other and each on its
 own: as many whole frames of the model as begin within that time. Its frames are those of all
@@ -24,18 +26,19 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio, parameters
+from flamlib import audio, detection, parameters
 from flamlib.config import EvaluationConfig, SavedModel, TestsetsConfig
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.detection import frames_first
 from flamlib.evaluation import split_metrics
-from flamlib.events import active_frames, count_frames, frame_blocks
+from flamlib.events import active_frames, count_frames, frame_blocks, frame_edges
 from flamlib.losses import frame_wise
-from flamlib.metrics import calibration, classification, sed
+from flamlib.metrics import calibration, classification, moments, sed
 from flamlib.metrics.bootstrap import clip_sum
 from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.moments import Answer, Moments
 from flamlib.metrics.outcomes import (
     Outcome,
     Resampling,
@@ -45,7 +48,7 @@ from flamlib.metrics.outcomes import (
 from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
 from flamlib.models.flam import FLAM
-from flamlib.models.interface import AudioTextModel
+from flamlib.models.interface import AudioTextModel, CaptionEmbeddings
 from flamlib.texts import number_texts
 
 Waveform = Float[np.ndarray, "sample"]
@@ -126,6 +129,8 @@ def evaluate_set(
     clips = dataset.present
     if dataset.task == "sed":
         return _sed_outcome(*score_clips(model, dataset, settings, progress=progress), settings)
+    if dataset.task == "moments":
+        return _moments_outcome(model, dataset, settings, progress=progress)
     clip_emb = embed_recordings(
         model, map(_read, clips), settings.window_s, len(clips), progress=progress
     )
@@ -204,20 +209,15 @@ def score_clips(
     captions = model.embed_captions(prompts)
     clips, scores, durations, sums = dataset.present, [], [], []
     for clip in tqdm(clips, dataset.name, unit="clip", disable=not progress):
-        waveform, rate = _read(clip)
-        duration_s = len(waveform) / rate
-        logits = [
-            frame_wise.frame_logits(model.embed_audio(window, rate).frame_emb[:, :n], *captions)[0]
-            for window, n in _windows(waveform, rate, model, settings.window_s)
-        ]
-        n = count_frames(duration_s, model.frame_s)
-        logit = torch.cat(logits, dim=1).double().cpu()[:, :n]
-        score = frame_wise.unbiased_score(logit[None], captions.logit_bias.double().cpu())[0]
-        scores.append(frames_first(score.numpy()).astype(np.float32))
+        logit, score, duration_s = _score_clip(model, clip, captions, settings.window_s)
+        scores.append(frames_first(score).astype(np.float32))
         durations.append(duration_s)
         if isinstance(model, FLAM):
             active = active_frames(
-                clip.events, list(dataset.captions), n_frames=n, frame_s=model.frame_s
+                clip.events,
+                list(dataset.captions),
+                n_frames=logit.shape[1],
+                frame_s=model.frame_s,
             )
             one, sizes = np.zeros(active.shape, int), {"n_clips": 1, "n_bins": settings.n_bins}
             sums.append(calibration.bin_sums(logit.sigmoid().numpy(), active, one, **sizes))
@@ -289,6 +289,43 @@ def _embed_texts(model: AudioTextModel, texts: Sequence[str]) -> Float[np.ndarra
         for i in range(0, len(texts), 256)
     ]
     return torch.cat(batches).numpy(force=True)
+
+
+def _score_clip(
+    model: AudioTextModel, clip: Clip, captions: CaptionEmbeddings, window_s: float
+) -> tuple[torch.Tensor, Float[np.ndarray, "caption frame"], float]:
+    """Return logits and unbiased scores of a clip's frames, and its duration in seconds."""
+    waveform, rate = _read(clip)
+    duration_s = len(waveform) / rate
+    logits = [
+        frame_wise.frame_logits(model.embed_audio(window, rate).frame_emb[:, :n], *captions)[0]
+        for window, n in _windows(waveform, rate, model, window_s)
+    ]
+    logit = torch.cat(logits, dim=1).double().cpu()[:, : count_frames(duration_s, model.frame_s)]
+    score = frame_wise.unbiased_score(logit[None], captions.logit_bias.double().cpu())[0]
+    return logit, score.numpy(), duration_s
+
+
+def _moments_outcome(
+    model: AudioTextModel, dataset: AnnotatedSet, settings: BenchmarkSettings, *, progress: bool
+) -> Outcome:
+    """Ask each recording for its own queries alone."""
+    clips = [clip for clip in dataset.present if clip.queries]
+    names = [query.caption for clip in clips for query in clip.queries]
+    numbers, answers = number_texts(names), []
+    column = dict(zip(names, numbers, strict=True))
+    for i, clip in enumerate(tqdm(clips, dataset.name, unit="clip", disable=not progress)):
+        captions = model.embed_captions([query.caption for query in clip.queries])
+        _, scores, duration_s = _score_clip(model, clip, captions, settings.window_s)
+        smooth = detection.median_filter(scores, settings.criteria.median_frames)
+        edges = frame_edges(duration_s, model.frame_s)
+        for query, score in zip(clip.queries, smooth, strict=True):
+            found = moments.windows(score, edges)
+            answers.append(Answer(i, column[query.caption], found, np.array(query.windows)))
+    found = Moments.of_answers(answers, len(clips))
+    sizes = {"n_clips": len(clips), "n_captions": len(set(numbers))}
+    statistics = moments.statistics(found)
+    return Outcome(moments.compute(found) | sizes, [Resampling(len(clips), statistics)])
 
 
 def _sed_outcome(

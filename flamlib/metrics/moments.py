@@ -12,13 +12,17 @@ sure ones the longer comes first.
     moment_map  = mean over queries, and over IoU thresholds 0.5, 0.55 … 0.95, of the average
                   precision of the windows: one matches the event of the highest IoU that no surer
                   window has taken, if that IoU reaches the threshold; precision is interpolated
-                  (the highest at that recall or more)
+                  (the highest at that recall or more); moment_map_50 and moment_map_75 are those at
+                  one threshold
 
 These are the metrics of video and audio moment retrieval (Lei et al., "QVHighlights", NeurIPS 2021;
-Munakata et al., "Language-based audio moment retrieval", ICASSP 2025) as their scripts have them.
+Munakata et al., "Language-based audio moment retrieval", ICASSP 2025), to the last bit those of
+lighthouse's `training/standalone_eval`, of two events with the same IoU the later first. But they
+are no percentages and not rounded to two decimals, and a query without any window counts as 0,
+which that script has no answer to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -32,7 +36,23 @@ from flamlib.runs import runs_of
 MAX_WINDOWS = 10
 RECALL_IOUS = {"moment_r1_50": 0.5, "moment_r1_70": 0.7}
 PRECISION_IOUS = np.arange(50, 100, 5) / 100
-ROUNDING = 1e-9  # of a ratio of seconds, which must not keep a window from its threshold
+AT_ONE_IOU = {"moment_map_50": 0, "moment_map_75": 5}  # places in `PRECISION_IOUS`
+
+
+class Answer(NamedTuple):
+    """What a system says to a query, and what is true.
+
+    Attributes:
+        clip: number of the query's clip, from 0.
+        caption: number of its caption, from 0.
+        windows: onset and offset of each in seconds, the surest first.
+        events: onset and offset of each in seconds; at least one, and none without a duration.
+    """
+
+    clip: int
+    caption: int
+    windows: Float[np.ndarray, "window 2"]
+    events: Float[np.ndarray, "event 2"]
 
 
 class Moments(NamedTuple):
@@ -56,24 +76,34 @@ class Moments(NamedTuple):
     def of(cls, clip_scores: ClipScores) -> "Moments":
         """Find the windows of every caption in every clip that has an event of it."""
         column = {caption: j for j, caption in enumerate(clip_scores.captions)}
-        queries, ious, precisions = [], [], []
+        answers = []
         for i, events in enumerate(clip_scores.known_events().values()):
             edges = clip_scores.edges(clip_scores.durations[i])
             for caption in dict.fromkeys(event.caption for event in events):
                 true = np.array([(e.onset, e.offset) for e in events if e.caption == caption])
                 found = windows(clip_scores.scores[i][:, column[caption]], edges)
-                iou = intersection_over_union(found, true)
-                queries.append((i, column[caption]))
-                ious.append(iou[0].max() if len(iou) else 0.0)
-                precisions.append(average_precision(iou))
+                answers.append(Answer(i, column[caption], found, true))
+        return cls.of_answers(answers, len(clip_scores.clips))
+
+    @classmethod
+    def of_answers(cls, answers: Iterable[Answer], n_clips: int) -> "Moments":
+        """Judge answers to any queries of `n_clips` clips; of more than ten windows the first."""
+        queries, best_ious, precisions = [], [], []
+        for answer in answers:
+            found = answer.windows[:MAX_WINDOWS]
+            iou = intersection_over_union(found, answer.events)
+            queries.append((answer.clip, answer.caption))
+            best_ious.append(_iou(found[0], answer.events[iou[0].argmax()]) if len(iou) else 0.0)
+            precisions.append(average_precision(iou))
         clip, caption = np.array(queries, dtype=int).reshape(-1, 2).T
         precision = np.array(precisions).reshape(-1, len(PRECISION_IOUS))
-        return cls(clip, caption, np.array(ious), precision, len(clip_scores.clips))
+        return cls(clip, caption, np.array(best_ious), precision, n_clips)
 
     def by_query(self) -> dict[str, Float[np.ndarray, "query"]]:
         """Return each metric of each query; a metric is their mean."""
-        reached = {k: (self.best_iou >= v - ROUNDING) * 1.0 for k, v in RECALL_IOUS.items()}
-        return reached | {"moment_map": self.precision.mean(axis=1)}
+        reached = {name: (self.best_iou >= iou) * 1.0 for name, iou in RECALL_IOUS.items()}
+        at_one = {name: self.precision[:, place] for name, place in AT_ONE_IOU.items()}
+        return reached | {"moment_map": self.precision.mean(axis=1)} | at_one
 
     def by_caption(self, n_captions: int) -> dict[str, Float[np.ndarray, "caption"]]:
         """Return each metric of each of all captions; nan for one without a query."""
@@ -129,6 +159,16 @@ def intersection_over_union(
     return shared / either
 
 
+def _iou(window: Float[np.ndarray, "2"], event: Float[np.ndarray, "2"]) -> float:
+    """Return the IoU of a window and an event by what both span.
+
+    If they meet, that is their union, and rounded otherwise than `intersection_over_union`: the
+    reference evaluation takes the one for the surest window and the other for all.
+    """
+    shared = max(min(window[1], event[1]) - max(window[0], event[0]), 0.0)
+    return float(shared / (max(window[1], event[1]) - min(window[0], event[0])))
+
+
 def average_precision(iou: Float[np.ndarray, "window event"]) -> Float[np.ndarray, "iou"]:
     """Return the interpolated average precision of windows, the surest first, at `PRECISION_IOUS`.
 
@@ -136,9 +176,9 @@ def average_precision(iou: Float[np.ndarray, "window event"]) -> Float[np.ndarra
     [0.5, 0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
     n_windows, n_events = iou.shape
-    preferred = np.argsort(-iou, axis=1, kind="stable")
+    preferred = np.argsort(iou, axis=1, kind="stable")[:, ::-1]
     precision = np.zeros(len(PRECISION_IOUS))
-    for i, threshold in enumerate(PRECISION_IOUS - ROUNDING):
+    for i, threshold in enumerate(PRECISION_IOUS):
         if not n_windows or iou.max() < threshold:
             break
         taken: set[int] = set()

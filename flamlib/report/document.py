@@ -74,6 +74,11 @@ PROTOCOL = (
     "and in frames of their own length, and calibrated like the others. Frame-wise AUROC, mAP and "
     "F1 are not quite comparable between frames of different lengths; PSDS and F1 of segments and "
     "events, which are in seconds, are.",
+    "Moments: of each sentence that is true somewhere in a recording, the system gives at most ten "
+    "windows, the surest first: runs of frames above the middle between the lowest and the highest "
+    "score. R1 is the share of sentences whose first window has that IoU with one of the true "
+    "windows; mAP is over all windows. Both are as lighthouse computes them. Windows of a set that "
+    "end after their recording were shortened, which is counted under Coverage.",
     "Retrieval counts any caption of a clip as right; ties count as errors. Zero-shot classes are "
     "put into the template that each table names, the first of those configured.",
 )

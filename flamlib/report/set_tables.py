@@ -48,6 +48,13 @@ RETRIEVAL_METRICS = (
     ("a2t_map10", "audio to text, mAP@10"),
     ("a2t_median_rank", "audio to text, median rank, lower is better"),
 )
+MOMENT_METRICS = (
+    ("moment_r1_50", "moments, R1 at an IoU of 0.5"),
+    ("moment_r1_70", "moments, R1 at an IoU of 0.7"),
+    ("moment_map", "moments, mAP over IoU 0.5 to 0.95"),
+    ("moment_map_50", "moments, mAP at an IoU of 0.5"),
+    ("moment_map_75", "moments, mAP at an IoU of 0.75"),
+)
 # Of a set in which clips share captions.
 RETRIEVAL_METRICS += tuple(
     (f"{way}_r{k}_own", f"{words}, R@{k}, a caption right for its own clip alone")
@@ -143,6 +150,8 @@ def metric_titles(task: Task, of_set: Mapping[str, Numbers]) -> list[tuple[str, 
     numbers = sizes(of_set)
     if task == "retrieval":
         return list(RETRIEVAL_METRICS)
+    if task == "moments":
+        return list(MOMENT_METRICS)
     if task == "sed":
         on_itself = ON_ITSELF if "f1_best" not in numbers else {}
         return [(key, on_itself.get(key, words)) for key, words in SED_METRICS]

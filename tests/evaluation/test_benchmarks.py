@@ -6,7 +6,7 @@ from heldouts import read_split, write_artifacts
 
 from flamlib import audio
 from flamlib.data.datasets import testsets
-from flamlib.data.datasets.annotations import AnnotatedSet, Clip
+from flamlib.data.datasets.annotations import AnnotatedSet, Clip, Query
 from flamlib.evaluation import benchmarks
 from flamlib.evaluation.benchmarks import BenchmarkSettings
 from flamlib.events import Event, active_frames
@@ -184,6 +184,32 @@ def test_a_model_that_is_never_wrong_is_right_where_clips_share_their_captions(t
     assert n_clips == 40
 
 
+def test_moments_are_those_of_each_query_of_each_recording(tmp_path):
+    """A dog sounds at 0.5 to 1.5 s and again; the second query of a cat is elsewhere."""
+    queries = [
+        Query("1", "a dog", [(3.0, 3.5), (0.5, 1.5)]),
+        Query("2", "a cat", [(2.0, 3.0)]),
+        Query("3", "A cat", [(0.0, 0.5)]),
+    ]
+    path = write_clip(tmp_path / "one.wav", 0, 1, 1, 0, 2, 2, 1, 0)
+    late = write_clip(tmp_path / "two.wav", *[0] * 25, 3, 3, 0)  # in its second window
+    clips = [
+        Clip("one", path, 4.0, queries=queries),
+        Clip("two", late, 14.0, queries=[Query("4", "rain", [(12.5, 13.5)])]),
+        Clip("silent", path, 4.0),  # none of its queries was left
+        Clip("gone", None, queries=[Query("5", "rain", [(0.0, 1.0)])]),
+    ]
+    found = AnnotatedSet("mine", "moments", clips)
+    outcome = benchmarks.evaluate_set(Metronome(), found, SETTINGS)
+    numbers = outcome.metrics
+    assert (numbers["n_clips"], numbers["n_moment_queries"], numbers["n_captions"]) == (2, 4, 3)
+    for name in ("moment_r1_50", "moment_r1_70", "moment_map", "moment_map_50", "moment_map_75"):
+        assert numbers[name] == 0.75, name
+    [(n_clips, makers)] = outcome.resamplings
+    assert makers["moment_map"]()(np.array([2, 0])) == pytest.approx(2 / 3)
+    assert n_clips == 2
+
+
 def test_classification_is_by_fold_and_template(tmp_path):
     clips = [
         Clip("a", write_clip(tmp_path / "a.wav", 1), 0.5, label="dog", fold=1),
@@ -248,6 +274,7 @@ def test_every_public_set_goes_through_a_real_model(folder, tmp_path, name):
         "sed": ["psds2_mean", "brier"],
         "retrieval": ["t2a_r1", "a2t_map10"],
         "classification": ["top1", "top5", "fold_mean", "macro"],
+        "moments": ["moment_r1_50", "moment_map"],
     }
     for key in keys[found.task]:
         assert 0 <= numbers[f"{key}_low"] <= numbers[f"{key}_high"] <= 1

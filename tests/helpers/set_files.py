@@ -279,6 +279,42 @@ def vggsound(root):
     return root
 
 
+def query(qid, query, vid, duration, *windows, **more):
+    """A line of CASTELLA or Clotho-Moment."""
+    line = {"qid": qid, "query": query, "duration": duration, "vid": vid}
+    return json.dumps(line | {"relevant_windows": [list(w) for w in windows]} | more)
+
+
+def castella(root):
+    """Ids that begin with dashes; a window that ends after the recording, one beyond it, one of no
+    length; two queries that read the same; windows in no order that overlap; no audio of one."""
+    write_text(
+        root / "data/castella/castella_test_release.jsonl",
+        query("--0w1YA1Hm4_1", "A car horn blares", "--0w1YA1Hm4", 9, [7, 10], [1, 3]),
+        query("--0w1YA1Hm4_2", "Footsteps echo", "--0w1YA1Hm4", 9, [9, 11], [2, 4], [3, 5], [6, 6]),
+        query("-zYxWvUtSr0_1", "A dog barks", "-zYxWvUtSr0", 12, [0, 2]),
+        query("-zYxWvUtSr0_2", "A dog barks", "-zYxWvUtSr0", 12, [5, 12]),
+        query("-zYxWvUtSr0_3", "Someone sneezes", "-zYxWvUtSr0", 12, [12, 13]),
+        query("gone5678901_1", "Music plays", "gone5678901", 60, [0, 61]),
+    )
+    write_audio(root / "audio/--0w1YA1Hm4.wav", 9.4)
+    write_audio(root / "audio/-zYxWvUtSr0.flac", 12.0, seed=1)
+    return root
+
+
+def clotho_moment(root):
+    """Dots in names, which are no suffix; a key more; the same sentence in two recordings."""
+    write_text(
+        root / "clotho_moment_test_release.jsonl",
+        query("00000", "water splashes.", "Wildlife_0.0_60.0", 12, [2.5, 7.5], fg_dB=-2.08),
+        query("00001", "Water splashes.", "Wildlife_1.0_61.0", 12, [3.1, 4.1], fg_dB=3.41),
+        query("00002", "a bell", "Wildlife_1.0_61.0", 12, [6.3, 11.9], fg_dB=0.5),
+    )
+    write_audio(root / "audio/test/Wildlife_0.0_60.0.wav", 12.0)
+    write_audio(root / "audio/test/Wildlife_1.0_61.0.wav", 12.0, seed=1)
+    return root
+
+
 def asfx_sed(root):
     """The neutral form of a set whose official one is not known."""
     write_text(
@@ -313,4 +349,6 @@ WRITERS = {
     "esc50": esc50,
     "urbansound8k": urbansound8k,
     "vggsound": vggsound,
+    "castella": castella,
+    "clotho_moment": clotho_moment,
 }

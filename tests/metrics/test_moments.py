@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import moment_reference
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from scored_frames import clip_scores, seeds
 from flamlib.events import Event
 from flamlib.metrics import moments
 from flamlib.metrics.clip_scores import ClipScores
-from flamlib.metrics.moments import Moments
+from flamlib.metrics.moments import Answer, Moments
 
 spans = st.tuples(st.integers(0, 18), st.integers(1, 8)).map(lambda s: (s[0], s[0] + s[1]))
 
@@ -22,36 +23,78 @@ def one_clip(scores, events):
     return ClipScores(["clip"], ["a"], 1.0, [float(len(scores))], [scores], [truth], known)
 
 
-def slow_precision(windows, events, threshold):
-    """Walk down the ranked windows as the scripts of moment retrieval do, in whole seconds."""
-    left, hits = list(events), []
-    for start, stop in windows:
-        fits = []
-        for event in left:
-            seconds, others = set(range(start, stop)), set(range(*event))
-            iou = len(seconds & others) / len(seconds | others)
-            if iou >= threshold - 1e-9:
-                fits.append((iou, -events.index(event), event))
-        if fits:
-            left.remove(max(fits)[2])
-        hits.append(bool(fits))
-    points = [
-        (sum(hits[: k + 1]) / len(events), sum(hits[: k + 1]) / (k + 1)) for k in range(len(hits))
+@st.composite
+def judged(draw):
+    """Ground truth of some queries and predictions, in seconds, tenths or any real number."""
+    unit = draw(st.sampled_from([1.0, 0.1, 0.32, draw(st.floats(0.01, 3.0))]))
+    seconds = spans.map(lambda span: [unit * span[0], unit * span[1]])
+    truth = draw(st.lists(st.lists(seconds, min_size=1, max_size=4), min_size=1, max_size=5))
+    truth = [{"qid": str(i), "relevant_windows": of} for i, of in enumerate(truth)]
+    predictions = []
+    for line in truth:
+        found = draw(st.lists(seconds, min_size=1, max_size=13))
+        scores = sorted(draw(st.lists(st.integers(0, 5), min_size=len(found), max_size=len(found))))
+        windows = [[*w, s] for w, s in zip(found, reversed(scores), strict=True)]
+        predictions.append({"qid": line["qid"], "pred_relevant_windows": windows})
+    return predictions, truth
+
+
+def as_ours(predictions, truth):
+    """Our metrics of the same, as percentages with two decimals."""
+    answers = [
+        Answer(
+            i,
+            0,
+            np.array(one["pred_relevant_windows"], dtype=float)[:, :2],
+            np.array(of["relevant_windows"], dtype=float),
+        )
+        for i, (one, of) in enumerate(zip(predictions, truth, strict=True))
     ]
-    total, recall = 0.0, 0.0
-    for reached in sorted({r for r, _ in points if r > 0}):
-        total += (reached - recall) * max(p for r, p in points if r >= reached)
-        recall = reached
-    return total
+    found = moments.compute(Moments.of_answers(answers, len(truth)))
+    assert found.pop("n_moment_queries") == len(truth)
+    names = {"mAP": "moment_map", "mAP@0.5": "moment_map_50", "mAP@0.75": "moment_map_75"}
+    names |= {"R1@0.5": "moment_r1_50", "R1@0.7": "moment_r1_70"}
+    return {theirs: 100 * found[ours] for theirs, ours in names.items()}
 
 
-@given(st.lists(spans, max_size=10), st.lists(spans, min_size=1, max_size=4, unique=True))
-def test_average_precision_is_that_of_the_walk_down_the_ranking(windows, events):
-    iou = moments.intersection_over_union(
-        np.array(windows, dtype=float).reshape(-1, 2), np.array(events, dtype=float)
-    )
-    expected = [slow_precision(windows, events, t) for t in moments.PRECISION_IOUS]
-    assert moments.average_precision(iou).tolist() == pytest.approx(expected)
+@given(judged())
+def test_metrics_are_those_of_the_reference_evaluation(case):
+    reference = moment_reference.evaluate(*case)
+    assert as_ours(*case) == pytest.approx(reference, abs=0.00501)  # it rounds to two decimals
+
+
+def test_metrics_worked_out_by_hand():
+    """Two queries. The first: windows of IoU 8/10 with one of two events, then 0, then 1.
+
+    At thresholds to 0.8 they are hit, miss, hit: 1/2 · 1 + 1/2 · 2/3 = 5/6; at 0.85, 0.9, 0.95
+    miss, miss, hit: 1/2 · 1/3 = 1/6. The second: an IoU of 6/10, so 1 at 0.5, 0.55, 0.6, else 0.
+    """
+    truth = [
+        {"qid": "a", "relevant_windows": [[10, 20], [40, 44]]},
+        {"qid": "b", "relevant_windows": [[0, 6]]},
+    ]
+    predictions = [
+        {"qid": "a", "pred_relevant_windows": [[12, 20, 0.9], [30, 40, 0.5], [40, 44, 0.1]]},
+        {"qid": "b", "pred_relevant_windows": [[0, 10, 0.2]]},
+    ]
+    expected = {
+        "mAP": 100 * ((7 * 5 / 6 + 3 * 1 / 6) / 10 + 3 / 10) / 2,
+        "mAP@0.5": 100 * (5 / 6 + 1) / 2,
+        "mAP@0.75": 100 * (5 / 6) / 2,
+        "R1@0.5": 100.0,
+        "R1@0.7": 50.0,
+    }
+    assert as_ours(predictions, truth) == pytest.approx(expected)
+    reference = moment_reference.evaluate(predictions, truth)
+    assert reference == {name: round(value, 2) for name, value in expected.items()}
+
+
+def test_of_more_than_ten_windows_the_first_ten_count():
+    miss = [[20.0 + i, 20.5 + i, 0.9] for i in range(10)]
+    predictions = [{"qid": "a", "pred_relevant_windows": [*miss, [0, 1, 0.1]]}]
+    truth = [{"qid": "a", "relevant_windows": [[0, 1]]}]
+    assert set(as_ours(predictions, truth).values()) == {0.0}
+    assert set(moment_reference.evaluate(predictions, truth).values()) == {0.0}
 
 
 @given(seeds)
@@ -72,9 +115,8 @@ def test_a_perfect_answer_and_none():
     scores = np.zeros(10)
     scores[1:3], scores[6] = 0.2, 0.15
     found = moments.compute(Moments.of(one_clip(scores, events)))
-    assert found == {
-        "moment_r1_50": 1.0, "moment_r1_70": 1.0, "moment_map": 1.0, "n_moment_queries": 1
-    }  # fmt: skip
+    assert found.pop("n_moment_queries") == 1
+    assert set(found.values()) == {1.0}
     found = moments.compute(Moments.of(one_clip(np.full(10, -np.inf), events)))
     assert (found["moment_r1_50"], found["moment_map"]) == (0.0, 0.0)
 

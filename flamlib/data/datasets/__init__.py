@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    annotations sed_sets caption_sets label_sets testsets
+    annotations sed_sets caption_sets label_sets moment_sets testsets
 """

@@ -32,7 +32,22 @@ from flamlib.labels import RawEvent, repair
 from flamlib.tables import Row
 from flamlib.texts import composed, normal
 
-Task = Literal["sed", "retrieval", "classification"]
+Task = Literal["sed", "retrieval", "classification", "moments"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A sentence, and where in a recording it is true.
+
+    Attributes:
+        qid: its name in the dataset's list.
+        caption: the sentence.
+        windows: onset and offset of each moment, in seconds; in no order, and some may overlap.
+    """
+
+    qid: str
+    caption: str
+    windows: Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ class Clip:
         events: for sound event detection.
         captions: for retrieval.
         label: for classification, as a caption.
+        queries: for moments.
         fold: of a cross-validation.
         why: why it has no audio.
         audio_notes: what is not as it should be in its audio, see `audio.Recording`.
@@ -57,6 +73,7 @@ class Clip:
     events: Sequence[Event] = ()
     captions: Sequence[str] = ()
     label: str = ""
+    queries: Sequence[Query] = ()
     fold: int = 1
     why: str = ""
     audio_notes: Sequence[str] = ()
@@ -68,10 +85,10 @@ class AnnotatedSet:
 
     Attributes:
         name: of the dataset and split.
-        task: "sed", "retrieval" or "classification".
+        task: "sed", "retrieval", "classification" or "moments".
         clips: every clip that is listed, also without audio.
         captions: the classes of events or labels, in the words a model is asked with; empty for
-            retrieval.
+            retrieval and moments.
         repairs: how many events were changed, by kind of repair.
         notes: what a reader of the scores must know, as sentences.
         closed: whether annotators listened for every class, so that a class without an annotation

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from flamlib import parameters, tables
 from flamlib.config import OwnSet, OwnTrainingSet, PublicSet, TestSetName
-from flamlib.data.datasets import caption_sets, label_sets, sed_sets
+from flamlib.data.datasets import caption_sets, label_sets, moment_sets, sed_sets
 from flamlib.data.datasets.annotations import AnnotatedSet, Task
 
 
@@ -33,7 +33,7 @@ class TestSet(NamedTuple):
 
     Attributes:
         title: for readers.
-        task: "sed", "retrieval" or "classification".
+        task: "sed", "retrieval", "classification" or "moments".
         read: reads it from the folder of its official files.
         n_listed: number of clips in the official list; None if there is none.
         n_captions: number of classes; None if there is no official number.
@@ -79,6 +79,12 @@ SETS: dict[str, TestSet] = {
     "vggsound": TestSet(
         "VGGSound, test", "classification", _split(label_sets.vggsound, "test"), 15446, 309
     ),
+    "castella": TestSet(
+        "CASTELLA, test", "moments", _split(moment_sets.castella, "test"), None, None
+    ),
+    "clotho_moment": TestSet(
+        "Clotho-Moment, test", "moments", _split(moment_sets.clotho_moment, "test"), None, None
+    ),
 }
 
 STRONG: dict[str, Callable[[Path], AnnotatedSet]] = {
@@ -102,6 +108,8 @@ HOMES = {
     "esc50": "github.com/karolpiczak/ESC-50",
     "urbansound8k": "urbansounddataset.weebly.com",
     "vggsound": "robots.ox.ac.uk/~vgg/data/vggsound",
+    "castella": "github.com/line/lighthouse, data/castella; audio: github.com/line/CASTELLA",
+    "clotho_moment": "github.com/line/lighthouse, data/clotho_moment; audio: Zenodo 13836117",
     "tacos": "Zenodo, 'TACOS: Temporally-aligned Audio Captions'",
 }
 
