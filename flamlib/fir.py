@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float
 
 REACH_S = 0.025  # of the filter, to either side
@@ -27,12 +26,15 @@ def apply(
         start: first sample of the part.
         stop: its end.
     """
+    # Imported here: scipy takes a third of a second, and detection needs nothing of it.
+    from scipy.fft import next_fast_len
+
     n_reach = round(REACH_S * sample_rate)
     first, last = start - n_reach, stop + n_reach
     part = np.asarray(waveform[max(first, 0) : last], np.float64)
     part = _reflect(part, max(-first, 0))
     part = _reflect(part[::-1], max(last - len(waveform), 0))[::-1]
-    n_fft = scipy.fft.next_fast_len(len(part), real=True)
+    n_fft = next_fast_len(len(part), real=True)
     spectrum = np.fft.rfft(part, n_fft) * _response(gain, sample_rate, n_fft)
     return np.fft.irfft(spectrum, n_fft)[2 * n_reach : len(part)]
 

@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = next((text for text in arguments if not text.startswith("-")), "")
     args = _parser(command).parse_args(arguments)
     memory.keep_freed()
+    # Threads that wait sleep: while they count, they take the core of those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = args.run(args)
         if sys.stdout is not None:

@@ -22,7 +22,6 @@ from flamlib.models.class_features import (
     with_context,
 )
 from flamlib.models.flam import FLAM
-from flamlib.models.importers.originals import CLAP
 from flamlib.models.interface import (
     AudioEmbeddings,
     AudioPiece,
@@ -138,8 +137,13 @@ def load(folder: str | Path) -> AudioTextModel:
     A FLAM whose heads are untrained (no frame-wise loss, or imported from a CLAP) is wrapped in
     `FLAMGlobal`. Raises what `from_pretrained` does, and ValueError for an unknown kind.
     """
-    folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP, CLAP)}
+    folder, kinds = Path(folder), {cls.kind: cls for cls in (FLAM, MGACLAP)}
     kind = checkpoint.read_kind(folder)
+    if kind not in kinds:
+        # Imported here: it brings `transformers`, which the others need not wait for.
+        from flamlib.models.importers.originals import CLAP
+
+        kinds[CLAP.kind] = CLAP
     if kind not in kinds:
         raise ValueError(f"{folder}: unknown kind of model {kind!r}; is it of a newer flamlib?")
     model = kinds[kind].from_pretrained(folder)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 # By kind of model: title, module and class.
 _KINDS = {
     None: ("FLAM: a frame-wise language-audio model", "flamlib", "FLAM"),
@@ -70,6 +68,9 @@ def text(
         facts["provenance"] = "unknown: it was saved without"
     header = {"library_name": "flamlib", "tags": ["audio", "sound-event-detection"]}
     title, module, name = _KINDS[kind]
+    # Imported here: who loads a model writes no card.
+    import yaml
+
     return f"---\n{yaml.safe_dump(header)}---\n\n" + _TEXT.format(
         title=title,
         module=module,

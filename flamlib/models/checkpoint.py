@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from flamlib import files
@@ -102,6 +100,10 @@ def resolve_source(source: str | Path, **hub: Any) -> Path:
         return known
     if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
         return path
+    # Imported here: it takes a quarter of a second, which models of a folder need not wait for.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     try:
         patterns = [*_PATTERNS, "*.safetensors"]
         folder = Path(snapshot_download(str(source), allow_patterns=patterns, **hub))

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchaudio.transforms import MelSpectrogram
 
 from flamlib.models import state_dict
 from flamlib.models.renaming import strip_prefix
@@ -94,7 +93,10 @@ class LogMel(nn.Module):
                 module.register_buffer(name, constant, persistent=False)
 
     @staticmethod
-    def _mel(sample_rate: int, filters: str) -> MelSpectrogram:
+    def _mel(sample_rate: int, filters: str) -> nn.Module:
+        # Imported here: models of another tower need not wait for it.
+        from torchaudio.transforms import MelSpectrogram
+
         n_fft, low_hz, high_hz = FRONT_ENDS[sample_rate]
         return MelSpectrogram(
             sample_rate,

@@ -54,7 +54,8 @@ def load(cls: Callable[..., nn.Module], source: str | Path, **hub: Any) -> nn.Mo
 
     with torch.device("meta"), _WithoutStart():  # no memory, whatever sizes the settings claim
         check(build())
-    model = build()
+    with _WithoutStart():  # every number is replaced below
+        model = build()
     check(model)
     if towers is not None:
         light.load_towers(model, towers)
@@ -70,7 +71,7 @@ def load(cls: Callable[..., nn.Module], source: str | Path, **hub: Any) -> nn.Mo
 
 
 class _WithoutStart(TorchFunctionMode):
-    """Draws no random weights: on "meta" that would import torch's compiler, for seconds."""
+    """Draws no random weights, which takes time; on "meta" it would import torch's compiler."""
 
     def __torch_function__(
         self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None

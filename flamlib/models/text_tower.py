@@ -1,6 +1,7 @@
 """The caption tower: a text encoder with one vector per caption, or one per word."""
 
 import json
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
 
-from flamlib.models import bert, state_dict
+from flamlib.models import bert, plain_bert, state_dict
 
 FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
 MAX_LAYERS = 1000  # more are no text encoder, and building them would not end
@@ -56,8 +56,23 @@ def refuse_code(folder: Path) -> None:
             )
 
 
+# `transformers` is imported where it is needed: it takes longer than a plain BERT does without it.
+def _configuration(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config.dtype = None  # float32, whatever the published weights were saved in
+    config._attn_implementation = None  # which may be the name of code on the hub
+    return config
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
 def _of_transformers(config: Any, with_pooler: bool) -> nn.Module:
-    # Imported here: it takes seconds.
     from transformers import AutoModel, T5EncoderModel
 
     if config.model_type == "t5":  # without its decoder
@@ -109,14 +124,20 @@ class TextTower(nn.Module):
             self._build_encoder(folder)
         with unusable(folder / "tokenizer.json"):
             self._read_tokenizer(folder)
+        # What it is saved from; the folder may be gone by then.
+        self._files = {
+            name: (folder / name).read_bytes()
+            for name in plain_bert.FILES
+            if isinstance(self.encoder.config, plain_bert.Config) and (folder / name).is_file()
+        }
 
     def _build_encoder(self, folder: Path) -> None:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = plain_bert.read_config(folder)
+        if config is None or not bert.fits(config):
+            config = _configuration(folder)
         n_layers = config.num_hidden_layers
         if not 0 < n_layers <= MAX_LAYERS:
             raise ValueError(f"num_hidden_layers = {n_layers}: expected 1 to {MAX_LAYERS}")
-        config.dtype = None  # float32, whatever the published weights were saved in
-        config._attn_implementation = None  # which may be the name of code on the hub
         with_pooler = self.pooling == "pooler"
         if bert.fits(config):
             self.encoder = bert.Bert(config, add_pooling_layer=with_pooler)
@@ -126,8 +147,9 @@ class TextTower(nn.Module):
 
     def _read_tokenizer(self, folder: Path) -> None:
         config = self.encoder.config
-        self.tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
+        is_bert = isinstance(config, plain_bert.Config)
+        self.tokenizer = (plain_bert.read_tokenizer(folder) if is_bert else None) or _tokenizer(
+            folder
         )
         highest = max(self.tokenizer.get_vocab().values(), default=-1)
         if not 0 <= highest < config.vocab_size:
@@ -161,8 +183,16 @@ class TextTower(nn.Module):
 
     def save_config_and_tokenizer(self, folder: Path) -> None:
         """Write config.json and the tokenizer, from which `TextTower(folder)` builds this shape."""
-        self.encoder.config.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        config, tokenizer = self.encoder.config, self.tokenizer
+        with tempfile.TemporaryDirectory() as name:
+            for file, content in self._files.items():
+                (Path(name) / file).write_bytes(content)
+            if isinstance(config, plain_bert.Config):
+                config = _configuration(Path(name))
+            if isinstance(tokenizer, plain_bert.WordPieces):
+                tokenizer = _tokenizer(Path(name))
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
     def tokenize(self, captions: list[str]) -> dict[str, Tensor]:
         """Return token ids and attention mask, padded to the longest caption.
@@ -173,10 +203,14 @@ class TextTower(nn.Module):
         for caption in captions:
             if not caption.strip():
                 raise ValueError("empty caption: every caption needs at least one word")
-        padding = {"padding": True}
-        if self.pooling == "all":
-            padding = {"padding": "max_length", "max_length": self.max_tokens}
-        tokens = self.tokenizer(captions, **padding, return_tensors="pt")
+        length = self.max_tokens if self.pooling == "all" else None
+        if isinstance(self.tokenizer, plain_bert.WordPieces):
+            tokens = self.tokenizer.padded(captions, length)
+        else:
+            padding = True if length is None else "max_length"
+            tokens = self.tokenizer(
+                captions, padding=padding, max_length=length, return_tensors="pt"
+            )
         lengths = tokens["attention_mask"].sum(dim=1)
         if int(lengths.max()) > self.max_tokens:
             worst = captions[int(lengths.argmax())]

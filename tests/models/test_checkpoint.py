@@ -126,7 +126,7 @@ def test_a_hub_id_is_its_snapshot(tmp_path):
 
 
 def test_a_folder_is_never_looked_for_on_the_hub(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "snapshot_download", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: 1 / 0)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "some/model").mkdir(parents=True)
     for folder in ("some/model", "/some/where", "a/b/c", "model", "../some/model", "some/.."):

@@ -321,7 +321,7 @@ def test_what_is_pushed_to_the_hub_is_what_is_read(net, tmp_path, monkeypatch):
     assert net.push_to_hub("someone/flam") == "commit to someone/flam"
     names = {path.name for path in uploaded.iterdir()}
     assert names == {"config.json", "model.safetensors", "caption_tower", "README.md"}
-    monkeypatch.setattr(checkpoint, "snapshot_download", lambda name, **hub: str(uploaded))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **hub: str(uploaded))
     again = FLAM.from_pretrained("someone/flam", revision="main")
     assert torch.equal(again.embed_captions(CAPTIONS)[0], net.embed_captions(CAPTIONS)[0])
 
