@@ -302,6 +302,9 @@ class ModelConfig:
     bias: Literal["per_caption", "shared", "fixed"] = parameter(
         "logit bias, likewise", paper="per_caption"
     )
+    clip_projection: Literal["shared", "own"] = parameter(
+        "projection of whole clips: that of frames, or one of its own", paper="shared"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +312,7 @@ class LossWeights:
     """Weight of each loss in the objective of a model: section `objectives`."""
 
     clip: float = parameter("contrastive loss of whole clips", low=0, default=0.0, paper="1")
+    clip_sigmoid: float = parameter("the same by sigmoids, as SigLIP's", low=0, default=0.0)
     frame: float = parameter("frame-wise sigmoid loss", low=0, default=0.0, paper="200")
     prior: float = parameter("prior loss, which fits the bias", low=0, default=0.0, paper="1")
     hard: float = parameter("MGA-CLAP: contrastive, hard negatives", low=0, default=0.0)

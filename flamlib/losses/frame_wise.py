@@ -1,4 +1,4 @@
-"""The three losses of FLAM and its unbiased score (Wu et al., ICML 2025, arXiv:2505.05335).
+"""The losses of FLAM and its unbiased score (Wu et al., ICML 2025, arXiv:2505.05335).
 
 Axes are clip, caption, frame, dim, in that order. Embeddings are unit vectors. `logit_scale` and
 `logit_bias` are one number per caption: the multiplier of the cosine, and the log-odds of the
@@ -11,6 +11,7 @@ training computes, is its gradient: N processes do what one would do with all th
 processes must call it, with the same upstream gradient.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -103,6 +104,33 @@ def clip_loss(
     logits = log_temperature.exp() * (clip_emb @ caption_emb.T).float()
     target = torch.arange(len(clip_emb), device=clip_emb.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def clip_sigmoid_loss(
+    clip_emb: Float[Tensor, "clip dim"],
+    caption_emb: Float[Tensor, "clip dim"],
+    log_temperature: Float[Tensor, ""],
+    captions: Sequence[str],
+) -> Float[Tensor, ""]:
+    """Compute SigLIP's loss of whole clips, in nats: each pair by itself (arXiv:2303.15343).
+
+        logit[i, j] = exp(log_temperature) * <clip_emb[i], caption_emb[j]> - log(n - 1)
+        loss = 1 / n * sum over i, j of -log sigmoid(z[i, j] * logit[i, j])
+
+    with z = +1 where captions i and j are the same text and -1 elsewhere. SigLIP learns the bias;
+    here it is the log-odds of the one right caption among n; of one pair alone it is 0.
+
+    Args:
+        clip_emb: Unit vectors of clips.
+        caption_emb: Unit vectors of their captions, in the same order.
+        log_temperature: Logarithm of the multiplier.
+        captions: Texts of the captions.
+    """
+    n = len(clip_emb)
+    logits = log_temperature.exp() * (clip_emb @ caption_emb.T).float() - _odds_against(n)
+    right = torch.tensor([[float(a == b) for b in captions] for a in captions]).reshape(n, n)
+    nats = F.binary_cross_entropy_with_logits(logits, right.to(logits), reduction="sum")
+    return nats / max(n, 1)
 
 
 def sharded_framewise_loss(
@@ -218,6 +246,47 @@ def sharded_clip_loss(
     """
     tile = tile or default_tile(clip_emb.device)
     return tiled.clip_loss(clip_emb, caption_emb, log_temperature, ring=Ring(group), tile=tile)
+
+
+def sharded_clip_sigmoid_loss(
+    clip_emb: Float[Tensor, "clip dim"],
+    caption_emb: Float[Tensor, "clip dim"],
+    log_temperature: Float[Tensor, ""],
+    captions: Sequence[str],
+    *,
+    group: dist.ProcessGroup | None = None,
+    tile: int | None = None,
+) -> Float[Tensor, ""]:
+    """Compute `clip_sigmoid_loss` of the pairs of all processes.
+
+    It is the frame-wise loss of clips of one frame, times the number of captions.
+
+    Args:
+        clip_emb: Unit vectors of this process's clips.
+        caption_emb: Unit vectors of their captions, in the same order.
+        log_temperature: Logarithm of the multiplier, the same on all processes.
+        captions: Texts of the captions.
+        group: Process group; default: the default group, or this process alone.
+        tile: Clips and captions per tile; default: `default_tile`.
+
+    Returns:
+        This process's share, see the module's docstring.
+    """
+    keys = caption_keys(captions, clip_emb.device)
+    right = (keys[:, None] == keys).all(dim=2)
+    n = sum(Ring(group).sizes(len(keys), keys.device))
+    scale = log_temperature.exp().expand(len(keys))
+    bias = torch.full_like(scale, -_odds_against(n))
+    frames, labels = clip_emb[:, None], Labels(keys, right[:, :, None], aligned=True)
+    of_frames = sharded_framewise_loss(
+        frames, caption_emb, scale, bias, captions, labels, group=group, tile=tile
+    )
+    return n * of_frames
+
+
+def _odds_against(n: int) -> float:
+    """Log-odds against one of n captions being the right one."""
+    return math.log(max(n - 1, 1))
 
 
 def default_tile(device: torch.device) -> int:

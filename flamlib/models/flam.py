@@ -29,7 +29,8 @@ class FLAM(DualEncoder):
         logit_scale  = exp(scale_head(caption feature))
         logit_bias   = bias_head(caption feature)
 
-    Frames and clips share one projection, so that a caption can be compared with either. Where the
+    Frames and clips share one projection, so that a caption can be compared with either. (For
+    comparisons, clips may have one of their own, as in FineLAP, arXiv:2604.01155.) Where the
     audio tower has an AudioSet classifier (`tags`), each embedding above is one half of a longer
     unit vector; the other half comes from the classifier: see `class_features`.
 
@@ -53,6 +54,7 @@ class FLAM(DualEncoder):
         temperature_init: float,
         scale: str = "per_caption",
         bias: str = "per_caption",
+        clip_projection: str = "shared",
         n_known: int = 0,
     ) -> None:
         """Build a model with random weights; `init.pretrained` loads weights into its towers.
@@ -69,6 +71,7 @@ class FLAM(DualEncoder):
             scale: "per_caption"; for comparisons, "shared" (one learned number for all captions)
                 or "fixed" (the initial number).
             bias: The same for the bias.
+            clip_projection: "shared" with frames or, for comparisons, "own".
             n_known: Number of texts of the captions that it was trained on.
 
         Raises:
@@ -85,9 +88,12 @@ class FLAM(DualEncoder):
             temperature_init=temperature_init,
             scale=scale,
             bias=bias,
+            clip_projection=clip_projection,
             n_known=n_known,
         )
         self.audio_projection = _projection(self.audio.width, dim, dropout)
+        own = clip_projection == "own"
+        self.clip_projection = _projection(self.audio.width, dim, dropout) if own else None
         self.caption_projection = _projection(self.caption.width, dim, dropout)
         width = self.caption.width
         self.scale_head = build_head("scale", scale, width=width, init=math.log(scale_init))
@@ -188,15 +194,17 @@ class FLAM(DualEncoder):
 
     def _project(self, frames: Float[Tensor, "clip frame width"]) -> AudioEmbeddings:
         features, evidence = frames.split([self.audio.width, self.audio.n_tags], dim=2)
-        clip = self._embed(features.mean(dim=1), evidence.mean(dim=1))
+        shared = self.clip_projection is None
+        of_clips = self.audio_projection if shared else self.clip_projection
+        clip = self._embed(of_clips(features.mean(dim=1)), evidence.mean(dim=1))
         if self.audio.n_tags:
             evidence = class_features.with_context(evidence, self.frame_s)
-        return AudioEmbeddings(self._embed(features, evidence), clip)
+        return AudioEmbeddings(self._embed(self.audio_projection(features), evidence), clip)
 
     def _embed(
-        self, features: Float[Tensor, "*row width"], evidence: Float[Tensor, "*row cls"]
+        self, projected: Float[Tensor, "*row learned"], evidence: Float[Tensor, "*row cls"]
     ) -> Float[Tensor, "*row dim"]:
-        parts = [_unit(self.audio_projection(features))]
+        parts = [_unit(projected)]
         if self.audio.n_tags:
             parts.append(class_features.frame_class_vector(evidence))
         if not self.training and self.familiarity is not None:

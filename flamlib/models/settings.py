@@ -44,6 +44,9 @@ class FlamSettings(ModelConfig):
     bias: Literal["per_caption", "shared", "fixed"] = parameter(
         "logit bias, likewise", default="per_caption"
     )
+    clip_projection: Literal["shared", "own"] = parameter(
+        "projection of whole clips: that of frames, or one of its own", default="shared"
+    )
     n_known: int = parameter("texts of the captions it was trained on", low=0, default=0)
 
     __post_init__ = ClapSettings.__post_init__

@@ -80,8 +80,8 @@ def fit(
 ) -> None:
     """Train a model and save it; returns nothing, as processes may be forked.
 
-        loss = clip * clip_loss + frame * framewise_loss + prior * prior_loss
-             + hard * hard_negative_loss + even * l1_l2_loss
+        loss = clip * clip_loss + clip_sigmoid * clip_sigmoid_loss + frame * framewise_loss
+             + prior * prior_loss + hard * hard_negative_loss + even * l1_l2_loss
 
     with the weights of `config.objectives[model]`. The gradient is that of the whole step, however
     many processes share it. The learning rates rise linearly and fall to zero by a cosine.

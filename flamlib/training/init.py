@@ -75,7 +75,8 @@ def start_from(net: DualEncoder, folder: Path) -> None:
     found = {name: [*tensor.shape] for name, tensor in other.state_dict().items()}
     wanted = {name: [*tensor.shape] for name, tensor in net.state_dict().items()}
     if found != wanted:
-        unlike = {k: (other.config[k], v) for k, v in net.config.items() if other.config[k] != v}
+        both = {k: (other.config.get(k), v) for k, v in net.config.items()}
+        unlike = {k: pair for k, pair in both.items() if pair[0] != pair[1]}
         if not unlike:  # the caption tower's shape is no setting: it lies beside the weights
             names = sorted(found.keys() | wanted.keys())
             both = {k: (found.get(k), wanted.get(k)) for k in names}
@@ -103,9 +104,11 @@ def freeze(net: DualEncoder, train: TrainConfig, objective: LossWeights) -> None
     if isinstance(net, FLAM):
         still += [] if objective.frame else [net.scale_head]
         still += [] if objective.prior or objective.frame else [net.bias_head]
+        own, of_clips = net.clip_projection, objective.clip or objective.clip_sigmoid
+        still += [] if own is None or of_clips else [own]
     for module in still:
         module.requires_grad_(False)
-    if not (objective.clip or objective.hard):
+    if not (objective.clip or objective.clip_sigmoid or objective.hard):
         net.log_temperature.requires_grad_(False)
 
 

@@ -16,7 +16,10 @@ from flamlib.losses.tiled import Labels, caption_keys
 from flamlib.models.dual_encoder import AudioInput, DualEncoder, PairInput
 
 # Which losses are of the mixtures, and which of the recordings with their captions.
-OF_MIXTURES, OF_PAIRS = frozenset({"frame", "prior"}), frozenset({"clip", "hard", "even"})
+OF_MIXTURES, OF_PAIRS = (
+    frozenset({"frame", "prior"}),
+    frozenset({"clip", "clip_sigmoid", "hard", "even"}),
+)
 
 
 def has_loss(weights: Mapping[str, float], of: frozenset[str]) -> bool:
@@ -105,9 +108,9 @@ class StepInputs(NamedTuple):
 class Objective:
     """The weighted losses of a step, and their gradients.
 
-        loss = weight[clip] * clip_loss + weight[frame] * framewise_loss
-             + weight[prior] * prior_loss + weight[hard] * hard_negative_loss
-             + weight[even] * l1_l2_loss
+        loss = weight[clip] * clip_loss + weight[clip_sigmoid] * clip_sigmoid_loss
+             + weight[frame] * framewise_loss + weight[prior] * prior_loss
+             + weight[hard] * hard_negative_loss + weight[even] * l1_l2_loss
 
     of the clips and captions of all processes. The frame-wise loss sees the prior's log-odds but
     does not train them; the prior loss alone does, unless it has no weight. The last two are
@@ -170,6 +173,10 @@ class Objective:
             pair_emb = emb if outputs.pair_emb is None else outputs.pair_emb  # none of either
         if "clip" in self.weights:
             terms["clip"] = frame_wise.sharded_clip_loss(pair_emb, emb, outputs.log_temperature)
+        if "clip_sigmoid" in self.weights:
+            terms["clip_sigmoid"] = frame_wise.sharded_clip_sigmoid_loss(
+                pair_emb, emb, outputs.log_temperature, batch.pair_captions
+            )
         if "hard" in self.weights:
             terms["hard"] = codebook.hard_negative_loss(
                 pair_emb, emb, outputs.log_temperature, hardness=self.hardness

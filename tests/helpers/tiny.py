@@ -57,6 +57,7 @@ NETWORK = {
     "temperature_init": 0.07,
     "scale": "per_caption",
     "bias": "per_caption",
+    "clip_projection": "shared",
 }
 OBJECTIVES = {
     "flam": {"clip": 1.0, "frame": 20.0, "prior": 1.0},

@@ -1,5 +1,6 @@
 """Losses in tiles and over processes, against the plain losses of everything at once."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -422,11 +423,57 @@ def test_pairs_are_told_from_those_of_all_processes(n_ranks, tile):
     assert_close(temperature, dense[2].grad, **EXACT)
 
 
-def test_no_pairs_at_all_cost_nothing():
-    empty = torch.zeros(0, DIM, requires_grad=True)
-    loss = frame_wise.sharded_clip_loss(empty, empty, torch.tensor(0.0, requires_grad=True))
+def sigmoid_share(rank, clips, captions, texts, n_pairs, tile):
+    place = slice(sum(n_pairs[:rank]), sum(n_pairs[: rank + 1]))
+    inputs = [x[place].clone().requires_grad_() for x in (clips, captions)]
+    log_temperature = torch.tensor(1.5, requires_grad=True)
+    loss = frame_wise.sharded_clip_sigmoid_loss(*inputs, log_temperature, texts[place], tile=tile)
     loss.backward()
-    assert loss == 0
+    return loss.detach(), [x.grad for x in (*inputs, log_temperature)]
+
+
+@each_number
+@each_tile
+def test_each_pair_of_all_processes_by_itself(n_ranks, tile):
+    n_pairs = PAIRS[:n_ranks]
+    n = sum(n_pairs)
+    g = torch.Generator().manual_seed(n_ranks)
+    clips, captions = (F.normalize(torch.randn(n, DIM, generator=g), dim=-1) for _ in range(2))
+    texts = [STRINGS[i % 3] for i in range(n)]  # some pairs have the same caption
+    captions = captions[[i % 3 for i in range(n)]]
+    found = ranks.together(n_ranks, sigmoid_share, clips, captions, texts, n_pairs, tile)
+    learnt = [x.clone().requires_grad_() for x in (clips, captions, torch.tensor(1.5))]
+    nats = []
+    for i in range(n):
+        for j in range(n):
+            logit = learnt[2].exp() * (learnt[0][i] @ learnt[1][j]) - math.log(n - 1)
+            nats.append(-F.logsigmoid(logit if texts[i] == texts[j] else -logit))
+    loss = torch.stack(nats).sum() / n
+    loss.backward()
+    assert_close(frame_wise.clip_sigmoid_loss(*learnt, texts), loss)
+    assert_close(sum(value for value, _ in found) / n_ranks, loss.detach(), **EXACT)
+    for i in range(2):
+        slopes = torch.cat([gradient[i] for _, gradient in found]) / n_ranks
+        assert_close(slopes, learnt[i].grad, **EXACT)
+    temperature = sum(gradient[2] for _, gradient in found) / n_ranks
+    assert_close(temperature, learnt[2].grad, **EXACT)
+
+
+def test_no_pairs_at_all_cost_nothing():
+    for loss_of, texts in (
+        (frame_wise.sharded_clip_loss, ()),
+        (frame_wise.sharded_clip_sigmoid_loss, ([],)),
+    ):
+        empty = torch.zeros(0, DIM, requires_grad=True)
+        loss = loss_of(empty, empty, torch.tensor(0.0, requires_grad=True), *texts)
+        loss.backward()
+        assert loss == 0
+
+
+def test_one_pair_alone_is_right_or_wrong_by_its_own_cosine():
+    one = torch.eye(DIM)[:1]
+    loss = frame_wise.sharded_clip_sigmoid_loss(one, one, torch.tensor(0.0), ["rain"])
+    assert_close(loss, -F.logsigmoid(torch.tensor(1.0)))
 
 
 def test_a_tile_is_all_the_memory_that_a_loss_takes(monkeypatch):

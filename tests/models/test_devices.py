@@ -92,6 +92,9 @@ LOSSES = {
     ),
     "prior": lambda x: frame_wise.prior_loss(x["learnt"][3], x["labels"].active, x["labels"].known),
     "clip": lambda x: frame_wise.sharded_clip_loss(*x["pairs"], tile=16),
+    "clip, by sigmoids": lambda x: frame_wise.sharded_clip_sigmoid_loss(
+        *x["pairs"], [str(i) for i in range(37)], tile=16
+    ),
     "hard": lambda x: codebook.hard_negative_loss(*x["pairs"], hardness=0.15),
     "even": lambda x: codebook.l1_l2_loss(x["pairs"][0]),
 }

@@ -274,7 +274,7 @@ def test_a_saved_model_is_these_files(net, tmp_path):
     assert files >= {"config.json", "model.safetensors", "training.json", "caption_tower"}
     assert json.loads((tmp_path / "model/training.json").read_text()) == {"seed": 7, "ü": [0.5]}
     config = json.loads((tmp_path / "model/config.json").read_text())
-    heads = {"scale": "per_caption", "bias": "per_caption"}
+    heads = {"scale": "per_caption", "bias": "per_caption", "clip_projection": "shared"}
     assert config == {"format": 1, "n_known": 0, **SETTINGS, **heads}
     assert (tmp_path / "model/README.md").read_text().startswith("---\nlibrary_name: flamlib\n")
 

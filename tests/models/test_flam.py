@@ -49,6 +49,20 @@ def test_frames_and_clips_go_through_one_projection(net):
                 assert_close(frame_emb[i, j], frame / frame.norm())
 
 
+def test_clips_may_have_a_projection_of_their_own(folder):
+    own = FLAM(folder, **SETTINGS | {"clip_projection": "own"}).eval()
+    waveform = noise(2, 20_000)
+    with torch.no_grad():
+        features = own.audio(own.audio.log_mel(waveform))
+        frame_emb, clip_emb = own.encode_audio(waveform)
+        whole = own.clip_projection(features.mean(dim=1))
+        assert_close(clip_emb, whole / whole.norm(dim=1, keepdim=True))
+        frames = own.audio_projection(features)
+        assert_close(frame_emb, frames / frames.norm(dim=2, keepdim=True))
+    own.encode_audio(waveform).frame_emb.sum().backward()
+    assert all(p.grad is None for p in own.clip_projection.parameters())
+
+
 def test_heads_start_where_they_are_told(folder):
     torch.manual_seed(1)
     net = FLAM(folder, **SETTINGS | {"scale_init": 10.0, "bias_init": -8.0}).eval()

@@ -103,6 +103,14 @@ def test_what_has_no_rate_or_no_loss_does_not_learn(weights):
     assert learning == {"audio", "audio_projection", "caption_projection", "log_temperature"}
 
 
+@pytest.mark.parametrize(("weights", "learns"), [({"frame": 1.0}, False), ({"clip": 1.0}, True)])
+def test_a_projection_of_clips_alone_learns_where_clips_are_compared(bare, small, weights, learns):
+    with pytest.warns(UserWarning, match="random weights"):
+        net = pretrained(bare, **small, clip_projection="own")
+    init.freeze(net, FROZEN_CAPTIONS, LossWeights(**weights))
+    assert {p.requires_grad for p in net.clip_projection.parameters()} == {learns}
+
+
 def test_every_learning_parameter_is_in_one_group(weights):
     """New branches of a tower learn as fast as the heads."""
     net = pretrained(weights)

@@ -125,7 +125,8 @@ def test_each_loss_moves_its_own_parts(net, lexicon):
     towers = {"audio", "caption", "audio_projection", "caption_projection"}
     assert moves(net, lexicon, {"frame": 1.0}) == towers | {"scale_head", "bias_head"}
     assert moves(net, lexicon, {"prior": 1.0}) == {"caption", "bias_head"}
-    assert moves(net, lexicon, {"clip": 1.0}) == towers | {"log_temperature"}
+    for of_clips in ("clip", "clip_sigmoid"):
+        assert moves(net, lexicon, {of_clips: 1.0}) == towers | {"log_temperature"}
 
 
 def test_a_text_is_read_once_however_often_it_is_asked_for(net, lexicon):
