@@ -34,6 +34,10 @@ writes embeddings of a collection of recordings, to be searched with `datasets`.
 
 embed an archive once, and find the moments in it that a sentence describes.
 
+    flam segments FINDS [FINDS …] -o FOLDER [-n 100] [--pick surest|random|balanced] …
+
+cuts what was found, by `flam detect`, `flam search` or another tool, out of the recordings.
+
     flam export MODEL OUT
 
 writes a model as ONNX and prints how far onnxruntime is from torch.
@@ -57,9 +61,9 @@ writes captions for recordings with known tags or titles.
 
 compares the files of `flam mix` or `flam embed` with their checksums.
 
-The exit code is 0, also if no event was found; 1 if `flam detect` or `flam index` could not use
-some of several recordings; 2 if an argument or a file is invalid, or an optional package is
-missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
+The exit code is 0, also if no event was found; 1 if `flam detect`, `flam index` or `flam segments`
+could not use some of several recordings; 2 if an argument or a file is invalid, or an optional
+package is missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
 """
 
 import argparse
@@ -85,6 +89,7 @@ _COMMANDS = {
     "embed": ("ask", "write embeddings of a folder of recordings"),
     "index": ("search_archive", "embed an archive, to be searched"),
     "search": ("search_archive", "find the moments of an archive that a sentence describes"),
+    "segments": ("cut_segments", "cut what was found out as clips, a folder for each caption"),
     "export": ("ask", "export a model to ONNX, in float32 and int8"),
     "import-openflam": ("import_models", "import the FLAM authors' checkpoint (OpenFLAM)"),
     "import-clap": ("import_models", "import a CLAP checkpoint of transformers"),
@@ -126,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED
     except KeyboardInterrupt:
         print(
-            "flam: interrupted; detect -o FOLDER, index, embed, mix, caption go on if called again",
+            "flam: interrupted; detect -o FOLDER, index, segments, embed, mix, caption go on if "
+            "called again",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -175,6 +181,8 @@ def _module(name: str) -> ModuleType:
             from flamlib.cli import adapt as module
         case "ask":
             from flamlib.cli import ask as module
+        case "cut_segments":
+            from flamlib.cli import cut_segments as module
         case "detect":
             from flamlib.cli import detect as module
         case "evaluate_scores":

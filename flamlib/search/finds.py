@@ -1,0 +1,211 @@
+"""What was found in recordings, by `flam detect`, `flam search` or another tool, with scores.
+
+    a folder of `flam detect -o FOLDER`
+    a table of `flam detect` or `flam search`: .tsv, .csv, .jsonl or .parquet
+    a label file that `labels` reads: Audacity, Raven (BirdNET's tables too), JAMS, DCASE
+    a folder of such files
+
+A score is that of a column `score` or `confidence`, or stands behind the label in an Audacity
+track of ours; many label files have none.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flamlib import collection, detection, labels, tables, texts
+from flamlib.data.datasets.annotations import AudioFolder
+from flamlib.labels import NoLabels, RawEvent
+
+DETECTED = "recordings.jsonl"  # in a folder of `flam detect`
+SCORES = ("score", "confidence")
+
+
+class Find(NamedTuple):
+    """Something that was found.
+
+    Attributes:
+        where: File and line that say so.
+        recording: As the file names it; "" if it names none.
+        onset: In seconds.
+        offset: In seconds.
+        caption: What it is.
+        score: How sure that is; None: nobody said.
+    """
+
+    where: str
+    recording: str
+    onset: float
+    offset: float
+    caption: str
+    score: float | None
+
+
+def read(path: str | Path) -> list[Find]:
+    """Read a file or folder of one of the kinds above.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is of none of these kinds, or holds what cannot be; names file and line.
+    """
+    path = Path(path)
+    if (path / DETECTED).is_file():
+        return _detected(path / DETECTED)
+    if not path.is_dir():
+        return _file(path)
+    found, others = [], []
+    for each in sorted(path.rglob("*")):
+        if each.suffix.lower() in labels.SUFFIXES and each.is_file():
+            try:
+                found += _file(each)
+            except NoLabels:
+                others.append(each)
+    if not found:
+        raise ValueError(
+            f"{path}: neither a folder of `flam detect -o` nor one of label files"
+            + (f"; {others[0]} is none" if others else "")
+        )
+    return found
+
+
+def join(finds: Sequence[Find], gap_s: float) -> list[Find]:
+    """Make one of those of one caption in one recording that are at most `gap_s` apart.
+
+    It is as sure as the surest of them.
+    """
+    groups: dict[tuple[str, str], list[Find]] = defaultdict(list)
+    for find in finds:
+        groups[find.recording, find.caption].append(find)
+    joined = []
+    for group in groups.values():
+        [last, *others] = sorted(group, key=lambda find: (find.onset, find.offset))
+        for find in others:
+            if find.onset > last.offset + gap_s:
+                joined.append(last)
+                last = find
+                continue
+            scores = [score for score in (last.score, find.score) if score is not None]
+            last = last._replace(
+                offset=max(last.offset, find.offset), score=max(scores, default=None)
+            )
+        joined.append(last)
+    return joined
+
+
+class Recordings:
+    """Finds the file of a recording that a table names.
+
+    It is looked for in the folder of audio that is given; or else, by its path, from here and from
+    the folder of the table, beside which that of a label file without names is.
+    """
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = None if folder is None else AudioFolder(Path(folder))
+
+    def find(self, name: str, table: Path) -> Path | None:
+        """Return the file of a recording that a table names, or that it is named after."""
+        named = name or labels.stem(table)
+        if Path(named).is_absolute() and Path(named).is_file():
+            return Path(named)
+        if self.folder is not None:
+            return self.folder.named(named)
+        for place in (Path(), table.parent):
+            if name and (place / name).is_file():
+                return place / name
+        stem = Path(named).name
+        beside = [
+            path
+            for path in sorted(table.parent.glob("*"))
+            if collection.is_named_as_audio(path) and stem in (path.stem, path.name)
+        ]
+        return beside[0] if beside else None
+
+
+def _detected(path: Path) -> list[Find]:
+    """The log of `flam detect`; of a recording the last line counts."""
+    entries: dict[str, Mapping[str, Any]] = {}
+    for where, entry in _objects(path):
+        try:
+            events = [(*map(float, e[:2]), str(e[2]), float(e[3])) for e in entry.get("events", [])]
+            entries[entry["name"]] = {"where": where, "path": entry["path"], "events": events}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{where}: not what `flam detect` writes") from error
+    return [
+        _checked(entry["where"], entry["path"], *event)
+        for entry in entries.values()
+        for event in entry["events"]
+    ]
+
+
+def _file(path: Path) -> list[Find]:
+    if path.suffix.lower() in (".jsonl", ".parquet"):
+        return [_of_object(where, entry) for where, entry in _objects(path)]
+    file, scores = labels.read(path), _scores(path)
+    return [
+        Find(where, recording, onset, offset, caption, scores.get(where))
+        for recording, events in file.events.items()
+        for where, onset, offset, caption in events
+    ]
+
+
+def _scores(path: Path) -> dict[str, float]:
+    """The score of each line that has one."""
+    fields = tables.first_fields(path)
+    if path.suffix.lower() == ".jams" or not fields or fields[0].startswith("{"):
+        return {}
+    column = next((name for name in fields if name.lower() in SCORES), None)
+    if column is None:
+        if len(fields) != 3:
+            return {}
+        rows = tables.read(path, ("onset", "offset", "label"), header=False, short_rows=True)
+        matches = ((row, labels.OUR_SCORE.fullmatch(row["label"].strip())) for row in rows)
+        return {row.where: float(match[2]) for row, match in matches if match}
+    is_raven = set(labels.RAVEN_TIMES) <= set(fields)
+    rows = tables.read(path, (column,), delimiter="\t" if is_raven else None, short_rows=True)
+    return {row.where: row.number(column) for row in rows if row[column].strip()}
+
+
+def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a .jsonl or .parquet, each with where it is."""
+    if path.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+
+        try:
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        except pyarrow.ArrowException as error:
+            raise ValueError(f"{path}: not a Parquet file ({error})") from error
+        yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, start=1))
+        return
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        try:
+            entry = json.loads(line)
+            entry.keys()
+        except (ValueError, AttributeError, RecursionError):
+            if number == len(lines) and path.name == DETECTED:
+                return  # what a killed process left half written
+            raise ValueError(f"{where}: not an object of JSON") from None
+        yield where, entry
+
+
+def _of_object(where: str, entry: Mapping[str, Any]) -> Find:
+    lacking = [name for name in detection.COLUMNS[:-1] if entry.get(name) is None]
+    if lacking:
+        raise NoLabels(f"{where}: no {lacking[0]}; expected {', '.join(detection.COLUMNS)}")
+    recording, onset, offset, caption = (entry[name] for name in detection.COLUMNS[:-1])
+    score = entry.get("score")
+    try:
+        times = float(onset), float(offset)
+        return _checked(where, recording, *times, caption, None if score is None else float(score))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _checked(
+    where: str, recording: str, onset: float, offset: float, caption: str, score: float | None
+) -> Find:
+    labels.check(RawEvent(where, onset, offset, caption))
+    return Find(where, recording, onset, offset, texts.normal(caption), score)

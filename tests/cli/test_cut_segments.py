@@ -1,0 +1,110 @@
+"""Of `flam segments`."""
+
+import io
+from pathlib import Path
+
+import pytest
+import soundfile
+from sounds import RATE, noise
+
+from flamlib import tables
+from flamlib.cli import cut_segments, main
+from flamlib.search import clips
+
+HEADER = ("filename", "onset", "offset", "event_label", "score")
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """Six finds of two captions in one recording of three seconds."""
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", noise(3.0), RATE)
+    rows = [
+        ("a.wav", f"{i / 2}", f"{i / 2 + 0.25}", ("rain", "a dog")[i % 2], f"0.{i + 3}")
+        for i in range(6)
+    ]
+    tables.write("found.tsv", [HEADER, *rows])
+    return "found.tsv"
+
+
+def cut(capsys, *arguments, code=0):
+    assert main.main(["segments", *arguments]) == code
+    out, told = capsys.readouterr()
+    assert "Traceback" not in told
+    return out, told
+
+
+def test_clips_of_a_table_and_again(table, capsys):
+    out, told = cut(capsys, table, "-o", "out", "-n", "2")
+    assert (out, told) == ("out: 4 clips of 2 captions\n", "")
+    assert sorted(p.name for p in Path("out/rain").iterdir()) == [
+        "0.5000_rain_a_1.00s.wav",
+        "0.7000_rain_a_2.00s.wav",
+    ]
+    out, _ = cut(capsys, table, "-o", "out", "-n", "2")
+    assert out == "out: 0 clips of 2 captions, 4 as they were\n"
+    _, told = cut(capsys, table, "-o", "out", "-n", "3", code=2)
+    assert "flam: out: holds clips of other finds" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "n"),
+    [
+        (["-n", "all", "--min-score", "0.6"], 3),
+        (["-n", "34%"], 4),
+        (["--join", "1"], 2),
+        (["--pick", "balanced", "-n", "1", "--format", "flac", "--context", "0.1"], 2),
+    ],
+)
+def test_options(table, capsys, options, n):
+    assert cut(capsys, table, "-o", "out", *options)[0].startswith(f"out: {n} clips")
+    assert sum(1 for _ in Path("out").rglob("*.*a*")) == n
+
+
+def test_a_table_from_standard_input(table, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path(table).read_bytes())))
+    assert cut(capsys, "-", "-o", "out", "--audio", ".")[0] == "out: 6 clips of 2 captions\n"
+
+
+def test_recordings_that_are_elsewhere(table, capsys):
+    Path("audio").mkdir()
+    Path("a.wav").rename("audio/a.wav")
+    out, told = cut(capsys, table, "-o", "out", code=1)
+    assert out == "out: 0 clips of 2 captions, 6 skipped\n"
+    assert "flam: skipped a.wav, 0.50 s, a dog: no such recording\n" in told
+    assert "--audio names their folder" in told
+    assert cut(capsys, table, "-o", "out", "--audio", "audio")[0].startswith("out: 6 clips")
+    assert not Path("out/skipped.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.tsv"], "flam: gone.tsv: No such file or directory"),
+        (["a.wav"], "flam: a.wav: "),
+        (["empty.tsv"], "flam: nothing to cut: 0 finds"),
+        (["found.tsv", "--min-score", "1"], "flam: nothing to cut: 6 finds, and none of them is"),
+        (["found.tsv", "--audio", "gone"], "flam: gone: no such folder"),
+        (["bare.txt", "-n", "1"], "flam: bare.txt, line 1: has no score, and 1 of 2 'x' are"),
+        (["."], "flam: "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(table, capsys, arguments, message):
+    tables.write("empty.tsv", [HEADER])
+    Path("bare.txt").write_text("0.5\t1.0\tx\n1.5\t2.0\tx\n")
+    if arguments == ["."]:
+        Path("found.tsv").write_text("filename\tonset\toffset\tevent_label\na.wav\t2\t1\tx\n")
+    out, told = cut(capsys, *arguments, "-o", "out", code=2)
+    assert (out, told.count("\n")) == ("", 1)
+    assert told.startswith(message)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0%", "101%", "x%", "many", "nan", "1e400"])
+def test_how_many_is_a_number_a_share_or_all(table, value):
+    with pytest.raises(SystemExit):
+        main.main(["segments", table, "-o", "out", "-n", value])
+
+
+def test_formats_are_those_that_clips_have():
+    assert set(cut_segments.FORMATS) == set(clips.FORMATS)

@@ -1,0 +1,99 @@
+import json
+
+import pytest
+from label_files import DOG, KINDS, RAIN, write
+
+from flamlib.detection import Detection
+from flamlib.event_tables import FORMATS, Found
+from flamlib.search import finds
+from flamlib.search.finds import Find
+
+SOUNDS = [Detection(0.5, 1.25, "a dog barks", 0.75), Detection(1.0, 3.0, "rain; « naß »", 0.5)]
+EXPECTED = [(s.onset, s.offset, s.caption, s.score) for s in SOUNDS]
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS.keys() - {"vtt"}))
+def test_what_detect_writes_is_read_with_its_scores(tmp_path, form):
+    path = tmp_path / f"a{FORMATS[form].suffix}"
+    path.write_bytes(FORMATS[form].encode([Found("sub/a.wav", SOUNDS, 16000)]))
+    found = finds.read(path)
+    assert [find[2:] for find in found] == EXPECTED
+    assert {find.recording for find in found} == ({"sub/a.wav"} if FORMATS[form].is_joint else {""})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_label_files_of_other_tools_have_no_scores(tmp_path, kind):
+    suffix, text = KINDS[kind]
+    write(tmp_path / f"a{suffix}", text(DOG, RAIN))
+    for path in (tmp_path / f"a{suffix}", tmp_path):
+        assert [find[2:] for find in finds.read(path)] == [(*DOG, None), (*RAIN, None)]
+
+
+def test_a_table_of_birdnet_has_confidences(tmp_path):
+    header = ["Selection", "Begin Time (s)", "End Time (s)", "Common Name", "Confidence"]
+    rows = [header, ["1", "3.0", "6.0", "Rook", "0.8123"]]
+    write(tmp_path / "a.BirdNET.selection.table.txt", "".join("\t".join(r) + "\n" for r in rows))
+    [find] = finds.read(tmp_path)
+    assert find[2:] == (3.0, 6.0, "Rook", 0.8123)
+
+
+def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
+    lines = [
+        {"name": "a.wav", "path": "/x/a.wav", "events": [[0.0, 1.0, "rain", 0.9]]},
+        {"name": "b.wav", "path": "/x/b.wav", "why": "no samples"},
+        {"name": "a.wav", "path": "/x/a.wav", "events": [[2.0, 3.0, "rain", 0.8]]},
+    ]
+    log = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / finds.DETECTED).write_text(log + '{"name": "c.wav", "pa')  # killed here
+    [find] = finds.read(tmp_path)
+    assert find[1:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"filename": "a"}\n', "line 1: no onset"),
+        ("a.jsonl", "[1]\n", "line 1: not an object of JSON"),
+        (
+            "a.jsonl",
+            '{"filename":"a","onset":2,"offset":1,"event_label":"x"}\n',
+            "line 1: an event",
+        ),
+        ("a.jsonl", '{"filename":"a","onset":"x","offset":1,"event_label":"x"}\n', "line 1: could"),
+        ("a.parquet", "no", "not a Parquet file"),
+        ("a.txt", "once upon a time\n", "not an Audacity label track"),
+        (finds.DETECTED, '{"name": "a"}\n{}\n', "line 1: not what `flam detect` writes"),
+    ],
+)
+def test_what_is_none_is_refused_with_its_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message) as refused:
+        finds.read(tmp_path if name == finds.DETECTED else tmp_path / name)
+    assert str(refused.value).startswith(str(tmp_path / name))
+
+
+def test_neighbours_of_one_caption_and_recording_are_joined():
+    def of(onset, offset, score=None, recording="a", caption="rain"):
+        return Find("t, line 1", recording, onset, offset, caption, score)
+
+    apart = [of(6.0, 9.0, 0.2), of(0.0, 3.0, 0.5), of(3.5, 6.0, 0.9), of(0.5, 1.0)]
+    others = [of(3.0, 4.0, recording="b"), of(3.0, 4.0, caption="wind")]
+    assert finds.join([*apart, *others], 0.5) == [of(0.0, 9.0, 0.9), *others]
+    assert finds.join(apart, 0.4) == [of(0.0, 3.0, 0.5), of(3.5, 9.0, 0.9)]
+
+
+def test_a_recording_is_found_by_path_here_beside_its_table_and_in_a_folder(tmp_path, monkeypatch):
+    for name in ("here/a.wav", "tables/b.flac", "audio/sub/c.mp3"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.chdir(tmp_path / "here")
+    table, anywhere = tmp_path / "tables/b.txt", finds.Recordings()
+    assert anywhere.find(str(tmp_path / "here/a.wav"), table) == tmp_path / "here/a.wav"
+    assert anywhere.find("a.wav", table).resolve() == tmp_path / "here/a.wav"
+    for name in ("b.flac", "b.wav", ""):  # the file is named after its recording
+        found = anywhere.find(name, table)
+        assert found == (None if name == "b.wav" else tmp_path / "tables/b.flac")
+    assert anywhere.find("c.mp3", table) is None
+    in_folder = finds.Recordings(tmp_path / "audio")
+    for name in ("c.mp3", "sub/c.mp3", "c", "sub\\c.mp3"):
+        assert in_folder.find(name, table) == tmp_path / "audio/sub/c.mp3"
