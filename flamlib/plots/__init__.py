@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    style overview player spectrograms curves figures
+    style overview player mel_levels spectrograms curves figures
 """

@@ -2,19 +2,25 @@
 
 import base64
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
-from IPython.display import Audio
 from jaxtyping import Float
 
 from flamlib.audio import resample
 
+if TYPE_CHECKING:
+    from IPython.display import Audio
+
 RATE = 24000  # Hz; MP3 knows few rates, and sounds are told apart at this one
 
 
-def player(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> Audio:
+def player(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> "Audio":
     """Return a player of mono samples, see `mp3`."""
+    # Imported here: a page with sound needs no notebook.
+    from IPython.display import Audio
+
     shown = Audio(data=mp3(waveform, sample_rate))
     shown.mimetype = "audio/mpeg"
     return shown

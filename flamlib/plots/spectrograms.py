@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from torchaudio.functional import melscale_fbanks
 
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.detection import Detection
 from flamlib.events import Event
+from flamlib.plots.mel_levels import RANGE_DB, levels_db, limits, mel
 from flamlib.plots.style import (
     BLUE,
     GREY,
@@ -29,8 +29,6 @@ from flamlib.plots.style import (
     styled,
 )
 
-N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
-RANGE_DB = 70.0  # of a spectrogram's colours
 N_STEPS = 1200  # of a score over the width of a page
 SCORE_FOOT = 0.7  # of the height of a row, from its top: below it are the bars
 
@@ -318,26 +316,15 @@ def _spectrogram(
     axes: Axes, waveform: Float[np.ndarray, "sample"], sample_rate: int, start_s: float = 0.0
 ) -> None:
     """Draw a log-mel spectrogram, its loudest 70 dB."""
-    hop = max(N_FFT // 4, len(waveform) // 2000)  # columns enough for any width on paper
-    padded = np.pad(waveform.astype(np.float32), N_FFT // 2)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::hop]
-    power = np.abs(np.fft.rfft(windows * np.hanning(N_FFT).astype(np.float32))) ** 2
-    low, high = MEL_HZ[0], min(MEL_HZ[1], sample_rate / 2)
-    filters = melscale_fbanks(N_FFT // 2 + 1, low, high, N_MELS, sample_rate)
-    level_db = 10 * np.log10(power @ filters.numpy() + 1e-10)
-
+    level_db, (low, high) = levels_db(waveform, sample_rate), limits(sample_rate)
     top = level_db.max()
     axes.imshow(
         level_db.T, origin="lower", aspect="auto", cmap="magma", vmin=top - RANGE_DB, vmax=top,
-        extent=(start_s, start_s + len(waveform) / sample_rate, _mel(low), _mel(high)),
+        extent=(start_s, start_s + len(waveform) / sample_rate, mel(low), mel(high)),
         interpolation="antialiased",
     )  # fmt: skip
     ticks = [hz for hz in (250, 500, 1000, 2000, 4000, 8000) if low <= hz <= high]
-    axes.set_yticks([_mel(hz) for hz in ticks], [f"{hz / 1000:g}" for hz in ticks])
+    axes.set_yticks([mel(hz) for hz in ticks], [f"{hz / 1000:g}" for hz in ticks])
     axes.set(ylabel="frequency (kHz)")
     axes.tick_params(axis="x", labelbottom=False)
     axes.spines[:].set_visible(False)
-
-
-def _mel(hz: float | int) -> float:
-    return 2595 * math.log10(1 + hz / 700)

@@ -1,0 +1,36 @@
+"""Levels of a spectrogram on the mel scale, as figures and pages show them."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from torchaudio.functional import melscale_fbanks
+
+N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
+RANGE_DB = 70.0  # of a spectrogram's colours
+N_COLUMNS = 2000  # enough for any width on paper
+
+
+def levels_db(
+    waveform: Float[np.ndarray, "sample"], sample_rate: int
+) -> Float[np.ndarray, "column mel"]:
+    """Return a log-mel spectrogram of mono samples in decibels, in some `N_COLUMNS` at most.
+
+    Its rows are `N_MELS` bands between the frequencies of `limits`.
+    """
+    hop = max(N_FFT // 4, len(waveform) // N_COLUMNS)
+    padded = np.pad(waveform.astype(np.float32), N_FFT // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::hop]
+    power = np.abs(np.fft.rfft(windows * np.hanning(N_FFT).astype(np.float32))) ** 2
+    filters = melscale_fbanks(N_FFT // 2 + 1, *limits(sample_rate), N_MELS, sample_rate)
+    return 10 * np.log10(power @ filters.numpy() + 1e-10)
+
+
+def limits(sample_rate: int) -> tuple[float, float]:
+    """Return the lowest and the highest frequency of `levels_db`, in hertz."""
+    return MEL_HZ[0], min(MEL_HZ[1], sample_rate / 2)
+
+
+def mel(hz: float | int) -> float:
+    """Return a frequency on the mel scale, which `levels_db` divides evenly."""
+    return 2595 * math.log10(1 + hz / 700)
