@@ -271,6 +271,10 @@ class HtsatConfig:
         "the last ten seconds, where audio ends before them: silence that is no part of the clip, "
         "silence that is, or the audio again", default="ignored",
     )  # fmt: skip
+    frozen_stages: int = parameter(
+        "lowest stages that never learn; what they make of the clips is stored", low=0, default=0,
+        paper="0",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,10 @@ prints one line, and nothing where no stage is out of date:
 
     On this machine (2 threads, float32) about 18 minutes: corpus 1.5, mix 1.1, train 11, evaluate 4
 
+With other parameters, all stages count, whether out of date or not:
+
+    python -m flamlib.estimate --with configs/from_clap.yaml
+
 Four pieces of work are timed: clips through the audio tower's trunk, through its top, the same with
 a gradient, and a sound encoded, decoded and resampled. How often they come follows from
 params.yaml. What has no such piece, drawing mixtures and computing metrics, counts as so many
@@ -13,14 +17,16 @@ sounds (the constants below, measured once). Downloads, public test sets and sta
 resumes from do not count.
 """
 
+import argparse
 import io
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import yaml
 
 from flamlib import audio, paths
 from flamlib.config import Config, load_config
@@ -39,6 +45,7 @@ RENDER = 0.7  # a mixture, with its labels
 METRICS = 3.0  # a clip's scores of one model: ranking, detection, calibration, intervals
 
 TIMED_S = 0.4  # for each piece, at least
+LONG_S = 2 * 3600  # from here on in hours
 N_CLIPS = 4  # at once, through the tower
 
 
@@ -62,10 +69,22 @@ class Units(NamedTuple):
     stored: bool
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Print the estimate, or why there is none; an exit status of 0, as nothing depends on it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flamlib.estimate", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--with",
+        dest="overlays",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="parameters in the place of those in params.yaml; give it again for more",
+    )
+    given = parser.parse_args(arguments)
     try:
-        text = describe(paths.root())
+        text = describe(paths.root(), overlays=given.overlays)
     except Exception as error:  # whatever it is, `dvc repro` says it better or is not harmed
         text = f"No estimate of how long it will take ({error or type(error).__name__})."
     if text:
@@ -73,20 +92,32 @@ def main() -> int:
     return 0
 
 
-def describe(root: Path) -> str:
-    """Return the line for the stages that are out of date, "" if none is."""
-    stages = stale(root)
+def describe(root: Path, overlays: Sequence[str | Path] = ()) -> str:
+    """Return the line for the stages that are out of date, "" if none is; for all with overlays."""
+    stages = all_stages(root) if overlays else stale(root)
     if not stages:
         return ""
-    config, n_clips = load_config(root / paths.PARAMS), count_recordings(root)
+    config = load_config(root / paths.PARAMS, overlays=overlays)
+    n_clips = count_recordings(root)
     units, how = measure(config)
     took: dict[str, float] = {}
     for stage in stages:
         name = stage.split("@")[0]
         took[name] = took.get(name, 0.0) + seconds(stage, config, units, n_clips)
-    shares = ", ".join(f"{name} {_minutes(s)}" for name, s in took.items() if s)
     total = sum(took.values())
-    return f"On this machine ({how}) about {_minutes(total)} minutes: {shares}"
+    unit, unit_s = ("hours", 3600) if total >= LONG_S else ("minutes", 60)
+    shares = ", ".join(f"{name} {_number(s / unit_s)}" for name, s in took.items() if s)
+    return f"On this machine ({how}) about {_number(total / unit_s)} {unit}: {shares}"
+
+
+def all_stages(root: Path) -> list[str]:
+    """List all stages of dvc.yaml in its order, a stage for each model of a matrix."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return [
+        name if model is None else f"{name}@{model}"
+        for name, stage in stages.items()
+        for model in stage.get("matrix", {}).get("model", [None])
+    ]
 
 
 def stale(root: Path) -> list[str]:
@@ -149,7 +180,8 @@ def measure(config: Config) -> tuple[Units, str]:
     def learn() -> None:
         with torch.autocast(device, dtype, enabled=dtype is not None):
             loss = tower(heard if stored else tower.trunk(clips)).float().square().mean()
-        loss.backward()
+        if loss.requires_grad:  # not where all of the tower is frozen
+            loss.backward()
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -255,9 +287,8 @@ def _seconds(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def _minutes(seconds_: float) -> str:
-    minutes = seconds_ / 60
-    return f"{minutes:.0f}" if minutes >= 10 else f"{max(minutes, 0.1):.1f}".removesuffix(".0")
+def _number(n: float) -> str:
+    return f"{n:.0f}" if n >= 10 else f"{max(n, 0.1):.1f}".removesuffix(".0")
 
 
 if __name__ == "__main__":

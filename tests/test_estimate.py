@@ -78,5 +78,25 @@ def test_it_never_stops_what_comes_after_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.yaml").write_text("stages: [no, mapping]")
     monkeypatch.setattr(paths, "root", lambda: tmp_path)
-    assert estimate.main() == 0
+    assert estimate.main([]) == 0
     assert capsys.readouterr().out.startswith("No estimate of how long it will take (")
+
+
+def test_other_parameters_are_estimated_for_all_stages(monkeypatch, capsys):
+    """In hours where it takes hours."""
+    monkeypatch.chdir(ROOT)
+    measured = []
+    slow = UNITS._replace(trunk=0.4)
+    monkeypatch.setattr(
+        estimate, "measure", lambda config: measured.append(config) or (slow, "2 threads, float32")
+    )
+    assert estimate.main(["--with", "configs/from_clap.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert measured[0].network.audio.frozen_stages == 3
+    assert " hours: corpus" in said
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert [share.split()[0] for share in said.split(": ")[1].split(", ")] == [
+        name for name in stages if name != "code"
+    ]
+    assert estimate.main(["--with", "absent.yaml"]) == 0
+    assert "No estimate" in capsys.readouterr().out

@@ -31,6 +31,12 @@ def add_import_clap(clap: argparse.ArgumentParser) -> None:
         metavar="FOLDER_OR_HUB_ID",
         help="a CLAP without fusion, such as laion/clap-htsat-unfused",
     )
+    clap.add_argument(
+        "--towers",
+        metavar="FOLDER",
+        help="write its towers to FOLDER/htsat and FOLDER/roberta too: artifacts/weights, to train "
+        "with configs/from_clap.yaml",
+    )
     _finish(clap, _clap)
 
 
@@ -76,7 +82,13 @@ def _clap(args: argparse.Namespace) -> None:
     """Convert a CLAP checkpoint of transformers to a model for --model and FLAM.from_pretrained."""
     from flamlib.models.importers import clap
 
-    _save(args.out, lambda: clap.read(args.source))
+    towers = [Path(args.towers, name) for name in ("htsat", "roberta")] if args.towers else []
+    for folder in towers:
+        _require_free(folder)
+    model = _save(args.out, lambda: clap.read(args.source))
+    if towers:
+        clap.write_towers(args.towers, model)
+        print(f"{towers[0]} and {towers[1]}: its towers; docs/from_clap.md says how to train on")
 
 
 def _baseline(args: argparse.Namespace) -> None:
@@ -100,7 +112,7 @@ def _htsat(args: argparse.Namespace) -> None:
     )
 
 
-def _require_free(out: str) -> None:
+def _require_free(out: str | Path) -> None:
     """Raise UsageError if there is something already: an import takes minutes to make again."""
     folder = Path(out)
     if folder.is_dir() and not any(folder.iterdir()):
@@ -109,8 +121,8 @@ def _require_free(out: str) -> None:
         raise UsageError(f"{out} exists: name another folder, or remove it first")
 
 
-def _save(out: str, read: Callable[[], "DualEncoder"]) -> None:
-    """Write a model that is read, and say what it is and what to do with it."""
+def _save(out: str, read: Callable[[], "DualEncoder"]) -> "DualEncoder":
+    """Write a model that is read, say what it is and what to do with it, and return it."""
     _require_free(out)
     model = read()
     model.save_pretrained(out)
@@ -122,6 +134,7 @@ def _save(out: str, read: Callable[[], "DualEncoder"]) -> None:
         f"{out}: {model.provenance['imported from']}; {_front_end(model.audio)}, {priors}\n"
         f'Next: flam detect RECORDING -c "a dog barks" --model {out}'
     )
+    return model
 
 
 def _front_end(tower: "HTSAT") -> str:

@@ -7,6 +7,7 @@ there once more with speech or music over every mixture, `seen_under_maskers` an
 probabilities.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -243,18 +244,27 @@ def load_models(
 ) -> dict[str, AudioTextModel]:
     """Load all models that are evaluated, by name.
 
+    Label matching has frames of 0.32 s. Where FLAM's are others, as HTS-AT's are, the two cannot
+    share labels, and it is left out, which is said.
+
     Args:
         flam: folder of the trained model, as the next two.
         flam_global: the same trained on whole clips.
         mga_clap: the baseline of that name.
         weights: folder of the pretrained towers, for `label_matching`.
     """
-    return {
+    models = {
         "flam": FLAM.from_pretrained(flam),
         "flam_global": FLAMGlobal(FLAM.from_pretrained(flam_global)),
         "mga_clap": MGACLAP.from_pretrained(mga_clap),
-        "label_matching": LabelMatching.pretrained(weights),
     }
+    matching, frame_s = LabelMatching.pretrained(weights), models["flam"].frame_s
+    if math.isclose(matching.frame_s, frame_s):
+        return models | {"label_matching": matching}
+    print(
+        f"label_matching is left out: its frames are of {matching.frame_s} s, FLAM's of {frame_s}"
+    )
+    return models
 
 
 def predict(

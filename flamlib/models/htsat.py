@@ -11,12 +11,16 @@ that reaches less than half a frame into another window has none for that.
     L = 128  embed 192, depths 2-12-2, heads 8-16-32, patch 2:      128 frames, 38 million weights
 
 No package contains pretrained weights, so they are random unless `load_weights` reads a checkpoint.
+
+With `frozen_stages` the log-mel and the lowest stages are the trunk, which never learns: its output
+can be computed once and stored. With all stages frozen that is the frames themselves.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -133,7 +137,8 @@ class LogMel(nn.Module):
 
 
 class HTSAT(nn.Module):
-    """Log-mel [clip, hop, mel] -> frame features [clip, frame, width].
+    """Output of the trunk, log-mel [clip, hop, mel] or tokens [clip, token, width] of the first
+    stage that learns -> frame features [clip, frame, width].
 
     Attributes:
         width: Dimensions of the features.
@@ -162,6 +167,7 @@ class HTSAT(nn.Module):
         sample_rate: int = SAMPLE_RATE,
         filters: str = "slaney",
         padding: str = "ignored",
+        frozen_stages: int = 0,
     ) -> None:
         """Build an encoder with random weights.
 
@@ -179,11 +185,12 @@ class HTSAT(nn.Module):
             padding: What fills the last window: "ignored", silence, whose frames are no part of a
                 clip; "silent", silence, whose frames are, as in MGA-CLAP; "repeated", the audio as
                 often as it fits and then silence, all part of the clip, as in LAION-CLAP.
+            frozen_stages: How many of the lowest stages never learn, and so belong to the trunk.
 
         Raises:
-            ValueError: Heads that do not divide the width of their stage, a number of frames per
-                window other than 32, 64 or 128, another `padding`, or a front end that `LogMel`
-                does not have.
+            ValueError: More frozen stages than there are, heads that do not divide the width of
+                their stage, a number of frames per window other than 32, 64 or 128, another
+                `padding`, or a front end that `LogMel` does not have.
         """
         super().__init__()
         if sum(depths) > MAX_BLOCKS:
@@ -203,6 +210,8 @@ class HTSAT(nn.Module):
             )
         if padding not in ("ignored", "silent", "repeated"):
             raise ValueError(f'padding must be "ignored", "silent" or "repeated", not {padding!r}')
+        if not 0 <= frozen_stages <= n_stages:
+            raise ValueError(f"frozen_stages = {frozen_stages}: HTS-AT has {n_stages} stages here")
         # Imported here: it takes seconds, and YAMNet does not need it.
         from transformers import ClapAudioConfig, ClapAudioModel
 
@@ -232,6 +241,17 @@ class HTSAT(nn.Module):
             n_dropped=WINDOW_S * sample_rate / per_window / 2,
         )
         self.encoder = ClapAudioModel(config)
+        self.frozen_stages = frozen_stages
+        self._front_end = {"sample_rate": sample_rate, "filters": filters, "padding": padding}
+        for part in self._trunk():
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "HTSAT":
+        """Set the mode as torch does, but for the trunk: without dropout and batch statistics."""
+        super().train(mode)
+        for part in self._trunk():
+            part.eval()
+        return self
 
     def n_frames(self, n_samples: int) -> int:
         """Return the number of frames that cover `n_samples`; the last may reach past the end."""
@@ -253,16 +273,75 @@ class HTSAT(nn.Module):
         state_dict.check(found, self.encoder.state_dict(), f"{path}: audio_model.*")
         self.encoder.load_state_dict(found)
 
-    def trunk(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip hop mel"]:
-        """Return what `forward` takes, as much of the tower as never learns: the log-mel."""
-        return self.log_mel(waveform)
+    def trunk(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip step width"]:
+        """Return what `forward` takes, as much of the tower as never learns.
 
-    def trunk_id(self) -> None:
-        """Return None: the trunk has no weights, so there is nothing to store its output for."""
+        That is the log-mel; with frozen stages, tokens of the first one that learns, a square grid
+        of them for each window; with all stages frozen, the features of frames.
+        """
+        log_mel = self.log_mel(waveform)
+        if not self.frozen_stages:
+            return log_mel
+        net = self.encoder.audio_encoder
+        with torch.no_grad():
+            windows = log_mel.reshape(-1, 1, HOPS, N_MELS)
+            normal = net.batch_norm(windows.transpose(1, 3)).transpose(1, 3)
+            tokens = self._stages(net.patch_embed(net.reshape_mel2img(normal)), trunk=True)
+            steps = tokens if self.frozen_stages < len(net.layers) else self._frames(tokens)
+        return steps.reshape(len(waveform), -1, steps.shape[-1])
 
-    def forward(self, log_mel: Float[Tensor, "clip hop mel"]) -> Float[Tensor, "clip frame dim"]:
-        """Return the features of all windows, one after the other."""
-        windows = log_mel.reshape(-1, 1, HOPS, N_MELS)
-        features = self.encoder(windows).last_hidden_state  # [window, dim, frequency, frame]
-        frames = features.mean(dim=2).transpose(1, 2)
-        return frames.reshape(log_mel.shape[0], -1, self.width)
+    def trunk_id(self) -> dict[str, Any] | None:
+        """Say which trunk this is: its settings, and the SHA-256 of its weights.
+
+        None without frozen stages: then the trunk has no weights, and nothing is gained by storing
+        its output.
+        """
+        if not self.frozen_stages:
+            return None
+        settings = {"tower": "htsat", "frozen_stages": self.frozen_stages, **self._front_end}
+        return settings | {"sha256": state_dict.digest(self._trunk())}
+
+    def forward(self, heard: Float[Tensor, "clip step width"]) -> Float[Tensor, "clip frame dim"]:
+        """Return the features of all windows, one after the other, given the output of `trunk`."""
+        net = self.encoder.audio_encoder
+        if not self.frozen_stages:
+            windows = heard.reshape(-1, 1, HOPS, N_MELS)
+            features = self.encoder(windows).last_hidden_state  # [window, dim, frequency, frame]
+            frames = features.mean(dim=2).transpose(1, 2)
+        elif self.frozen_stages < len(net.layers):
+            n_tokens = math.prod(net.input_resolutions[self.frozen_stages])
+            tokens = heard.float().reshape(-1, n_tokens, heard.shape[2])
+            frames = self._frames(self._stages(tokens, trunk=False))
+        else:
+            frames = heard.float()
+        return frames.reshape(heard.shape[0], -1, self.width)
+
+    def _trunk(self) -> Iterator[nn.Module]:
+        """The parts with weights that never learn."""
+        if not self.frozen_stages:
+            return
+        net = self.encoder.audio_encoder
+        yield from (net.batch_norm, net.patch_embed, *net.layers[: self.frozen_stages])
+        if self.frozen_stages == len(net.layers):
+            yield net.norm
+
+    def _stages(
+        self, tokens: Float[Tensor, "window token dim"], *, trunk: bool
+    ) -> Float[Tensor, "window fewer wider"]:
+        """Apply the stages of the trunk, or the others."""
+        net = self.encoder.audio_encoder
+        stages = [*zip(net.layers, net.input_resolutions, strict=True)]
+        chosen = stages[: self.frozen_stages] if trunk else stages[self.frozen_stages :]
+        for stage, resolution in chosen:
+            tokens = stage(tokens, resolution)[0]
+        return tokens
+
+    def _frames(
+        self, tokens: Float[Tensor, "window token dim"]
+    ) -> Float[Tensor, "window frame dim"]:
+        """The last stage's tokens, normalised, as frames: the mean over frequency in each quarter
+        of a window, the quarters one after the other."""
+        net = self.encoder.audio_encoder
+        n_wide = net.input_resolutions[-1][1]  # tokens of a quarter in time
+        grid = net.norm(tokens).reshape(len(tokens), _QUARTERS, -1, n_wide, self.width)
+        return grid.mean(dim=2).reshape(len(tokens), -1, self.width)

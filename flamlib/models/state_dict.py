@@ -6,6 +6,7 @@ else is cast.
 """
 
 import errno
+import hashlib
 import os
 import pickle
 import re
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 # What numpy scalars are pickled as; the function has another name in numpy 1 and in numpy 2.
 _scalar = np.float64(0).__reduce__()[0]
@@ -128,6 +129,16 @@ def check(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str
             raise ValueError(f"{path}: {name} is {_type(tensor)}, expected {_type(wanted)}")
         elif not (_is_free(name, tensor, wanted) or torch.equal(tensor, wanted.cpu())):
             raise ValueError(f"{path}: {name} is a constant and has other values: damaged?")
+
+
+def digest(modules: Iterable[nn.Module]) -> str:
+    """Return the SHA-256 of the names and numbers of the modules' tensors, in hexadecimal."""
+    found = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            found.update(name.encode())
+            found.update(tensor.detach().float().cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
 def preview(names: Iterable[str]) -> str:

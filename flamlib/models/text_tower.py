@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flamlib.models import bert, plain_bert, state_dict
+from flamlib.models.renaming import strip_prefix
 
 FILES = ("config.json", "tokenizer.json")  # what a tower cannot be built without
 MAX_LAYERS = 1000  # more are no text encoder, and building them would not end
@@ -170,10 +171,20 @@ class TextTower(nn.Module):
     def load_weights(self, path: Path) -> None:
         """Load the weights of a `transformers` checkpoint in safetensors, without unused heads.
 
+        A language model, as roberta-base is published, has its encoder under the name of its
+        architecture, and may have no pooler: then that keeps random weights, with a warning.
+
         Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse.
         """
         weights, wanted = state_dict.read(path), self.encoder.state_dict()
+        prefix = f"{self.encoder.config.model_type}."
+        if any(name.startswith(prefix) for name in weights):
+            weights = strip_prefix(weights, prefix)
         weights = {name: tensor for name, tensor in weights.items() if name in wanted}
+        pooler = {name: tensor for name, tensor in wanted.items() if name.startswith("pooler.")}
+        if pooler and not pooler.keys() & weights.keys():
+            warnings.warn(f"{path} has no pooler: it keeps random weights", stacklevel=2)
+            weights |= pooler
         state_dict.check(weights, wanted, path)
         self.encoder.load_state_dict(weights)
 

@@ -28,7 +28,6 @@ and the classifier, else the log-mel. The *top* (`YAMNet.forward`) is the rest. 
 output can be computed once and stored.
 """
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -290,16 +289,11 @@ class YAMNet(nn.Module):
         """
         if not self.n_tags:
             return None
-        digest = hashlib.sha256()
-        for part in (self.layers, self.classifier):
-            for name, tensor in part.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.detach().float().cpu().numpy().tobytes())
         return {
             "tower": "yamnet",
             "frame_hops": self.frame_hops,
             "evidence": f"p ** {class_features.POWER}",
-            "sha256": digest.hexdigest(),
+            "sha256": state_dict.digest([self.layers, self.classifier]),
         }
 
     def forward(self, heard: Float[Tensor, "clip step width"]) -> Float[Tensor, "clip frame dim"]:

@@ -167,7 +167,8 @@ def hear(
         `n_clips`, `shape` and `n_bytes`.
 
     Raises:
-        ValueError: all of it would be more than `hear.max_gb`; before anything is heard.
+        ValueError: all of it would be more than `hear.max_gb`, or clips do not fill the windows in
+            which the tower hears; before anything is heard.
         OSError: more than the disk has left, or it became full on the way.
     """
     out, weights = Path(out), Path(weights)
@@ -244,7 +245,16 @@ def pairs_of(config: Config, bank: Bank, split: str) -> Pairs:
 def _n_bytes(tower: nn.Module, part: Part) -> int:
     n_samples = len(part.clips.render(0))
     with torch.inference_mode():
-        return len(part.clips) * tower.trunk(torch.zeros(1, n_samples)).numel() * 2
+        stored = tower.trunk(torch.zeros(1, n_samples))
+        n_frames = tower(stored).shape[1]
+    if n_frames != tower.n_frames(n_samples):  # what is stored does not say where a clip ends
+        raise ValueError(
+            f"{part.name}: clips of {n_samples / tower.sample_rate:.4g} s do not fill windows of "
+            f"{n_frames * tower.frame_s:.4g} s that the audio tower hears, whose rest would be "
+            "stored as a part of them: set mixture.clip_s and train.pair_s to whole windows, or "
+            "network.audio.frozen_stages to 0"
+        )
+    return len(part.clips) * stored.numel() * 2
 
 
 def _check_size(config: Config, out: Path, sizes: Mapping[str, int]) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from flamlib import memory
 from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
-from flamlib.models import dual_encoder
+from flamlib.models import checkpoint, dual_encoder
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
@@ -59,10 +59,16 @@ def _load(tower: nn.Module, folder: Path) -> None:
 def start_from(net: DualEncoder, folder: Path) -> None:
     """Take over all weights of a saved model, FLAM-Global's say, whose heads are as they began.
 
+    A FLAM is none of MGA-CLAP's to start from: that begins with the pretrained towers, and says so,
+    so that `train.init_from` holds for all models of an experiment.
+
     Raises ValueError if it is of another shape, naming the settings in which the two differ, or,
     where those are the same, the tensors; and if its numbers began elsewhere (`scale_init`, ...):
     they are taken over, so this network's would be forgotten.
     """
+    if isinstance(net, MGACLAP) and checkpoint.read_kind(folder) == FLAM.kind:
+        print(f"{folder} is a FLAM, from which MGA-CLAP cannot start: it has the pretrained towers")
+        return
     other = type(net).from_pretrained(folder)
     if isinstance(other, FLAM):
         other.forget_captions()  # of this run other captions will be known

@@ -5,13 +5,17 @@ import json
 import pytest
 import soundfile
 import torch
+from made_inputs import write_clap
 from openflam_layout import random_state
 from originals_layout import mga_state
 from sounds import RATE, noise
 from towers import write_bert, write_roberta
 
 from flamlib.cli import main
+from flamlib.config import HtsatConfig
 from flamlib.models.flam import FLAM
+from flamlib.models.htsat import HTSAT
+from flamlib.models.text_tower import TextTower
 
 
 def write_state(path, *, words):
@@ -68,6 +72,27 @@ def test_an_import_says_what_it_made_and_what_to_do_next(tmp_path, capsys):
     assert "out: MGA-CLAP, mga.pt; 32000 Hz, frames of 0.3125 s" in said
     assert "without priors" in said
     assert f'flam detect RECORDING -c "a dog barks" --model {tmp_path / "out"}' in said
+
+
+def test_an_imported_clap_gives_its_towers_to_train_from(tmp_path, capsys):
+    sizes = {"embed": 8, "depths": [1] * 4, "heads": [1, 2, 2, 4]}
+    off = dict.fromkeys(("drop_path", "drop_hidden", "drop_attention"), 0.0)
+    write_clap(tmp_path / "clap", HtsatConfig(tower="htsat", **sizes, **off), dim=12)
+    given = [str(tmp_path / "clap"), str(tmp_path / "out"), "--towers", str(tmp_path / "weights")]
+    assert main.main(["import-clap", *given]) == 0
+    assert f"{tmp_path / 'weights/roberta'}: its towers" in capsys.readouterr().out
+    model = FLAM.from_pretrained(tmp_path / "out")
+    tower = HTSAT(**sizes, **off, frozen_stages=3)
+    tower.load_weights(tmp_path / "weights/htsat/model.safetensors")
+    caption = TextTower(tmp_path / "weights/roberta", pooling="pooler")
+    caption.load_weights(tmp_path / "weights/roberta/model.safetensors")
+    for ours, theirs in ((tower, model.audio), (caption, model.caption)):
+        for name, tensor in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], tensor)
+    given[1] = str(tmp_path / "other")
+    assert main.main(["import-clap", *given]) == 2
+    assert f"{tmp_path / 'weights/htsat'} exists" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("command", ["import-openflam", "import-clap", "import-baseline"])

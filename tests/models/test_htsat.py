@@ -309,3 +309,40 @@ def test_a_checkpoint_of_another_size_is_refused(tmp_path, tower):
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match=r"audio_model.*: \S+ has shape \["):
         HTSAT(**TINY | {"embed": 16}).load_weights(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("frozen_stages", range(1, 5))
+def test_a_trunk_and_a_top_are_the_whole_tower(tower, frozen_stages):
+    """In training mode too: what is frozen has no dropout and no statistics of a batch."""
+    split = HTSAT(**TINY | {"drop_path": 0.5}, frozen_stages=frozen_stages)
+    split.load_state_dict(tower.state_dict())
+    before = split.trunk_id()
+    waveform = noise(2, WINDOW_SAMPLES + 9000)
+    heard = split.train().trunk(waveform)
+    assert torch.equal(heard, split.eval().trunk(waveform))
+    assert not heard.requires_grad
+    with torch.no_grad():
+        assert_close(split(heard), features(tower, waveform))
+    assert split.trunk_id() == before
+    learning = {name for name, p in split.named_parameters() if p.requires_grad}
+    assert all(f"layers.{k}." not in name for name in learning for k in range(frozen_stages))
+    assert (learning == set()) == (frozen_stages == 4)
+
+
+def test_other_weights_and_another_front_end_are_another_trunk(tower):
+    split = HTSAT(**TINY, frozen_stages=3)
+    assert tower.trunk_id() is None, "a log-mel is not worth storing"
+    first = split.trunk_id()
+    with torch.no_grad():
+        next(split.encoder.audio_encoder.layers[3].parameters()).add_(1)
+    assert split.trunk_id() == first, "the top is no part of it"
+    with torch.no_grad():
+        next(split.encoder.audio_encoder.layers[2].parameters()).add_(1)
+    assert split.trunk_id()["sha256"] != first["sha256"]
+    repeats = HTSAT(**TINY, frozen_stages=3, padding="repeated").trunk_id()
+    assert repeats["padding"] == "repeated"
+
+
+def test_more_frozen_stages_than_there_are_are_refused():
+    with pytest.raises(ValueError, match=r"frozen_stages = 5: HTS-AT has 4 stages"):
+        HTSAT(**TINY, frozen_stages=5)

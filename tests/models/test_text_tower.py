@@ -320,3 +320,20 @@ def test_words_that_the_tower_does_not_know_are_named(bert, folders):
         warnings.simplefilter("error")
         bert.embed(["a dog barks", "the rain"])
         TextTower(folders["roberta"], pooling="mean").embed(["🐕"])  # byte by byte
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_a_language_model_as_published_is_a_tower(folders, tmp_path, kind):
+    """Its encoder is under the name of its architecture, beside a head, and has no pooler."""
+    torch.manual_seed(3)
+    saved = TextTower(folders[kind], pooling="mean").encoder.state_dict()
+    published = {f"{kind}.{name}": tensor.contiguous() for name, tensor in saved.items()}
+    save_file(published | {"lm_head.bias": torch.zeros(9)}, tmp_path / "model.safetensors")
+    mean = TextTower(folders[kind], pooling="mean")
+    mean.load_weights(tmp_path / "model.safetensors")
+    pooled = TextTower(folders[kind], pooling="pooler")
+    with pytest.warns(UserWarning, match=r"model\.safetensors has no pooler: it keeps random"):
+        pooled.load_weights(tmp_path / "model.safetensors")
+    for name, tensor in saved.items():
+        assert torch.equal(mean.encoder.state_dict()[name], tensor)
+        assert torch.equal(pooled.encoder.state_dict()[name], tensor)

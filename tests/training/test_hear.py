@@ -162,3 +162,17 @@ def test_the_manifests_say_what_the_clips_are(made, out):
     assert about["trunk"] == trunk_of(made).trunk_id()
     assert json.loads(about["content"]["recordings"])["pair_s"] == 1.28
     assert load_config().hear.max_gb <= 4.0, "what the default run may take of a disk"
+
+
+def test_clips_that_fill_no_window_are_refused_before_anything_is_heard(made, tmp_path):
+    """Stored, a clip of HTS-AT's would end with its window."""
+    audio = {"embed": 8, "depths": [1] * 4, "heads": [1, 2, 2, 4], "frozen_stages": 4}
+    audio |= dict.fromkeys(("drop_path", "drop_hidden", "drop_attention"), 0.0)
+    network = {"audio": {"tower": "htsat", "sample_rate": 16_000, **audio}}
+    settings = tiny.config(network=network, n_pair_takes=2)
+    with (
+        pytest.warns(UserWarning, match="random weights"),
+        pytest.raises(ValueError, match=r"train: clips of 2\.56 s do not fill windows of 10 s"),
+    ):
+        run(made, tmp_path, settings)
+    assert not [*tmp_path.rglob("*.npy")]

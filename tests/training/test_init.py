@@ -96,6 +96,18 @@ def test_a_start_of_another_caption_tower_is_refused_by_its_tensors(bare, small,
         init.start_from(pretrained(bare, **small), tmp_path / "saved")
 
 
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_mga_clap_begins_with_the_pretrained_towers_where_others_begin_with_a_flam(
+    bare, small, tmp_path, capsys
+):
+    pretrained(bare, **small).save_pretrained(tmp_path / "saved")
+    net = init.pretrained(bare, tiny.config(network=small).network, tiny.config().codebook)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    init.start_from(net, tmp_path / "saved")
+    assert "is a FLAM, from which MGA-CLAP cannot start" in capsys.readouterr().out
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
 def test_what_has_no_rate_or_no_loss_does_not_learn(weights):
     net = pretrained(weights)
     init.freeze(net, FROZEN_CAPTIONS, LossWeights(**GLOBAL))

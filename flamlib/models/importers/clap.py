@@ -159,6 +159,18 @@ def write_tower(folder: str | Path, tower: HTSAT) -> None:
         state_dict.write(add_prefix(tensors, "audio_model."), partial / WEIGHTS)
 
 
+def write_towers(folder: str | Path, model: FLAM) -> None:
+    """Write the towers to `folder/htsat` and `folder/roberta`, to train from.
+
+    Raises FileExistsError if the first contains other files.
+    """
+    write_tower(Path(folder) / "htsat", model.audio)
+    with files.atomic_folder(Path(folder) / "roberta") as partial:
+        model.caption.save_config_and_tokenizer(partial)
+        tensors = {n: t.contiguous() for n, t in model.caption.encoder.state_dict().items()}
+        state_dict.write(tensors, partial / WEIGHTS)
+
+
 def _check(folder: Path, config: ClapConfig) -> None:
     """Raise ValueError if the CLAP computes anything else than HTSAT and FLAM's projections."""
     audio = config.audio_config
