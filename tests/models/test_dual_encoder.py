@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from towers import HTSAT, SETTINGS, sensitive_model, write_bert, write_roberta
 from towers import changing_noise as noise
 
-from flamlib.models import checkpoint, dual_encoder
+from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
 
 CAPTIONS = ["a dog barks", "the bell rings", "rain"]
