@@ -119,6 +119,10 @@ def test_the_wheel_holds_the_package_and_its_models_and_nothing_else(wheel):
     assert "\nDescription-Content-Type: text/markdown\n" in described
 
 
+# Extras that are not in the environment of the tests, and what is imported of them.
+APART_EXTRAS, APART = ["hoplite"], {"ml_collections", "perch_hoplite"}
+
+
 def test_what_the_package_imports_is_what_it_asks_for():
     """`dev` and `docs` are for a checkout; Jupyter, DVC and pip are run and not imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -136,6 +140,8 @@ def test_what_the_package_imports_is_what_it_asks_for():
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
     imported -= sys.stdlib_module_names | {"flamlib", "compression"}  # the latter is 3.14's
+    assert {canonicalize_name(name) for name in APART & imported} == asked(*APART_EXTRAS) - asked()
+    imported -= APART
     providers = packages_distributions()
     found = {canonicalize_name(name) for module in imported for name in providers[module]}
     commands = ("train", "evaluate", "serve", "search", "onnx", "live")
