@@ -28,7 +28,7 @@ comma := ,
 export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data repro baselines ablations release test lab bench docs format lint hooks lock clean
+.PHONY: help setup data repro baselines ablations rehearse release test lab bench docs format lint hooks lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 ablations: setup ## FLAM with one thing changed, arm by arm (GRID=quick: four arms, one seed; JOBS=2)
 	$(BIN)/dvc repro mix train@flam_global
 	$(BIN)/python -m flamlib.evaluation.run_study --jobs $(JOBS) $(if $(filter quick,$(GRID)),--quick)
+
+# Nothing is fetched, and no result replaced: projects of their own in artifacts/rehearsal.
+rehearse: setup ## the recipes of configs/ at tiny size, recordings to report, in minutes (ARGS=paper: one)
+	$(BIN)/python scripts/rehearse.py $(ARGS)
 
 # Of the run whose results are there. Then commit models/ and README.md.
 release: setup ## the trained model in its small form, with thresholds and card, in models/flam-small

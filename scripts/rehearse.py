@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests/helpers"))  # what makes sets and models up
 import made_inputs  # noqa: E402
 import set_files  # noqa: E402
 import tiny  # noqa: E402
+import transformers  # noqa: E402
 
 from flamlib.config import Config, load_config  # noqa: E402
 
@@ -35,7 +36,6 @@ RECIPES = {  # what of configs/ is on top of params.yaml for everything but trai
 N_PROCESSES = 2
 LOG = "log.txt"
 
-RunNotebook = Callable[[Path, str, Mapping[str, Any]], None]
 Step = tuple[str, Callable[[], None]]
 
 
@@ -52,10 +52,9 @@ class Rehearsal:
         config: the parameters of all but training.
     """
 
-    def __init__(self, recipe: str, folder: Path, run_notebook: RunNotebook | None = None) -> None:
-        """Prepare a rehearsal; `run_notebook(folder, stem, parameters)` runs a notebook."""
+    def __init__(self, recipe: str, folder: Path) -> None:
+        """Prepare a rehearsal in a folder, which is made anew."""
         self.recipe, self.folder = recipe, folder
-        self._run_notebook = run_notebook or _run_by_papermill
         self._overlays = [f"configs/{name}" for name in RECIPES[recipe]]
         self._sizes = f"configs/rehearsal/{recipe}.yaml"
 
@@ -77,12 +76,14 @@ class Rehearsal:
             yield "random towers as published", self.write_towers
         yield "params.yaml of the recipe", self.write_params
         for name in ("01_corpus", "02_mix", "02b_hear"):
-            yield name, lambda name=name: self.notebook(name)
+            yield name, lambda name=name: self.notebook(name, small=False)
         for model in ("flam_global", "flam"):
             yield f"{model} by {N_PROCESSES} processes", lambda model=model: self.train(model)
-        yield "mga_clap by 03_train", lambda: self.notebook("03_train", model="mga_clap")
-        for name in ("04_evaluate", "05_detect", "09_benchmarks"):
-            yield name, lambda name=name: self.notebook(name)
+        of_mga_clap = {"small": False, "model": "mga_clap"}
+        yield "mga_clap by 03_train", lambda: self.notebook("03_train", **of_mga_clap)
+        yield "04_evaluate", lambda: self.notebook("04_evaluate", small=False)
+        yield "05_detect", lambda: self.notebook("05_detect")
+        yield "09_benchmarks", lambda: self.notebook("09_benchmarks", small=False)
 
     def lay_out(self) -> None:
         """Copy what a project consists of, but for recordings and results."""
@@ -119,36 +120,35 @@ class Rehearsal:
 
     def write_params(self) -> None:
         """Put the recipe's parameters in the place of params.yaml."""
-        overlays = [part for name in self._overlays for part in ("--with", name)]
-        given = ["flam", *overlays, "--with", self._sizes, "--write", "all.yaml"]
+        given = ["flam", *_options([*self._overlays, self._sizes]), "--write", "all.yaml"]
         self.python("flamlib.training.launch", *given)
         (self.folder / "all.yaml").replace(self.folder / "params.yaml")
 
     def train(self, model: str) -> None:
         """Train a model as a cluster does, with two processes on this machine's CPU."""
-        names = [*self._overlays]
-        if self.recipe == "paper":
-            names.append(f"configs/paper_{model}.yaml")
-        overlays = [part for name in (*names, self._sizes) for part in ("--with", name)]
         how = ["--config_file", "configs/accelerate/eight_gpus.yaml", "--main_process_port", "0"]
         how += ["--num_processes", str(N_PROCESSES), "-m", "flamlib.training.launch"]
         told = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        self.python("accelerate.commands.launch", *how, model, *overlays, **told)
+        self.python("accelerate.commands.launch", *how, *self.training(model), **told)
+
+    def training(self, model: str) -> list[str]:
+        """Return the arguments of `flamlib.training.launch` that train a model."""
+        own = [f"configs/paper_{model}.yaml"] if self.recipe == "paper" else []
+        return [model, *_options([*self._overlays, *own, self._sizes])]
 
     def notebook(self, name: str, **parameters: Any) -> None:
-        """Run a notebook of the pipeline; its parameters but for these come from params.yaml."""
-        known = {} if name == "05_detect" else {"small": False}
-        self._run_notebook(self.folder, name, known | parameters)
+        """Run a notebook of the pipeline; its other parameters come from params.yaml."""
+        pairs = [part for key, value in parameters.items() for part in ("-p", key, str(value))]
+        where = [f"notebooks/{name}.ipynb", f"reports/{name}.ipynb"]
+        self.python("flamlib.run_notebook", *where, *pairs)
 
     def python(self, module: str, *arguments: str, **told: str) -> None:
         """Run a module in the project; raises Failed."""
         _run(self.folder, [sys.executable, "-m", module, *arguments], told)
 
 
-def _run_by_papermill(folder: Path, name: str, parameters: Mapping[str, Any]) -> None:
-    pairs = [part for key, value in parameters.items() for part in ("-p", key, str(value))]
-    where = [f"notebooks/{name}.ipynb", f"reports/{name}.ipynb"]
-    _run(folder, [sys.executable, "-m", "flamlib.run_notebook", *where, *pairs], {})
+def _options(overlays: Iterable[str]) -> list[str]:
+    return [part for name in overlays for part in ("--with", name)]
 
 
 def _run(folder: Path, command: list[str], told: Mapping[str, str]) -> None:
@@ -167,6 +167,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=" or ".join(RECIPES))
     given = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
     if unknown := [name for name in given.recipes if name not in RECIPES]:
         parser.error(f"no recipe {unknown[0]!r}, choose from {', '.join(RECIPES)}")
     for recipe in given.recipes or RECIPES:

@@ -1,10 +1,7 @@
 import inspect
-import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -143,21 +140,3 @@ def test_what_cannot_be_meant_is_refused(tiny_project, monkeypatch, capsys, give
     with pytest.raises(SystemExit, match="2"):
         launch.main([*given, "--with", "small.yaml"])
     assert why in capsys.readouterr().err
-
-
-@pytest.mark.timeout(400)
-def test_accelerate_launches_it_on_two_cpus(tiny_project):
-    """With the settings for eight GPUs, but for the number of processes."""
-    config = ROOT / "configs/accelerate/eight_gpus.yaml"
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    command = ["--num_processes", "2", "--main_process_port", "0", "-m", "flamlib.training.launch"]
-    given = ["flam", "--with", "small.yaml"]
-    told = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*launcher, *command, *given], cwd=tiny_project, env=os.environ | told, check=True
-    )
-    folder = tiny_project / "artifacts/checkpoints/flam"
-    about = json.loads((folder / "training.json").read_text())
-    assert about["parameters"]["n_processes"] == 2
-    assert [row["step"] for row in about["history"]] == [1, 2]
-    assert FLAM.from_pretrained(folder).config["dim"] == 8
