@@ -5,8 +5,9 @@ them has is absent wherever else it is not marked, in all of the recordings. A r
 nothing sounds has an empty label file, or a row of its name alone.
 
 Decisions of a review, a table with the columns filename, onset, offset, event_label and `review`
-("yes", "no", or empty for what nobody looked at), say nothing of what is outside its rows: each row
-becomes a clip of its own, in which its own caption alone is known.
+("yes", "no", or empty for what nobody looked at), or a selection table of Raven with a column
+`Review`, say nothing of what is outside its rows: each row becomes a clip of its own, in which its
+own caption alone is known.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,8 @@ REVIEW = "review"  # column of a table of detections, with "yes" and "no"
 ANSWERS = {"yes": True, "y": True, "true": True, "1": True} | dict.fromkeys(
     ("no", "n", "false", "0"), False
 )
+_IN_TABLE = ("filename", "onset", "offset", "event_label")
+_IN_RAVEN = ("Begin File", *labels.RAVEN_TIMES, "Annotation")  # the first may be absent
 CUT_S = 300.0  # longer recordings are cut, outside events, so that clips are padded little
 
 
@@ -255,11 +258,12 @@ def _by_stem(stem: str, paths: Iterable[Path]) -> Path | None:
 
 def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:
     """The reviewed events of each recording, and the decisions."""
-    names = {name.strip().lower(): name.strip() for name in tables.first_fields(path)}
-    column = names[REVIEW]
-    rows = tables.read(
-        path, ("filename", "onset", "offset", "event_label", column), short_rows=True
-    )
+    fields = tables.first_fields(path)
+    [column] = [name for name in fields if name.lower() == REVIEW][:1]
+    in_raven = set(labels.RAVEN_TIMES) <= set(fields)
+    named, *times_and_label = _IN_RAVEN if in_raven else _IN_TABLE
+    needed = (*([] if in_raven else [named]), *times_and_label, column)
+    rows = tables.read(path, needed, short_rows=True)
     by_name: dict[str, tuple[list[RawEvent], list[bool]]] = {}
     for row in rows:
         answer = row[column].strip().lower()
@@ -270,9 +274,9 @@ def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:
                 f"{row.where}: {column} is {row[column]!r}, expected yes, no, or nothing for an "
                 "event that nobody looked at"
             )
-        onset, offset = row.number("onset"), row.number("offset")
-        event = RawEvent(row.where, onset, offset, texts.normal(row["event_label"]))
-        events, decisions = by_name.setdefault(row["filename"].strip(), ([], []))
+        onset, offset, label = times_and_label
+        event = RawEvent(row.where, row.number(onset), row.number(offset), texts.normal(row[label]))
+        events, decisions = by_name.setdefault(row.fields.get(named, "").strip(), ([], []))
         events.append(labels.check(event))
         decisions.append(ANSWERS[answer])
     return by_name

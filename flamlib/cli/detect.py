@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flamlib import collection, event_tables, files, streams, tables
-from flamlib.cli.arguments import UsageError, count, usage_errors
+from flamlib.cli.arguments import UsageError, count, model_folder, usage_errors
 from flamlib.cli.ask_model import add_questions, check_captions, loaded, say
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
+    from flamlib.inference.detect_many import Pages
     from flamlib.inference.questions import Questions
     from flamlib.models.interface import AudioTextModel
 
@@ -56,6 +57,12 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="also write the scores of all frames of one recording to this file, in the format of "
         "sed_scores_eval",
+    )
+    add(
+        "--html",
+        metavar="FILE_OR_FOLDER",
+        help="also write a page to see, hear and review the events, one file with the sound in it; "
+        "of several recordings a folder with a page for each",
     )
     add(
         "--pcm",
@@ -134,7 +141,10 @@ def _is_single(args: argparse.Namespace) -> bool:
     """Whether there is one recording, and what is written of it is no folder."""
     [first, *more] = args.audio
     is_many = more or Path(first).is_dir() or not (first == _STDIN or Path(first).exists())
-    to_folder = args.output and (Path(args.output).is_dir() or args.output.endswith(("/", os.sep)))
+    to_folder = any(
+        output and (Path(output).is_dir() or output.endswith(("/", os.sep)))
+        for output in (args.output, args.html)
+    )
     if is_many and not more and not Path(first).is_dir() and not glob.has_magic(first):
         raise UsageError(f"{first}: no such file")
     return not is_many and not to_folder
@@ -142,7 +152,7 @@ def _is_single(args: argparse.Namespace) -> bool:
 
 def _check_single(args: argparse.Namespace, formats: list[str]) -> None:
     """Raise UsageError for outputs that cannot be, before anything is computed."""
-    outputs = [o for o in (args.output, args.scores) if o]
+    outputs = [o for o in (args.output, args.scores, args.html) if o]
     if len(formats) > 1:
         raise UsageError("several formats need a folder to write to: -o FOLDER/")
     if formats == ["parquet"] and args.output is None:
@@ -160,6 +170,8 @@ def _check_single(args: argparse.Namespace, formats: list[str]) -> None:
             else f"{args.scores}: the scores would stand among the events that are printed; "
             "-o FILE puts those into a file"
         )
+    if args.html is not None and _place(args.html) in map(_place, (args.output, args.scores)):
+        raise UsageError(f"{args.html}: --html needs a file of its own; choose another")
     for output in outputs:
         files.check_file(output)
 
@@ -167,9 +179,11 @@ def _check_single(args: argparse.Namespace, formats: list[str]) -> None:
 def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: list[str]) -> int:
     # Imported here: torch takes seconds, and --help does not need it.
     from flamlib import audio, detection
-    from flamlib.inference import detector
+    from flamlib.inference import detector, sound_page
 
     with loaded(args) as (model, questions, notes):
+        if args.html is not None:
+            sound_page.check(questions)
         captions = [each.caption for each in questions.captions]
         if args.scores is not None:
             detection.check_columns(args.scores, captions)
@@ -185,6 +199,10 @@ def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: l
         say(*notes)
         if args.scores is not None:
             detection.write_scores(args.scores, *scores)
+        if args.html is not None:
+            title = model_folder(args.model).name
+            said = sound_page.write(args.html, name, recording, scores, questions, model=title)
+            say(*([f"{args.html}: {said}"] if said else []))
         found = event_tables.Found(
             name, questions.events(scores), opened.sample_rate, questions.channel or 1
         )
@@ -211,15 +229,20 @@ def _detect_many(
             "events of several recordings are printed as one of tsv, csv or jsonl; "
             "-o FOLDER takes all formats"
         )
-    if args.output is not None and Path(args.output).is_file():
-        raise UsageError(f"{args.output}: a file; several recordings need a folder to write to")
+    for output in (args.output, args.html):
+        if output is not None and Path(output).is_file():
+            raise UsageError(f"{output}: a file; several recordings need a folder to write to")
 
-    from flamlib.inference import detect_many
+    from flamlib.inference import detect_many, sound_page
 
     with loaded(args) as (model, questions, notes):
         say(*notes)
+        pages = None
+        if args.html is not None:
+            sound_page.check(questions)
+            pages = detect_many.Pages(Path(args.html), model_folder(args.model).name, [])
         if args.output is None:
-            skipped = _print_many(model, recordings, questions, formats[0])
+            skipped = _print_many(model, recordings, questions, formats[0], pages)
             n_events = None
         else:
             done = detect_many.write(
@@ -228,9 +251,11 @@ def _detect_many(
                 args.output,
                 questions,
                 formats=formats,
+                pages=pages,
                 progress=sys.stderr.isatty(),
             )
             skipped, n_events = done.skipped, done.n_events
+    say(*(pages.notes if pages else ()))
     skipped = {**closed, **skipped}
     for name, why in skipped.items():
         say(f"skipped {name}: {why}")
@@ -242,7 +267,11 @@ def _detect_many(
 
 
 def _print_many(
-    model: "AudioTextModel", recordings: Mapping[str, Path], questions: "Questions", kind: str
+    model: "AudioTextModel",
+    recordings: Mapping[str, Path],
+    questions: "Questions",
+    kind: str,
+    pages: "Pages | None",
 ) -> dict[str, str]:
     """Print the events of each recording as soon as it is heard; return what was skipped."""
     from flamlib.inference import detect_many, detector
@@ -252,7 +281,7 @@ def _print_many(
     print(encode([]).decode(), end="")
     skipped = {}
     for name, path in recordings.items():
-        entry = detect_many.hear(model, name, path, embedded, questions)
+        entry = detect_many.hear(model, name, path, embedded, questions, pages=pages)
         if "why" in entry:
             skipped[name] = entry["why"]
             continue

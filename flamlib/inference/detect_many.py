@@ -5,6 +5,7 @@
                             or why it was skipped
     out/events.tsv          the events of all recordings; likewise .csv, .jsonl and .parquet
     out/NAME.txt            those of a recording, in a format that holds one only
+    pages/NAME.html         its page, see `sound_page`; `pages` may be the same folder
     out/skipped.tsv         the recordings that could not be used, and why
 
 A recording of a finished line is not heard again while its content is the same. One that was
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from flamlib import audio, event_tables, files, tables
 from flamlib.detection import Detection
 from flamlib.event_tables import Found
-from flamlib.inference import detector, questions
+from flamlib.inference import detector, questions, sound_page
 from flamlib.inference.detector import Asked
 from flamlib.inference.questions import Questions
 from flamlib.models.interface import AudioTextModel
@@ -47,6 +48,24 @@ class Summary(NamedTuple):
     skipped: dict[str, str]
 
 
+class Pages(NamedTuple):
+    """Where pages of recordings are written.
+
+    Attributes:
+        folder: The folder.
+        model: Name of the model, which the pages tell.
+        notes: What pages leave out is appended.
+    """
+
+    folder: Path
+    model: str
+    notes: list[str]
+
+    def place(self, name: str) -> Path:
+        """Return the page of a recording."""
+        return self.folder / f"{name}{sound_page.SUFFIX}"
+
+
 def write(
     model: AudioTextModel,
     recordings: Mapping[str, Path],
@@ -54,6 +73,7 @@ def write(
     asked: Questions,
     *,
     formats: Sequence[str] = ("tsv",),
+    pages: Pages | None = None,
     progress: bool = False,
 ) -> Summary:
     """Detect events in recordings and write them to a folder.
@@ -67,6 +87,7 @@ def write(
             hold what it held before, too.
         asked: Captions and how scores become events.
         formats: Of `event_tables.FORMATS`.
+        pages: Where each recording has a page; one without is heard again. None: no pages.
         progress: Whether to show a progress bar, with the time that is left.
 
     Raises:
@@ -85,7 +106,7 @@ def write(
         with _log(out / LOG) as log, _bar(recordings, progress) as bar:
             for name, path in recordings.items():
                 before = finished.get(name)
-                entry = hear(model, name, path, embedded, asked, before=before)
+                entry = hear(model, name, path, embedded, asked, before=before, pages=pages)
                 n_kept += entry is before
                 if entry is not before:
                     finished[name] = entry
@@ -107,6 +128,7 @@ def hear(
     asked: Questions,
     *,
     before: Mapping[str, Any] | None = None,
+    pages: Pages | None = None,
 ) -> Mapping[str, Any]:
     """Detect events in a recording, or say why it cannot be used.
 
@@ -116,7 +138,9 @@ def hear(
         path: Of the file.
         embedded: The captions.
         asked: The questions they are of.
-        before: What was returned of it before; returned as it is if its content is the same.
+        before: What was returned of it before; returned as it is if its content is the same, and
+            there is a page of it where one is wanted.
+        pages: As in `write`.
 
     Returns:
         `name`, `path`, and `sha256`, `sample_rate`, `channel` and `events`, or `why`.
@@ -126,13 +150,18 @@ def hear(
         if not path.is_file():
             raise audio.Unreadable(path, "not a file" if path.exists() else "no such file")
         sha256 = files.sha256(path)
-        if before is not None and before.get("sha256") == sha256:
+        is_shown = pages is None or pages.place(name).exists()
+        if before is not None and before.get("sha256") == sha256 and is_shown:
             return before
         with audio.Recording(path, channel=asked.channel) as opened:
             scores = detector.score(
                 model, opened, embedded, method=asked.method, median_frames=asked.median_frames
             )
             rate = opened.sample_rate
+        if pages is not None:
+            page = pages.place(name)
+            if note := sound_page.write(page, name, path, scores, asked, model=pages.model):
+                pages.notes.append(f"{page}: {note}")
     except (audio.Unreadable, OSError, ValueError) as error:
         why = error.why if isinstance(error, audio.Unreadable) else str(error)
         return entry | {"why": why}

@@ -88,6 +88,20 @@ def test_of_a_review_only_the_reviewed_events_are_known(tmp_path):
         own_labels.find([path])
 
 
+def test_a_review_may_be_a_selection_table_of_raven(tmp_path):
+    """With a column added there; such a table is named after its recording and does not name it."""
+    write(tmp_path, "a.wav")
+    (tmp_path / "a.Table.1.selections.txt").write_text(
+        "Selection\tBegin Time (s)\tEnd Time (s)\tAnnotation\tScore\tReview\n"
+        "1\t0.1\t0.5\train\t0.9\tyes\n2\t1.0\t1.5\train\t0.8\tno\n"
+        "3\t1\t2\twind\t0.8\t\n"
+    )
+    [found], skipped = own_labels.find([tmp_path / "a.Table.1.selections.txt"])
+    assert (found.path, skipped) == (tmp_path / "a.wav", {})
+    assert [(e.onset, e.caption) for e in found.events] == [(0.1, "rain"), (1.0, "rain")]
+    assert found.decisions == [True, False]
+
+
 def test_a_long_recording_is_cut_outside_its_events(tmp_path, monkeypatch):
     monkeypatch.setattr(own_labels, "CUT_S", 1.0)
     events = [Event(0.5, 1.35, "rain"), Event(1.3, 1.7, "wind"), Event(3.9, 5.0, "rain")]

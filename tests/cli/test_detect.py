@@ -392,3 +392,31 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(here, night, capsys,
     assert "printed as one of" in refused(capsys, night, *MANY, "--format", "raven")
     assert "--scores is for one" in refused(capsys, night, *MANY, "--scores", "s.tsv")
     assert "a file; several" in refused(capsys, night, *MANY, "-o", here / "sound.wav")
+
+
+def test_a_page_is_written_of_one_recording_or_of_each(here, tmp_path, capsys):
+    """In a folder that is gone on with, also where the events are known and the page is not."""
+    asked = ["-c", "a bell", "--threshold", "0"]
+    assert call("sound.wav", *asked, "--html", tmp_path / "one.html") == 0
+    assert events(capsys.readouterr().out)
+    shutil.copy("sound.wav", tmp_path / "a.wav")
+    (tmp_path / "b.wav").write_text("no audio")
+    out = ["-o", tmp_path / "out", "--html", tmp_path / "out"]
+    assert call(tmp_path / "a.wav", tmp_path / "b.wav", *asked, "-o", tmp_path / "out") == 1
+    for kept in ("", ", 1 as they were"):
+        assert call(tmp_path / "a.wav", tmp_path / "b.wav", *asked, *out) == 1
+        assert f"recordings heard{kept}, 1 skipped" in capsys.readouterr().out
+    for page in (tmp_path / "one.html", tmp_path / "out/a.wav.html"):
+        assert 'id="data">{"name": ' in page.read_text("utf-8")
+    assert not (tmp_path / "out/b.wav.html").exists()
+
+
+def test_a_page_and_what_it_cannot_show(here, tmp_path, capsys):
+    page = ["--html", tmp_path / "p.html"]
+    assert "--top" in refused(capsys, "sound.wav", "-c", "a bell", "--top", "3", *page)
+    assert "file of its own" in refused(
+        capsys, "sound.wav", "-c", "a bell", *page, "-o", tmp_path / "p.html"
+    )
+    shutil.copy("sound.wav", tmp_path / "p.html")
+    two = ["sound.wav", tmp_path / "p.html"]
+    assert "need a folder" in refused(capsys, *two, "-c", "a bell", *page)
