@@ -12,7 +12,9 @@ The first four hold any number of recordings, of the others there is one for eac
 
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from flamlib import detection, tables, texts
@@ -22,6 +24,7 @@ RAVEN_COLUMNS = (
     *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
     *("Low Freq (Hz)", "High Freq (Hz)", "Annotation", "Score"),
 )
+_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]\w{0,4}$")  # of a recording; names may end in a number
 
 
 class Found(NamedTuple):
@@ -52,6 +55,16 @@ class Format(NamedTuple):
     suffix: str
     is_joint: bool
     encode: Callable[[Sequence[Found]], bytes]
+
+
+def clip_of(filename: str) -> str:
+    """Return the name of a clip: its file name, composed, without its last suffix and folders.
+
+    >>> clip_of("audio/Y-0.5_10.000.wav"), clip_of("Y-0.5_10.000")
+    ('Y-0.5_10.000', 'Y-0.5_10.000')
+    """
+    name = PurePosixPath(texts.composed(filename.replace("\\", "/").strip())).name
+    return _SUFFIX.sub("", name)
 
 
 def _separated(delimiter: str, found: Sequence[Found]) -> bytes:

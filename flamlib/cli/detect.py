@@ -54,9 +54,10 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     )
     add(
         "--scores",
-        metavar="FILE",
-        help="also write the scores of all frames of one recording to this file, in the format of "
-        "sed_scores_eval",
+        metavar="FILE_OR_FOLDER",
+        help="also write the scores of all frames, in the format of sed_scores_eval: of one "
+        "recording to this file, of several to a table of each in this folder, beside -o FOLDER, "
+        "for `flam evaluate`",
     )
     add(
         "--html",
@@ -222,8 +223,7 @@ def _detect_many(
     closed: Mapping[str, str],
     formats: list[str],
 ) -> int:
-    if args.scores is not None:
-        raise UsageError("--scores is for one recording")
+    _check_scores(args)
     if args.output is None and (len(formats) > 1 or formats[0] not in ("tsv", "csv", "jsonl")):
         raise UsageError(
             "events of several recordings are printed as one of tsv, csv or jsonl; "
@@ -252,6 +252,7 @@ def _detect_many(
                 questions,
                 formats=formats,
                 pages=pages,
+                scores=args.scores,
                 progress=sys.stderr.isatty(),
             )
             skipped, n_events = done.skipped, done.n_events
@@ -264,6 +265,20 @@ def _detect_many(
         told = f", {len(skipped)} skipped" if skipped else ""
         print(f"{args.output}: {done.n_heard} recordings heard{kept}{told}, {n_events} events")
     return SOME_SKIPPED if skipped else 0
+
+
+def _check_scores(args: argparse.Namespace) -> None:
+    """Raise UsageError if the scores of several recordings cannot be where they are asked for."""
+    if args.scores is None:
+        return
+    if args.output is None:
+        raise UsageError(
+            "--scores of several recordings needs -o FOLDER, for their events and durations"
+        )
+    if Path(args.scores).is_file():
+        raise UsageError(f"{args.scores}: a file; the scores of several recordings need a folder")
+    if _place(args.scores) == _place(args.output):
+        raise UsageError("--output and --scores name one folder; choose two")
 
 
 def _print_many(

@@ -70,7 +70,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from flamlib import memory
@@ -118,7 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # No option before the command has a value.
     command = next((text for text in arguments if not text.startswith("-")), "")
-    args = _parser(command).parse_args(arguments)
+    parser = _parser(command)
+    if command and command not in _COMMANDS and command == arguments[0]:
+        parser.error(f"no command {command}{_meant(command, _COMMANDS)} (flam --help lists them)")
+    args = parser.parse_args(arguments)
     memory.keep_freed()
     # Threads that wait sleep: while they count, they take the core of those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -162,7 +165,7 @@ def _sentence(error: Exception) -> str:
 
 def _parser(only: str | None = None) -> argparse.ArgumentParser:
     """Build the parser, with the arguments of one command alone, or of all of them."""
-    parser = argparse.ArgumentParser(prog="flam", description=_DESCRIPTION)
+    parser = _Parser(prog="flam", description=_DESCRIPTION)
     parser.set_defaults(extra=None)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -198,6 +201,34 @@ def _module(name: str) -> ModuleType:
         case "search_archive":
             from flamlib.cli import search_archive as module
     return module
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of `flam`, and of each command: what it does not know is told with its own usage.
+
+    argparse leaves it to the parser of `flam`, which knows no option of any command.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if options := [text for text in unknown if text.startswith("-")]:
+            self.error("; ".join(map(self._no_option, options)))
+        if unknown:  # behind an option that is unknown they are its values
+            self.error(f"unexpected {' '.join(unknown)}: files stand together, not among options")
+        return namespace, unknown
+
+    def _no_option(self, text: str) -> str:
+        name = text.split("=")[0]
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        return f"no option {name}{_meant(name, known)}"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is not known."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, 1, 0.7)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 class _Version(argparse.Action):

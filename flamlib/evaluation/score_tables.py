@@ -17,22 +17,21 @@ of a clip are left out; a table that ends early has no score for the rest, but f
 its last row: that row then lasts until the clip ends. Scores are held in single precision.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from flamlib import detection, labels, tables, texts
+from flamlib.event_tables import clip_of
 from flamlib.events import Event
 from flamlib.metrics.clip_scores import ClipScores
 
 PER_S = 1e6  # times are told apart by whole microseconds
 FEW = 5  # names in a note or an error
-_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]\w{0,4}$")  # of a recording; names may end in a number
 MAX_CELLS = 1 << 33  # scores of a system, in frames of one length: 32 GB
 
 
@@ -221,16 +220,6 @@ def align(systems: Mapping[str, System], reference: Reference) -> dict[str, Tabl
         name: _align([system.tables[clip] for clip in clips], clips, captions, durations, events)
         for name, system in systems.items()
     }
-
-
-def clip_of(filename: str) -> str:
-    """Return the name of a clip: its file name, composed, without its last suffix and folders.
-
-    >>> clip_of("audio/Y-0.5_10.000.wav"), clip_of("Y-0.5_10.000")
-    ('Y-0.5_10.000', 'Y-0.5_10.000')
-    """
-    name = PurePosixPath(texts.composed(filename.replace("\\", "/").strip())).name
-    return _SUFFIX.sub("", name)
 
 
 def _read_durations(path: str | Path) -> dict[str, float]:

@@ -7,6 +7,8 @@
     out/NAME.txt            those of a recording, in a format that holds one only
     pages/NAME.html         its page, see `sound_page`; `pages` may be the same folder
     out/skipped.tsv         the recordings that could not be used, and why
+    out/durations.tsv       how long each is, where scores are written, too
+    scores/CLIP.tsv         the scores of a recording, as sed_scores_eval has them
 
 A recording of a finished line is not heard again while its content is the same. One that was
 skipped is tried again.
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple, TextIO
 import filelock
 from tqdm import tqdm
 
-from flamlib import audio, event_tables, files, tables
+from flamlib import audio, detection, event_tables, files, tables
 from flamlib.detection import Detection
 from flamlib.event_tables import Found
 from flamlib.inference import detector, questions, sound_page
@@ -30,6 +32,7 @@ from flamlib.inference.questions import Questions
 from flamlib.models.interface import AudioTextModel
 
 PARAMETERS, LOG, SKIPPED = "parameters.json", "recordings.jsonl", "skipped.tsv"
+DURATIONS = "durations.tsv"
 
 
 class Summary(NamedTuple):
@@ -74,6 +77,7 @@ def write(
     *,
     formats: Sequence[str] = ("tsv",),
     pages: Pages | None = None,
+    scores: str | Path | None = None,
     progress: bool = False,
 ) -> Summary:
     """Detect events in recordings and write them to a folder.
@@ -88,14 +92,16 @@ def write(
         asked: Captions and how scores become events.
         formats: Of `event_tables.FORMATS`.
         pages: Where each recording has a page; one without is heard again. None: no pages.
+        scores: Folder for a score table of each recording; None: none is written.
         progress: Whether to show a progress bar, with the time that is left.
 
     Raises:
         OSError: The folder cannot be written to, or another process is writing there.
-        ValueError: The folder holds results of other questions, or captions that the model does
-            not take.
+        ValueError: The folder holds results of other questions, or captions that the model or a
+            score table does not take; or score tables of two recordings have one name.
     """
     out = Path(out)
+    places = {} if scores is None else _score_places(Path(scores), recordings, asked)
     files.make_folder(out)
     with _alone(out):
         _same_questions(out / PARAMETERS, asked)
@@ -106,7 +112,16 @@ def write(
         with _log(out / LOG) as log, _bar(recordings, progress) as bar:
             for name, path in recordings.items():
                 before = finished.get(name)
-                entry = hear(model, name, path, embedded, asked, before=before, pages=pages)
+                entry = hear(
+                    model,
+                    name,
+                    path,
+                    embedded,
+                    asked,
+                    before=before,
+                    pages=pages,
+                    scores=places.get(name),
+                )
                 n_kept += entry is before
                 if entry is not before:
                     finished[name] = entry
@@ -115,6 +130,8 @@ def write(
                 now[name] = entry
                 bar.update(_size(path))
         _write_tables(out, finished, formats)
+        if scores is not None:
+            _write_durations(out, finished)
     skipped = {name: entry["why"] for name, entry in now.items() if "why" in entry}
     n_events = sum(len(entry.get("events", ())) for entry in finished.values())
     return Summary(len(now) - n_kept - len(skipped), n_kept, n_events, skipped)
@@ -129,6 +146,7 @@ def hear(
     *,
     before: Mapping[str, Any] | None = None,
     pages: Pages | None = None,
+    scores: Path | None = None,
 ) -> Mapping[str, Any]:
     """Detect events in a recording, or say why it cannot be used.
 
@@ -139,11 +157,12 @@ def hear(
         embedded: The captions.
         asked: The questions they are of.
         before: What was returned of it before; returned as it is if its content is the same, and
-            there is a page of it where one is wanted.
+            there are a page and scores of it where they are wanted.
         pages: As in `write`.
+        scores: File for the scores of all frames; None: they are not written.
 
     Returns:
-        `name`, `path`, and `sha256`, `sample_rate`, `channel` and `events`, or `why`.
+        `name`, `path`, and `sha256`, `sample_rate`, `channel`, `duration_s` and `events`, or `why`.
     """
     entry = {"name": name, "path": str(path.absolute())}
     try:
@@ -151,22 +170,29 @@ def hear(
             raise audio.Unreadable(path, "not a file" if path.exists() else "no such file")
         sha256 = files.sha256(path)
         is_shown = pages is None or pages.place(name).exists()
-        if before is not None and before.get("sha256") == sha256 and is_shown:
+        is_written = scores is None or (scores.exists() and "duration_s" in (before or {}))
+        is_same = before is not None and before.get("sha256") == sha256
+        if is_same and is_shown and is_written:
             return before
         with audio.Recording(path, channel=asked.channel) as opened:
-            scores = detector.score(
+            found = detector.score(
                 model, opened, embedded, method=asked.method, median_frames=asked.median_frames
             )
             rate = opened.sample_rate
         if pages is not None:
             page = pages.place(name)
-            if note := sound_page.write(page, name, path, scores, asked, model=pages.model):
+            if note := sound_page.write(page, name, path, found, asked, model=pages.model):
                 pages.notes.append(f"{page}: {note}")
     except (audio.Unreadable, OSError, ValueError) as error:
+        if scores is not None:
+            scores.unlink(missing_ok=True)  # of what the recording was before
         why = error.why if isinstance(error, audio.Unreadable) else str(error)
         return entry | {"why": why}
+    if scores is not None:
+        detection.write_scores(scores, *found)
     entry |= {"sha256": sha256, "sample_rate": rate, "channel": asked.channel or 1}
-    return entry | {"events": [list(event) for event in asked.events(scores)]}
+    entry |= {"duration_s": float(found.frame_edges[-1])}
+    return entry | {"events": [list(event) for event in asked.events(found)]}
 
 
 def found_in(entry: Mapping[str, Any]) -> Found:
@@ -189,6 +215,28 @@ def _write_tables(out: Path, entries: Mapping[str, Any], formats: Sequence[str])
         return
     rows = [tuple(" ".join(text.split()) for text in row) for row in skipped]
     tables.write(out / SKIPPED, [("filename", "why"), *rows])
+
+
+def _score_places(
+    folder: Path, recordings: Mapping[str, Path], asked: Questions
+) -> dict[str, Path]:
+    """Name the score table of each recording; raise ValueError for what cannot be."""
+    detection.check_columns(folder, [each.caption for each in asked.captions])
+    names: dict[str, str] = {}
+    for name in recordings:
+        if (first := names.setdefault(event_tables.clip_of(name), name)) != name:
+            raise ValueError(
+                f"{folder}: the score tables of {first} and {name} would have one name: a table is "
+                "called by its recording, without folder and suffix; detect in them one by one"
+            )
+    return {name: folder / f"{clip}.tsv" for clip, name in names.items()}
+
+
+def _write_durations(out: Path, entries: Mapping[str, Any]) -> None:
+    rows = [
+        (name, str(e["duration_s"])) for name, e in sorted(entries.items()) if "duration_s" in e
+    ]
+    tables.write(out / DURATIONS, [("filename", "duration"), *rows])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -390,7 +391,11 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(here, night, capsys,
     assert "need a folder" in refused(capsys, "sound.wav", *MANY, "--format", "tsv,vtt")
     assert "parquet is no text" in refused(capsys, "sound.wav", *MANY, "--format", "parquet")
     assert "printed as one of" in refused(capsys, night, *MANY, "--format", "raven")
-    assert "--scores is for one" in refused(capsys, night, *MANY, "--scores", "s.tsv")
+    assert "needs -o FOLDER" in refused(capsys, night, *MANY, "--scores", "s")
+    taken = refused(capsys, night, *MANY, "-o", "out", "--scores", here / "sound.wav")
+    assert "need a folder" in taken
+    same = refused(capsys, night, *MANY, "-o", "out", "--scores", "./out")
+    assert "name one folder" in same
     assert "a file; several" in refused(capsys, night, *MANY, "-o", here / "sound.wav")
 
 
@@ -420,3 +425,50 @@ def test_a_page_and_what_it_cannot_show(here, tmp_path, capsys):
     shutil.copy("sound.wav", tmp_path / "p.html")
     two = ["sound.wav", tmp_path / "p.html"]
     assert "need a folder" in refused(capsys, *two, "-c", "a bell", *page)
+
+
+def test_the_scores_of_a_folder_are_evaluated(here, night, tmp_path, capsys):
+    """By `flam evaluate`, with the durations that stand beside the events."""
+    captions, how = ["a bell", "rain"], {"method": "unbiased", "median_frames": 1}
+    asked = [word for caption in captions for word in ("-c", caption)]
+    asked += ["--threshold", "0.5", "--median-frames", "1", "-o", tmp_path / "out"]
+    assert call(night, *asked, "--scores", tmp_path / "scores") == 0
+    model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
+    for name, place in (("a", "a.wav"), ("b", "late/b.flac")):
+        heard = detector.score(model, night / place, captions, **how)
+        scores, edges, named = detection.read_scores(tmp_path / f"scores/{name}.tsv")
+        np.testing.assert_array_equal(scores.astype(np.float32), heard.scores)
+        assert (edges[-1], named) == (heard.frame_edges[-1], captions)
+    truth, result = tmp_path / "truth.tsv", tmp_path / "result.json"
+    tables.write(truth, [HEADER[:4], ("a.wav", "0", "1", "a bell"), ("b.flac", "0", "1", "Rain")])
+    told = ["--ground-truth", truth, "--durations", tmp_path / "out/durations.tsv"]
+    more = ["--resamples", "0", "-o", result]
+    capsys.readouterr()
+    assert main.main([str(a) for a in ["evaluate", tmp_path / "scores", *told, *more]]) == 0
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[0], err) == ("2 clips, 2 captions, 2 events", "")
+    assert json.loads(result.read_text())["systems"]["scores"]["captions"]["Rain"]["n_events"] == 1
+
+
+def test_tables_of_scores_that_are_there_are_kept(night, here, tmp_path, capsys):
+    asked = [night, *MANY, "-o", tmp_path / "out"]
+    scores = ["--scores", tmp_path / "scores"]
+    assert call(*asked) == 0
+    assert call(*asked, *scores) == 0  # there were none
+    assert "2 recordings heard, " in capsys.readouterr().out.splitlines()[-1]
+    whole = (tmp_path / "scores/a.tsv").read_bytes()
+    (tmp_path / "scores/a.tsv").unlink()
+    assert call(*asked, *scores) == 0
+    assert "1 recordings heard, 1 as they were" in capsys.readouterr().out
+    assert (tmp_path / "scores/a.tsv").read_bytes() == whole
+    (night / "a.wav").write_bytes(b"no audio any more")
+    assert call(*asked, *scores) == 1
+    assert not (tmp_path / "scores/a.tsv").exists()
+
+
+def test_two_recordings_never_share_a_table_of_scores(here, night, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(detector, "score", lambda *_, **__: pytest.fail("scored"))
+    shutil.copy(night / "a.wav", night / "late/a.wav")
+    assert call(night, *MANY, "-o", tmp_path / "out", "--scores", tmp_path / "scores") == 2
+    told = capsys.readouterr().err
+    assert "the score tables of a.wav and late/a.wav would have one name" in told

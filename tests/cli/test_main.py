@@ -101,3 +101,25 @@ def test_what_is_printed_to_a_full_disk_or_a_closed_pipe(tmp_path, shell, code, 
     assert done.returncode == code
     assert done.stderr.startswith(told)
     assert done.stderr.count("\n") == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("given", "usage", "told"),
+    [
+        (["detect", "a.wav", "--treshold", "0.5"], "flam detect",
+         "no option --treshold; did you mean --threshold?"),
+        (["detect", "a.wav", "--sorces=x"], "flam detect",
+         "no option --sorces; did you mean --scores?"),
+        (["verify", "folder", "--zzzz"], "flam verify", "no option --zzzz"),
+        (["detect", "a.wav", "-c", "rain", "b.wav"], "flam detect", "unexpected b.wav: files"),
+        (["detcet", "a.wav"], "flam", "no command detcet; did you mean detect?"),
+        (["--zzzz", "models"], "flam", "no option --zzzz"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelled_is_told_with_the_usage_of_its_command(capsys, given, usage, told):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(given)
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: {usage} ")
+    last = said.splitlines()[-1]
+    assert last.startswith(f"{usage}: error: {told}")
