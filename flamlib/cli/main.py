@@ -34,6 +34,10 @@ writes embeddings of a collection of recordings, to be searched with `datasets`.
 
 embed an archive once, and find the moments in it that a sentence describes.
 
+    flam serve [--index INDEX] [--port 8000]
+
+shows a page on which recordings are heard, asked and reviewed, and answers over HTTP.
+
     flam segments FINDS [FINDS …] -o FOLDER [-n 100] [--pick surest|random|balanced] …
 
 cuts what was found, by `flam detect`, `flam search` or another tool, out of the recordings.
@@ -90,6 +94,7 @@ _COMMANDS = {
     "index": ("search_archive", "embed an archive, to be searched"),
     "search": ("search_archive", "find the moments of an archive that a sentence describes"),
     "segments": ("cut_segments", "cut what was found out as clips, a folder for each caption"),
+    "serve": ("serve_page", "see, hear, ask and review recordings on a page, or over HTTP"),
     "export": ("ask", "export a model to ONNX, in float32 and int8"),
     "import-openflam": ("import_models", "import the FLAM authors' checkpoint (OpenFLAM)"),
     "import-clap": ("import_models", "import a CLAP checkpoint of transformers"),
@@ -200,6 +205,8 @@ def _module(name: str) -> ModuleType:
             from flamlib.cli import make as module
         case "search_archive":
             from flamlib.cli import search_archive as module
+        case "serve_page":
+            from flamlib.cli import serve_page as module
     return module
 
 

@@ -5,6 +5,7 @@ reviewed: one HTML file that asks no other machine for anything.
     web/page.css    how it looks, in light and in dark
     web/spans.js    from scores to events and tables of them, as `detection` has it
     web/page.js     drawing, playing, review by keys
+    web/ask.js      asking a server (`flam serve`), where there is one
 
 A page holds its recording as MP3 and the scores of all frames, so its thresholds can be moved.
 """
@@ -101,7 +102,7 @@ def describe(
         "sample_rate": rate,
         "channel": asked.channel or 1,
         "captions": captions(scores, asked),
-        "spectrogram": _spectrogram(waveform, rate),
+        "spectrogram": spectrogram(waveform, rate),
         "audio": base64.b64encode(player.mp3(waveform, rate)).decode("ascii"),
     }
 
@@ -129,11 +130,26 @@ def captions(scores: Scores, asked: Questions) -> list[dict[str, Any]]:
     ]
 
 
-def render(data: Mapping[str, Any]) -> str:
-    """Return the page as HTML; without `captions` in the data it is empty."""
+def spectrogram(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> dict[str, Any]:
+    """Return the loudest 70 dB as a page has them: bytes, column by column, in base64."""
+    level_db = mel_levels.levels_db(waveform, sample_rate)
+    part = (level_db - level_db.max()) / mel_levels.RANGE_DB + 1
+    low_hz, high_hz = mel_levels.limits(sample_rate)
+    return {
+        "columns": level_db.shape[0],
+        "bands": level_db.shape[1],
+        "low_hz": low_hz,
+        "high_hz": high_hz,
+        "levels": _base64(np.rint(255 * np.clip(part, 0, 1)).astype(np.uint8)),
+    }
+
+
+def render(data: Mapping[str, Any], *more: str) -> str:
+    """Return the page as HTML. Without `captions` in the data it is empty; with `server` it asks
+    one. `more` are rules of `policy`."""
     style, script = _part("page.css"), script_text()
     filled = {
-        "policy": policy(),
+        "policy": policy(*more),
         "title": html.escape(str(data.get("name", "FLAM"))),
         "style": style,
         # No text within may end the element.
@@ -167,21 +183,7 @@ def policy(*more: str) -> str:
 
 def script_text() -> str:
     """Return the code of the page."""
-    return f"(() => {{\n{_part('spans.js')}\n{_part('page.js')}}})();\n"
-
-
-def _spectrogram(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> dict[str, Any]:
-    """The loudest 70 dB as bytes, column by column."""
-    level_db = mel_levels.levels_db(waveform, sample_rate)
-    part = (level_db - level_db.max()) / mel_levels.RANGE_DB + 1
-    low_hz, high_hz = mel_levels.limits(sample_rate)
-    return {
-        "columns": level_db.shape[0],
-        "bands": level_db.shape[1],
-        "low_hz": low_hz,
-        "high_hz": high_hz,
-        "levels": _base64(np.rint(255 * np.clip(part, 0, 1)).astype(np.uint8)),
-    }
+    return f"(() => {{\n{_part('spans.js')}\n{_part('page.js')}\n{_part('ask.js')}}})();\n"
 
 
 def _base64(values: np.ndarray) -> str:

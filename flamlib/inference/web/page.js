@@ -18,7 +18,7 @@ function show(found) {
   say(data.note);
   byId("result").hidden = false;
   if (audio.src) URL.revokeObjectURL(audio.src);
-  audio.src = URL.createObjectURL(new Blob([bytesOf(data.audio)], { type: "audio/mpeg" }));
+  audio.src = URL.createObjectURL(data.sound ?? new Blob([bytesOf(data.audio)], { type: "audio/mpeg" }));
   byId("position").max = byId("from").max = data.end_s;
   picture = null;
   byId("lanes").replaceChildren(...data.captions.map(lane));

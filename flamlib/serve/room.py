@@ -1,0 +1,251 @@
+"""What a server holds in memory: the model, the recordings heard last, and an index.
+
+Everything here is called by one thread, see `line`.
+"""
+
+import tempfile
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from flamlib import audio, chain, decoders, files, formats, texts
+from flamlib.config import DetectConfig
+from flamlib.inference import questions, sound_page
+from flamlib.inference.questions import Question, Questions
+from flamlib.inference.review import Review
+from flamlib.models.interface import AudioTextModel
+from flamlib.plots import player
+from flamlib.search import query
+from flamlib.search.archive import Index
+from flamlib.serve.caps import MAX_LETTERS, Caps
+from flamlib.serve.refusals import Refused
+
+MAX_LISTED = 1000  # recordings of an index
+MAX_ASKED = 1000  # captions of a recording, as the scores of each are kept
+CONFIG = DetectConfig(
+    recording="", captions=[], n_absent=0, threshold=DetectConfig.threshold,
+    median_frames=DetectConfig.median_frames,
+)  # fmt: skip
+
+
+@contextmanager
+def place_for(name: str) -> Iterator[Path]:
+    """Give a place for a recording that is sent: a file of its own, which is removed at the end.
+
+    Of the name its suffix is kept, if it is one of recordings: it tells what kind of file it is.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    with tempfile.TemporaryDirectory(prefix="flam-serve-") as folder:
+        yield Path(folder) / f"sent{suffix if suffix in formats.SUFFIXES else ''}"
+
+
+def name_of(given: str) -> str:
+    """Return a name to be read by people, of what a sender calls a recording."""
+    return texts.normal(given.replace("\\", "/").split("/")[-1])[:MAX_LETTERS] or "recording"
+
+
+class Heard(NamedTuple):
+    """A recording that was heard.
+
+    Attributes:
+        review: Asks it captions.
+        about: What a page shows of it, in JSON's types.
+        mp3: Its sound.
+        asked: All captions that it was asked.
+    """
+
+    review: Review
+    about: dict[str, Any]
+    mp3: bytes
+    asked: set[str]
+
+
+class Room:
+    """A model, the recordings that it heard last, and an index that may be searched."""
+
+    def __init__(
+        self, model: AudioTextModel, caps: Caps, *, name: str = "", index: Index | None = None
+    ) -> None:
+        """Begin without recordings.
+
+        Args:
+            model: Any model that `baselines.load` returns.
+            caps: How much it takes.
+            name: Of the model.
+            index: Of the same model.
+        """
+        self.model, self.caps, self.name, self.index = model, caps, name, index
+        self._heard: OrderedDict[str, Heard] = OrderedDict()
+
+    def hear(self, path: Path, name: str) -> dict[str, Any]:
+        """Hear a recording that was sent, unless it is known; return what a page shows of it.
+
+        Args:
+            path: Where it was put.
+            name: What its sender calls it, in the form of `name_of`; nothing is opened by it.
+
+        Raises:
+            Refused: It cannot be used, and why.
+        """
+        if not path.stat().st_size:
+            raise Refused(422, "empty", f"{name} is empty: 0 bytes.")
+        known = files.sha256(path)
+        if known in self._heard:
+            return self._find(known).about | {"name": name}
+        return self._hear(known, path, name)
+
+    def open_indexed(self, sha256: str) -> dict[str, Any]:
+        """Hear a recording of the index, unless it is known; return what a page shows of it.
+
+        Raises Refused if there is none, or its file is gone, has changed or cannot be used.
+        """
+        if self.index is None or sha256 not in self.index.paths:
+            raise Refused(404, "unknown", "The index has no such recording.")
+        paths = self.index.paths[sha256]
+        name = paths[0].name
+        if sha256 in self._heard:
+            return self._find(sha256).about | {"name": name}
+        path = next((each for each in paths if each.is_file()), None)
+        if path is None:
+            raise Refused(410, "gone", f"{name} is no longer where it was when it was indexed.")
+        if files.sha256(path) != sha256:
+            raise Refused(
+                409, "changed", f"{name} was changed since it was indexed; call flam index again."
+            )
+        return self._hear(sha256, path, path.name)
+
+    def _hear(self, known: str, path: Path, name: str) -> dict[str, Any]:
+        try:
+            self._check(path, name)
+            with warnings.catch_warnings():  # what is wrong is told in the notes
+                warnings.simplefilter("ignore", audio.Repaired)
+                review = Review(self.model, path, CONFIG)
+                with audio.Recording(path) as opened:
+                    waveform, rate = opened.read(), opened.sample_rate
+                    notes = list(opened.notes)
+        except audio.Unreadable as error:
+            raise Refused(415, "unreadable", f"{name}: {error.why}.") from error
+        edges = review.scores().frame_edges
+        about = {
+            "id": known,
+            "name": name,
+            "model": self.name,
+            "note": "; ".join(notes) or None,
+            "duration_s": review.duration_s,
+            "end_s": float(edges[-1]),
+            "frame_s": float(edges[1]),
+            "merge_gap_s": CONFIG.merge_gap_s,
+            "sample_rate": rate,
+            "channel": 1,
+            "spectrogram": sound_page.spectrogram(waveform, rate),
+        }
+        self._heard[known] = Heard(review, about, player.mp3(waveform, rate), set())
+        while len(self._heard) > self.caps.n_kept:
+            self._heard.popitem(last=False)
+        return about
+
+    def _check(self, path: Path, name: str) -> None:
+        """Refuse a recording that is too long, as soon as that is known, or silent."""
+        try:
+            decoder = chain.Chain(*formats.plan(path))
+        except decoders.Undecodable as error:
+            raise audio.Unreadable(path, str(error)) from error
+        n_most, n, sounds = self.caps.max_s * decoder.sample_rate, 0, False
+        try:
+            while len(piece := decoder.read(decoders.PIECE)):
+                n += len(piece)
+                sounds = sounds or bool(piece.any())
+                if n > n_most:
+                    raise Refused(
+                        413,
+                        "too_long",
+                        f"{name} is longer than {self.caps.max_s / 60:g} minutes, the most that is "
+                        "taken here; cut it, or use flam detect, which has no limit.",
+                    )
+        except decoders.Undecodable as error:
+            raise audio.Unreadable(path, str(error)) from error
+        finally:
+            decoder.close()
+        if n and not sounds:
+            raise Refused(422, "silent", f"{name} is silent from beginning to end.")
+
+    def sound(self, known: str) -> bytes:
+        """Return the sound of a recording, as MP3. Raises Refused if it is not kept."""
+        return self._find(known).mp3
+
+    def ask(self, known: str, captions: list[str]) -> dict[str, Any]:
+        """Ask captions of a recording; it is not heard again.
+
+        Returns:
+            `captions` with their scores, as a page has them, and the `events` that reach the
+            model's own thresholds, as `flam detect` finds them.
+        """
+        heard = self._find(known)
+        if len(heard.asked | set(captions)) > MAX_ASKED:
+            raise Refused(
+                429,
+                "too_many_captions",
+                f"{heard.about['name']} was asked {MAX_ASKED} captions; open it again.",
+            )
+        try:
+            heard.review.ask(captions)
+        except ValueError as error:
+            raise Refused(422, "caption", f"{error}.") from error
+        heard.asked.update(captions)
+        scores = heard.review.scores()
+        asked = Questions(
+            format=questions.FORMAT,
+            model=self.name,
+            captions=[
+                Question(caption=caption, threshold=heard.review.threshold(caption))
+                for caption in captions
+            ],
+        )
+        events = [event._asdict() for event in asked.events(scores)]
+        return {"captions": sound_page.captions(scores, asked), "events": events}
+
+    def _find(self, known: str) -> Heard:
+        if known not in self._heard:
+            raise Refused(
+                404,
+                "unknown",
+                "No such recording: it was never opened here, or others took its place since. Open "
+                "it again.",
+            )
+        self._heard.move_to_end(known)
+        return self._heard[known]
+
+    def listed(self) -> dict[str, Any]:
+        """Return the recordings of the index, by name, and how many there are."""
+        paths = self._index().paths
+        named = sorted((texts.normal(where[0].name), known) for known, where in paths.items())
+        rows = [{"id": known, "name": name} for name, known in named[:MAX_LISTED]]
+        return {"n_recordings": len(paths), "recordings": rows}
+
+    def search(self, caption: str, k: int) -> dict[str, Any]:
+        """Return the surest moments of a caption in the index."""
+        index = self._index()
+        try:
+            [hits] = query.by_text(index, self.model, [caption], k).values()
+        except ValueError as error:
+            raise Refused(422, "caption", f"{error}.") from error
+        ids = {path: known for known, paths in index.paths.items() for path in paths}
+        return {
+            "hits": [
+                {
+                    "id": ids[hit.path],
+                    "name": texts.normal(hit.path.name),
+                    **hit.detection._asdict(),
+                    "is_there": hit.is_there,
+                }
+                for hit in hits
+            ]
+        }
+
+    def _index(self) -> Index:
+        if self.index is None:
+            raise Refused(404, "no_index", "No index: start flam serve with --index INDEX.")
+        return self.index

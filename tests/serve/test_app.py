@@ -1,0 +1,211 @@
+"""Of the service, as a program and as a browser meet it."""
+
+import base64
+import io
+import shutil
+import socket
+import threading
+
+import numpy as np
+import pytest
+import soundfile
+import uvicorn
+from fastapi.testclient import TestClient
+from heldouts import write_model
+from sounds import RATE, noise, tone
+
+from flamlib.inference import detector
+from flamlib.models.flam import FLAM
+from flamlib.search import archive, indexing
+from flamlib.serve import app
+from flamlib.serve.caps import Caps
+from flamlib.serve.room import Room
+
+CAPTIONS = ["a dog barks", "a bell rings"]
+CAPS = Caps(max_bytes=500_000, max_s=8.0, n_kept=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A model, a recording, and an index of it and of another."""
+    folder = tmp_path_factory.mktemp("serve")
+    write_model(folder / "model")
+    (folder / "sounds").mkdir()
+    sounds = np.concatenate([noise(2.0), tone(300, 1.5), tone(2000, 1.3)])
+    soundfile.write(folder / "sounds/été.wav", sounds, RATE)
+    soundfile.write(folder / "sounds/gone.wav", tone(700, 1.0), RATE)
+    found = sorted((folder / "sounds").iterdir())
+    indexing.update(
+        folder / "model", found, folder / "index", forget=lambda _: False, model_name="m",
+        n_jobs=1, progress=False,
+    )  # fmt: skip
+    (folder / "sounds/gone.wav").unlink()
+    return folder, FLAM.from_pretrained(folder / "model")
+
+
+@pytest.fixture
+def client(world):
+    folder, model = world
+    room = Room(model, CAPS, name="small", index=archive.read(folder / "index"))
+    with TestClient(app.make(room), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+def wav(samples, **kind):
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", **kind)
+    return file.getvalue()
+
+
+def send(client, content, name="a.wav"):
+    return client.post("/api/recordings", params={"name": name}, content=content)
+
+
+def error(answer, status):
+    assert answer.status_code == status, answer.text
+    return answer.json()["error"]
+
+
+def test_events_and_scores_are_those_of_flam_detect(client, world):
+    folder, model = world
+    path = folder / "sounds/été.wav"
+    sent = send(client, path.read_bytes(), "C:\\night\\été.wav").json()
+    assert (sent["name"], sent["note"]) == ("été.wav", None)
+    answer = client.post(f"/api/recordings/{sent['id']}/scores", json={"captions": CAPTIONS})
+    expected = detector.score(model, path, CAPTIONS, method="unbiased", median_frames=3)
+    for of_caption, column in zip(answer.json()["captions"], expected.scores.T, strict=True):
+        scores = np.frombuffer(base64.b64decode(of_caption["scores"]), "<f4")
+        np.testing.assert_allclose(scores, column, atol=1e-6)
+    assert [tuple(e.values()) for e in answer.json()["events"]] == [
+        (pytest.approx(e.onset), pytest.approx(e.offset), e.caption, pytest.approx(e.score))
+        for e in detector.detect(model, path, CAPTIONS)
+    ]
+    sound = client.get(f"/api/recordings/{sent['id']}/audio")
+    assert sound.headers["content-type"] == "audio/mpeg"
+    assert soundfile.info(io.BytesIO(sound.content)).duration == pytest.approx(4.8, abs=0.1)
+
+
+def test_a_recording_is_heard_once_and_kept_until_others_take_its_place(client, world, monkeypatch):
+    _, model = world
+    heard, embed = [], model.embed_audio
+    monkeypatch.setattr(model, "embed_audio", lambda *a: heard.append(1) or embed(*a))
+    first = send(client, wav(noise(1.0))).json()["id"]
+    for captions in (CAPTIONS, ["rain"]):
+        client.post(f"/api/recordings/{first}/scores", json={"captions": captions})
+    assert send(client, wav(noise(1.0))).json()["id"] == first
+    assert len(heard) == 1
+    for seed in (1, 2):
+        send(client, wav(noise(1.0, seed=seed)))
+    told = error(client.get(f"/api/recordings/{first}/audio"), 404)
+    assert "Open it again" in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("captions", "code"),
+    [
+        ([], "no_captions"),
+        (["a bell", " "], "empty_caption"),
+        ([f"sound {i}" for i in range(500)], "too_many_captions"),
+        (["x" * 5000], "long_caption"),
+        (["a bell", "A  Bell"], "same_caption"),
+        ("a bell", "request"),
+    ],
+)
+def test_captions_that_cannot_be_asked(client, captions, code):
+    told = error(client.post("/api/recordings/x/scores", json={"captions": captions}), 422)
+    assert told["code"] == code
+    assert told["message"].endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 422, "empty"),
+        (b"no sound at all", 415, "unreadable"),
+        (wav(np.zeros(0)), 415, "unreadable"),
+        (wav(np.zeros(RATE)), 422, "silent"),
+        (wav(np.full(RATE, np.nan), subtype="FLOAT"), 415, "unreadable"),
+        (wav(noise(9.0)), 413, "too_long"),
+        (bytes(600_000), 413, "too_large"),
+    ],
+)
+def test_recordings_that_cannot_be_heard(client, content, status, code):
+    told = error(send(client, content), status)
+    assert told["code"] == code
+    assert "sent" not in told["message"]
+
+
+def test_what_lies_about_its_size_is_stopped_or_told(client):
+    """A body without a length, and a header that promises more than there is."""
+    pieces = (bytes(100_000) for _ in range(50))
+    assert error(client.post("/api/recordings", content=pieces), 413)["code"] == "too_large"
+    assert "cut off" in send(client, wav(noise(1.0))[:-8000]).json()["note"]
+
+
+def test_only_this_machine_and_this_page_are_answered(client):
+    assert error(client.get("/", headers={"host": "evil.example:8000"}), 421)["code"] == "host"
+    for header in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}):
+        assert error(client.get("/api", headers=header), 403)["code"] == "origin"
+    page = client.get("/")
+    assert "access-control-allow-origin" not in page.headers
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert "/api/recordings" in client.get("/openapi.json").json()["paths"]
+
+
+def test_the_index_is_searched_and_its_recordings_opened_by_what_they_are(client):
+    listed = client.get("/api/index").json()
+    ids = {each["name"]: each["id"] for each in listed["recordings"]}
+    assert (listed["n_recordings"], ids.keys()) == (2, {"été.wav", "gone.wav"})
+    hits = client.post("/api/index/search", json={"caption": "a bell", "k": 3}).json()["hits"]
+    assert {hit["id"] for hit in hits} <= set(ids.values())
+    assert client.post(f"/api/index/{ids['été.wav']}").json()["name"] == "été.wav"
+    assert error(client.post(f"/api/index/{ids['gone.wav']}"), 410)["code"] == "gone"
+    assert error(client.post("/api/index/..%2F..%2Fetc%2Fpasswd"), 404)
+
+
+def test_the_page_in_a_browser(world, tab, tmp_path):
+    """A file is dropped, captions asked, one answered and another added: it stays answered."""
+    folder, model = world
+    index = archive.read(folder / "index")
+    service = app.make(Room(model, CAPS, name="small", index=index))
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(service, log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    path = folder / "sounds/été.wav"
+    scores = detector.score(model, path, CAPTIONS, method="unbiased", median_frames=3)
+    try:
+        tab.goto(url)
+        tab.fill("#wanted", "\n".join(CAPTIONS))
+        shutil.copy(path, tmp_path / "sent.wav")
+        tab.set_input_files("#file", tmp_path / "sent.wav")
+        tab.wait_for_selector("canvas.lane")
+        low = float(np.median(scores.scores))
+        tab.locator("#all").evaluate(
+            "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(low)
+        )
+        expected = detector.events(scores, threshold=low, min_duration_s=0.0, merge_gap_s=0.0)
+        told = tab.locator("#progress").text_content()
+        assert told == f"0 of {len(expected)} decided"
+        tab.keyboard.press("Escape")
+        tab.locator("#play").focus()
+        tab.keyboard.press("y")
+        tab.fill("#wanted", "\n".join([*CAPTIONS, "rain"]))
+        tab.locator("#asking button").click()
+        tab.wait_for_selector("#caption-2")
+        assert tab.locator("#progress").text_content().startswith("1 of ")
+        tab.fill("#sentence", "a bell")
+        tab.locator("#search button").first.click()
+        tab.locator("#state", has_text="oment").wait_for()
+        tab.select_option("#indexed", label="été.wav")
+        tab.locator("#name", has_text="été.wav").wait_for()
+        tab.set_viewport_size({"width": 390, "height": 844})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        assert {each.removeprefix("blob:").startswith((url, "data:")) for each in tab.asked} == {
+            True
+        }
+    finally:
+        server.should_exit = True
+        thread.join()
