@@ -113,7 +113,8 @@ def test_the_wheel_holds_the_package_and_its_models_and_nothing_else(wheel):
         [metadata] = [name for name in archive.namelist() if name.endswith("/METADATA")]
         described = archive.read(metadata).decode()
     released = {path.relative_to(MODELS) for path in MODELS.rglob("*") if path.is_file()}
-    assert names == {p.relative_to(ROOT).as_posix() for p in ROOT.glob("flamlib/**/*.py")} | {
+    own = [*ROOT.glob("flamlib/**/*.py"), *ROOT.glob("flamlib/inference/web/*")]
+    assert names == {path.relative_to(ROOT).as_posix() for path in own} | {
         f"flamlib/released/{path.as_posix()}" for path in released
     }
     assert "\nDescription-Content-Type: text/markdown\n" in described
