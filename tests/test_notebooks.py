@@ -81,6 +81,7 @@ def runs():
     found.append(Run("07_compare.ipynb", {}, None, [f"reports/{out}" for out in outs]))
     outs = ["08_dependency.json", "figures/08_dependency"]
     found.append(Run("08_dependency.ipynb", {}, None, [f"reports/{out}" for out in outs]))
+    found.append(Run("10_search.ipynb", {"k": 2}, None, ["artifacts/index"]))
     return sorted(found, key=lambda each: each.notebook)
 
 

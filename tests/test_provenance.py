@@ -14,7 +14,7 @@ from test_pipeline import NOTEBOOKS, ROOT, code_cells, nodes
 
 from flamlib import provenance
 
-DRAWN_ONLY = {"corpus", "mix", "hear", "train"}  # these show figures and save none
+DRAWN_ONLY = {"corpus", "mix", "hear", "train", "search"}  # these show figures and save none
 
 
 def name_of(notebook):
