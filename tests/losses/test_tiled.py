@@ -394,13 +394,25 @@ def test_equal_captions_have_equal_keys_and_others_do_not():
 PAIRS = [4, 2, 0, 3]
 
 
-def pair_share(rank, clips, captions, n_pairs, tile):
+def pair_share(rank, loss_of, clips, captions, texts, n_pairs, tile):
     place = slice(sum(n_pairs[:rank]), sum(n_pairs[: rank + 1]))
     inputs = [x[place].clone().requires_grad_() for x in (clips, captions)]
     log_temperature = torch.tensor(1.5, requires_grad=True)
-    loss = frame_wise.sharded_clip_loss(*inputs, log_temperature, tile=tile)
+    own = () if texts is None else (texts[place],)
+    loss = loss_of(*inputs, log_temperature, *own, tile=tile)
     loss.backward()
     return loss.detach(), [x.grad for x in (*inputs, log_temperature)]
+
+
+def check_pairs(found, loss, learnt):
+    """As `check`, of a loss of clips, captions and a log-temperature."""
+    loss.backward()
+    assert_close(sum(value for value, _ in found) / len(found), loss.detach(), **EXACT)
+    for i in range(2):
+        slopes = torch.cat([gradient[i] for _, gradient in found]) / len(found)
+        assert_close(slopes, learnt[i].grad, **EXACT)
+    temperature = sum(gradient[2] for _, gradient in found) / len(found)
+    assert_close(temperature, learnt[2].grad, **EXACT)
 
 
 @each_number
@@ -411,25 +423,10 @@ def test_pairs_are_told_from_those_of_all_processes(n_ranks, tile):
     clips, captions = (
         F.normalize(torch.randn(sum(n_pairs), DIM, generator=g), dim=-1) for _ in range(2)
     )
-    found = ranks.together(n_ranks, pair_share, clips, captions, n_pairs, tile)
+    loss_of = frame_wise.sharded_clip_loss
+    found = ranks.together(n_ranks, pair_share, loss_of, clips, captions, None, n_pairs, tile)
     dense = [x.clone().requires_grad_() for x in (clips, captions, torch.tensor(1.5))]
-    loss = frame_wise.clip_loss(*dense)
-    loss.backward()
-    assert_close(sum(value for value, _ in found) / n_ranks, loss.detach(), **EXACT)
-    for i in range(2):
-        slopes = torch.cat([gradient[i] for _, gradient in found]) / n_ranks
-        assert_close(slopes, dense[i].grad, **EXACT)
-    temperature = sum(gradient[2] for _, gradient in found) / n_ranks
-    assert_close(temperature, dense[2].grad, **EXACT)
-
-
-def sigmoid_share(rank, clips, captions, texts, n_pairs, tile):
-    place = slice(sum(n_pairs[:rank]), sum(n_pairs[: rank + 1]))
-    inputs = [x[place].clone().requires_grad_() for x in (clips, captions)]
-    log_temperature = torch.tensor(1.5, requires_grad=True)
-    loss = frame_wise.sharded_clip_sigmoid_loss(*inputs, log_temperature, texts[place], tile=tile)
-    loss.backward()
-    return loss.detach(), [x.grad for x in (*inputs, log_temperature)]
+    check_pairs(found, frame_wise.clip_loss(*dense), dense)
 
 
 @each_number
@@ -441,7 +438,8 @@ def test_each_pair_of_all_processes_by_itself(n_ranks, tile):
     clips, captions = (F.normalize(torch.randn(n, DIM, generator=g), dim=-1) for _ in range(2))
     texts = [STRINGS[i % 3] for i in range(n)]  # some pairs have the same caption
     captions = captions[[i % 3 for i in range(n)]]
-    found = ranks.together(n_ranks, sigmoid_share, clips, captions, texts, n_pairs, tile)
+    loss_of = frame_wise.sharded_clip_sigmoid_loss
+    found = ranks.together(n_ranks, pair_share, loss_of, clips, captions, texts, n_pairs, tile)
     learnt = [x.clone().requires_grad_() for x in (clips, captions, torch.tensor(1.5))]
     nats = []
     for i in range(n):
@@ -449,14 +447,8 @@ def test_each_pair_of_all_processes_by_itself(n_ranks, tile):
             logit = learnt[2].exp() * (learnt[0][i] @ learnt[1][j]) - math.log(n - 1)
             nats.append(-F.logsigmoid(logit if texts[i] == texts[j] else -logit))
     loss = torch.stack(nats).sum() / n
-    loss.backward()
     assert_close(frame_wise.clip_sigmoid_loss(*learnt, texts), loss)
-    assert_close(sum(value for value, _ in found) / n_ranks, loss.detach(), **EXACT)
-    for i in range(2):
-        slopes = torch.cat([gradient[i] for _, gradient in found]) / n_ranks
-        assert_close(slopes, learnt[i].grad, **EXACT)
-    temperature = sum(gradient[2] for _, gradient in found) / n_ranks
-    assert_close(temperature, learnt[2].grad, **EXACT)
+    check_pairs(found, loss, learnt)
 
 
 def test_no_pairs_at_all_cost_nothing():
