@@ -438,6 +438,10 @@ class EvaluationConfig:
         "frames of the median filter before PSDS and events; odd", low=1, high=MAX_MEDIAN_FRAMES
     )
     n_thresholds: int = parameter("thresholds that F1 is computed at", low=1)
+    novel_threshold: float | None = parameter(
+        "lowest unbiased score of an active frame of a caption that FLAM was not trained on; null, "
+        "and for models without trust_novel: by the few such captions of validation", low=0, high=1
+    )  # fmt: skip
     n_bins: int = parameter("bins of a reliability diagram", low=1)
     segment_s: float = parameter(
         "segments of segment F1 and partial AUROC", unit="s", above=0, paper="1"

@@ -111,6 +111,7 @@ def release(places: Places, name: str, *, checkpoint: Path) -> Path:
             model=sha256,
             median_frames=config.detect.median_frames,
             n_thresholds=config.evaluate.n_thresholds,
+            novel=config.evaluate.novel_threshold if small.familiarity is not None else None,
         )
         caption_thresholds.write(made, of_model)
         card = release_card.text(

@@ -187,8 +187,8 @@ def compare(
 ) -> dict[str, dict]:
     """Compute all metrics of all models, with intervals and paired tests.
 
-    The split "valid" is not evaluated: on it, the threshold of each model's F1 is chosen, and the
-    priors that models are compared with.
+    The split "valid" is not evaluated: on it, the threshold of each model's F1 is chosen, see
+    `split_metrics.choose_threshold`, and the priors that models are compared with.
 
     Args:
         models: by name, "flam" among them.
@@ -211,8 +211,12 @@ def compare(
     for name in parts:
         of_split = {model: of[name] for model, of in logits.items()}
         thresholds = {
-            model: split_metrics.validation_threshold(
-                of["valid"], name, trained_on, n_thresholds=config.n_thresholds
+            model: split_metrics.choose_threshold(
+                of["valid"],
+                name,
+                trained_on,
+                config=config,
+                knows_captions=knows_captions(models[model]),
             )
             for model, of in logits.items()
         }
@@ -265,6 +269,11 @@ def load_models(
         f"label_matching is left out: its frames are of {matching.frame_s} s, FLAM's of {frame_s}"
     )
     return models
+
+
+def knows_captions(model: AudioTextModel) -> bool:
+    """Return whether a model tells captions that it was trained on from others."""
+    return isinstance(model, FLAM) and model.familiarity is not None
 
 
 def predict(

@@ -84,13 +84,20 @@ def evaluate_model(
         }
         valid = logits.pop("valid")
         for name, of_split in logits.items():
-            n = {"n_thresholds": config.n_thresholds}
-            threshold = split_metrics.validation_threshold(valid, name, trained_on, **n)
+            threshold = split_metrics.choose_threshold(
+                valid,
+                name,
+                trained_on,
+                config=config,
+                knows_captions=evaluate.knows_captions(model),
+            )
             metrics[prefix + name] = split_metrics.compute(
                 of_split, valid.split, threshold=threshold, config=config
             )
             if name not in MASKED:
-                curves[prefix + name] = split_metrics.f1_curve(of_split, **n)
+                curves[prefix + name] = split_metrics.f1_curve(
+                    of_split, n_thresholds=config.n_thresholds
+                )
     clip_s = next(iter(splits.values())).clip_s
     metrics["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).metrics
     settings = BenchmarkSettings(

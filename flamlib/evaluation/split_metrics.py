@@ -1,6 +1,6 @@
 """All metrics of a model on one split: those of `metrics.sed`, and
 
-    f1                          at f1_threshold, see `validation_threshold`
+    f1                          at f1_threshold, see `choose_threshold`
     f1_best, f1_best_threshold  at the best threshold on these clips, which is too optimistic
     ece, brier                  calibration of the probabilities, see `metrics.calibration`
     nats …                      cross-entropy beside that of priors, see `priors`
@@ -83,25 +83,36 @@ def f1_curve(
     return f1_over_thresholds(scores, frames.active[:, of], thresholds, known)
 
 
-def validation_threshold(
-    valid: SplitLogits, part: str, trained_on: Collection[str], *, n_thresholds: int
+def choose_threshold(
+    valid: SplitLogits,
+    part: str,
+    trained_on: Collection[str],
+    *,
+    config: EvaluationConfig,
+    knows_captions: bool = False,
 ) -> float:
     """Choose the threshold of a part, that of the highest mean F1 on the mixtures for validation.
 
     For a part of unseen captions by those captions of validation that are not trained on, for
-    another one by those that are; by all, if there are fewer than `MIN_CAPTIONS` of them.
+    another one by those that are; by all, if there are fewer than `MIN_CAPTIONS` of them. Those not
+    trained on are few: the unbiased scores of a model that tells them from others have
+    `novel_threshold` instead, unless it is None.
 
     Args:
         valid: a model's logits of the mixtures for validation.
         part: a name that begins with "seen" or "unseen".
         trained_on: captions.
-        n_thresholds: how many candidates.
+        config: how models are evaluated.
+        knows_captions: whether the model knows which captions it was trained on, see `familiarity`.
     """
-    seen = np.array([caption in trained_on for caption in valid.split.captions])
-    of = seen != part.startswith("unseen")
+    novel = part.startswith("unseen")
+    own = config.novel_threshold
+    if novel and knows_captions and valid.method == "unbiased" and own is not None:
+        return own
+    of = np.array([caption not in trained_on for caption in valid.split.captions]) == novel
     if of.sum() < MIN_CAPTIONS:
         of[:] = True
-    return f1_curve(valid, n_thresholds=n_thresholds, of=of)["best_macro"]
+    return f1_curve(valid, n_thresholds=config.n_thresholds, of=of)["best_macro"]
 
 
 def reliability(logits: SplitLogits, *, n_bins: int) -> dict[str, np.ndarray]:

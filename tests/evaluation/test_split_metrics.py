@@ -113,7 +113,7 @@ def test_the_threshold_of_unseen_captions_is_that_of_novel_ones(split, monkeypat
     raised = np.where(np.array(split.captions) == trained_on[0], 2.0, -2.0)
     logits = of_split(split, 3.0 * split.active + raised[:, None] - 3)
     chosen = {
-        part: split_metrics.validation_threshold(logits, part, trained_on, n_thresholds=99)
+        part: split_metrics.choose_threshold(logits, part, trained_on, config=CONFIG)
         for part in ("seen_captions", "unseen_captions", "unseen_under_maskers")
     }
     scores = logits.scores()
@@ -122,8 +122,34 @@ def test_the_threshold_of_unseen_captions_is_that_of_novel_ones(split, monkeypat
         assert ((own >= chosen[part]) == active)[split.known[:, of]].all()
     assert chosen["seen_captions"] > chosen["unseen_captions"] == chosen["unseen_under_maskers"]
     monkeypatch.setattr(split_metrics, "MIN_CAPTIONS", 99)
-    few = split_metrics.validation_threshold(logits, "unseen_captions", (), n_thresholds=99)
-    assert few == split_metrics.f1_curve(logits, n_thresholds=99)["best_macro"]
+    few = split_metrics.choose_threshold(logits, "unseen_captions", (), config=CONFIG)
+    curve = split_metrics.f1_curve(logits, n_thresholds=CONFIG.n_thresholds)
+    assert few == curve["best_macro"]
+
+
+@pytest.mark.parametrize(
+    ("part", "knows_captions", "method", "is_given"),
+    [
+        ("unseen_captions", True, "unbiased", True),
+        ("unseen_under_maskers", True, "unbiased", True),
+        ("seen_captions", True, "unbiased", False),
+        ("unseen_captions", False, "unbiased", False),
+        ("unseen_captions", True, "biased", False),
+    ],
+)
+def test_the_threshold_of_novel_captions_can_be_given(
+    split, part, knows_captions, method, is_given
+):
+    """It is one of unbiased scores, of a model that tells novel captions from others."""
+    logits, trained_on = replace(noisy(split), method=method), split.captions[:1]
+    chosen, chosen_by_validation = (
+        split_metrics.choose_threshold(
+            logits, part, trained_on, config=config, knows_captions=knows_captions
+        )
+        for config in (replace(CONFIG, novel_threshold=0.123), CONFIG)
+    )
+    assert chosen == (0.123 if is_given else chosen_by_validation)
+    assert chosen_by_validation != 0.123
 
 
 def test_what_is_said_of_an_unknown_pair_changes_nothing(split):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
+from sklearn.metrics import f1_score
 
-from flamlib.evaluation.trust import Evidence, fit, fit_shift
+from flamlib.evaluation.trust import Evidence, best_threshold, fit, fit_shift
 
 
 def drawn(weights, shift, *, seed, n_captions=6):
@@ -35,3 +37,23 @@ def test_a_fold_counts_once_however_many_captions_it_has():
     assert again == pytest.approx([learned, classes, fit([few, many])[2]], abs=1e-2)
     assert learned > 0.2
     assert classes > 0.2
+
+
+def test_the_threshold_is_the_best_of_the_mean_over_folds():
+    """By the F1 of scikit-learn, caption by caption; folds of many captions count as others do."""
+    trust = (0.8, 0.5, -0.7)
+    folds = [drawn(trust[:2], trust[2], seed=seed, n_captions=2 + 3 * seed) for seed in range(2)]
+
+    def mean_f1(threshold):
+        of_folds = []
+        for of in folds:
+            logits = np.tensordot(trust[:2], of.halves, 1) + trust[2]
+            asked = [
+                f1_score(of.active[known, j].ravel(), expit(logits[known, j]).ravel() >= threshold)
+                for j, known in enumerate(of.known.T)
+            ]
+            of_folds.append(np.mean(asked))
+        return np.mean(of_folds)
+
+    found = best_threshold(folds, trust, n_thresholds=9)
+    assert mean_f1(found) == pytest.approx(max(map(mean_f1, (found, *np.linspace(0.1, 0.9, 9)))))

@@ -39,6 +39,7 @@ EVALUATE = {  # the section of this name, small
     "batch_size": 3,
     "median_frames": 1,
     "n_thresholds": 19,
+    "novel_threshold": None,
     "n_bins": 10,
     "segment_s": 1.0,
     "max_fpr": 0.1,
