@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from flamlib.config import MixtureConfig, VariantsConfig
 from flamlib.data.mixtures import bank, mixing, recipes, shards
 from flamlib.parameters import parse
+from flamlib.params.sounds import MixtureConfig, VariantsConfig
 
 RATE, CLIP_S = 48000, 10.0
 RULES = parse(

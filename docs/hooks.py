@@ -1,7 +1,7 @@
 """Pages of the site that are generated: each fact is written once, in the code or in a table.
 
     index.md             README.md
-    parameters.md        the dataclasses of flamlib.config
+    parameters.md        the dataclasses of flamlib.params
     cli.md               the parser of `flam`
     api/*.md             the docstrings, a page for each package
     catalogue.md         catalogue/README.md

@@ -5,15 +5,15 @@ those before it in this list and, within a package, in the package's own; `tests
 reads both:
 
     paths         files         memory        parallel      distributions texts         tables
-    parameters    overrides     config        manifest      events        jams          labels
-    ogg           mpeg          chunks        decoders      chain         formats
-    fir           audio         collection    runs          detection     event_tables
-    streams       provenance    run_notebook
+    parameters    overrides     params        config        manifest      events        jams
+    labels        ogg           mpeg          chunks        decoders      chain         formats
+    fir           audio         collection    runs          detection     event_tables  streams
+    provenance    run_notebook
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli
 
-The modules of the first five rows are the ground floor: files, numbers, events and audio, without
+The modules of the first six rows are the ground floor: files, numbers, events and audio, without
 knowledge of models, digests of code, and the running of notebooks. The packages of the rest are
 losses; metrics; data, from recordings to batches; models; plots; the training loop; what a trained
 model is used for, also over HTTP; evaluation and the ablation study; the HTML report; the command

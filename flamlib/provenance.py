@@ -29,7 +29,7 @@ from flamlib import files, paths
 FOLDER = Path(paths.CODE)
 DIGESTS = ("code", "parameters", "data")
 PACKAGE = "flamlib"
-# A field of flamlib.config is `parameter("what it means", unit=..., paper=..., low=...)`.
+# A field of flamlib.params is `parameter("what it means", unit=..., paper=..., low=...)`.
 DECLARING, FOR_READERS = "parameter", ("unit", "paper")
 # Modules of the drawing package count where a notebook itself imports one that saves figures.
 DRAWING = f"{PACKAGE}.plots"

@@ -2,15 +2,19 @@ import dataclasses
 import inspect
 import pickle
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 from flamlib import config as configuration
-from flamlib.config import Config, DetectConfig, load_config
+from flamlib import params
+from flamlib.config import Config, load_config
 from flamlib.inference import detector
 from flamlib.overrides import read_yaml
 from flamlib.parameters import ParameterError, allowed, plain
+from flamlib.params.trials import DetectConfig
 
 ROOT = Path(__file__).parents[1]
 # What a small run has less of; everything else is the experiment's.
@@ -32,10 +36,15 @@ def project(monkeypatch):
 
 
 def sections():
+    """The classes that `Config` is made of, and itself."""
+    modules = [
+        import_module(f"flamlib.params.{name}") for _, name, _ in iter_modules(params.__path__)
+    ]
     return [
         kind
-        for kind in vars(configuration).values()
-        if dataclasses.is_dataclass(kind) and kind.__module__ == configuration.__name__
+        for module in (configuration, *modules)
+        for kind in vars(module).values()
+        if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
     ]
 
 
@@ -136,63 +145,6 @@ def test_a_change_is_checked_as_the_file_is(project):
         config.override({"train.select": "bset"})
     with pytest.raises(ParameterError, match=r"train: select: best needs valid_every"):
         config.override({"train.select": "best", "train.valid_every": 0})
-
-
-def test_a_tower_brings_its_own_settings(project):
-    config = load_config(overlays=[ROOT / "configs/paper.yaml"])
-    assert config.network.audio.depths == [2, 2, 12, 2]
-    with pytest.raises(ParameterError, match=r"no parameter network\.audio\.depths"):
-        load_config().override({"network.audio": {"tower": "yamnet", "depths": [1]}})
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"snr_db": [30, 6]}, "snr_db"),
-        ({"n_events": [1, 2.5]}, "n_events: expected whole numbers"),
-        ({"pause_s": [-0.1, 0.1]}, "pause_s"),
-        ({"fragment_prob": 0.7, "repeat_prob": 0.7}, "add up to at most 1"),
-        ({"event_position": [0.0, 1.5]}, "event_position"),
-        ({"package_weights": {}}, "package_weights: expected a weight"),
-        ({"package_weights": {"own": -1}}, "package_weights: expected a weight"),
-    ],
-)
-def test_mixtures_that_cannot_be_meant_are_refused(project, changes, why):
-    with pytest.raises(ParameterError, match=why):
-        load_config().override({f"mixture.{name}": value for name, value in changes.items()})
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"speed": [1.2, 0.8]}, "speed: expected .lowest, highest."),
-        ({"stretch": [0, 1]}, r"stretch\[0\]"),
-        ({"pitch_semitones": [2, -2]}, "pitch_semitones"),
-        ({"room_prob": 0.5}, "rooms names no folder"),
-    ],
-)
-def test_variants_that_cannot_be_meant_are_refused(project, changes, why):
-    with pytest.raises(ParameterError, match=why):
-        load_config().override({f"variants.{name}": value for name, value in changes.items()})
-
-
-@pytest.mark.parametrize("section", ["evaluate", "detect"])
-@pytest.mark.parametrize("n_frames", [0, 2, 10**9 + 1])
-def test_a_median_filter_is_odd_and_bounded(project, section, n_frames):
-    with pytest.raises(ParameterError, match="median_frames"):
-        load_config().override({f"{section}.median_frames": n_frames})
-
-
-def test_probabilities_that_add_up_to_one_do_so_in_floats(project):
-    changes = {"mixture.fragment_prob": 0.9, "mixture.repeat_prob": 0.1}
-    assert load_config().override(changes).mixture.fragment_prob == 0.9
-
-
-def test_packages_without_a_weight_are_left_out(project):
-    weights = {"own": 3, "scratch": 0, "onsen": 1}
-    mixture = load_config().override({"mixture.package_weights": weights}).mixture
-    assert mixture.packages == ("own", "onsen")
-    assert mixture.cumulative_weights == (3.0, 4.0)
 
 
 def test_an_unknown_model_is_named(project):

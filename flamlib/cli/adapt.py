@@ -19,7 +19,7 @@ from flamlib.cli.arguments import (
     usage_errors,
     warnings_in_a_line,
 )
-from flamlib.config import DetectConfig
+from flamlib.params.trials import DetectConfig
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.adaptation.choose import Choice

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from flamlib import paths, texts
 from flamlib.cli.errors import UsageError, printable
-from flamlib.config import MAX_MEDIAN_FRAMES
 from flamlib.models import released
+from flamlib.params.trials import MAX_MEDIAN_FRAMES
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 MAX_CLIP_S = 600.0  # of an exported model, which hears a clip at once

@@ -20,7 +20,7 @@ from flamlib.cli.arguments import (
     usage_errors,
     warnings_in_a_line,
 )
-from flamlib.config import DetectConfig
+from flamlib.params.trials import DetectConfig
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
     from flamlib.inference.questions import Question, Questions

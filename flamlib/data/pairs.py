@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flamlib.config import MixtureConfig, TrainConfig
 from flamlib.data.mixtures import mixing
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.distributions import generator
 from flamlib.parameters import plain
+from flamlib.params.learning import TrainConfig
+from flamlib.params.sounds import MixtureConfig
 
 
 class Pair(NamedTuple):

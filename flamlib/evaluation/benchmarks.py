@@ -27,7 +27,6 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from flamlib import audio, detection, parameters
-from flamlib.config import EvaluationConfig, SavedModel, TestsetsConfig
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -49,6 +48,7 @@ from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, CaptionEmbeddings
+from flamlib.params.trials import EvaluationConfig, SavedModel, TestsetsConfig
 from flamlib.texts import number_texts
 
 Waveform = Float[np.ndarray, "sample"]

@@ -16,7 +16,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from flamlib import paths, provenance
-from flamlib.config import Config, DependencyConfig, MixtureConfig
+from flamlib.config import Config
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -29,6 +29,8 @@ from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.flam import FLAM
 from flamlib.parameters import plain
+from flamlib.params.sounds import MixtureConfig
+from flamlib.params.trials import DependencyConfig
 from flamlib.paths import Places
 from flamlib.plots.style import BLUE, GREY, ORANGE, PAGE, styled
 

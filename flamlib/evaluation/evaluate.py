@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from flamlib.config import EvaluationConfig
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.data.mixtures.bank import Bank
@@ -36,6 +35,7 @@ from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, HasTrunk
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.params.trials import EvaluationConfig
 from flamlib.training.hear import Stored
 
 TEST_SPLITS = ("seen_captions", "unseen_captions")

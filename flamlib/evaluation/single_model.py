@@ -7,7 +7,6 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from flamlib.config import EvaluationConfig
 from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -16,6 +15,7 @@ from flamlib.evaluation.benchmarks import BenchmarkSettings
 from flamlib.evaluation.splits import EvalSplit
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, Method
+from flamlib.params.trials import EvaluationConfig
 from flamlib.training.hear import Stored
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}

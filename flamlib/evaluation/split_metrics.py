@@ -15,7 +15,6 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool
 
-from flamlib.config import EvaluationConfig
 from flamlib.evaluation import priors
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
 from flamlib.evaluation.thresholds import MIN_CAPTIONS
@@ -25,6 +24,7 @@ from flamlib.metrics.bootstrap_ranking import clip_best_f1
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.sed import Criteria
 from flamlib.metrics.spans import SpanChanges
+from flamlib.params.trials import EvaluationConfig
 
 
 def criteria(config: EvaluationConfig) -> Criteria:

@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from flamlib import audio, detection, labels, texts
-from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import Event, frame_edges, read_events
 from flamlib.inference import pieces
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.interface import AudioTextModel, CaptionEmbeddings, Method
+from flamlib.params.trials import DetectConfig
 
 READ_FRAMES = pieces.READ_FRAMES
 

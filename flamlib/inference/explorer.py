@@ -14,11 +14,11 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from flamlib import audio, collection
-from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.inference import detector
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
+from flamlib.params.trials import DetectConfig
 from flamlib.plots import player, spectrograms
 
 DPI = 130

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from flamlib import files, tables, texts
-from flamlib.config import MAX_MEDIAN_FRAMES, DetectConfig
 from flamlib.detection import Detection
 from flamlib.inference import detector
 from flamlib.inference.detector import Scores
 from flamlib.parameters import ParameterError, parameter, parse, plain
+from flamlib.params.trials import MAX_MEDIAN_FRAMES, DetectConfig
 
 FORMAT = 1
 COLUMNS = ("label", "threshold", "off_threshold", "min_duration")  # beside the caption; optional

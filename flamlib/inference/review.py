@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float
 
 from flamlib import audio, detection, files, texts
-from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import Event, frame_edges, merge, write_events
 from flamlib.inference import detector, pieces
 from flamlib.inference.detector import Scores
 from flamlib.models.interface import AudioTextModel
+from flamlib.params.trials import DetectConfig
 
 CONTEXT_S = 1.0  # heard before and after an event
 MAX_HEARD_S = 12.0  # of an event, its context included

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from flamlib import files, texts
-from flamlib.config import MAX_MEDIAN_FRAMES
 from flamlib.models.checkpoint import THRESHOLDS, WEIGHTS, read_json, write_json
 from flamlib.parameters import ParameterError, parameter, parse, plain
+from flamlib.params.trials import MAX_MEDIAN_FRAMES
 
 FORMAT = 1
 

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 
 from flamlib import detection
-from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import frame_edges
 from flamlib.inference import detector
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings
+from flamlib.params.trials import DetectConfig
 from flamlib.search import kernel, peaks
 from flamlib.search.archive import Index
 from flamlib.search.archive_part import Stored

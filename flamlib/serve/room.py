@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from flamlib import audio, chain, decoders, files, formats, texts
-from flamlib.config import DetectConfig
 from flamlib.inference import questions, sound_page
 from flamlib.inference.questions import Question, Questions
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
+from flamlib.params.trials import DetectConfig
 from flamlib.plots import player
 from flamlib.search import query
 from flamlib.search.archive import Index

@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
 from flamlib import files, paths
-from flamlib.config import Config, TrainConfig
+from flamlib.config import Config
 from flamlib.data.batches import Batch, Batches
 from flamlib.models import class_features
 from flamlib.models.checkpoint import TRAINING
@@ -25,6 +25,7 @@ from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.familiarity import Trust
 from flamlib.models.flam import FLAM
 from flamlib.parameters import plain
+from flamlib.params.learning import TrainConfig
 from flamlib.training import distributed
 from flamlib.training.average import MovingAverage
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from

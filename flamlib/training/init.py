@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from flamlib import memory
-from flamlib.config import CodebookConfig, LossWeights, ModelConfig, TrainConfig
 from flamlib.models import checkpoint, dual_encoder
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
 from flamlib.models.yamnet import read_class_names
 from flamlib.parameters import plain
+from flamlib.params.learning import CodebookConfig, LossWeights, TrainConfig
+from flamlib.params.network import ModelConfig
 
 
 def pretrained(

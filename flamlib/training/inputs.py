@@ -6,7 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from flamlib.config import Config, LossWeights
+from flamlib.config import Config
 from flamlib.data.batches import Batches, HeardStep
 from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes, strong
@@ -16,6 +16,7 @@ from flamlib.data.mixtures.strong import StrongSet
 from flamlib.data.pairs import Pairs
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.parameters import plain
+from flamlib.params.learning import LossWeights
 from flamlib.training.hear import Stored, pairs_of
 from flamlib.training.objective import OF_MIXTURES, OF_PAIRS, has_loss
 from flamlib.training.resume import checksum

@@ -5,10 +5,10 @@ import pytest
 from heldouts import CLIP_S, RULES, read_split, write_artifacts
 from sounds import mixture_config
 
-from flamlib.config import DependencyConfig
 from flamlib.data.mixtures import recipes
 from flamlib.evaluation import dependency
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
+from flamlib.params.trials import DependencyConfig
 
 PAIR = DependencyConfig(
     frequent="a hiss",

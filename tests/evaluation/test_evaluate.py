@@ -9,7 +9,6 @@ from towers import write_roberta
 from transformers import AutoTokenizer
 
 from flamlib import files
-from flamlib.config import EvaluationConfig
 from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import SplitLogits
@@ -17,6 +16,7 @@ from flamlib.models.flam import FLAM
 from flamlib.models.importers import originals
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.params.trials import EvaluationConfig
 
 CONFIG = EvaluationConfig(**EVALUATE)
 

@@ -7,10 +7,10 @@ from heldouts import EVALUATE, read_split, write_artifacts
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from flamlib.config import EvaluationConfig
 from flamlib.evaluation import split_metrics
 from flamlib.evaluation.splits import SplitLogits
 from flamlib.metrics import calibration
+from flamlib.params.trials import EvaluationConfig
 
 CONFIG = EvaluationConfig(**EVALUATE | {"n_resamples": 200})
 THRESHOLD = 0.5

@@ -7,10 +7,10 @@ import soundfile
 import torch
 from sounds import RATE, noise
 
-from flamlib.config import DetectConfig
 from flamlib.events import read_events
 from flamlib.inference.explorer import Explorer
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
+from flamlib.params.trials import DetectConfig
 
 CONFIG = DetectConfig(recording="", captions=[], n_absent=0)
 CAPTIONS = ["a dog barks", "雨 <b>"]

@@ -5,12 +5,12 @@ from heldouts import write_model
 from sounds import RATE, noise, tone
 
 from flamlib import labels
-from flamlib.config import DetectConfig
 from flamlib.detection import Detection
 from flamlib.events import Event, read_events
 from flamlib.inference import detector, pieces
 from flamlib.inference.review import Review
 from flamlib.models.flam import FLAM
+from flamlib.params.trials import DetectConfig
 
 CAPTIONS = ["a dog barks", "a bell rings"]
 CONFIG = DetectConfig(recording="", captions=[], n_absent=0, threshold=0.5, median_frames=3)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flamlib import parameters
-from flamlib.config import Collection
 from flamlib.data.collections import (
     caption_collections,
     class_collections,
@@ -21,6 +20,7 @@ from flamlib.data.collections import (
     libraries,
 )
 from flamlib.data.collections.items import AUTO, TRAIN, Contents
+from flamlib.params.sounds import PublishedCollection
 
 
 class Kind(NamedTuple):
@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def read(entry: Collection, *, base: str | Path = "") -> Contents:
+def read(entry: PublishedCollection, *, base: str | Path = "") -> Contents:
     """Read a collection from an entry of `source.collections` of params.yaml.
 
     Paths are absolute, or relative to the folder `base`.
@@ -78,7 +78,7 @@ def read(entry: Collection, *, base: str | Path = "") -> Contents:
     is not there; ValueError for an entry of another form, a table that cannot be used, and a
     collection without a recording that can be.
     """
-    parameters.check(Collection, entry, name="source.collections")
+    parameters.check(PublishedCollection, entry, name="source.collections")
     kind = KINDS[entry["kind"]]
     options = _options(entry, kind, base)
     root = Path(base, Path(entry["folder"]).expanduser())

@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from flamlib import config, files, parallel, tables
+from flamlib import files, parallel, tables
 from flamlib.data.corpus import (
     archives,
     collected,
@@ -46,6 +46,7 @@ from flamlib.data.corpus.catalogue import (
 from flamlib.data.corpus.catalogue import read as read_catalogue
 from flamlib.data.corpus.collected import Found
 from flamlib.data.corpus.own_sounds import add as add_own_sounds
+from flamlib.params.sounds import PublishedCollection
 
 PART = 500  # recordings of a folder that one thread reads
 
@@ -63,7 +64,7 @@ def build(
     max_per_caption: int,
     n_jobs: int,
     only: Collection[str] = (),
-    collections: Sequence[config.Collection] = (),
+    collections: Sequence[PublishedCollection] = (),
     licences: Collection[str] = (),
     base: str | Path = "",
     background_from_s: float | int | None = None,

@@ -24,13 +24,14 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from flamlib import audio, config, texts
+from flamlib import audio, texts
 from flamlib.data.collections import kinds, licences
 from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, Item
 from flamlib.data.corpus import auto_splits, own_sounds
 from flamlib.data.corpus.caption_rules import STOP_WORDS, find_violation
 from flamlib.data.corpus.caption_writers import Template
 from flamlib.data.corpus.catalogue import OWN, Catalogue, split_list
+from flamlib.params.sounds import PublishedCollection
 
 BACKGROUND_FROM_S = 10.0
 HELD_OUT = "held_out"
@@ -88,7 +89,7 @@ class Found:
 
 def add(
     catalogue: Catalogue,
-    entries: Sequence[config.Collection],
+    entries: Sequence[PublishedCollection],
     *,
     base: str | Path = "",
     allowed: Collection[str] = (),
@@ -173,7 +174,11 @@ def held_out_paths(found: Sequence[Found]) -> dict[Path, str]:
 
 
 def _read(
-    catalogue: Catalogue, entries: Sequence[config.Collection], base: str | Path, *, progress: bool
+    catalogue: Catalogue,
+    entries: Sequence[PublishedCollection],
+    base: str | Path,
+    *,
+    progress: bool,
 ) -> list[Found]:
     names = [entry.get("name", entry["kind"]) for entry in entries]
     taken = Counter([OWN, *catalogue.clips["package"].unique(), *names])

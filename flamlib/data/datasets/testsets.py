@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flamlib import parameters, tables
-from flamlib.config import OwnSet, OwnTrainingSet, PublicSet, TestSetName
 from flamlib.data.datasets import caption_sets, label_sets, moment_sets, sed_sets
 from flamlib.data.datasets.annotations import AnnotatedSet, Task
+from flamlib.params.sounds import OwnSet, OwnTrainingSet, PublicSet
+from flamlib.params.trials import TestSetName
 
 
 class TestSet(NamedTuple):

@@ -11,11 +11,11 @@ from math import log10
 from pathlib import Path
 
 from flamlib import audio
-from flamlib.config import MixtureConfig
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, Recipe
 from flamlib.distributions import KeyedRandom
+from flamlib.params.sounds import MixtureConfig
 
 PEAK = 0.1  # of a background: with all events, see `mixing`, it never leaves [-1, 1]
 TRIES = 20  # attempts to find an excerpt that is not silent

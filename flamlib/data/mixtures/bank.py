@@ -27,10 +27,10 @@ from jaxtyping import Float, Int16, UInt16
 from tqdm import tqdm
 
 from flamlib import files, parallel
-from flamlib.config import VariantsConfig
 from flamlib.data.mixtures import augmentation, sources
 from flamlib.data.mixtures.sources import HOP_S, Source
 from flamlib.parameters import plain
+from flamlib.params.sounds import VariantsConfig
 
 # Columns of texts that many sources share.
 REPEATED = ("role", "caption", "family", "split", "package")

@@ -17,13 +17,13 @@ import pyarrow
 from tqdm import tqdm
 
 from flamlib import parallel
-from flamlib.config import MixtureConfig
 from flamlib.data.mixtures import backgrounds, levels, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment
 from flamlib.data.mixtures.sources import HOP_S
 from flamlib.distributions import KeyedRandom
 from flamlib.events import Event, merge
+from flamlib.params.sounds import MixtureConfig
 
 EVENTS_PEAK = 0.9  # of as many as sound at once; the rest is the background's
 TRIES = 20  # attempts to place an event

@@ -36,10 +36,10 @@ import pyarrow
 import pyarrow.parquet
 
 from flamlib import audio, manifest
-from flamlib.config import MixtureConfig
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
+from flamlib.params.sounds import MixtureConfig
 
 FORMS = {"parquet": "parquet", "webdataset": "tar"}  # file format, and suffix of its files
 ROWS = 100  # of a row group in Parquet

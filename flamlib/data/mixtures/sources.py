@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int16, UInt16
 
 from flamlib import audio, tables, texts
-from flamlib.config import VariantsConfig
 from flamlib.data.mixtures import augmentation
 from flamlib.distributions import generator
 from flamlib.parameters import plain
+from flamlib.params.sounds import VariantsConfig
 from flamlib.tables import Row
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles

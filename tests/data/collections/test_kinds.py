@@ -4,13 +4,15 @@ import collection_files
 import pytest
 import set_files
 
-from flamlib.config import Collection
 from flamlib.data.collections import kinds
 from flamlib.data.collections.items import AUTO, TRAIN
+from flamlib.params.sounds import PublishedCollection
 
 
 def test_every_kind_of_the_parameters_has_a_reader():
-    assert set(typing.get_args(typing.get_type_hints(Collection)["kind"])) == set(kinds.KINDS)
+    assert set(typing.get_args(typing.get_type_hints(PublishedCollection)["kind"])) == set(
+        kinds.KINDS
+    )
 
 
 @pytest.mark.parametrize(

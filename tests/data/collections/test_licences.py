@@ -2,8 +2,8 @@ import typing
 
 import pytest
 
-from flamlib.config import Licence
 from flamlib.data.collections import licences
+from flamlib.params.sounds import Licence
 
 STATED = {
     "http://creativecommons.org/publicdomain/zero/1.0/": "cc0",

@@ -8,9 +8,10 @@ from bad_files import GOOD, write_bad_files
 from label_files import DOG, KINDS, RAIN, write
 from set_files import write_audio, write_text
 
-from flamlib import config
 from flamlib.data.datasets import testsets
 from flamlib.events import Event
+from flamlib.params.sounds import PublicSet
+from flamlib.params.trials import TestSetName
 
 
 def test_every_set_has_a_fixture_in_its_official_layout():
@@ -522,6 +523,6 @@ def test_what_is_cut_off_is_used_with_a_note(tmp_path):
 
 
 def test_the_parameters_know_the_names_of_all_sets():
-    assert set(get_args(config.TestSetName)) == set(testsets.SETS)
-    names = get_type_hints(config.PublicSet)["name"]
+    assert set(get_args(TestSetName)) == set(testsets.SETS)
+    names = get_type_hints(PublicSet)["name"]
     assert set(get_args(names)) == set(testsets.STRONG)

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pytest
+
+from flamlib.config import load_config
+from flamlib.parameters import ParameterError
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"select": "best", "valid_every": 0}, "best needs valid_every"),
+        ({"trust_known": None, "trust_novel": [1.0, 1.0, 0.0]}, "both or, with null, neither"),
+        ({"trust_known": [0.0, 1.0, 0.0], "trust_novel": [1.0, 1.0, 0.0]}, "trust_known: expected"),
+        ({"n_steps": 0}, "n_steps"),
+    ],
+)
+def test_trainings_that_cannot_be_meant_are_refused(changes, why):
+    with pytest.raises(ParameterError, match=why):
+        load_config(PARAMS).override({f"train.{name}": of for name, of in changes.items()})
