@@ -115,11 +115,8 @@ def examples_of(
     """
 
     def embed(path: Path) -> tuple[Float[np.ndarray, "frame dim"], float]:
-        with pieces.cut(path, model, pieces.READ_FRAMES) as opened:
-            blocks = [
-                model.embed_audio(waveform, opened.sample_rate).frame_emb[0][n_before:][:n_frames]
-                for waveform, n_before, n_frames in opened.pieces
-            ]
+        with pieces.cut(path, model) as opened:
+            blocks = [heard.frame_emb[0] for heard in pieces.embed(model, opened)]
             return torch.cat(blocks).numpy(force=True), opened.duration_s
 
     heard, skipped = own_labels.hear(found, captions, embed, progress=progress)

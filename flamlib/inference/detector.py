@@ -5,7 +5,7 @@ Of a long file only a few minutes are in memory at once, see `pieces`. Captions 
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +17,8 @@ from flamlib.detection import Detection
 from flamlib.events import Event, frame_edges, read_events
 from flamlib.inference import pieces
 from flamlib.models.caption_thresholds import Chosen
-from flamlib.models.interface import AudioTextModel, CaptionEmbeddings, Method
+from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings, Method
 from flamlib.params.trials import DetectConfig
-
-READ_FRAMES = pieces.READ_FRAMES
 
 
 class Scores(NamedTuple):
@@ -222,17 +220,35 @@ def score(
             twice; or a method that the model does not have.
     """
     title = "detect" if progress else None
-    with pieces.cut(recording, model, READ_FRAMES, progress=title) as opened:
+    with pieces.cut(recording, model, progress=title) as opened:
         asked = captions if isinstance(captions, Asked) else ask(model, captions)
-        blocks = []
-        for waveform, n_before, n_frames in opened.pieces:
-            audio_embeddings = model.embed_audio(waveform, opened.sample_rate)
-            scores = model.score_embeddings(audio_embeddings, asked.embeddings, method)
-            [by_caption] = scores.numpy(force=True)
-            blocks.append(by_caption[:, n_before:][:, :n_frames])
-    by_caption = np.concatenate(blocks, axis=1)
-    scores = detection.frames_first(detection.median_filter(by_caption, median_frames))
-    return Scores(scores, frame_edges(opened.duration_s, model.frame_s), asked.captions)
+        by_caption = score_heard(
+            model, pieces.embed(model, opened), asked, method=method, median_frames=median_frames
+        )
+    edges = frame_edges(opened.duration_s, model.frame_s)
+    return Scores(detection.frames_first(by_caption), edges, asked.captions)
+
+
+def score_heard(
+    model: AudioTextModel,
+    heard: Iterable[AudioEmbeddings],
+    asked: Asked,
+    *,
+    method: Method,
+    median_frames: int,
+) -> Float[np.ndarray, "caption frame"]:
+    """Score every caption in every frame of a recording that is embedded in pieces.
+
+    Args:
+        model: See `score`.
+        heard: Of `pieces.embed`.
+        asked: The captions.
+        method: See `score`.
+        median_frames: See `score`.
+    """
+    by_piece = (model.score_embeddings(piece, asked.embeddings, method) for piece in heard)
+    by_caption = np.concatenate([scores[0].numpy(force=True) for scores in by_piece], axis=1)
+    return detection.median_filter(by_caption, median_frames)
 
 
 def events(

@@ -149,7 +149,7 @@ def _row(
     if not collection.has_usable_name(Path(name)):
         raise audio.Unreadable(name, "its name is not in UTF-8, which tables hold: rename it")
     notes: list[str] = []
-    with pieces.cut(folder / name, model, pieces.READ_FRAMES, notes=notes) as opened:
+    with pieces.cut(folder / name, model, notes=notes) as opened:
         embeddings = model.embed_pieces(opened.pieces, opened.sample_rate)
     # Frames that the recording reaches: resampling may add one.
     n_frames = count_frames(opened.duration_s, model.frame_s)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from flamlib import audio
 from flamlib.events import frame_blocks
-from flamlib.models.interface import AudioPiece, AudioTextModel
+from flamlib.models.interface import AudioEmbeddings, AudioPiece, AudioTextModel
 
 # Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
 READ_FRAMES = 8 * 128
@@ -41,18 +41,16 @@ class Pieces(NamedTuple):
 def cut(
     recording: Recording,
     model: AudioTextModel,
-    n_frames: int,
     *,
     progress: str | None = None,
     notes: list[str] | None = None,
 ) -> Iterator[Pieces]:
-    """Open a recording and give it in pieces.
+    """Open a recording and give it in pieces of `READ_FRAMES`.
 
     Args:
         recording: A file, an opened one, which is closed at the end, or mono samples `[sample]` and
             their sample rate in hertz.
         model: Whose frames and context they are.
-        n_frames: Of a piece.
         progress: Title of a progress bar; None: no bar.
         notes: What is not as it should be in a file is appended; None: it is warned of.
 
@@ -69,8 +67,7 @@ def cut(
         def read(start_s: float, stop_s: float) -> Float[np.ndarray, "part"]:
             return waveform[round(start_s * sample_rate) : round(stop_s * sample_rate)]
 
-        pieces = _pieces(read, duration_s, model, n_frames, progress)
-        yield Pieces(duration_s, sample_rate, pieces)
+        yield Pieces(duration_s, sample_rate, _pieces(read, duration_s, model, progress))
         return
     with (
         recording
@@ -78,7 +75,7 @@ def cut(
         else audio.Recording(recording) as opened
     ):
         duration_s = opened.duration_s
-        pieces = _pieces(opened.read, duration_s, model, n_frames, progress)
+        pieces = _pieces(opened.read, duration_s, model, progress)
         yield Pieces(duration_s, opened.sample_rate, pieces)
         if notes is None:
             audio.warn(opened.path, opened.notes)
@@ -86,11 +83,21 @@ def cut(
             notes += opened.notes
 
 
+def embed(model: AudioTextModel, opened: Pieces) -> Iterator[AudioEmbeddings]:
+    """Embed a recording piece by piece.
+
+    Each has the frames of its piece, without those of the context; its `clip_emb` is of both.
+    """
+    for waveform, n_before, n_frames in opened.pieces:
+        frames, clips = model.embed_audio(waveform, opened.sample_rate)
+        yield AudioEmbeddings(frames[:, n_before:][:, :n_frames], clips)
+
+
 def _pieces(
-    read: _Read, duration_s: float, model: AudioTextModel, n_frames: int, progress: str | None
+    read: _Read, duration_s: float, model: AudioTextModel, progress: str | None
 ) -> Iterator[AudioPiece]:
     context, frame_s = model.context_frames, model.frame_s
-    blocks = frame_blocks(duration_s, frame_s, n_frames)
+    blocks = frame_blocks(duration_s, frame_s, READ_FRAMES)
     for block in tqdm(blocks, progress, disable=progress is None):
         begin, end = max(0, block.start - context), block.stop + context
         waveform = read(begin * frame_s, min(end * frame_s, duration_s))

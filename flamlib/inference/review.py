@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from flamlib import audio, detection, files, texts
@@ -54,12 +53,9 @@ class Review:
         self.model, self.recording, self.config = model, Path(recording), config
         self.captions: list[str] = []
         title = "embed" if progress else None
-        with pieces.cut(self.recording, model, pieces.READ_FRAMES, progress=title) as opened:
-            self.duration_s, rate = opened.duration_s, opened.sample_rate
-            self._blocks = [
-                (model.embed_audio(waveform, rate), n_before, n_frames)
-                for waveform, n_before, n_frames in opened.pieces
-            ]
+        with pieces.cut(self.recording, model, progress=title) as opened:
+            self.duration_s = opened.duration_s
+            self._heard = list(pieces.embed(model, opened))
         self._scores: dict[str, Float[np.ndarray, frame]] = {}
         self._thresholds: dict[str, float] = {}
         self._corrected: dict[str, list[Detection]] = {}
@@ -72,26 +68,16 @@ class Review:
         captions = [texts.normal(caption) for caption in captions]
         if "" in captions:
             raise ValueError("an empty caption")
-        numbers = texts.number_texts(captions)
-        if twice := [i for i, number in enumerate(numbers) if numbers.index(number) < i]:
-            raise ValueError(f"a caption is given twice: {captions[twice[0]]!r}")
+        detector.check_unique(captions)
         if new := [caption for caption in captions if caption not in self._scores]:
-            by_caption = detection.median_filter(self._score(new), self.config.median_frames)
             how = {"method": self.config.method, "median_frames": self.config.median_frames}
+            asked = detector.ask(self.model, new)
+            by_caption = detector.score_heard(self.model, self._heard, asked, **how)
             chosen = detector.choose_thresholds(self.model, new, **how)
             for caption, scores, own in zip(new, by_caption, chosen, strict=True):
                 self._scores[caption] = scores
                 self._thresholds[caption] = own.threshold
         self.captions = captions
-
-    @torch.inference_mode()
-    def _score(self, captions: list[str]) -> Float[np.ndarray, "caption frame"]:
-        embedded = self.model.embed_captions(captions)
-        blocks = []
-        for audio_embeddings, n_before, n_frames in self._blocks:
-            scores = self.model.score_embeddings(audio_embeddings, embedded, self.config.method)
-            blocks.append(scores[0].numpy(force=True)[:, n_before:][:, :n_frames])
-        return np.concatenate(blocks, axis=1)
 
     def scores(self) -> Scores:
         """Return the scores of the captions asked, after the median filter."""

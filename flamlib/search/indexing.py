@@ -219,12 +219,11 @@ def embed(
     cannot be heard.
     """
     notes: list[str] = []
-    with pieces.cut(path, model, pieces.READ_FRAMES, notes=notes) as opened:
-        blocks = []
-        for waveform, n_before, n_frames in opened.pieces:
-            heard = model.embed_audio(waveform, opened.sample_rate).frame_emb[0]
-            block = heard[n_before:][:n_frames].numpy(force=True)
-            blocks.append(block.astype(np.float16))
+    with pieces.cut(path, model, notes=notes) as opened:
+        blocks = [
+            heard.frame_emb[0].numpy(force=True).astype(np.float16)
+            for heard in pieces.embed(model, opened)
+        ]
     return np.concatenate(blocks), opened.duration_s, notes
 
 

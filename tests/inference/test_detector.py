@@ -15,7 +15,7 @@ from towers import HTSAT, SETTINGS, write_roberta
 from flamlib import audio, detection
 from flamlib.detection import median_filter
 from flamlib.events import Event, write_events
-from flamlib.inference import detector
+from flamlib.inference import detector, pieces
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
 
@@ -39,7 +39,7 @@ def waveform():
 @pytest.mark.parametrize("piece_frames", [1, 7, 23, 1000])
 def test_where_a_recording_is_cut_changes_nothing(model, waveform, monkeypatch, piece_frames):
     whole = model.score(waveform, RATE, CAPTIONS)[0].numpy().T
-    monkeypatch.setattr(detector, "READ_FRAMES", piece_frames)
+    monkeypatch.setattr(pieces, "READ_FRAMES", piece_frames)
     heard = detector.score(model, (waveform, RATE), CAPTIONS, **PLAIN)
     assert heard.scores == pytest.approx(whole, abs=1e-5)
     assert heard.captions == CAPTIONS
@@ -52,17 +52,17 @@ def test_a_few_milliseconds_after_a_piece_are_heard_with_it(monkeypatch, tmp_pat
     net = FLAM(roberta, **SETTINGS | towers).eval()
     recording = noise(20.01, rate=48_000).astype(np.float32), 48_000
     whole = detector.score(net, recording, CAPTIONS, **PLAIN)
-    monkeypatch.setattr(detector, "READ_FRAMES", 32)
-    pieces = detector.score(net, recording, CAPTIONS, **PLAIN)
+    monkeypatch.setattr(pieces, "READ_FRAMES", 32)
+    cut = detector.score(net, recording, CAPTIONS, **PLAIN)
     assert len(whole.scores) == 65
-    assert pieces.scores == pytest.approx(whole.scores, abs=1e-5)
-    assert (pieces.scores[64] == pieces.scores[63]).all()
-    assert pieces.frame_edges[-1] == pytest.approx(20.01)
+    assert cut.scores == pytest.approx(whole.scores, abs=1e-5)
+    assert (cut.scores[64] == cut.scores[63]).all()
+    assert cut.frame_edges[-1] == pytest.approx(20.01)
 
 
 @pytest.mark.parametrize("name", ["mono.wav", "mono.flac"])
 def test_a_file_is_heard_as_its_samples_are(model, waveform, monkeypatch, tmp_path, name):
-    monkeypatch.setattr(detector, "READ_FRAMES", 9)
+    monkeypatch.setattr(pieces, "READ_FRAMES", 9)
     integers = np.round(waveform * 32767).astype(np.int16)
     soundfile.write(tmp_path / name, integers, RATE)
     samples = (integers / np.float32(32768)).astype(np.float32)
@@ -78,9 +78,9 @@ def test_any_rate_will_do(model, monkeypatch, tmp_path, rate):
     stereo = np.stack([tone(300, 4.1, rate=rate), tone(900, 4.1, rate=rate)], axis=1)
     soundfile.write(tmp_path / "stereo.wav", stereo, rate)
     whole = detector.score(model, tmp_path / "stereo.wav", CAPTIONS, **PLAIN)
-    monkeypatch.setattr(detector, "READ_FRAMES", 4)
-    pieces = detector.score(model, tmp_path / "stereo.wav", CAPTIONS, **PLAIN)
-    assert pieces.scores == pytest.approx(whole.scores, abs=1e-3)
+    monkeypatch.setattr(pieces, "READ_FRAMES", 4)
+    cut = detector.score(model, tmp_path / "stereo.wav", CAPTIONS, **PLAIN)
+    assert cut.scores == pytest.approx(whole.scores, abs=1e-3)
     assert whole.frame_edges[-1] == pytest.approx(len(stereo) / rate)
     assert len(whole.scores) == 13
 
@@ -98,7 +98,7 @@ def test_the_frames_cover_the_recording_and_no_more(model, n_samples, rate):
 
 def test_captions_are_encoded_once_and_score_the_same_in_every_block(model, waveform, monkeypatch):
     """Bit by bit what each block scores when captions are encoded with it."""
-    monkeypatch.setattr(detector, "READ_FRAMES", 7)
+    monkeypatch.setattr(pieces, "READ_FRAMES", 7)
     n_block, context = 7 * 5120, model.context_frames * 5120
     blocks = []
     for first in range(0, len(waveform), n_block):
@@ -155,10 +155,10 @@ def test_pieces_of_a_lossy_file_score_as_the_whole(model, monkeypatch, tmp_path,
     else:
         encode(tmp_path / name, waveform, 48000, codec)
     whole = detector.score(model, audio.read(tmp_path / name), CAPTIONS, **PLAIN)
-    monkeypatch.setattr(detector, "READ_FRAMES", 5)
-    pieces = detector.score(model, tmp_path / name, CAPTIONS, **PLAIN)
-    assert pieces.frame_edges.tolist() == whole.frame_edges.tolist()
-    assert pieces.scores == pytest.approx(whole.scores, abs=1e-3)
+    monkeypatch.setattr(pieces, "READ_FRAMES", 5)
+    cut = detector.score(model, tmp_path / name, CAPTIONS, **PLAIN)
+    assert cut.frame_edges.tolist() == whole.frame_edges.tolist()
+    assert cut.scores == pytest.approx(whole.scores, abs=1e-3)
 
 
 def test_what_is_no_recording_is_refused(model, tmp_path):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import soundfile
+import torch
 from heldouts import write_model
 from sounds import RATE, noise
 
@@ -20,17 +21,21 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("seconds", [0.05, 6.4, 9.0])
 @pytest.mark.parametrize("rate", [RATE, 22050])
 def test_a_recording_in_pieces_has_the_embeddings_of_the_whole(
-    model, tmp_path, n_frames, seconds, rate
+    model, tmp_path, monkeypatch, n_frames, seconds, rate
 ):
+    monkeypatch.setattr(pieces, "READ_FRAMES", n_frames)
     waveform = noise(seconds)
     soundfile.write(tmp_path / "a.wav", waveform, rate, subtype="FLOAT")
     heard, _ = audio.read(tmp_path / "a.wav")
     whole = model.embed_audio(heard[None], rate)
-    with pieces.cut(tmp_path / "a.wav", model, n_frames) as opened:
+    with pieces.cut(tmp_path / "a.wav", model) as opened:
         found = model.embed_pieces(opened.pieces, opened.sample_rate)
     assert opened.duration_s == pytest.approx(len(heard) / rate)
     np.testing.assert_allclose(found.clip_emb, whole.clip_emb, atol=1e-5)
     np.testing.assert_allclose(found.frame_emb, whole.frame_emb, atol=1e-5)
+    with pieces.cut(tmp_path / "a.wav", model) as opened:
+        frames = torch.cat([piece.frame_emb for piece in pieces.embed(model, opened)], dim=1)
+    np.testing.assert_allclose(frames, whole.frame_emb[:, : frames.shape[1]], atol=1e-5)
 
 
 def test_of_a_long_recording_no_more_than_a_piece_is_read_at_once(model, tmp_path, monkeypatch):
@@ -43,7 +48,8 @@ def test_of_a_long_recording_no_more_than_a_piece_is_read_at_once(model, tmp_pat
         return part
 
     monkeypatch.setattr(audio.Recording, "read", spy)
-    with pieces.cut(tmp_path / "a.wav", model, 6) as opened:
+    monkeypatch.setattr(pieces, "READ_FRAMES", 6)
+    with pieces.cut(tmp_path / "a.wav", model) as opened:
         model.embed_pieces(opened.pieces, opened.sample_rate)
     assert sum(lengths) > 20
     assert max(lengths) <= (6 + 2 * model.context_frames) * model.frame_s + 1 / RATE
@@ -51,7 +57,7 @@ def test_of_a_long_recording_no_more_than_a_piece_is_read_at_once(model, tmp_pat
 
 def test_samples_that_are_no_recording_are_refused(model):
     nothing = np.zeros(0, np.float32), RATE
-    with pytest.raises(ValueError, match="not empty"), pieces.cut(nothing, model, 4):
+    with pytest.raises(ValueError, match="not empty"), pieces.cut(nothing, model):
         pass
 
 
@@ -60,11 +66,11 @@ def test_notes_are_collected_or_warned_of(model, tmp_path):
     whole = (tmp_path / "a.wav").read_bytes()
     (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
     notes = []
-    with pieces.cut(tmp_path / "a.wav", model, 100, notes=notes) as opened:
+    with pieces.cut(tmp_path / "a.wav", model, notes=notes) as opened:
         assert sum(len(piece.waveform) for piece in opened.pieces) > 0
     assert len(notes) == 1
     with (
         pytest.warns(audio.Repaired, match=r"a\.wav"),
-        pieces.cut(tmp_path / "a.wav", model, 100) as opened,
+        pieces.cut(tmp_path / "a.wav", model) as opened,
     ):
         list(opened.pieces)

@@ -94,7 +94,7 @@ def test_an_event_outside_the_recording_changes_nothing(review, times):
 
 
 def test_captions_that_read_the_same_are_refused_and_none_are_fine(review):
-    with pytest.raises(ValueError, match="given twice: 'A dog barks'"):
+    with pytest.raises(ValueError, match="given twice: 'a dog barks' and 'A dog barks'"):
         review.ask(["a dog barks", "A dog  barks"])
     with pytest.raises(ValueError, match="empty"):
         review.ask(["a dog barks", "\u200b"])

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from towers import learnt
 from transformers import ClapAudioConfig, ClapConfig, ClapModel, ClapTextConfig
 
-from flamlib.inference import detector
+from flamlib.inference import pieces
 from flamlib.models import dual_encoder, htsat
 from flamlib.models.htsat import HOPS, HTSAT, N_MELS, SAMPLE_RATE
 
@@ -281,7 +281,7 @@ def test_other_sample_rates_have_the_same_frames(sample_rate, settings):
 @pytest.mark.parametrize("settings", [TINY, FINE])
 def test_blocks_of_long_audio_are_whole_windows(settings):
     assert dual_encoder.BLOCK_FRAMES % HTSAT(**settings).frames_per_window == 0
-    assert detector.READ_FRAMES % HTSAT(**settings).frames_per_window == 0
+    assert pieces.READ_FRAMES % HTSAT(**settings).frames_per_window == 0
 
 
 def test_a_clap_checkpoint_fits(tmp_path, tower):
