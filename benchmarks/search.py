@@ -1,15 +1,18 @@
-"""Searching an archive of made-up frames, beside numpy's product of float32, at equal tasks.
+"""Searching an archive of made-up frames, beside numpy and perch-hoplite, at equal tasks.
 
     python benchmarks/search.py [--quick] [--json] [--hours N] [--dim N]
 
 An index of N hours (100; with --quick 10) of 512 numbers a frame, in recordings of ten minutes with
 20 planted moments of one caption, is asked for 20 moments, from the cosines of all frames to onset
-and offset. The peer is one product of all frames in float32 with the caption and its 20 highest
-frames, which are no moments yet. Both have their data in memory. A thousand hours do not fit the
-memory of a small machine: what they would take is extrapolated, and said to be. The speed of memory
-is that of adding up the same bytes as 64-bit numbers by as many threads, in the same run. Seconds
-are of wall clock, the least of several calls, and so are worth something on a quiet machine only;
-CPU seconds, user and system, stand beside them.
+and offset. The peers find the 20 highest frames, which are no moments yet: numpy by one product of
+all frames in float32 with the caption, perch-hoplite, where it is installed, by its exact search
+with threads, frames being its windows. All have their data in memory, where there is room: numpy
+has at most 100 hours and perch-hoplite ten, and what more would take is extrapolated. A thousand
+hours are 6 GB in the folder for temporary files and in memory; of fewer, too, what a thousand would
+take is extrapolated, and said to be. The speed of memory is that of adding up the same bytes as
+64-bit numbers by as many threads, in the same run. Seconds are of wall clock, the least of several
+calls, and so are worth something on a quiet machine only; CPU seconds, user and system, stand
+beside them.
 """
 
 import argparse
@@ -27,12 +30,13 @@ import torch
 from flamlib.models.interface import CaptionEmbeddings, CosineScoring
 from flamlib.search import archive, archive_part, indexing, kernel, query
 from flamlib.search.archive import About, File, Index
-from flamlib.search.archive_part import Stored
+from flamlib.search.archive_part import Part, Stored
 from flamlib.search.codes import Coded
 
 FRAME_S, RECORDING_S, K, N_CALLS = 0.32, 600, 20, 7
 N_FRAMES = round(RECORDING_S / FRAME_S)  # of a recording
 N_THREADS = len(os.sched_getaffinity(0))
+PEER_HOURS, HOPLITE_HOURS = 100, 10
 
 
 class OneCaption(CosineScoring):
@@ -71,15 +75,17 @@ def made_up(folder: Path, hours: int, vector: np.ndarray) -> tuple[Index, list[t
     return archive.read(folder), [(f"/{r}.flac", at) for r, at in planted.items()]
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall seconds of the fastest of some calls, and the CPU seconds of one on average."""
-    work()
-    walls, cpu = [], time.process_time()
-    for _ in range(N_CALLS):
-        started = time.perf_counter()
+def timed(*works: Callable[[], object]) -> list[tuple[float, float]]:
+    """Wall seconds of the fastest of some calls, and the least CPU seconds; of several in turn."""
+    for work in works:
         work()
-        walls.append(time.perf_counter() - started)
-    return min(walls), (time.process_time() - cpu) / N_CALLS
+    seconds = np.empty((N_CALLS, len(works), 2))
+    for of_call in seconds:
+        for each, work in zip(of_call, works, strict=True):
+            wall, cpu = time.perf_counter(), time.process_time()
+            work()
+            each[:] = time.perf_counter() - wall, time.process_time() - cpu
+    return [(float(wall), float(cpu)) for wall, cpu in seconds.min(axis=0)]
 
 
 def read_all(index: Index) -> None:
@@ -91,13 +97,37 @@ def read_all(index: Index) -> None:
         list(pool.map(np.sum, words))
 
 
-def first_hour(index: Index) -> Index:
+def hours_of(parts: list[Part]) -> float:
+    return sum(len(part.recordings) for part in parts) * RECORDING_S / 3600
+
+
+def first_hours(index: Index, hours: int) -> Index:
     part = index.parts[0]
-    n_recordings = 3600 // RECORDING_S
+    n_recordings = hours * 3600 // RECORDING_S
     n = n_recordings * N_FRAMES
     coded = Coded(part.coded.codes[:n], part.coded.scale[:n], part.coded.mean)
     short = part._replace(recordings=part.recordings[:n_recordings], coded=coded)
     return index._replace(parts=[short])
+
+
+def by_hoplite(index: Index, vector: np.ndarray, hours: int) -> float | None:
+    """Wall seconds of perch-hoplite's exact search of some hours; None if it is not installed."""
+    try:
+        from perch_hoplite.db import brutalism, in_mem_impl, score_functions
+    except ImportError:
+        return None
+    db = in_mem_impl.InMemoryGraphSearchDB.create(embedding_dim=len(vector))
+    place = db.insert_deployment(name="made up", project="made up")
+    recording = db.insert_recording(filename="made up", deployment_id=place)
+    part = first_hours(index, hours).parts[0]
+    for n, (codes, scale) in enumerate(zip(part.coded.codes, part.coded.scale, strict=True)):
+        times, frame = [n * FRAME_S, (n + 1) * FRAME_S], codes * scale
+        db.insert_window(recording, times, frame, handle_duplicates="allow")
+    score = score_functions.get_score_fn("dot")
+    [(wall, _)] = timed(
+        lambda: brutalism.threaded_brute_search(db, vector, K, score, max_workers=N_THREADS)
+    )
+    return wall
 
 
 def measure(hours: int, dim: int) -> dict[str, object]:
@@ -116,28 +146,38 @@ def measure(hours: int, dim: int) -> dict[str, object]:
         hits = search()
         onsets = {(str(hit.path), round(hit.detection.onset / FRAME_S)) for hit in hits}
         recall = len(onsets & set(planted)) / K
-        ours, ours_cpu = timed(search)
-        scan, _ = timed(lambda: kernel.products(index.parts, vector[None]))
-        memory, _ = timed(lambda: read_all(index))
-        _, hour_cpu = timed(lambda: search(first_hour(index)))
-        frames = np.concatenate(
-            [part.coded.codes * part.coded.scale[:, None] for part in index.parts]
+        hour = first_hours(index, 1)
+        (ours, ours_cpu), (scan, _), (memory, _), (_, hour_cpu) = timed(
+            search,
+            lambda: kernel.products(index.parts, vector[None]),
+            lambda: read_all(index),
+            lambda: search(hour),
         )
+        hoplite_hours = min(hours, HOPLITE_HOURS)
+        hoplite = by_hoplite(index, vector, hoplite_hours)
+        some = index.parts[: max(1, int(PEER_HOURS // hours_of(index.parts[:1])))]
+        peer_hours = hours_of(some)
+        frames = np.concatenate([part.coded.codes * part.coded.scale[:, None] for part in some])
 
         def product() -> np.ndarray:
             cosine = frames @ vector
             highest = np.argpartition(cosine, -K)[-K:]
             return highest[np.argsort(-cosine[highest])]
 
-        peer, peer_cpu = timed(product)
+        [seconds] = timed(product)
+        peer, peer_cpu = (each * hours / peer_hours for each in seconds)
     return {
         "unit": f"wall seconds for {hours} hours of {dim} numbers a frame, {N_THREADS} threads",
         "ours": ours,
         "peer": peer,
         "ratio": peer / ours,
         "peer_is": "numpy: one product in float32, and the highest frames",
+        "peer_hours": peer_hours,
         "ours_cpu_s": ours_cpu,
         "peer_cpu_s": peer_cpu,
+        "hoplite": None if hoplite is None else hoplite * hours / hoplite_hours,
+        "hoplite_ratio": None if hoplite is None else hoplite * hours / hoplite_hours / ours,
+        "hoplite_hours": hoplite_hours,
         "recall_at_20": recall,
         "scan_s": scan,
         "scan_gb_s": n_codes / scan / 1e9,
@@ -163,7 +203,15 @@ def main() -> None:
     print(f"{result['unit']}: {result['ours']:.4f}, by {result['peer_is']}: {result['peer']:.4f}")
     print(
         f"ratio {result['ratio']:.1f}; CPU {result['ours_cpu_s']:.3f}, {result['peer_cpu_s']:.3f}"
+        f"; numpy has {result['peer_hours']:g} hours, the rest is extrapolated"
     )
+    if result["hoplite"] is None:
+        print('perch-hoplite is not installed: pip install "flamlib[hoplite]"')
+    else:
+        print(
+            f"by perch-hoplite: {result['hoplite']:.2f}, ratio {result['hoplite_ratio']:.0f}; it "
+            f"has {result['hoplite_hours']} hours, the rest is extrapolated"
+        )
     print(f"of {K} planted moments {result['recall_at_20']:.0%} are found, onset included")
     print(
         f"all frames at {result['scan_gb_s']:.1f} GB/s, {result['share_of_memory']:.0%} of the "

@@ -1,0 +1,100 @@
+"""A further caption on a recording that was heard: what it costs, beside numpy's plain product.
+
+    python benchmarks/further_caption.py [--quick] [--json]
+
+`flam-small` hears an hour of noise once (with --quick ten minutes), as `flam serve` and the review
+in a notebook do. Then captions that it was not asked before are asked one after the other: `ours`
+is the scores of all frames of an hour. The peer is numpy: all frames in float32 times the caption's
+vector, and the logistic function. Reading a caption, `read_ms`, is the caption tower's work and the
+same however long a recording is; it is told apart, alone and as one of 32 that are asked at once.
+Of an index, of bytes, benchmarks/search.py tells it. Seconds are of the processor, user and
+system, the least of several, with one thread. Fetches the model's towers, 116 MB, if they are not
+there.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from flamlib.config import DetectConfig
+from flamlib.inference.review import Review
+from flamlib.models import baselines
+
+MODEL = Path(__file__).parents[1] / "models/flam-small"
+RATE, N_CAPTIONS, TOGETHER = 16_000, 20, 32
+
+
+def least_ms(work: Callable[[object], object], given: Iterable[object]) -> float:
+    """CPU milliseconds of the fastest call."""
+    found = []
+    for each in given:
+        started = time.process_time()
+        work(each)
+        found.append(time.process_time() - started)
+    return min(found[1:]) * 1000
+
+
+def measure(minutes: int) -> dict[str, object]:
+    torch.set_num_threads(1)
+    model, rng = baselines.load(MODEL), np.random.default_rng(0)
+    config = DetectConfig(
+        recording="", captions=[], n_absent=0, threshold=DetectConfig.threshold,
+        median_frames=DetectConfig.median_frames,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.wav"
+        with soundfile.SoundFile(path, "w", RATE, 1) as file:
+            for _ in range(minutes):
+                file.write(0.1 * rng.standard_normal(60 * RATE).astype(np.float32))
+        review = Review(model, path, config)
+    captions = [f"bell number {n} rings far away" for n in range(N_CAPTIONS)]
+    with torch.inference_mode():
+        read = least_ms(lambda caption: model.embed_captions([caption]), captions)
+        some = [[f"{caption} {n}" for n in range(TOGETHER)] for caption in captions[:4]]
+        together = least_ms(model.embed_captions, some) / TOGETHER
+    whole = least_ms(lambda caption: review.ask([caption]), captions)
+    review.ask(captions[:1])
+    n_frames = len(review.scores().scores)
+    frames = rng.standard_normal((n_frames, model.embed_captions(["a"]).caption_emb.shape[1]))
+    frames = frames.astype(np.float32)
+    peer = least_ms(lambda vector: 1 / (1 + np.exp(4 - 20 * (frames @ vector))), frames[:9].copy())
+    per_hour = 60 / minutes
+    ours = (whole - read) * per_hour
+    return {
+        "unit": f"CPU milliseconds for an hour of {frames.shape[1]} numbers a frame, one thread",
+        "ours": ours,
+        "peer": peer * per_hour,
+        "ratio": peer * per_hour / ours,
+        "peer_is": "numpy: one product in float32, and the logistic function",
+        "read_ms": read,
+        "read_together_ms": together,
+        "whole_ms": read + ours,
+        "minutes": minutes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="ten minutes")
+    parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    arguments = parser.parse_args()
+    result = measure(10 if arguments.quick else 60)
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['unit']}: {result['ours']:.1f}, by {result['peer_is']}: {result['peer']:.1f}")
+    print(
+        f"reading the caption: {result['read_ms']:.1f}, as one of {TOGETHER} at once "
+        f"{result['read_together_ms']:.1f}; a caption in all {result['whole_ms']:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
