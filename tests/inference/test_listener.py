@@ -10,6 +10,7 @@ from flamlib.inference import detector
 from flamlib.inference.listener import Listener
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.flam import FLAM
+from flamlib.models.interface import AudioEmbeddings
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +72,11 @@ class Told:
         return captions
 
     def embed_audio(self, waveform, sample_rate):
-        return waveform.astype(int)
+        numbers = torch.from_numpy(waveform)[None, :, None].float()
+        return AudioEmbeddings(numbers, numbers.mean(dim=1))
 
-    def score_embeddings(self, frames, captions, method):
+    def score_embeddings(self, audio, captions, method):
+        frames = audio.frame_emb[0, :, 0].int().numpy()
         return torch.from_numpy(self.scores[frames].T[None].copy())
 
     def score(self, *_):
