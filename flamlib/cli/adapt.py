@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +13,12 @@ from flamlib.cli.arguments import (
     model_folder,
     number,
     odd,
-    printable,
     seconds,
     usage_errors,
     warnings_in_a_line,
 )
+from flamlib.cli.aside import say, shows_progress
+from flamlib.cli.errors import printable
 from flamlib.params.trials import DetectConfig
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
@@ -167,7 +167,7 @@ def _thresholds(args: argparse.Namespace) -> None:
             scores = detector.score(model, path, captions, **how)
             return scores.scores, float(scores.frame_edges[-1])
 
-        heard, unread = own_labels.hear(found, captions, hear_one, progress=sys.stderr.isatty())
+        heard, unread = own_labels.hear(found, captions, hear_one, progress=shows_progress())
         _say_skipped(skipped | unread)
         clips = own_labels.clips_of(heard, captions, model.frame_s)
         criterion = _criterion(args)
@@ -216,7 +216,7 @@ def _adapt(args: argparse.Namespace) -> None:
             found,
             captions,
             median_frames=args.median_frames,
-            progress=sys.stderr.isatty(),
+            progress=shows_progress(),
         )
         _say_skipped(skipped | unread)
         criterion, every = _criterion(args), range(len(examples.heard))
@@ -341,9 +341,9 @@ def _criterion(args: argparse.Namespace):
 
 def _say_skipped(skipped: Mapping[str, str]) -> None:
     for name, why in list(skipped.items())[:_FEW]:
-        print(f"flam: skipped {printable(name)}: {printable(why)}", file=sys.stderr)
+        say(f"skipped {name}: {why}")
     if len(skipped) > _FEW:
-        print(f"flam: skipped {len(skipped)} recordings in all", file=sys.stderr)
+        say(f"skipped {len(skipped)} recordings in all")
 
 
 def _notes(model: "AudioTextModel", choices: Iterable["Choice"]) -> list[str]:

@@ -1,14 +1,14 @@
 """Shared by the commands of `flam`: types of arguments, common options, notes to the user."""
 
 import argparse
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flamlib import paths, texts
-from flamlib.cli.errors import UsageError, printable
+from flamlib.cli import aside
+from flamlib.cli.errors import UsageError
 from flamlib.models import released
 from flamlib.params.trials import MAX_MEDIAN_FRAMES
 
@@ -36,7 +36,7 @@ def warnings_in_a_line(categories: tuple[type[Warning], ...]) -> Iterator[None]:
 
         def say(message, kind, *where):
             if issubclass(kind, categories):
-                print(f"flam: {printable(str(message))}", file=sys.stderr)
+                aside.say(str(message))
             else:
                 show(message, kind, *where)
 

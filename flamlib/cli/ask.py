@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 
 from flamlib.cli.arguments import (
     add_model,
@@ -10,8 +9,8 @@ from flamlib.cli.arguments import (
     clip_seconds,
     count,
     model_folder,
-    printable,
 )
+from flamlib.cli.aside import say, shows_progress
 
 
 def add_embed(embed: argparse.ArgumentParser) -> None:
@@ -61,16 +60,16 @@ def _embed(args: argparse.Namespace) -> None:
         shard_size=args.shard_size,
         n_jobs=args.jobs,
         scheduler=args.scheduler,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
     )
     unread = embedding.list_skipped(manifest)
     n = manifest["parameters"]["n_recordings"] - sum(len(s["skipped"]) for s in manifest["shards"])
     skipped = f", {len(unread)} skipped" if unread else ""
     print(f"{args.folder}: {n} recordings, {len(manifest['shards'])} files{skipped}")
     for each in unread:
-        print(printable(f"skipped {each['path']}: {each['why']}"), file=sys.stderr)
+        say(f"skipped {each['path']}: {each['why']}")
     for each in embedding.list_notes(manifest):
-        print(printable(f"note on {each['path']}: {each['note']}"), file=sys.stderr)
+        say(f"note on {each['path']}: {each['note']}")
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -1,7 +1,6 @@
 """What is asked of a model, by the options that `flam detect` and `flam listen` share."""
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ from flamlib.cli.arguments import (
     caption,
     model_folder,
     odd,
-    printable,
     seconds,
     share,
     usage_errors,
@@ -251,9 +249,3 @@ def _few(texts: Iterable[str]) -> str:
     texts = list(texts)
     more = f"; and {len(texts) - _FEW} more" if len(texts) > _FEW else ""
     return "; ".join(texts[:_FEW]) + more
-
-
-def say(*notes: str) -> None:
-    """Tell the user something, each on a line of its own."""
-    for text in notes:
-        print(f"flam: {printable(text)}", file=sys.stderr)

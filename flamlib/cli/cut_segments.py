@@ -11,7 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flamlib import texts
-from flamlib.cli.arguments import UsageError, count, printable, seconds, share
+from flamlib.cli.arguments import UsageError, count, seconds, share
+from flamlib.cli.aside import say, shows_progress
 
 SOME_SKIPPED = 1  # exit code
 FORMATS = ("wav", "flac", "ogg", "mp3")
@@ -92,7 +93,7 @@ def _segments(args: argparse.Namespace) -> int:
     chosen = clips.choose(found, clips.Wanted(args.n, args.pick, args.min_score))
     if not chosen:
         raise UsageError(f"nothing to cut: {len(found)} finds, and none of them is asked for")
-    with tqdm(total=len(chosen), desc="segments", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=len(chosen), desc="segments", disable=not shows_progress()) as bar:
         done = clips.write(
             chosen,
             args.out,
@@ -102,11 +103,11 @@ def _segments(args: argparse.Namespace) -> int:
             progress=lambda n: bar.update(n - bar.n),
         )
     for find, why in done.skipped[:_MOST_SHOWN]:
-        _say(f"skipped {find.recording}, {find.onset:.2f} s, {find.caption}: {why}")
+        say(f"skipped {find.recording}, {find.onset:.2f} s, {find.caption}: {why}")
     if (n_more := len(done.skipped) - _MOST_SHOWN) > 0:
-        _say(f"and {n_more} more, in {Path(args.out) / clips.SKIPPED}")
+        say(f"and {n_more} more, in {Path(args.out) / clips.SKIPPED}")
     if args.audio is None and any(file_of[find.recording] is None for find, _ in done.skipped):
-        _say("recordings were looked for here and beside the table; --audio names their folder")
+        say("recordings were looked for here and beside the table; --audio names their folder")
     kept = f", {done.n_kept} as they were" if done.n_kept else ""
     skipped = f", {len(done.skipped)} skipped" if done.skipped else ""
     n_captions = len({find.caption for find in chosen})
@@ -140,7 +141,3 @@ def _how_many(text: str) -> float:
     if not 0 < percent <= 100:
         raise argparse.ArgumentTypeError(f"{text} is not a share above 0 and up to 100%")
     return float("inf") if percent == 100 else percent / 100
-
-
-def _say(text: str) -> None:
-    print(f"flam: {printable(text)}", file=sys.stderr)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from flamlib import collection, event_tables, files, streams, tables
 from flamlib.cli.arguments import UsageError, count, model_folder, usage_errors
-from flamlib.cli.ask_model import add_questions, check_captions, loaded, say
+from flamlib.cli.aside import say, shows_progress
+from flamlib.cli.ask_model import add_questions, check_captions, loaded
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
     from flamlib.inference.detect_many import Pages
@@ -195,7 +196,7 @@ def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: l
             captions,
             method=questions.method,
             median_frames=questions.median_frames,
-            progress=sys.stderr.isatty(),
+            progress=shows_progress(),
         )
         say(*notes)
         if args.scores is not None:
@@ -253,7 +254,7 @@ def _detect_many(
                 formats=formats,
                 pages=pages,
                 scores=args.scores,
-                progress=sys.stderr.isatty(),
+                progress=shows_progress(),
             )
             skipped, n_events = done.skipped, done.n_events
     say(*(pages.notes if pages else ()))

@@ -1,11 +1,11 @@
 """The command of `flam` that evaluates the score tables of any system: evaluate."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from flamlib import files
 from flamlib.cli.arguments import number, odd, seconds, share, whole
+from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
 
 N_RESAMPLES = 1000
@@ -101,11 +101,11 @@ def _evaluate(args: argparse.Namespace) -> None:
     from flamlib.metrics.sed import Criteria
 
     reference = score_tables.read_reference(args.ground_truth, args.durations)
-    _say(args.ground_truth, reference.notes.lines())
+    say(*(f"{args.ground_truth}: {line}" for line in reference.notes.lines()))
     read = {}
     for name, folder in zip(names, args.scores, strict=True):
         read[name] = score_tables.read_system(folder, reference)
-        _say(folder, read[name].notes.lines())
+        say(*(f"{folder}: {line}" for line in read[name].notes.lines()))
     notes = {name: of.notes.of for name, of in read.items()}
     aligned = score_tables.align(read, reference)
     del read  # the tables, which may be large
@@ -114,7 +114,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         Criteria(args.segment, MAX_FPR, args.collar, args.collar_rate, args.median_frames),
         threshold=args.threshold,
         n_resamples=args.resamples,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
     )
     for name, of_system in notes.items():
         result["systems"][name]["notes"] = of_system
@@ -136,8 +136,3 @@ def _names(folders: list[str]) -> list[str]:
         raise UsageError("a folder of scores is given twice")
     short = [path.name for path in paths]
     return [printable(name) for name in (short if len(set(short)) == len(short) else folders)]
-
-
-def _say(what: str, lines: list[str]) -> None:
-    for line in lines:
-        print(printable(f"{what}: {line}"), file=sys.stderr)

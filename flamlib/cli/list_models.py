@@ -2,11 +2,11 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from flamlib import paths
+from flamlib.cli.aside import say
 from flamlib.models import released
 
 
@@ -39,7 +39,7 @@ def _models(args: argparse.Namespace) -> None:
 
 def _get(name: str) -> None:
     other = released.OTHERS[name]
-    print(f"flam: {other.hub}, licence {other.licence}", file=sys.stderr)
+    say(f"{other.hub}, licence {other.licence}")
 
     from flamlib.models.importers import others
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from flamlib import streams
 from flamlib.cli.arguments import UsageError
-from flamlib.cli.ask_model import add_questions, check_captions, loaded, say
+from flamlib.cli.aside import say
+from flamlib.cli.ask_model import add_questions, check_captions, loaded
 from flamlib.cli.detect import pcm_format
 
 if TYPE_CHECKING:

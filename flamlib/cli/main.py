@@ -65,6 +65,9 @@ writes captions for recordings with known tags or titles.
 
 compares the files of `flam mix` or `flam embed` with their checksums.
 
+Every command takes --quiet: on standard error there are errors alone, and what it prints or writes
+is the same.
+
 The exit code is 0, also if no event was found; 1 if `flam detect`, `flam index` or `flam segments`
 could not use some of several recordings; 2 if an argument or a file is invalid, or an optional
 package is missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
@@ -78,6 +81,7 @@ from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from flamlib import memory
+from flamlib.cli import aside
 from flamlib.cli.errors import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
@@ -131,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait sleep: while they count, they take the core of those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        code = args.run(args)
+        with aside.silenced(args.quiet):
+            code = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except BrokenPipeError:
@@ -179,6 +184,9 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
         if only in (None, name):
             add = f"add_{name.replace('-', '_')}"
             getattr(_module(module), add)(command)
+            command.add_argument(
+                "-q", "--quiet", action="store_true", help="no notes, no progress: errors alone"
+            )
     return parser
 
 

@@ -2,11 +2,11 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from flamlib import files, paths
 from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors, whole
+from flamlib.cli.aside import say, shows_progress
 
 
 def add_mix(mix: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def _mix(args: argparse.Namespace) -> None:
         form=args.form,
         n_jobs=args.jobs,
         scheduler=args.scheduler,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
     )
     n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
     print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
@@ -132,10 +132,11 @@ def _captions(args: argparse.Namespace) -> None:
             n_tries=args.tries,
             n_jobs=args.jobs,
             scheduler=args.scheduler,
-            progress=sys.stderr.isatty(),
+            progress=shows_progress(),
         )
     counts = ", ".join(f"{n} by {by}" for by, n in sorted(made.items()))
-    print(f"{args.output}: {counts}", file=sys.stdout if is_file else sys.stderr)
+    tell = print if is_file else say  # not among what is written there
+    tell(f"{args.output}: {counts}")
 
 
 def _writer(args: argparse.Namespace):

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +14,10 @@ from flamlib.cli.arguments import (
     caption,
     count,
     model_folder,
-    printable,
     usage_errors,
     warnings_in_a_line,
 )
+from flamlib.cli.aside import say, shows_progress
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.search.query import Hit
@@ -116,13 +115,13 @@ def _index(args: argparse.Namespace) -> int:
             model_name=args.model or model.name,
             n_jobs=args.jobs,
             scheduler=args.scheduler,
-            progress=sys.stderr.isatty(),
+            progress=shows_progress(),
         )
     skipped = {**closed, **done.skipped}
     for path, why in skipped.items():
-        _say(f"skipped {path}: {why}")
+        say(f"skipped {path}: {why}")
     for path, note in done.notes.items():
-        _say(f"note on {path}: {note}")
+        say(f"note on {path}: {note}")
     parts = [f"{done.n_files} files", f"{done.n_embedded} recordings embedded"]
     parts += [f"{n} {what}" for n, what in ((done.n_forgotten, "forgotten"),) if n]
     parts += [f"{len(skipped)} skipped"] if skipped else []
@@ -169,13 +168,13 @@ def _search(args: argparse.Namespace) -> None:
         for path in args.like:
             frames, _, notes = indexing.embed(loaded, path)
             for note in notes:
-                _say(f"note on {path}: {note}")
+                say(f"note on {path}: {note}")
             hits += query.by_example(index, frames, Path(path).name, args.k)
     _write(args, hits)
     if not index.paths:
-        _say(f"{args.index}: nothing is indexed there")
+        say(f"{args.index}: nothing is indexed there")
     for path in dict.fromkeys(hit.path for hit in hits if not hit.is_there):
-        _say(f"{path}: no longer there; `flam index` on its folder forgets it")
+        say(f"{path}: no longer there; `flam index` on its folder forgets it")
 
 
 def _write(args: argparse.Namespace, hits: Sequence["Hit"]) -> None:
@@ -207,7 +206,3 @@ def _shown(path: Path) -> str:
     """A path from the current folder, if it is beneath that."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def _say(text: str) -> None:
-    print(f"flam: {printable(text)}", file=sys.stderr)

@@ -13,7 +13,7 @@ from flamlib.cli.arguments import (
     warnings_in_a_line,
     whole,
 )
-from flamlib.cli.ask_model import say
+from flamlib.cli.aside import say
 
 HOST, PORT = "127.0.0.1", 8000
 MAX_MB, MAX_MINUTES = 100, 30

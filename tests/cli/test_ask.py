@@ -38,7 +38,7 @@ def test_a_folder_of_recordings_becomes_embeddings(here, tmp_path, capsys):
     assert main.main(asked) == 0
     said, complained = capsys.readouterr()
     assert "1 recordings, 2 files" in said
-    assert complained.startswith("skipped b.wav: ")
+    assert complained.startswith("flam: skipped b.wav: ")
     assert pyarrow.parquet.read_table(tmp_path / "out/00000.parquet")["path"].to_pylist() == [
         "a.wav"
     ]
@@ -53,4 +53,4 @@ def test_of_a_folder_of_bad_files_the_good_one_is_embedded(here, tmp_path, capsy
     assert f"1 recordings, 1 files, {len(bad)} skipped" in out
     lines = told.splitlines()
     for name in bad:
-        assert sum(line.startswith(f"skipped {name}: ") for line in lines) == 1
+        assert sum(line.startswith(f"flam: skipped {name}: ") for line in lines) == 1

@@ -17,8 +17,3 @@ def test_a_caption_is_asked_for_in_one_of_three_ways():
         ask_model.check_captions(parsed(*given))
     with pytest.raises(UsageError, match="captions are needed"):
         ask_model.check_captions(parsed())
-
-
-def test_notes_are_lines_of_their_own(capsys):
-    ask_model.say("one\nnote", "another")
-    assert capsys.readouterr().err == "flam: one note\nflam: another\n"

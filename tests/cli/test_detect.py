@@ -126,6 +126,19 @@ def test_a_caption_that_the_model_does_not_know_is_said(here, capsys):
     assert told in capsys.readouterr().err.splitlines()
 
 
+def test_quietly_the_same_is_printed_without_notes(here, capsys):
+    given = ["sound.wav", "-c", "wobbling gong", "--threshold", "0"]
+    assert call(*given) == 0
+    printed, told = capsys.readouterr()
+    assert call(*given, "--quiet") == 0
+    assert capsys.readouterr() == (printed, "")
+    assert told
+    assert call("nowhere.wav", "-c", "a bell", "-q") == 2
+    assert "nowhere.wav" in capsys.readouterr().err
+    assert call(*given) == 0
+    assert capsys.readouterr() == (printed, told), "the next call speaks again"
+
+
 def test_of_bad_files_each_is_refused(here, tmp_path, capsys):
     write_bad_files(tmp_path / "sounds")
     for name in ("dead.wav", "pipe.wav", "headerless.raw", "loud.wav", "nan.wav"):
