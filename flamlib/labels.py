@@ -5,10 +5,11 @@
     Raven selection table      columns Begin Time (s), End Time (s) and one with the label
     table of DCASE and ours    filename  onset  offset  event_label; the file name, and the header
                                line, may be absent
+    of opensoundscape          audio_file  start_time  end_time  annotation
+    of crowsetta               notated_path  onset_s  offset_s  label
     JAMS                       namespaces scaper, sound_event (foreground alone) and tag_open
 
-The content decides what kind a file is. Text is UTF-8 with or without a byte order mark, with any
-line ends; blank lines do not count.
+The content decides what kind a file is; text is read as `flamlib.tables` reads it.
 
 Every event has finite times, 0 <= onset <= offset, and a label. One without a duration, such as a
 point label, is left out by `repair`, as no frame of it sounds.
@@ -30,6 +31,11 @@ from flamlib.tables import Row
 
 SUFFIXES = (".jams", ".txt", ".tsv", ".csv", ".ann")
 NAMESPACES = ("scaper", "sound_event", "tag_open")  # of JAMS; the first that a file has is read
+TABLES = (  # the columns for our filename, onset, offset and event_label; the first may be absent
+    ("filename", "onset", "offset", "event_label"),
+    ("audio_file", "start_time", "end_time", "annotation"),
+    ("notated_path", "onset_s", "offset_s", "label"),
+)
 RAVEN_TIMES = ("Begin Time (s)", "End Time (s)")
 RAVEN_LABELS = (
     *("annotation", "annotations", "label", "labels", "event_label", "class", "species"),
@@ -112,14 +118,13 @@ def read(path: str | Path) -> LabelFile:
     fields = tables.first_fields(path)
     if set(RAVEN_TIMES) <= set(fields):
         return _read_raven(path)
-    if {"onset", "offset", "event_label"} <= set(fields):
-        rows = tables.read(path, ("onset", "offset", "event_label"), short_rows=True)
-        by_file = _by_recording(rows, "filename" if "filename" in fields else None)
-        return LabelFile(path, by_file, "score" in fields and _are_times(_filled(rows, "score")))
+    if columns := next((names for names in TABLES if set(names[1:]) <= set(fields)), None):
+        rows = tables.read(path, columns[1:], short_rows=True)
+        scored = "score" in fields and _are_times(_filled(rows, "score"))
+        return LabelFile(path, _by_recording(rows, columns), scored)
     if len(fields) == 4 and _are_times(fields[1:3]):
-        columns = ("filename", "onset", "offset", "event_label")
-        rows = tables.read(path, columns, header=False, short_rows=True)
-        return LabelFile(path, _by_recording(rows, "filename"))
+        rows = tables.read(path, TABLES[0], header=False, short_rows=True)
+        return LabelFile(path, _by_recording(rows, TABLES[0]))
     if not first or fields[0] == "\\" or _are_times(fields[:2]):
         return _read_track(path)
     raise NoLabels(
@@ -218,8 +223,8 @@ def beside(recording: str | Path) -> LabelFile | None:
 
 def named_after(recording: PurePath, files: Mapping[str, Sequence[Path]]) -> list[Path]:
     """Return those of `files_of` a folder that are named after a recording, a path in it."""
-    names = (recording.with_suffix(""), recording)
-    return [path for name in names for path in files.get(texts.composed(name.as_posix()), ())]
+    names = [texts.composed(path.as_posix()) for path in (recording.with_suffix(""), recording)]
+    return [path for name in names for path in files.get(name, ())]
 
 
 def stem(path: str | Path) -> str:
@@ -233,8 +238,7 @@ def stem(path: str | Path) -> str:
 
 def _read_track(path: Path) -> LabelFile:
     """An Audacity label track; a line that begins with a backslash is a range of frequencies."""
-    columns = ("onset", "offset", "event_label")
-    rows = tables.read(path, columns, header=False, short_rows=True)
+    rows = tables.read(path, TABLES[0][1:], header=False, short_rows=True)
     events = [_event(row) for row in rows if row["onset"].strip() != "\\"]
     ours = [OUR_SCORE.fullmatch(event.caption) for event in events]
     scored = bool(ours) and all(ours)
@@ -325,35 +329,33 @@ def _read_jams(path: Path) -> list[RawEvent]:
 
 
 def _jams_rows(path: Path, observations: Iterable[Mapping], namespace: str) -> Iterator[Row]:
-    number = 0
-    for observation in observations:
+    if namespace != "tag_open":
+        observations = [each for each in observations if each["value"]["role"] == "foreground"]
+    for number, observation in enumerate(observations):
         value = observation["value"]
-        if namespace != "tag_open":
-            if value["role"] != "foreground":
-                continue
-            value = value["label"]
+        value = value if namespace == "tag_open" else value["label"]
         if not isinstance(value, str):
             raise TypeError(f"the label of event {number} is no text: {value!r}")
         times = {"onset": str(observation["time"]), "duration": str(observation["duration"])}
         yield Row(f"{path}, event {number}", times | {"event_label": value})
-        number += 1
 
 
-def _by_recording(rows: Iterable[Row], column: str | None) -> dict[str, list[RawEvent]]:
+def _by_recording(rows: Iterable[Row], columns: Sequence[str]) -> dict[str, list[RawEvent]]:
     """The events of each recording; a row of its name alone is one in which nothing sounds."""
+    recording, *of_event = columns
     events: dict[str, list[RawEvent]] = {}
     for row in rows:
-        of_recording = events.setdefault(row[column].strip() if column else "", [])
-        values = [row[name] for name in ("onset", "offset", "event_label")]
-        if column is None or any(value.strip() for value in values):
-            of_recording.append(_event(row))
+        of_recording = events.setdefault(row.fields.get(recording, "").strip(), [])
+        if recording not in row.fields or any(row[name].strip() for name in of_event):
+            of_recording.append(_event(row, of_event))
     return events
 
 
-def _event(row: Row) -> RawEvent:
-    onset = row.number("onset")
-    offset = row.number("offset") if "offset" in row.fields else onset + row.number("duration")
-    return check(RawEvent(row.where, onset, offset, texts.normal(row["event_label"])))
+def _event(row: Row, columns: Sequence[str] = TABLES[0][1:]) -> RawEvent:
+    begin, end, label = columns
+    onset = row.number(begin)
+    offset = row.number(end) if end in row.fields else onset + row.number("duration")
+    return check(RawEvent(row.where, onset, offset, texts.normal(row[label])))
 
 
 def _filled(rows: Sequence[Row], column: str) -> list[str]:

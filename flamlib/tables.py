@@ -75,7 +75,8 @@ def read(
             name.
         filled: columns in which no field may be empty.
         unique: a column in which no text may stand twice.
-        delimiter: what separates columns. None: that of `delimiter_of`.
+        delimiter: what separates columns. None: that of `delimiter_of`; in a .csv whose first line
+            has tabs and no comma, as dcase_util writes it, tabs.
         header: the first line names the columns.
         short_rows: a row may end early; its last fields are then empty.
         encoding: of the text.
@@ -86,8 +87,9 @@ def read(
             row does not fit; names file and line.
     """
     path = Path(path)
-    delimiter = delimiter or delimiter_of(path)
-    lines = _split_lines(path, delimiter, encoding, header=header)
+    text = _text(path, encoding)
+    delimiter = delimiter or _delimiter_in(path, text)
+    lines = _split_lines(path, text, delimiter, header=header)
     names = list(columns)
     if header:
         number, first = lines.pop(0) if lines else (1, [])
@@ -129,9 +131,9 @@ def to_text(rows: Iterable[Sequence[str]], delimiter: str) -> str:
         for row in rows:
             if wrong := [field for field in row if re.search(r"[\t\r\n]", field)]:
                 raise ValueError(f"a tab or line break inside {wrong[0]!r}")
-        text = "".join("\t".join(row) + "\n" for row in rows)
-        if not _are_quotes(text, header=True):
-            return text
+        # Others take a quotation mark where a field begins for a quote that ends somewhere.
+        if not any(field.startswith('"') for row in rows for field in row):
+            return "".join("\t".join(row) + "\n" for row in rows)
     quoted = io.StringIO()
     csv.writer(quoted, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return quoted.getvalue()
@@ -163,7 +165,8 @@ def first_fields(path: str | Path) -> list[str]:
 
     Raises what `first_line` raises.
     """
-    delimiter, line = delimiter_of(path), first_line(path)
+    path, line = Path(path), first_line(path)
+    delimiter = _delimiter_in(path, line)
     quoting = _quoting(line, delimiter, header=True)
     try:
         rows = list(csv.reader([line], delimiter=delimiter, quoting=quoting))
@@ -239,15 +242,28 @@ def _names_in(folder: Path) -> dict[str, list[str]]:
     return names
 
 
-def _split_lines(
-    path: Path, delimiter: str, encoding: str, *, header: bool
-) -> list[tuple[int, list[str]]]:
-    """The fields of every row that is not blank, each with the number of its line."""
+def _text(path: Path, encoding: str) -> str:
     try:
         with path.open(encoding=encoding, newline="") as file:
-            text = file.read()
+            return file.read()
     except UnicodeDecodeError as error:
         raise _not_text(path, encoding, error) from error
+
+
+def _delimiter_in(path: Path, text: str) -> str:
+    first = _first_of(text)
+    return "\t" if "\t" in first and "," not in first else delimiter_of(path)
+
+
+def _first_of(text: str) -> str:
+    """The first line that is not blank."""
+    return next((m[0] for m in re.finditer(r"[^\r\n]+", text) if m[0].strip()), "")
+
+
+def _split_lines(
+    path: Path, text: str, delimiter: str, *, header: bool
+) -> list[tuple[int, list[str]]]:
+    """The fields of every row that is not blank, each with the number of its line."""
     quoting = _quoting(text, delimiter, header=header)
     lines = io.StringIO(text, newline="")
     try:
@@ -271,8 +287,9 @@ def _are_quotes(text: str, *, header: bool) -> bool:
     """
     if '"' not in text or '"' in _QUOTED.sub("", text):
         return False
-    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0] if header else ""
-    return '"' in first or any(_NEED_QUOTES.search(m[1]) for m in _QUOTED.finditer(text))
+    return (header and '"' in _first_of(text)) or any(
+        _NEED_QUOTES.search(m[1]) for m in _QUOTED.finditer(text)
+    )
 
 
 def _not_text(path: Path, encoding: str, error: UnicodeDecodeError) -> ValueError:

@@ -70,6 +70,31 @@ KINDS = {
         ".csv",
         lambda *e: "onset,offset,event_label\n" + "".join(f'{a},{b},"{c}"\n' for a, b, c in e),
     ),
+    "dcase_util": (  # tabs, whatever the name
+        ".csv",
+        lambda *e: (
+            "event_label\tfilename\toffset\tonset\n"
+            + "".join(f"{c}\ta.wav\t{b}\t{a}\n" for a, b, c in e)
+        ),
+    ),
+    "opensoundscape": (
+        ".csv",
+        lambda *e: (
+            ",audio_file,annotation_file,annotation,start_time,end_time,low_f,high_f\n"
+            + "".join(f'0,a.wav,x.txt,"{c}",{a},{b},0.0,8000.0\n' for a, b, c in e)
+        ),
+    ),
+    "crowsetta's simple-seq": (
+        ".csv",
+        lambda *e: "onset_s,offset_s,label\n" + "".join(f'{a},{b},"{c}"\n' for a, b, c in e),
+    ),
+    "crowsetta's generic-seq": (
+        ".csv",
+        lambda *e: (
+            "label,onset_s,offset_s,onset_sample,offset_sample,notated_path,annot_path,sequence,"
+            "annotation\n" + "".join(f'"{c}",{a},{b},,,a.wav,x.csv,0,0\n' for a, b, c in e)
+        ),
+    ),
     "scaper": (".jams", lambda *e: jams(scaper(*e))),
     "scaper 0": (".jams", lambda *e: jams(scaper(*e, namespace="sound_event"))),
     "tags": (".jams", lambda *e: jams({"namespace": "tempo", "data": []}, tags(*e))),
