@@ -184,9 +184,10 @@ def make(served: Room, *, hosts: frozenset[str] | None = LOOPBACK) -> FastAPI:
     async def sound(known: str) -> Response:
         return Response(await line.do(served.sound, known), media_type="audio/mpeg")
 
-    @app.get("/api/index", summary="The recordings of the index")
-    async def listed() -> dict[str, Any]:
-        return await line.do(served.listed)
+    @app.get("/api/index", summary="The recordings of the index, by name")
+    async def listed(name: str = "") -> dict[str, Any]:
+        """Those whose name has this part, the first thousand of them, and how many there are."""
+        return await line.do(served.listed, name)
 
     @app.post("/api/index/search", summary="Search the index for a sentence")
     async def search(asked: Sentence) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from flamlib.inference import questions, sound_page
 from flamlib.inference.questions import Question, Questions
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
+from flamlib.models.text_tower import UnknownWords
 from flamlib.params.trials import DetectConfig
 from flamlib.plots import player
 from flamlib.search import query
@@ -45,6 +46,22 @@ def place_for(name: str) -> Iterator[Path]:
 def name_of(given: str) -> str:
     """Return a name to be read by people, of what a sender calls a recording."""
     return texts.normal(given.replace("\\", "/").split("/")[-1])[:MAX_LETTERS] or "recording"
+
+
+@contextmanager
+def _reading() -> Iterator[list[str]]:
+    """Put sentences on what a model cannot read of captions in a list, and refuse what it cannot
+    take at all."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UnknownWords)
+        try:
+            yield notes
+        except ValueError as error:
+            raise Refused(422, "caption", f"{error}.") from error
+        finally:
+            told = {str(w.message): None for w in warned if issubclass(w.category, UnknownWords)}
+            notes += [f"{note[0].upper()}{note[1:]}." for note in told]
 
 
 class Heard(NamedTuple):
@@ -180,8 +197,9 @@ class Room:
         """Ask captions of a recording; it is not heard again.
 
         Returns:
-            `captions` with their scores, as a page has them, and the `events` that reach the
-            model's own thresholds, as `flam detect` finds them.
+            `captions` with their scores, as a page has them; the `events` that reach the model's
+            own thresholds, as `flam detect` finds them; and a `note` on words that the model cannot
+            read, the first time that they are asked.
         """
         heard = self._find(known)
         if len(heard.asked | set(captions)) > MAX_ASKED:
@@ -190,10 +208,8 @@ class Room:
                 "too_many_captions",
                 f"{heard.about['name']} was asked {MAX_ASKED} captions; open it again.",
             )
-        try:
+        with _reading() as notes:
             heard.review.ask(captions)
-        except ValueError as error:
-            raise Refused(422, "caption", f"{error}.") from error
         heard.asked.update(captions)
         scores = heard.review.scores()
         asked = Questions(
@@ -205,7 +221,8 @@ class Room:
             ],
         )
         events = [event._asdict() for event in asked.events(scores)]
-        return {"captions": sound_page.captions(scores, asked), "events": events}
+        shown = sound_page.captions(scores, asked)
+        return {"captions": shown, "events": events, "note": " ".join(notes) or None}
 
     def _find(self, known: str) -> Heard:
         if known not in self._heard:
@@ -218,20 +235,19 @@ class Room:
         self._heard.move_to_end(known)
         return self._heard[known]
 
-    def listed(self) -> dict[str, Any]:
-        """Return the recordings of the index, by name, and how many there are."""
-        paths = self._index().paths
-        named = sorted((texts.normal(where[0].name), known) for known, where in paths.items())
-        rows = [{"id": known, "name": name} for name, known in named[:MAX_LISTED]]
-        return {"n_recordings": len(paths), "recordings": rows}
+    def listed(self, part: str = "") -> dict[str, Any]:
+        """Return the recordings of the index whose names have a part, and how many they are."""
+        part = texts.normal(part).casefold()
+        named = ((texts.normal(where[0].name), k) for k, where in self._index().paths.items())
+        found = sorted(each for each in named if part in each[0].casefold())
+        rows = [{"id": known, "name": name} for name, known in found[:MAX_LISTED]]
+        return {"n_recordings": len(found), "recordings": rows}
 
     def search(self, caption: str, k: int) -> dict[str, Any]:
-        """Return the surest moments of a caption in the index."""
+        """Return the surest moments of a caption in the index, and a note as `ask` has it."""
         index = self._index()
-        try:
+        with _reading() as notes:
             [hits] = query.by_text(index, self.model, [caption], k).values()
-        except ValueError as error:
-            raise Refused(422, "caption", f"{error}.") from error
         ids = {path: known for known, paths in index.paths.items() for path in paths}
         return {
             "hits": [
@@ -242,7 +258,8 @@ class Room:
                     "is_there": hit.is_there,
                 }
                 for hit in hits
-            ]
+            ],
+            "note": " ".join(notes) or None,
         }
 
     def _index(self) -> Index:

@@ -1,3 +1,5 @@
+import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +174,27 @@ def test_every_control_is_reached_by_keyboard_and_named(tab, page):
     unnamed = "[...document.querySelectorAll('button, input')].filter(e => !e.labels?.length &&"
     unnamed += " !e.textContent.trim() && !e.ariaLabel).map(e => e.id)"
     assert tab.evaluate(unnamed) == []
+
+
+def luminance(colour):
+    parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ SEEN
+
+
+SEEN = (0.2126, 0.7152, 0.0722)  # of red, green and blue, as WCAG has it
+SURFACES = ("page", "card", "field")
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_text_and_edges_are_told_from_what_is_behind_them(scheme):
+    style = resources.files("flamlib.inference").joinpath("web/page.css").read_text()
+    colours = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in style.split("}")]
+    of = {name: luminance(colour) for name, colour in colours[scheme].items()}
+    pairs = [(name, at, 4.5) for name in ("ink", "soft", "yes", "no") for at in SURFACES]
+    pairs += [("card", "accent", 4.5), ("edge", "page", 3), ("edge", "card", 3)]
+    for one, other, least in pairs:
+        low, high = sorted((of[one], of[other]))
+        assert (high + 0.05) / (low + 0.05) >= least, (one, other)
 
 
 def test_of_a_long_recording_the_beginning_is_shown_and_the_rest_told(

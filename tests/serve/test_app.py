@@ -117,6 +117,18 @@ def test_captions_that_cannot_be_asked(client, captions, code):
     assert told["message"].endswith(".")
 
 
+def test_what_the_model_cannot_read_is_told(client):
+    known = send(client, wav(noise(1.0))).json()["id"]
+    asked = {"captions": ["a bell", "鐘が鳴る"]}
+    for address, body in (
+        (f"/api/recordings/{known}/scores", asked),
+        ("/api/index/search", {"caption": asked["captions"][1]}),
+    ):
+        assert "鐘が鳴る" in client.post(address, json=body).json()["note"]
+    body = {"captions": ["a bell"]}
+    assert client.post(f"/api/recordings/{known}/scores", json=body).json()["note"] is None
+
+
 @pytest.mark.parametrize(
     ("content", "status", "code"),
     [
@@ -160,8 +172,22 @@ def test_the_index_is_searched_and_its_recordings_opened_by_what_they_are(client
     hits = client.post("/api/index/search", json={"caption": "a bell", "k": 3}).json()["hits"]
     assert {hit["id"] for hit in hits} <= set(ids.values())
     assert client.post(f"/api/index/{ids['été.wav']}").json()["name"] == "été.wav"
+    part = client.get("/api/index", params={"name": " ÉT"}).json()
+    assert [each["name"] for each in part["recordings"]] == ["été.wav"]
     assert error(client.post(f"/api/index/{ids['gone.wav']}"), 410)["code"] == "gone"
     assert error(client.post("/api/index/..%2F..%2Fetc%2Fpasswd"), 404)
+
+
+# A recording is dropped on the page: its name, and its content in base64.
+DROP = """([name, content]) => {
+  const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([bytes], name));
+  for (const kind of ["dragover", "drop"]) {
+    const event = new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true });
+    document.getElementById("drop").dispatchEvent(event);
+  }
+}"""
 
 
 def test_the_page_in_a_browser(world, tab, tmp_path):
@@ -179,9 +205,9 @@ def test_the_page_in_a_browser(world, tab, tmp_path):
     try:
         tab.goto(url)
         tab.fill("#wanted", "\n".join(CAPTIONS))
-        shutil.copy(path, tmp_path / "sent.wav")
-        tab.set_input_files("#file", tmp_path / "sent.wav")
+        tab.evaluate(DROP, ["sent.wav", base64.b64encode(path.read_bytes()).decode()])
         tab.wait_for_selector("canvas.lane")
+        assert tab.locator("#name").text_content() == "sent.wav"
         low = float(np.median(scores.scores))
         tab.locator("#all").evaluate(
             "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(low)
@@ -197,10 +223,13 @@ def test_the_page_in_a_browser(world, tab, tmp_path):
         tab.wait_for_selector("#caption-2")
         assert tab.locator("#progress").text_content().startswith("1 of ")
         tab.fill("#sentence", "a bell")
-        tab.locator("#search button").first.click()
-        tab.locator("#state", has_text="oment").wait_for()
+        tab.click("#search button")
+        tab.locator("#told", has_text="oment").wait_for()
         tab.select_option("#indexed", label="été.wav")
         tab.locator("#name", has_text="été.wav").wait_for()
+        shutil.copy(folder / "sounds/été.wav", tmp_path / "chosen.wav")
+        tab.set_input_files("#file", tmp_path / "chosen.wav")
+        tab.locator("#name", has_text="chosen.wav").wait_for()
         tab.set_viewport_size({"width": 390, "height": 844})
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
         assert {each.removeprefix("blob:").startswith((url, "data:")) for each in tab.asked} == {

@@ -14,18 +14,27 @@ async function post(path, body = {}) {
   return (await call(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-function state(text, isWrong = false) {
-  byId("state").textContent = text;
-  byId("state").classList.toggle("wrong", isWrong);
+function state(text, isWrong = false, where = "state") {
+  byId(where).textContent = text;
+  byId(where).classList.toggle("wrong", isWrong);
 }
 
 // One thing at a time; what goes wrong is told beside the button.
-async function doing(text, work) {
+async function doing(text, work, where = "state") {
   if (isBusy) return;
   isBusy = true;
-  state(text);
-  try { await work(); } catch (error) { state(error.message, true); }
+  for (const each of document.querySelectorAll("#state.wrong, #told.wrong")) state("", false, each.id);
+  state(text, false, where);
+  try { await work(); } catch (error) { state(error.message, true, where); }
   isBusy = false;
+}
+
+// A small screen shows what was asked, and not yet what was found.
+function reveal() {
+  const { top } = byId("result").getBoundingClientRect();
+  if (top < 0.7 * innerHeight) return;
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  byId("result").scrollIntoView({ behavior });
 }
 
 const wantedCaptions = () => byId("wanted").value.split("\n").map((line) => line.trim()).filter(Boolean);
@@ -33,14 +42,17 @@ const wantedCaptions = () => byId("wanted").value.split("\n").map((line) => line
 async function askCaptions() {
   const wanted = wantedCaptions();
   if (!heard) { state(wanted.length ? "Now drop or choose a recording." : "Drop or choose a recording first."); return; }
-  const captions = wanted.length ? (await post(`/api/recordings/${heard.id}/scores`, { captions: wanted })).captions : [];
+  const asking = () => post(`/api/recordings/${heard.id}/scores`, { captions: wanted });
+  const { captions, note } = wanted.length ? await asking() : { captions: [] };
   const isSame = data?.id === heard.id, kept = isSame ? [...decisions.values()] : [], order = decided;
   const was = isSame ? { at: audio.currentTime, view } : null;
   show({ ...heard, captions });
   if (isSame) keep(kept, order);
   if (was) { view = was.view; seek(was.at); }
   if (!captions.length) { state("Now type what you want to find."); byId("wanted").focus(); return; }
-  state(events.length === 1 ? "1 event." : `${events.length} events.`);
+  const n = events.length === 1 ? "1 event" : `${events.length} events`;
+  state([`${n} at the model's own thresholds.`, note].filter(Boolean).join(" "));
+  reveal();
 }
 
 // What was decided of captions that are asked again stays decided.
@@ -86,27 +98,40 @@ function openIndexed(id, name, hit) {
 
 function searchIndex() {
   return doing("Searching …", async () => {
-    const { hits } = await post("/api/index/search", { caption: byId("sentence").value });
+    const caption = byId("sentence").value.trim();
+    if (!caption) { state("Type a sound to search for.", false, "told"); byId("sentence").focus(); return; }
+    const { hits, note } = await post("/api/index/search", { caption });
     byId("hits").hidden = !hits.length;
     byId("hits").replaceChildren(...hits.map((hit) => {
       const item = made("li"), button = made("button", { type: "button", disabled: !hit.is_there });
       const name = hit.is_there ? hit.name : `${hit.name} (no longer there)`;
       const texts = [name, `${clock(hit.onset)} – ${clock(hit.offset)}`, hit.score.toFixed(2)];
       button.append(...texts.map((textContent) => made("span", { textContent })));
-      button.addEventListener("click", () => openIndexed(hit.id, hit.name, hit));
+      button.addEventListener("click", () => {
+        byId("hits").querySelector("[aria-current]")?.removeAttribute("aria-current");
+        button.setAttribute("aria-current", "true");
+        openIndexed(hit.id, hit.name, hit);
+      });
       item.append(button);
       return item;
     }));
-    state(hits.length ? `${hits.length} moments, the surest first.` : "No moment sounds like that.");
-  });
+    const told = hits.length === 1 ? "1 moment." : `${hits.length} moments, the surest first.`;
+    state([hits.length ? told : "No moment sounds like that.", note].filter(Boolean).join(" "), false, "told");
+  }, "told");
 }
 
-async function listIndex() {
-  const { recordings, n_recordings: n } = await (await call("/api/index")).json();
-  const more = recordings.length < n ? `, the first ${recordings.length} are listed` : "";
-  byId("indexed").append(
-    made("option", { value: "", textContent: `${n} recordings${more}` }),
-    ...recordings.map(({ id, name }) => made("option", { value: id, textContent: name })),
+let lastListed = 0;
+
+async function listIndex(name = "") {
+  const listing = (lastListed += 1);
+  const found = await (await call(`/api/index?name=${encodeURIComponent(name)}`)).json();
+  if (listing !== lastListed) return; // more was typed since
+  const { recordings, n_recordings: n } = found, isCut = recordings.length < n;
+  if (isCut) byId("named").hidden = false;
+  const told = n === 1 ? "1 recording" : `${n} recordings`;
+  byId("indexed").replaceChildren(
+    made("option", { value: "", textContent: isCut ? `${told}, the first ${recordings.length}` : told }),
+    ...recordings.map((each) => made("option", { value: each.id, textContent: each.name })),
   );
 }
 
@@ -123,13 +148,15 @@ function serve() {
   }
   byId("asking").addEventListener("submit", (e) => { e.preventDefault(); doing("Asking …", askCaptions); });
   if (!given.server.has_index) return;
-  byId("search").hidden = false;
+  byId("archive").hidden = false;
   byId("search").addEventListener("submit", (e) => { e.preventDefault(); searchIndex(); });
   byId("indexed").addEventListener("change", () => {
     const [option] = byId("indexed").selectedOptions;
     if (option.value) openIndexed(option.value, option.textContent);
   });
-  listIndex().catch((error) => state(error.message, true));
+  const list = () => listIndex(byId("named").value).catch((error) => state(error.message, true, "told"));
+  byId("named").addEventListener("input", list);
+  list();
 }
 
 if (given.server) serve();

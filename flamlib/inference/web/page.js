@@ -17,6 +17,7 @@ function show(found) {
   byId("about").textContent = `${clock(data.duration_s)} · ${captions} · ${data.model}`;
   say(data.note);
   byId("result").hidden = false;
+  byId("result").classList.toggle("unasked", !data.captions.length);
   if (audio.src) URL.revokeObjectURL(audio.src);
   audio.src = URL.createObjectURL(data.sound ?? new Blob([bytesOf(data.audio)], { type: "audio/mpeg" }));
   byId("position").max = byId("from").max = data.end_s;
@@ -36,6 +37,7 @@ function lane(caption) {
   const head = made("div", { className: "head" });
   const id = `caption-${caption.number}`;
   const slider = made("input", { type: "range", min: 0, max: 1, step: "any", value: caption.threshold, id });
+  slider.setAttribute("aria-label", `Threshold of ${caption.label}`);
   const label = made("label", { className: "caption", textContent: caption.label, htmlFor: id });
   const value = made("output"), count = made("span");
   const below = made("div", { className: "bar" });
@@ -64,6 +66,7 @@ function refresh() {
     const n = caption.spans.length;
     caption.value.textContent = `at least ${caption.threshold.toFixed(2)}`;
     caption.count.textContent = n === 1 ? "1 event" : `${n} events`;
+    caption.slider.setAttribute("aria-valuetext", `${caption.value.textContent}, ${caption.count.textContent}`);
     caption.canvas.setAttribute("aria-label", `Scores of ${caption.label}, ${caption.count.textContent}`);
   }
   // What was decided stays, also where a threshold has moved on.
@@ -329,6 +332,7 @@ function toggle() {
 
 function showPosition() {
   byId("position").value = audio.currentTime;
+  byId("position").setAttribute("aria-valuetext", clock(audio.currentTime));
   byId("clock").textContent = `${clock(audio.currentTime)} / ${clock(data.end_s)}`;
 }
 
