@@ -7,8 +7,8 @@ reads both:
     paths         files         memory        parallel      distributions texts         tables
     parameters    overrides     params        config        manifest      events        jams
     labels        ogg           mpeg          chunks        decoders      chain         formats
-    fir           audio         collection    runs          detection     event_tables  streams
-    provenance    run_notebook
+    fir           decibels      audio         collection    runs          detection     event_tables
+    streams       provenance    run_notebook
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli

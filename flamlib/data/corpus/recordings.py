@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, files
+from flamlib import audio, decibels, files
 from flamlib.jams import GRACE_S
 
 MAX_SAMPLE_RATE = 48000
@@ -113,11 +113,11 @@ def active_range(
     n_frame = round(ACTIVE_FRAME_S * sample_rate)
     starts = np.arange(0, len(waveform), n_frame)
     counts = np.diff(starts, append=len(waveform))
-    weighted = np.square(audio.a_weighted(waveform, sample_rate))
+    weighted = np.square(decibels.a_weighted(waveform, sample_rate))
     own = np.square(waveform, dtype=np.float64)
     # The smaller of both: the filter makes a loud sound reach the frame before it.
     power = np.minimum(
-        np.add.reduceat(weighted, starts), audio.MAX_GAIN**2 * np.add.reduceat(own, starts)
+        np.add.reduceat(weighted, starts), decibels.MAX_GAIN**2 * np.add.reduceat(own, starts)
     )
     power /= counts
     if power.max() < 10 ** (SILENCE_DB / 10):

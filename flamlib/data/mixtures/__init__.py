@@ -3,6 +3,6 @@
 A module imports only from those before it:
 
     augmentation sources bank
-    levels recipes backgrounds mixing shards lexicon
+    levels recipes mixture_files backgrounds mixing shards lexicon
     stats strong folds
 """

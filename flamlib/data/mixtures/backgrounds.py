@@ -10,7 +10,7 @@ over every mixture, see `MASKED`.
 from math import log10
 from pathlib import Path
 
-from flamlib import audio
+from flamlib import decibels
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, Recipe
@@ -116,7 +116,7 @@ def _draw_start(bank, rng, row, n_samples) -> tuple[int, float]:
     lowest_db = bank.get(row, "level_db") - 40
     for _ in range(TRIES):
         start = rng.integer(0, bank.get(row, "n_samples") - n_samples)
-        level_db = audio.mean_db(bank.levels(row, start, n_samples))
+        level_db = decibels.mean_db(bank.levels(row, start, n_samples))
         if level_db > lowest_db:
             break
     return start, max(level_db, lowest_db)

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, fir
+from flamlib import decibels, fir
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.sources import HOP_S, WINDOW_S
 
@@ -58,7 +58,7 @@ def levels(bank: Bank, i: int, start: int, n_samples: int, n_fade: int) -> Float
 
 @lru_cache(maxsize=20_000)
 def level_db(bank: Bank, i: int, pieces: tuple[tuple[int, int], ...], n_fade: int) -> float:
-    """Return the A-weighted level (dBFS, `audio.gated_db`) of some faded pieces of a source.
+    """Return the A-weighted level (dBFS, `decibels.gated_db`) of some faded pieces of a source.
 
     Args:
         bank: the recordings.
@@ -66,7 +66,7 @@ def level_db(bank: Bank, i: int, pieces: tuple[tuple[int, int], ...], n_fade: in
         pieces: start and number of samples of each.
         n_fade: samples of the fade at either end of each.
     """
-    return audio.gated_db(np.concatenate([levels(bank, i, *piece, n_fade) for piece in pieces]))
+    return decibels.gated_db(np.concatenate([levels(bank, i, *piece, n_fade) for piece in pieces]))
 
 
 def _measure(bank, i, start, n_samples, n_fade, first, n_hops):
@@ -85,7 +85,7 @@ def _measure(bank, i, start, n_samples, n_fade, first, n_hops):
         if p < q:
             piece[p - a : q - a] *= envelope[p - k : q - k]
     samples[a - begin : b - begin] = piece
-    return audio.a_weighted_db(
+    return decibels.a_weighted_db(
         samples, bank.sample_rate, window_s=WINDOW_S, hop_s=HOP_S, first=before, n_hops=n_hops
     )
 

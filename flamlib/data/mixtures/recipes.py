@@ -7,7 +7,6 @@ is still valid after the bank was built again. `render` makes the same samples o
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +15,12 @@ import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from jaxtyping import Float, Int16
+from jaxtyping import Float
 
-from flamlib import audio, files, parallel, paths
+from flamlib import files, paths
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
-from flamlib.events import Event, write_events
-from flamlib.jams import write_jams
+from flamlib.events import Event
 
 
 class Segment(NamedTuple):
@@ -316,60 +314,6 @@ def audible_families(bank: Bank, recipe: Recipe) -> set[str]:
     behind = [part for part in (recipe.background, recipe.masker) if part is not None]
     rows = [bank.row(part.clip_id, part.variant) for part in behind]
     return {family for row in rows for family in bank.get(row, "audible")}
-
-
-def write_audio(
-    bank: Bank,
-    recipes: Sequence[Recipe],
-    folder: str | Path,
-    *,
-    n_jobs: int,
-    progress: bool = True,
-) -> None:
-    """Write mixtures as audio files with their labels, for listening and for other tools.
-
-        00012.flac      the mixture of index 12: mono, 16 bit
-        00012.jams      its events, and in its sandbox its recipe
-        events.tsv      filename onset offset event_label
-        durations.tsv   filename duration
-
-    The folder is written whole or not at all. Nothing in flamlib reads it.
-
-    Args:
-        bank: the recordings.
-        recipes: the mixtures.
-        folder: where to.
-        n_jobs: threads.
-        progress: show a progress bar.
-    """
-    names = [f"{recipe.index:05d}.flac" for recipe in recipes]
-    seconds = [recipe.n_samples / recipe.sample_rate for recipe in recipes]
-    labels = [recipe.labels for recipe in recipes]
-    with files.atomic_folder(folder) as whole:
-        write_one, pairs = partial(_write_one, bank, whole), list(zip(names, recipes, strict=True))
-        how = {"progress": progress, "what": f"write {Path(folder).name}"}
-        for _ in parallel.each(write_one, pairs, n_jobs=n_jobs, threads=True, **how):
-            pass
-        write_events(whole / "events.tsv", dict(zip(names, labels, strict=True)))
-        rows = [f"{name}\t{s!r}" for name, s in zip(names, seconds, strict=True)]
-        (whole / "durations.tsv").write_text("\n".join(["filename\tduration", *rows, ""]))
-
-
-def to_int16(waveform: Float[np.ndarray, "sample"]) -> Int16[np.ndarray, "sample"]:
-    """Return the samples in 16 bits; an amplitude of 1 does not fit and becomes 32767."""
-    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
-
-
-def _write_one(bank, folder, named):
-    name, recipe = named
-    samples = to_int16(render(bank, recipe))
-    (folder / name).write_bytes(audio.flac(samples, recipe.sample_rate))
-    write_jams(
-        (folder / name).with_suffix(".jams"),
-        recipe.labels,
-        recipe.n_samples / recipe.sample_rate,
-        sandbox={"recipe": recipe.as_row()},
-    )
 
 
 def _render_background(bank, recipe):

@@ -35,8 +35,8 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
-from flamlib import audio, manifest
-from flamlib.data.mixtures import mixing, recipes
+from flamlib import audio, decibels, manifest
+from flamlib.data.mixtures import mixing, mixture_files, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.params.sounds import MixtureConfig
@@ -181,7 +181,7 @@ def _write_tar(path, opened, mixtures):
 def _tar_row(recipe: Recipe) -> dict[str, Any]:
     """The recipe with silence as a background of its own: `datasets` takes the types of all rows
     from the first five, and null has none."""
-    silence = {"clip_id": "", "variant": 0, "start": 0, "gain": 0.0, "level_db": audio.FLOOR_DB}
+    silence = {"clip_id": "", "variant": 0, "start": 0, "gain": 0.0, "level_db": decibels.FLOOR_DB}
     row = recipe.as_row()
     return row | {"background": row["background"] or silence, "masker": row.get("masker", silence)}
 
@@ -191,7 +191,7 @@ _WRITERS = {".parquet": _write_parquet, ".tar": _write_tar}
 
 def flac(bank: Bank, recipe: Recipe) -> bytes:
     """Return the audio of a recipe as the bytes of a FLAC file, mono, 16 bit."""
-    samples = recipes.to_int16(recipes.render(bank, recipe))
+    samples = mixture_files.to_int16(recipes.render(bank, recipe))
     return audio.flac(samples, recipe.sample_rate, level=COMPRESSION)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int16, UInt16
 
-from flamlib import audio, tables, texts
+from flamlib import audio, decibels, tables, texts
 from flamlib.data.mixtures import augmentation
 from flamlib.distributions import generator
 from flamlib.parameters import plain
@@ -110,8 +110,8 @@ def make_source(
     Raises:
         audio.Unreadable: it is silent, less than 40 dB above the floor of -120 dB at its loudest.
     """
-    profile = audio.a_weighted_db(waveform, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
-    if profile.max() <= audio.FLOOR_DB + ACTIVE_RANGE_DB:
+    profile = decibels.a_weighted_db(waveform, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
+    if profile.max() <= decibels.FLOOR_DB + ACTIVE_RANGE_DB:
         raise audio.Unreadable(clip["path"], "silent")
     active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
     if clip["role"] == "foreground":
@@ -122,7 +122,7 @@ def make_source(
     scale = float(np.float32(np.abs(waveform).max() / 32767))
     integers = np.round(waveform / np.float32(scale)).astype(np.int16)
     quantised = integers * np.float32(scale)
-    profile = audio.a_weighted_db(quantised, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
+    profile = decibels.a_weighted_db(quantised, sample_rate, window_s=WINDOW_S, hop_s=HOP_S)
     active = np.flatnonzero(profile >= profile.max() - ACTIVE_RANGE_DB)
     row = {
         "clip_id": clip["clip_id"],
@@ -141,7 +141,7 @@ def make_source(
         "n_levels": len(profile),
         "onset": float(active[0] * HOP_S),
         "offset": float(min((active[-1] + 1) * HOP_S, len(integers) / sample_rate)),
-        "level_db": audio.gated_db(profile),
+        "level_db": decibels.gated_db(profile),
         "peak": float(np.abs(quantised).max()),
     }
     return Source(row, integers, profile, _peaks(integers, sample_rate, len(profile)))

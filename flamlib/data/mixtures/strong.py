@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from flamlib import audio, files, texts
+from flamlib import audio, decibels, files, texts
 from flamlib.data.datasets.annotations import AnnotatedSet
 from flamlib.data.mixtures import bank, recipes, sources
 from flamlib.data.mixtures.bank import Bank
@@ -243,7 +243,7 @@ def _recipes(opened, events, split):
     for row in range(len(opened)):
         clip_id = opened.get(row, "clip_id")
         for start in windows(opened.get(row, "n_samples"), n_clip):
-            level_db = audio.mean_db(opened.levels(row, start, n_clip))
+            level_db = decibels.mean_db(opened.levels(row, start, n_clip))
             yield Recipe(
                 index=index,
                 split=split,

@@ -7,7 +7,7 @@ from handmade import tone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib import audio
+from flamlib import decibels
 from flamlib.data.corpus import recordings
 
 ROW = {**handmade.clip(), "onset": "", "offset": "", "sha256": ""}
@@ -157,7 +157,7 @@ def slow_active_range(waveform, rate):
     n = round(0.01 * rate)
     levels = [
         min(mean_power_db(weighted[i : i + n]), mean_power_db(waveform[i : i + n]) + 1.29)
-        for weighted in [audio.a_weighted(waveform, rate)]
+        for weighted in [decibels.a_weighted(waveform, rate)]
         for i in range(0, len(waveform), n)
     ]
     sounding = [i for i, level in enumerate(levels) if level >= max(levels) - 40]

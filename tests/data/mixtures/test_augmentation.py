@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import RATE, noise, tone
 
-from flamlib import audio
+from flamlib import decibels
 from flamlib.data.mixtures import augmentation
 from flamlib.data.mixtures.augmentation import augment, loop
 
@@ -67,7 +67,7 @@ def test_a_long_background_stays_as_it_is():
 
 def test_the_seam_of_a_loop_is_no_louder_and_no_quieter():
     heard = loop(noise(3, 0.1).astype(np.float32), RATE, 10.0)
-    levels = audio.a_weighted_db(heard, RATE, window_s=0.2, hop_s=0.1)[1:-1]
+    levels = decibels.a_weighted_db(heard, RATE, window_s=0.2, hop_s=0.1)[1:-1]
     assert np.ptp(levels) < 2.5
 
 

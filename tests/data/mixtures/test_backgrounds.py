@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sounds import BACKGROUNDS, FOREGROUNDS, MASKERS, RATE, mixture_config, variants_config
 from sounds import write_data as write
 
-from flamlib import audio
+from flamlib import decibels
 from flamlib.data.mixtures import backgrounds, bank, mixing, recipes, shards
 
 RULES = {
@@ -78,7 +78,7 @@ def test_its_level_over_the_background_is_exact(sounds, seed, over_db):
     masked = draw_masked(sounds, seed=seed, **given)
     assert masked.masker.level_db - masked.background.level_db == pytest.approx(over_db, abs=1e-6)
     heard = recipes.render_stems(sounds, masked)[-1]
-    level_db = audio.mean_db(audio.a_weighted_db(heard, RATE))
+    level_db = decibels.mean_db(decibels.a_weighted_db(heard, RATE))
     assert level_db == pytest.approx(masked.masker.level_db, abs=0.2)
 
 

@@ -19,7 +19,7 @@ from sounds import (
     write_table,
 )
 
-from flamlib import audio
+from flamlib import audio, decibels
 from flamlib.data.mixtures import bank, sources
 
 SETTINGS = {
@@ -96,7 +96,7 @@ def test_every_source_uses_all_sixteen_bits(whole):
 
 def test_levels_are_those_of_the_recording(whole):
     for i in range(len(whole)):
-        np.testing.assert_array_equal(whole.levels(i), audio.a_weighted_db(whole[i], RATE))
+        np.testing.assert_array_equal(whole.levels(i), decibels.a_weighted_db(whole[i], RATE))
     loud, quiet = (whole.get(whole.row(name, 0), "level_db") for name in ("tone-b", "tone-c"))
     assert loud - quiet == pytest.approx(20 * np.log10(0.5 / 0.1), abs=0.1)
 
@@ -271,14 +271,14 @@ def test_another_rate_is_the_same_sound(tmp_path):
     assert at_8k.sample_rate == 8000
     assert np.argmax(np.abs(np.fft.rfft(at_8k[0], 8000))) == 440
     assert at_8k.get(0, "level_db") == pytest.approx(
-        audio.gated_db(audio.a_weighted_db(tone(440, 1.0).astype(np.float32), RATE)), abs=0.3
+        decibels.gated_db(decibels.a_weighted_db(tone(440, 1.0).astype(np.float32), RATE)), abs=0.3
     )
 
 
 def test_the_quiet_does_not_count_towards_a_level():
     burst = np.concatenate([noise(0.5), silence(2.0)]).astype(np.float32)
-    once = audio.gated_db(audio.a_weighted_db(burst[: RATE // 2], RATE))
-    assert audio.gated_db(audio.a_weighted_db(burst, RATE)) == pytest.approx(once, abs=0.3)
+    once = decibels.gated_db(decibels.a_weighted_db(burst[: RATE // 2], RATE))
+    assert decibels.gated_db(decibels.a_weighted_db(burst, RATE)) == pytest.approx(once, abs=0.3)
 
 
 def test_a_folder_without_recordings_says_what_makes_them(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import RATE, variants_config, write_data
 
-from flamlib import audio
+from flamlib import decibels
 from flamlib.data.mixtures import bank, levels, sources
 
 HOP = round(sources.HOP_S * RATE)
@@ -28,7 +28,7 @@ def slow_levels(opened, i, start, n_samples, n_fade):
     piece[:n_fade] *= levels.fade(n_fade)
     piece[n_samples - n_fade :] *= levels.fade(n_fade)[::-1]
     heard[start : start + n_samples] = piece
-    profile = audio.a_weighted_db(heard, opened.sample_rate)
+    profile = decibels.a_weighted_db(heard, opened.sample_rate)
     return profile[start // HOP : -(-(start + n_samples) // HOP)]
 
 

@@ -21,7 +21,7 @@ from sounds import (
     write_table,
 )
 
-from flamlib import audio
+from flamlib import decibels
 from flamlib.data.mixtures import bank, mixing, recipes, sources
 from flamlib.events import active_frames
 
@@ -508,7 +508,7 @@ def test_without_backgrounds_events_sound_as_loud_as_over_one(tmp_path):
     recipe = mixing.draw(opened, quiet, seed=0, split="train", index=0)
     assert recipe.background is None
     mixture = recipes.render(opened, recipe)
-    level_db = audio.gated_db(audio.a_weighted_db(mixture, RATE))
+    level_db = decibels.gated_db(decibels.a_weighted_db(mixture, RATE))
     assert level_db == pytest.approx(-50 + 12, abs=0.5)
 
 
@@ -561,7 +561,7 @@ def test_the_background_has_the_level_that_was_asked_for(sounds):
     exact = rules(background_db=[-45, -45])
     recipe = mixing.draw(sounds, exact, seed=0, split="valid", index=0)
     behind = recipes.render_stems(sounds, recipe)[0]
-    assert audio.mean_db(audio.a_weighted_db(behind, RATE)) == pytest.approx(-45, abs=0.1)
+    assert decibels.mean_db(decibels.a_weighted_db(behind, RATE)) == pytest.approx(-45, abs=0.1)
 
 
 def test_labels_do_not_depend_on_the_rate(sounds, tmp_path):

@@ -5,12 +5,11 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 from sounds import RATE, variants_config, write_data
 
 from flamlib.data.mixtures import bank, recipes
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
-from flamlib.events import Event, read_events
+from flamlib.events import Event
 
 BELL = PlacedEvent(
     "bell", 0, "une cloche sonne – « ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),)
@@ -185,30 +184,6 @@ def test_an_unknown_source_is_named(sounds):
     lost = RECIPE._replace(events=(BELL._replace(clip_id="lost"),))
     with pytest.raises(KeyError, match="'lost' variant 0"):
         recipes.render(sounds, lost)
-
-
-def test_audio_and_labels_are_written_for_other_tools(sounds, tmp_path):
-    recipes.write_audio(sounds, [RECIPE, EMPTY], tmp_path / "train", n_jobs=2)
-    for recipe, name in ((RECIPE, "00003.flac"), (EMPTY, "00004.flac")):
-        waveform, rate = soundfile.read(tmp_path / "train" / name, dtype="float32")
-        assert rate == RATE
-        np.testing.assert_allclose(waveform, recipes.render(sounds, recipe), atol=2**-16)
-    events = read_events(tmp_path / "train/events.tsv")
-    assert events == {"00003.flac": list(RECIPE.labels), "00004.flac": []}
-    durations = pd.read_csv(tmp_path / "train/durations.tsv", sep="\t")
-    assert durations.to_dict("list") == {
-        "filename": ["00003.flac", "00004.flac"],
-        "duration": [10.0, 10.0],
-    }
-
-
-def test_a_peak_of_one_does_not_wrap_around(sounds, tmp_path):
-    row = sounds.row("rain", 0)
-    loud = RECIPE.background._replace(start=0, gain=1 / sounds.peak(row, 0, 10 * RATE))
-    recipes.write_audio(sounds, [EMPTY._replace(background=loud)], tmp_path / "loud", n_jobs=1)
-    waveform, _ = soundfile.read(tmp_path / "loud/00004.flac", dtype="float32")
-    expected = recipes.render(sounds, EMPTY._replace(background=loud))
-    np.testing.assert_allclose(waveform, expected, atol=2**-14)
 
 
 def test_what_is_unpacked_stays_in_the_project(tmp_path):

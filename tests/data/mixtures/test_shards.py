@@ -24,7 +24,7 @@ from sounds import (
 )
 
 from flamlib import manifest
-from flamlib.data.mixtures import bank, mixing, recipes, shards
+from flamlib.data.mixtures import bank, mixing, mixture_files, recipes, shards
 from flamlib.events import Event
 
 RULES = mixture_config(
@@ -77,7 +77,7 @@ def test_datasets_reads_the_audio_and_all_that_is_known_of_it(folder, tmp_path):
         samples, rate = soundfile.read(tmp_path / "x.flac", dtype="int16")
         assert rate == RATE
         rendered = recipes.render(bank.Bank.open(folder), recipe)
-        assert np.array_equal(samples, recipes.to_int16(rendered))
+        assert np.array_equal(samples, mixture_files.to_int16(rendered))
 
 
 def test_webdataset_reads_them_too(folder, tmp_path):
@@ -106,7 +106,7 @@ def test_datasets_reads_tar_files_without_a_decoder(folder, tmp_path):
         samples, rate = soundfile.read(io.BytesIO(row["flac"]), dtype="int16")
         assert rate == RATE
         rendered = recipes.render(bank.Bank.open(folder), recipe)
-        assert np.array_equal(samples, recipes.to_int16(rendered))
+        assert np.array_equal(samples, mixture_files.to_int16(rendered))
 
 
 def test_tar_files_that_begin_with_silence_have_the_types_of_all(folder, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sounds import COLUMNS, RATE, noise, silence, tone, write_table
 
-from flamlib import audio
+from flamlib import audio, decibels
 from flamlib.data.mixtures import sources
 
 CLIP = dict.fromkeys(["clip_id", "path", "caption", "family", "split", "group", "package"], "x")
@@ -16,7 +16,7 @@ def test_a_source_is_its_samples_measured_hop_by_hop():
     row, integers, levels_db, peaks = sources.make_source(CLIP, 0, waveform, RATE)
     heard = integers * np.float32(row["scale"])
     np.testing.assert_allclose(heard, waveform, atol=row["scale"])
-    np.testing.assert_array_equal(levels_db, audio.a_weighted_db(heard, RATE))
+    np.testing.assert_array_equal(levels_db, decibels.a_weighted_db(heard, RATE))
     hop = round(sources.HOP_S * RATE)
     slow = [np.abs(integers[at : at + hop].astype(int)).max() for at in range(0, len(heard), hop)]
     assert peaks.tolist() == slow
