@@ -9,18 +9,22 @@ import json
 import sys
 from pathlib import Path
 
+import golden
 import pandas as pd
 import pytest
 from test_notebooks import run
 
 from flamlib import run_notebook
 from flamlib.cli import main
-from flamlib.training import launch
+from flamlib.training import fit, launch
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("rehearse", ROOT / "scripts/rehearse.py")
 rehearse = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(rehearse)
+
+
+HUNDRED = "train: {n_steps: 100, n_warmup: 10, valid_every: 50, save_every: 100, log_every: 10}"
 
 
 class InThisProcess(rehearse.Rehearsal):
@@ -68,3 +72,8 @@ def test_a_recipe_is_rehearsed_to_its_report(recipe, tmp_path, monkeypatch):
     assert (made / "detections/events.tsv").is_file()
     assert (made / "heard/train").is_dir() == (recipe == "from_clap"), "a trunk is stored"
     assert (rehearsal.folder / "reports/evaluation.html").stat().st_size > 100_000
+
+    # By one process, because a hundred steps of two wait for each other for a minute.
+    Path("hundred.yaml").write_text(HUNDRED)
+    launch.main([*rehearsal.training("flam"), "--with", "hundred.yaml"])
+    golden.compare(fit.read_history(made / "checkpoints/flam"), f"rehearsal_{recipe}")

@@ -13,7 +13,6 @@ from torch.testing import assert_close
 from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
 from flamlib.training import fit as training
-from flamlib.training.inputs import TrainInputs
 
 pytestmark = gpu.needs_gpu
 # The two devices draw other random numbers from the same seed.
@@ -36,23 +35,16 @@ def corpus(tmp_path_factory):
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
     monkeypatch.setattr(dual_encoder, "audio_tower", lambda **settings: tiny.TinyAudioTower())
-    gpu.forget()
+    tiny.forget_processes()
     yield
-    gpu.forget()
+    tiny.forget_processes()
 
 
 def run(corpus, folder, name="model", **changes):
-    inputs = TrainInputs(
-        bank=corpus / "bank",
-        mixtures=corpus / "train.parquet",
-        valid=corpus / "valid.parquet",
-        sets=None,
-        captions=corpus / "data/captions.tsv",
-        weights=corpus / "weights",
-    )
+    inputs = tiny.train_inputs(corpus)
     model = "mga_clap" if "codebook" in changes else "flam"
     folders = {"resume": folder / f"{name}.resume", "curves": folder / f"{name}.curves"}
-    gpu.forget()
+    tiny.forget_processes()
     training.fit(tiny.config(**changes), model, inputs, folder / name, **folders)
     return folder / name
 

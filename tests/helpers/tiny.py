@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file, save_file
 from sounds import RATE, mixture_config, noise, tone, variants_config, write_table
 from torch import nn
@@ -18,6 +19,7 @@ from flamlib.config import Config, load_config
 from flamlib.data.mixtures import bank, mixing, recipes
 from flamlib.models import weights, yamnet
 from flamlib.parameters import parse, plain
+from flamlib.training.inputs import TrainInputs
 
 CLIP_S = 2.56
 RULES = {
@@ -225,6 +227,26 @@ def write_experiment(folder):
     write_text_tower(folder / "weights/tiny_text")
     (folder / "weights/yamnet").mkdir(parents=True)
     write_lively_yamnet(folder / "weights/yamnet")
+
+
+def train_inputs(folder, **others):
+    """What a training reads of what `write_corpus` or `write_experiment` wrote, if not `others`."""
+    mixtures = folder / "mixtures" if (folder / "mixtures").is_dir() else folder
+    given = {
+        "bank": folder / "bank",
+        "mixtures": mixtures / "train.parquet",
+        "valid": mixtures / "valid.parquet",
+        "sets": None,
+        "captions": folder / "data/captions.tsv",
+        "weights": folder / "weights",
+    }
+    return TrainInputs(**given | others)
+
+
+def forget_processes():
+    """That there has been an Accelerator."""
+    for state in (AcceleratorState, PartialState, GradientState):
+        state._reset_state()
 
 
 def write_lively_yamnet(folder):

@@ -11,7 +11,7 @@ import soundfile
 import tiny
 import torch
 from accelerate import notebook_launcher
-from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.state import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -27,7 +27,6 @@ from flamlib.losses import frame_wise
 from flamlib.models import class_features, dual_encoder, flam, mga_clap, yamnet
 from flamlib.training import fit as training
 from flamlib.training import inputs as step_inputs
-from flamlib.training.inputs import TrainInputs
 from flamlib.training.resume import STATE, checksum
 
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
@@ -57,13 +56,7 @@ def ears(corpus):
 def ear(monkeypatch):
     """The tower of ten lines; and no Accelerator of an earlier test."""
     monkeypatch.setattr(dual_encoder, "audio_tower", lambda **settings: tiny.TinyAudioTower())
-    forget()
-
-
-def forget():
-    """That there has been an Accelerator."""
-    for state in (AcceleratorState, PartialState, GradientState):
-        state._reset_state()
+    tiny.forget_processes()
 
 
 @pytest.fixture
@@ -73,15 +66,9 @@ def fit(corpus, tmp_path):
 
 def run(corpus, folder, name="model", **changes):
     """A training run; returns where its model is."""
-    inputs = TrainInputs(
-        bank=corpus / "bank",
-        mixtures=changes.pop("mixtures", corpus / "train.parquet"),
-        valid=corpus / "valid.parquet",
-        sets=changes.pop("sets", corpus / "strong"),
-        captions=corpus / "data/captions.tsv",
-        weights=corpus / "weights",
-        init_from=changes.pop("init_from", None),
-    )
+    given = {"sets": corpus / "strong"}
+    given |= {k: changes.pop(k) for k in ("mixtures", "sets", "init_from") if k in changes}
+    inputs = tiny.train_inputs(corpus, **given)
     model = "mga_clap" if "codebook" in changes else "flam"
     folders = {"resume": folder / f"{name}.resume", "curves": folder / f"{name}.curves"}
     training.fit(tiny.config(**changes), model, inputs, folder / name, **folders)
@@ -506,7 +493,7 @@ def test_tags_come_and_go_alike_however_a_step_is_shared(corpus, tmp_path, monke
         patch.setattr(class_features, "concat_unit", watched)
         run(corpus, tmp_path, "watched", **changes)
     assert set(asked) == {True, False}
-    forget()
+    tiny.forget_processes()
     [one], rows = trained_by(1, corpus, tmp_path / "whole", **changes)
     start, frozen = untrained(corpus, network=network), ("audio.layers.", "audio.classifier.")
     assert "audio.local.4.weight" in moved(start, one)

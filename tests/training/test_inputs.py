@@ -7,7 +7,6 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from flamlib.models.yamnet import YAMNet
 from flamlib.training import fit, hear
-from flamlib.training.inputs import TrainInputs
 
 TAGS = {"audio": {"tower": "yamnet", "tags": True, "dropout": 0.2}}
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
@@ -33,15 +32,7 @@ def config(network=None, **train):
 
 
 def build(made, tmp_path, settings, *, heard, model="flam"):
-    inputs = TrainInputs(
-        bank=made / "bank",
-        mixtures=made / "mixtures/train.parquet",
-        valid=made / "mixtures/valid.parquet",
-        sets=None,
-        captions=made / "data/captions.tsv",
-        weights=made / "weights",
-        heard=made / "heard" if heard else None,
-    )
+    inputs = tiny.train_inputs(made, heard=made / "heard" if heard else None)
     state = fit.build(settings, model, inputs, tmp_path / "resume")
     state.wrapped.train()
     return state
