@@ -5,6 +5,7 @@ Where a change is meant, this writes them anew; say in the commit why they chang
     RENEW_GOLDEN=1 make test ARGS="tests/training/test_golden.py tests/test_rehearsal.py"
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -36,10 +37,13 @@ def compare(history, name):
 
 
 def _machine():
-    """What the order of additions depends on."""
+    """What the order of additions depends on. A virtual machine may name its processor vaguely, so
+    family, model and what it can do are asked, too."""
     cpuinfo = Path("/proc/cpuinfo")
     info = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    named = re.search(r"^model name\s*: (.*)$", info, re.M)
-    model = named[1] if named else platform.processor()
+    one = dict(re.findall(r"^([^:\n]*?)\s*: (.*)$", info.split("\n\n")[0], re.M))
+    named = [one.get(key, "") for key in ("model name", "cpu family", "model", "stepping")]
+    named = " ".join(named).strip() or platform.processor()
+    can = hashlib.sha256(one.get("flags", "").encode()).hexdigest()[:8]
     kernels, n = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
-    return f"{model}, {kernels}, torch {torch.__version__}, {n} threads"
+    return f"{named} ({can}), {kernels}, torch {torch.__version__}, {n} threads"
