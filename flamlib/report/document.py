@@ -74,13 +74,17 @@ PROTOCOL = (
     "and in frames of their own length, and calibrated like the others. Frame-wise AUROC, mAP and "
     "F1 are not quite comparable between frames of different lengths; PSDS and F1 of segments and "
     "events, which are in seconds, are.",
+    "Retrieval counts any caption of a clip as right; ties count as errors. Zero-shot classes are "
+    "put into the template that each table names, the first of those configured.",
+)
+
+
+MOMENTS = (
     "Moments: of each sentence that is true somewhere in a recording, the system gives at most ten "
     "windows, the surest first: runs of frames above the middle between the lowest and the highest "
     "score. R1 is the share of sentences whose first window has that IoU with one of the true "
     "windows; mAP is over all windows. Both are as lighthouse computes them. Windows of a set that "
-    "end after their recording were shortened, which is counted under Coverage.",
-    "Retrieval counts any caption of a clip as right; ties count as errors. Zero-shot classes are "
-    "put into the template that each table names, the first of those configured.",
+    "end after their recording were shortened, which is counted under Coverage."
 )
 
 
@@ -118,6 +122,8 @@ def write(
         for one in read
         if one.name in results
     ]
+    has_moments = any(one.task == "moments" and one.name in results for one in read)
+    protocol = [*PROTOCOL, MOMENTS] if has_moments else PROTOCOL
     sections = [
         _section("sed", "Sound event detection", [], *paper["sed"]),
         _section("retrieval", "Retrieval", [], *paper["retrieval"]),
@@ -128,7 +134,7 @@ def write(
         _section("captions", "Worst captions", [WORST] if worst else [], *worst),
         _section("clips", "Best and worst clips", [GALLERY]) | {"clips": list(clips)},
         _section("coverage", "Coverage", [COVERAGE], _coverage_table(read, skipped)),
-        _section("protocol", "How it was measured", PROTOCOL, _settings_table(settings)),
+        _section("protocol", "How it was measured", protocol, _settings_table(settings)),
     ]
     text = page.render(
         title="FLAM, evaluated",

@@ -135,9 +135,11 @@ def set_table(
             for model in models
         ]
         rows.append(row([cell(words), *cells]))
-    clips, n_captions = coverage or sizes(of_set)["n_clips"], sizes(of_set)["n_captions"]
+    clips, asked = coverage or sizes(of_set)["n_clips"], f"{sizes(of_set)['n_captions']} captions"
+    if task == "moments":
+        asked = f"{sizes(of_set)['n_moment_queries']} sentences"
     return {
-        "title": f"{name}: {clips} clips, {n_captions} captions",
+        "title": f"{name}: {clips} clips, {asked}",
         "columns": ["", *map(title, models)],
         "rows": rows,
         "notes": [],

@@ -95,3 +95,10 @@ def test_held_out_tables_are_those_there_are():
 
 def test_a_set_of_one_s_own_is_called_otherwise_than_the_embedded_corpus_s():
     assert {name for name, _, _ in set_tables.HELD_OUT} <= set(testsets.EMBEDDED)
+
+
+def test_moments_are_of_so_many_sentences():
+    numbers = {"moment_r1_50": 0.5, "n_moment_queries": 7, "n_captions": 3, "n_clips": 2}
+    table = set_tables.set_table("Mine", "moments", {"flam": numbers}, ["flam"], "2 of 9")
+    assert table["title"] == "Mine: 2 of 9 clips, 7 sentences"
+    assert len(table["rows"]) == 1

@@ -72,11 +72,11 @@ def _read(name: str, root: Path, labels: str, split: str) -> AnnotatedSet:
         n_same += len(queries) - len({texts.key(query.caption) for query in queries})
         clips.append(Clip(recording, queries=queries, **probed._asdict()))
     if n_lost:
-        notes.append(f"{n_lost} queries left out: no window of theirs is in the recording")
+        notes.append(f"queries left out, as no window of theirs is in the recording: {n_lost}")
     if n_same:
         notes.append(
-            f"{n_same} queries read like another one of the same recording; each is judged by its "
-            "own windows"
+            "queries that read like another one of the same recording, each judged by its own "
+            f"windows: {n_same}"
         )
     return AnnotatedSet(name, "moments", clips, repairs=repairs, notes=notes)
 
