@@ -24,7 +24,8 @@ def test_castella_is_repaired_and_counted(tmp_path):
     assert found.repairs == {"clipped": 2, "beyond": 2, "zero_length": 1}
     assert found.notes == [
         "queries left out, as no window of theirs is in the recording: 1",
-        "queries that read like another one of the same recording, each judged by its own windows: 1",
+        "queries that read like another one of the same recording, each judged by its own windows: "
+        "1",
     ]
 
 
