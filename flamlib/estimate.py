@@ -31,6 +31,7 @@ import yaml
 from flamlib import audio, paths
 from flamlib.config import Config, load_config
 from flamlib.data.corpus import catalogue
+from flamlib.overrides import add_overlays
 from flamlib.parameters import plain
 
 N_MODELS = 4  # that 04 and 09 compare
@@ -74,14 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flamlib.estimate", description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        "--with",
-        dest="overlays",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="parameters in the place of those in params.yaml; give it again for more",
-    )
+    add_overlays(parser)
     given = parser.parse_args(arguments)
     try:
         text = describe(paths.root(), overlays=given.overlays)

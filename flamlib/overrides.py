@@ -5,6 +5,7 @@ which YAML 1.1, and so PyYAML, reads otherwise. What is laid over must be there:
 would run the same experiment once more.
 """
 
+import argparse
 import copy
 import difflib
 import re
@@ -24,6 +25,18 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(sections, dict):
         raise ParameterError(f"{path} holds no sections, but {type(sections).__name__}")
     return sections
+
+
+def add_overlays(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--with FILE`, whose files are the `overlays` of `config.load_config`."""
+    parser.add_argument(
+        "--with",
+        dest="overlays",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="parameters to put in the place of those in params.yaml; give it again for more",
+    )
 
 
 def overlaid(values: Mapping[str, Any], overlay: Mapping[str, Any], *, name: str) -> dict[str, Any]:

@@ -162,11 +162,15 @@ def average_precision(
 
 
 def _auroc(above: Float[np.ndarray, "active"], below: Float[np.ndarray, "inactive"]) -> float:
-    """Return how often a value of `above` is higher than one of `below`; a tie counts half."""
+    """Return how often a value of `above` is higher than one of `below`; a tie counts half.
+
+    Both are sorted in place: they are copies, of a large set gigabytes.
+    """
     if not len(above) or not len(below):
         return np.nan
     # Sorted needles as well: the search then walks through memory instead of jumping.
-    above, below = np.sort(above), np.sort(below)
+    above.sort()
+    below.sort()
     won = np.searchsorted(below, above, side="left").sum()
     won_or_tied = np.searchsorted(below, above, side="right").sum()
     return float(int(won + won_or_tied) / (2 * len(above) * len(below)))

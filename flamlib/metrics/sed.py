@@ -208,21 +208,25 @@ def best_threshold(clip_scores: ClipScores, *, n_thresholds: int) -> tuple[float
     optimistic. See `candidate_thresholds` for those that are tried.
     """
     frames = clip_scores.by_frame
-    thresholds = candidate_thresholds(frames.scores[frames.known], n_thresholds)
+    known = frames.scores[frames.known]  # a copy
+    thresholds = candidate_thresholds(known, n_thresholds, overwrite=True)
+    del known
     curve = f1_over_thresholds(frames.scores, frames.active, thresholds, frames.known)
     return curve["best_macro"], float(np.max(curve["f1_macro"]))
 
 
 def candidate_thresholds(
-    scores: Float[np.ndarray, "frame"], n_thresholds: int
+    scores: Float[np.ndarray, "frame"], n_thresholds: int, *, overwrite: bool = False
 ) -> Float[np.ndarray, "threshold"]:
     """Return `n_thresholds` evenly spaced between 0 and 1, and as many quantiles of the scores.
 
     The quantiles are those exceeded by a share of 1e-4 to 1 of the frames, so that a model whose
-    scores hardly differ is given its best threshold, too.
+    scores hardly differ is given its best threshold, too. With `overwrite` the scores are
+    rearranged in place rather than in a copy.
     """
     even = np.linspace(0, 1, n_thresholds + 2)[1:-1]
-    exceeded = np.quantile(scores, 1 - np.geomspace(1e-4, 1, n_thresholds))
+    shares = 1 - np.geomspace(1e-4, 1, n_thresholds)
+    exceeded = np.quantile(scores, shares, overwrite_input=overwrite)
     return np.unique(np.concatenate([even, exceeded]))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from flamlib import files, paths
 from flamlib.config import Config, load_config
+from flamlib.overrides import add_overlays
 from flamlib.parameters import plain
 from flamlib.paths import Places
 from flamlib.training.fit import fit
@@ -28,14 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="flamlib.training.launch", description=__doc__.splitlines()[0]
     )
     parser.add_argument("model", help="a key of `objectives` in params.yaml, such as flam")
-    parser.add_argument(
-        "--with",
-        dest="overlays",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="parameters to put in the place of those in params.yaml; give it again for more",
-    )
+    add_overlays(parser)
     parser.add_argument(
         "--set",
         dest="overrides",
