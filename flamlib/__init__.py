@@ -6,9 +6,9 @@ reads both:
 
     paths         files         memory        parallel      distributions texts         tables
     parameters    overrides     params        config        manifest      events        jams
-    labels        ogg           mpeg          chunks        decoders      chain         formats
-    fir           decibels      audio         collection    runs          detection     event_tables
-    streams       provenance    run_notebook
+    recording_names             crowsetta_labels            labels        ogg           mpeg
+    chunks        decoders      chain         formats       fir           decibels      audio
+    collection    runs          detection     event_tables  streams       provenance    run_notebook
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli

@@ -9,7 +9,8 @@
     of crowsetta               notated_path  onset_s  offset_s  label
     JAMS                       namespaces scaper, sound_event (foreground alone) and tag_open
 
-The content decides what kind a file is; text is read as `flamlib.tables` reads it.
+The content decides what kind a file is, and the suffix for what `crowsetta_labels` reads. Text is
+read as `flamlib.tables` reads it.
 
 Every event has finite times, 0 <= onset <= offset, and a label. One without a duration, such as a
 point label, is left out by `repair`, as no frame of it sounds.
@@ -20,16 +21,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
-from flamlib import tables, texts
+from flamlib import crowsetta_labels, recording_names, tables, texts
 from flamlib.events import Event, merge
 from flamlib.jams import GRACE_S
 from flamlib.tables import Row
 
-SUFFIXES = (".jams", ".txt", ".tsv", ".csv", ".ann")
+SUFFIXES = (".jams", ".txt", ".tsv", ".csv", ".ann", *crowsetta_labels.BESIDE)
 NAMESPACES = ("scaper", "sound_event", "tag_open")  # of JAMS; the first that a file has is read
 TABLES = (  # the columns for our filename, onset, offset and event_label; the first may be absent
     ("filename", "onset", "offset", "event_label"),
@@ -46,7 +46,8 @@ RAVEN_OWN = {
     *("begin clock time", "end clock time", "begin date", "end date", "begin date time"),
     *("species code", "score", "confidence", "notes", "comments"),
 }
-RAVEN_NAME = re.compile(r"\.[^.]+(\.\d+)?\.selections?(\.table)?$")  # a.Table.1.selections.txt
+# Behind the name of a recording, as in a.Table.1.selections.txt and a.wav.not.mat.
+MORE_NAME = re.compile(r"\.[^.]+(\.\d+)?\.selections?(\.table)?$|\.not$")
 OUR_SCORE = re.compile(r"(.+) \((0\.\d\d|1\.00)\)")  # the label that `flam detect` writes
 
 
@@ -88,11 +89,11 @@ class LabelFile:
         """
         if set(self.events) <= {""}:
             return self.events.get("", ())
-        wanted = _as_path(str(recording))
+        wanted = recording_names.as_path(str(recording))
         named: dict[PurePosixPath, list[RawEvent]] = defaultdict(list)
         for name, events in self.events.items():
-            named[_as_path(name)] += events
-        matching = _matching(wanted, list(named))
+            named[recording_names.as_path(name)] += events
+        matching = recording_names.matching(wanted, list(named))
         if not matching:
             raise ValueError(
                 f"{self.path}: has labels of {_listed(self.events)} and not of {wanted.name}"
@@ -112,6 +113,9 @@ def read(path: str | Path) -> LabelFile:
     label, times that are no numbers, or not 0 <= onset <= offset.
     """
     path = Path(path)
+    if crowsetta_labels.format_of(path):
+        found = crowsetta_labels.read(path).items()
+        return LabelFile(path, {n: [check(RawEvent(*label)) for label in of] for n, of in found})
     first = tables.first_line(path)
     if path.suffix.lower() == ".jams" or first.startswith("{"):
         return LabelFile(path, {"": _read_jams(path)})
@@ -177,8 +181,8 @@ def check(event: RawEvent) -> RawEvent:
 def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]]:
     """Return the files of a folder that may be label files, by the recording they are named after.
 
-    Those of `a.wav` are `a.jams`, `a.txt`, `a.tsv`, `a.csv` or `a.ann`, the same with `a.wav` for
-    `a`, and what Raven and BirdNET write: `a.Table.1.selections.txt`,
+    Those of `a.wav` are `a.jams`, `a.txt`, `a.tsv`, `a.csv`, `a.ann` or `a.TextGrid` and the like,
+    the same with `a.wav` for `a`, and what Raven and BirdNET write: `a.Table.1.selections.txt`,
     `a.BirdNET.selection.table.txt`. If `below`, also those in folders below it count.
 
     Returns their paths, by the path of the recording in the folder without suffix (or with it, for
@@ -187,7 +191,8 @@ def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]
     folder = Path(folder)
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*") if below else folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+        is_named = path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+        if is_named and path.is_file():
             named = path.relative_to(folder).with_name(stem(path)).as_posix()
             found[texts.composed(named)].append(path)
     return dict(found)
@@ -233,7 +238,7 @@ def stem(path: str | Path) -> str:
     >>> [stem(name) for name in ("a.txt", "b.Table.1.selections.txt", "Yid_30.000_40.000.jams")]
     ['a', 'b', 'Yid_30.000_40.000']
     """
-    return RAVEN_NAME.sub("", Path(path).stem)
+    return MORE_NAME.sub("", Path(path).stem)
 
 
 def _read_track(path: Path) -> LabelFile:
@@ -260,7 +265,10 @@ def _read_raven(path: Path) -> LabelFile:
     label, scored_by = _raven_label(rows), names.keys() & {"score", "confidence"}
     scored = any((v := _filled(rows, names[name])) and _are_times(v) for name in scored_by)
     columns = [names[name] for name in ("begin path", "begin file") if name in names]
-    begun_in = [_as_path(next(filter(None, (row[c].strip() for c in columns)), "")) for row in rows]
+    begun_in = [
+        recording_names.as_path(next(filter(None, (row[c].strip() for c in columns)), ""))
+        for row in rows
+    ]
     named, offset_column = set(begun_in), names.get("file offset (s)") if columns else None
     is_by_name = len({path.stem for path in named}) == len(named)
     if len(named) > 1 and offset_column is None:
@@ -360,31 +368,6 @@ def _event(row: Row, columns: Sequence[str] = TABLES[0][1:]) -> RawEvent:
 
 def _filled(rows: Sequence[Row], column: str) -> list[str]:
     return [value for row in rows if (value := row[column].strip())]
-
-
-def _as_path(name: str) -> PurePosixPath:
-    return PurePosixPath(texts.composed(name.replace("\\", "/")))
-
-
-def _matching(wanted: PurePosixPath, paths: Sequence[PurePosixPath]) -> list[PurePosixPath]:
-    """The paths that are the wanted one by the first way in which any is: path, name, stem, end."""
-
-    def n_shared(path: PurePosixPath, whole: bool) -> int:
-        """How many parts of them are the same, if all that both have are; else 0."""
-        one, other = ((*p.parts[:-1], p.name if whole else p.stem) for p in (path, wanted))
-        n = min(len(one), len(other))
-        return n if one[-n:] == other[-n:] else 0
-
-    for whole in (True, False):
-        shared = {path: (n_shared(path, whole), path == wanted) for path in paths}
-        if (most := max(shared.values()))[0]:
-            return [path for path, n in shared.items() if n == most]
-    alike = [path for path in paths if path.name == wanted.name] or [
-        path for path in paths if path.stem == wanted.stem
-    ]
-    pairs = [[p.with_suffix("").parts[::-1] for p in (path, wanted)] for path in alike]
-    n_shared_end = [len(commonprefix(pair)) for pair in pairs]  # noqa: RUF071, of parts
-    return [path for path, n in zip(alike, n_shared_end, strict=True) if n == max(n_shared_end)]
 
 
 def _are_times(fields: Sequence[str]) -> bool:

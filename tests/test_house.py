@@ -70,7 +70,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-APART = {"hoplite", "mteb"}  # extras that `all` and the lock are without
+APART = {"crowsetta", "hoplite", "mteb"}  # extras that `all` and the lock are without
 
 
 def test_the_lock_pins_what_every_extra_asks_for():

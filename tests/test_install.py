@@ -121,7 +121,8 @@ def test_the_wheel_holds_the_package_and_its_models_and_nothing_else(wheel):
 
 
 # Extras that are not in the environment of the tests, and what is imported of them.
-APART_EXTRAS, APART = ["hoplite", "mteb"], {"ml_collections", "mteb", "perch_hoplite"}
+APART_EXTRAS = ["crowsetta", "hoplite", "mteb"]
+APART = {"crowsetta", "ml_collections", "mteb", "perch_hoplite"}
 
 
 def test_what_the_package_imports_is_what_it_asks_for():

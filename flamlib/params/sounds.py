@@ -22,11 +22,13 @@ class PublishedCollection(TypedDict):
     `name`: what its recordings are called, else `kind`. `split`: `held_out`, nothing of it is
     trained on; `train` or `auto` instead of its own splits. `titles`: captions are written from
     titles (fsd50k). `test_fold` of esc50 and urbansound8k. `categories`: the list of UCS.
+    `labels` of crowsetta, where these are not beside the recordings.
+    `column` of labels, and `tables` that have it, of audformat.
     """
 
     kind: Literal[
         "fsd50k", "wavcaps", "clotho", "audiocaps", "esc50", "urbansound8k", "freesound", "ucs",
-        "folder",
+        "folder", "crowsetta", "audformat",
     ]  # fmt: skip
     folder: str
     name: NotRequired[str]
@@ -34,6 +36,9 @@ class PublishedCollection(TypedDict):
     titles: NotRequired[bool]
     test_fold: NotRequired[int]
     categories: NotRequired[str]
+    labels: NotRequired[str]
+    column: NotRequired[str]
+    tables: NotRequired[list[str]]
 
 
 Licence = Literal[

@@ -2,5 +2,6 @@
 
 A module imports only from those before it:
 
-    licences items freesound_sets caption_collections class_collections libraries kinds
+    licences items freesound_sets caption_collections class_collections libraries
+    timed_collections kinds
 """

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder
+from flamlib.events import Event
 
 TEST, VALID, TRAIN, AUTO = "test", "valid", "train", "auto"
 LFS = b"version https://git-lfs"
@@ -39,6 +40,8 @@ class Item:
         group: of recordings too similar to be in two splits; "": by its source, else alone.
         described: the caption is a sentence on all that is in the recording, and no name of one
             sound, so it is kept to the rules of captions.
+        events: what sounds when, in place of a caption: each during which no other one sounds is a
+            recording of its own.
         duration_s: as a table states it; None: by its header.
     """
 
@@ -54,6 +57,7 @@ class Item:
     source: str = ""
     group: str = ""
     described: bool = False
+    events: Sequence[Event] = ()
     duration_s: float | None = None
 
 

@@ -18,6 +18,7 @@ from flamlib.data.collections import (
     class_collections,
     freesound_sets,
     libraries,
+    timed_collections,
 )
 from flamlib.data.collections.items import AUTO, TRAIN, Contents
 from flamlib.params.sounds import PublishedCollection
@@ -66,6 +67,18 @@ KINDS: dict[str, Kind] = {
         "a library named by UCS", libraries.ucs, "universalcategorysystem.com", ("categories",)
     ),
     "folder": Kind("folders named after what sounds", libraries.folder, "your disk"),
+    "crowsetta": Kind(
+        "recordings with label files",
+        timed_collections.label_files,
+        "crowsetta.readthedocs.io",
+        ("labels",),
+    ),
+    "audformat": Kind(
+        "a database of audb",
+        timed_collections.audformat,
+        "audeering.github.io/datasets",
+        ("column", "tables"),
+    ),
 }
 
 
@@ -110,6 +123,6 @@ def _options(entry: Mapping[str, Any], kind: Kind, base: str | Path) -> dict[str
             f"source.collections: {unknown[0]} is nothing that {entry['kind']} has; "
             + (f"it has {', '.join(kind.options)}" if kind.options else "it has no further keys")
         )
-    if "categories" in own:
-        own["categories"] = Path(base, Path(own["categories"]).expanduser())
+    for name in own.keys() & {"categories", "labels"}:
+        own[name] = Path(base, Path(own[name]).expanduser())
     return own

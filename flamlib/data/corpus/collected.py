@@ -27,7 +27,7 @@ from tqdm import tqdm
 from flamlib import audio, texts
 from flamlib.data.collections import kinds, licences
 from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, Item
-from flamlib.data.corpus import auto_splits, own_sounds
+from flamlib.data.corpus import auto_splits, labelled, own_sounds
 from flamlib.data.corpus.caption_rules import STOP_WORDS, find_violation
 from flamlib.data.corpus.caption_writers import Template
 from flamlib.data.corpus.catalogue import OWN, Catalogue, split_list
@@ -65,6 +65,19 @@ class Found:
         """Return the group of a recording: as its collection has it, its source, or it alone."""
         own = f"{self.name}:{item.group or self.member(item)}"
         return own if item.group else item.source or own
+
+    def cut(self) -> None:
+        """Put an item for each event of a recording, where no other one sounds, in its place."""
+        items = []
+        for item in self.contents.items:
+            if item.events:
+                events, unused = labelled.alone(item.events)
+                items += [replace(item, caption=e.caption, events=(e,)) for e in events]
+                self.contents.skipped += [(self.member(item), f"{item.where}: {w}") for w in unused]
+                self.n_listed += len(item.events) - 1
+            else:
+                items.append(item)
+        self.contents.items = items
 
     def keep(self, use: Iterable[tuple[Item, Item | str]]) -> None:
         """Keep the second of each pair in place of the first, or skip it if that is the reason."""
@@ -112,6 +125,8 @@ def add(
     """
     found = _read(catalogue, entries, base, progress=progress)
     _skip_held_out_sources(found)
+    for one in found:
+        one.cut()
     used = [one for one in found if not one.is_held_out]
     from_s = BACKGROUND_FROM_S if background_from_s is None else background_from_s
     long: dict[Path, bool] = {}
@@ -131,7 +146,8 @@ def add(
             items = [i for i in one.contents.items if long[i.path] == (role == "background")]
             rows = []
             for item in items:
-                row = names.row(item) if heard is None else heard.row(item)
+                row = labelled.part(item.events[0]) if item.events else {}
+                row |= names.row(item) if heard is None else heard.row(item)
                 split = auto_splits.TEST[role] if item.split == TEST else item.split
                 row |= {"role": role, "split": split, "group": one.group(item)}
                 row |= {"path": one.member(item), "where": item.where, "licence": item.licence}
@@ -229,6 +245,8 @@ def _apart(one: Found, items: Sequence[Item], held_out: set[str]) -> Iterator[tu
 
 
 def _is_long(item: Item, from_s: float | int) -> bool:
+    if item.events:
+        return False
     duration_s = item.duration_s
     if duration_s is None:
         try:

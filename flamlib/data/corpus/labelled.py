@@ -72,8 +72,8 @@ def expand(
         elif file is None:
             left_out.append({"package": OWN, "member": row["path"], "why": "no such recording"})
         else:
-            events, unused = _alone(file, found[i])
-            expanded += [row | _part(event) for event in events]
+            events, unused = _of_recording(file, found[i])
+            expanded += [row | part(event) for event in events]
             paths += [found[i]] * len(events)
             left_out += [{"package": OWN, "member": row["path"], "why": why} for why in unused]
     raise_problems(table, problems)
@@ -127,8 +127,8 @@ def _why_not(path: Path) -> str:
     return f"{path}: detections with scores, which count where the column labels names them"
 
 
-def _alone(file: labels.LabelFile, recording: Path | None) -> tuple[list[Event], list[str]]:
-    """The events of a recording during which no other sounds, and why the others are left out."""
+def _of_recording(file: labels.LabelFile, recording: Path | None) -> tuple[list[Event], list[str]]:
+    """The events of a recording that are of use, and why the others are left out."""
     if recording is None:
         return [], ["no such recording"]
     raw = file.of(recording)
@@ -139,20 +139,26 @@ def _alone(file: labels.LabelFile, recording: Path | None) -> tuple[list[Event],
     unused = [f"{file.path.name}: nothing sounds in it"] if not raw else []
     if n := repairs["zero_length"]:
         unused.append(f"{file.path.name}: {n} labels without a duration")
-    alone, ended_s = [], 0.0  # when the last of those before has ended
+    usable, overlapped = alone(events)
+    return usable, [*unused, *(f"{file.path.name}: {why}" for why in overlapped)]
+
+
+def alone(events: Sequence[Event]) -> tuple[list[Event], list[str]]:
+    """Return those of joined events, in order, during which no other sounds, and why not others."""
+    found, unused = [], []
+    ended_s = 0.0  # when the last of those before has ended
     for event, following in zip(events, [*events[1:], None], strict=True):
         if event.onset < ended_s or (following and following.onset < event.offset):
-            unused.append(
-                f"{file.path.name}: another sound during {event.caption!r} from {event.onset:g} "
-                f"to {event.offset:g} s"
-            )
+            times = f"from {event.onset:g} to {event.offset:g} s"
+            unused.append(f"another sound during {event.caption!r} {times}")
         else:
-            alone.append(event)
+            found.append(event)
         ended_s = max(ended_s, event.offset)
-    return alone, unused
+    return found, unused
 
 
-def _part(event: Event) -> dict[str, str]:
+def part(event: Event) -> dict[str, str]:
+    """Return what a row of own sounds says of a part of a recording in which an event sounds."""
     return {
         "caption": event.caption,
         "role": "foreground",

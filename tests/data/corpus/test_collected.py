@@ -203,3 +203,30 @@ def test_a_copy_of_a_test_recording_is_not_trained_on(tmp_path):
     clips = pd.read_csv(tmp_path / "data/clips.tsv", sep="\t")
     assert len(clips) == 35
     assert all((tmp_path / "data" / path).is_file() for path in clips["path"])
+
+
+def clips_of(tmp_path):
+    return pd.read_csv(tmp_path / "data/clips.tsv", sep="\t")
+
+
+def test_events_of_a_recording_are_sounds_of_their_own(known, tmp_path):
+    write_audio(tmp_path / "own/a.wav", 2.0)
+    (tmp_path / "own/a.txt").write_text(
+        "0\t.5\tRain\n1\t1.5\ta dog barks\n1.75\t2\thum\n1.8\t2\tx\n"
+    )
+    entry = {"kind": "crowsetta", "folder": "own", "split": "train"}
+    found, [account] = collected.add(known, [entry], base=tmp_path, progress=False)
+    rows = rows_of(found, "crowsetta")
+    assert [(row["caption"], row["family"]) for row in rows.values()] == [
+        ("Rain", "Rain"),
+        ("a dog barks", "dog bark"),
+    ]
+    assert [*rows] == ["a.wav#t=0.0,0.5", "a.wav#t=1.0,1.5"]
+    assert {row["group"] for row in rows.values()} == {"crowsetta:a.wav"}, "in one split"
+    assert "another sound during" in why_of(found, "crowsetta")["a.wav"]
+    assert account.account(found.clips)["n_skipped"] == 2
+    write_library(tmp_path / "lib")
+    stored = build_from(tmp_path, {"kind": "folder", "folder": "lib"}, entry)["collections"]
+    assert stored["crowsetta"]["n_used"] == 2
+    part = clips_of(tmp_path).query("member == 'a.wav#t=1.0,1.5'").iloc[0]
+    assert soundfile.info(tmp_path / "data" / part["path"]).duration == 0.5

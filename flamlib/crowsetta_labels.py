@@ -1,0 +1,84 @@
+"""Label files of bioacoustics and phonetics that the package crowsetta reads.
+
+    suffix        of
+    .TextGrid     Praat; intervals without a label are pauses
+    .phn .wrd     TIMIT, in samples of the recording beside it
+    .not.mat      evsonganaly
+    .xml .mat     BirdsongRecognition and SongAnnotationGUI, of many recordings; only where named
+
+Its other formats are read without it: tables (`simple-seq`, `generic-seq`), Raven's and Audacity's.
+"""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BESIDE = (".textgrid", ".phn", ".wrd", ".not.mat")  # may stand beside the recording they are of
+FORMATS = {
+    ".textgrid": "textgrid",
+    ".phn": "timit",
+    ".wrd": "timit",
+    ".not.mat": "notmat",
+    ".mat": "yarden",
+    ".xml": "birdsong-recognition-dataset",
+}
+IN_SAMPLES = ("timit", "birdsong-recognition-dataset")
+OF_MANY = ("yarden", "birdsong-recognition-dataset")  # recordings, which they name
+
+
+class TimedLabel(NamedTuple):
+    """A label: where it stands, onset and offset in seconds, and its text."""
+
+    where: str
+    onset: float
+    offset: float
+    label: str
+
+
+def format_of(path: Path) -> str | None:
+    """Return crowsetta's name for the format of a file, by its suffix; None if there is none.
+
+    >>> [format_of(Path(name)) for name in ("bird.cbin.not.mat", "a.TextGrid", "a.txt")]
+    ['notmat', 'textgrid', None]
+    """
+    name = path.name.lower()
+    return next((FORMATS[suffix] for suffix in FORMATS if name.endswith(suffix)), None)
+
+
+def read(path: Path) -> Mapping[str, list[TimedLabel]]:
+    """Read the labels of each recording, by its name; "" is the one that a file is named after.
+
+    Raises ModuleNotFoundError without crowsetta, with the command that installs it; and ValueError,
+    naming the file, if it is not of the format of its suffix.
+    """
+    try:
+        import crowsetta  # seconds of import, and few need it
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'{path}: crowsetta reads this format: pip install "flamlib[crowsetta]"'
+        ) from error
+    name = format_of(path)
+    path.stat()  # which says that a file is not there as others do
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of what the error says
+            found = crowsetta.formats.by_name(name).from_file(path).to_annot(round_times=False)
+    except Exception as error:  # whatever its parsers stumble upon
+        counted = ", or the recording in which it counts samples is missing"
+        why = counted if name in IN_SAMPLES else ""
+        raise ValueError(f"{path}: not a file of {name}{why} ({error})") from error
+    labels: dict[str, list[TimedLabel]] = defaultdict(list)
+    for annotation in found if isinstance(found, list) else [found]:
+        recording = Path(annotation.notated_path).name if name in OF_MANY else ""
+        labels[recording] += _labels(annotation, path)
+    return labels
+
+
+def _labels(annotation: Any, path: Path) -> Iterator[TimedLabel]:
+    sequences = annotation.seq if isinstance(annotation.seq, list) else [annotation.seq]
+    segments = (segment for sequence in sequences for segment in sequence.segments)
+    for number, segment in enumerate(segments, start=1):
+        if segment.label.strip():
+            where = f"{path}, label {number}"
+            yield TimedLabel(where, float(segment.onset_s), float(segment.offset_s), segment.label)

@@ -1,0 +1,144 @@
+"""Labels with times: label files beside recordings, and databases of audformat."""
+
+from importlib.util import find_spec
+
+import pandas as pd
+import pytest
+from set_files import write_audio
+
+from flamlib.data.collections import timed_collections
+from flamlib.data.collections.items import AUTO, TEST, TRAIN
+
+HEADER = """name: sounds
+source: internal
+usage: research
+license: CC-BY-4.0
+schemes:
+  sound:
+    dtype: str
+    labels: [Dog_bark, rain]
+  text: {dtype: str}
+splits:
+  train: {type: train}
+  check: {type: test}
+tables:
+  events:
+    type: segmented
+    split_id: train
+    columns:
+      sound: {scheme_id: sound}
+  whole:
+    type: filewise
+    split_id: check
+    columns:
+      sound: {scheme_id: sound}
+"""
+EVENTS = """file,start,end,sound
+audio/a.wav,0 days 00:00:00,0 days 00:00:00.250000,Dog_bark
+audio/a.wav,0 days 00:00:00.500000,,rain
+audio/gone.wav,0 days 00:00:00,0 days 00:00:00.250000,rain
+"""
+WHOLE = "file,sound\naudio/b.wav,rain\naudio/c.wav,\naudio/a.wav,rain\n"
+
+
+@pytest.fixture
+def database(tmp_path):
+    for name in "abcd":
+        write_audio(tmp_path / f"audio/{name}.wav", 1.0)
+    (tmp_path / "db.yaml").write_text(HEADER)
+    (tmp_path / "db.events.csv").write_text(EVENTS)
+    (tmp_path / "db.whole.csv").write_text(WHOLE)
+    return tmp_path
+
+
+def test_tables_of_audformat_are_events_and_captions(database):
+    contents = timed_collections.audformat(database)
+    timed, whole = contents.items
+    assert timed.path == database / "audio/a.wav"
+    assert timed.events == [(0.0, 0.25, "dog bark"), (0.5, 1.0, "rain")]
+    assert (timed.split, timed.licence) == (TRAIN, "CC-BY-4.0")
+    assert (whole.path.name, whole.caption, whole.split) == ("b.wav", "rain", TEST)
+    skipped = dict(contents.skipped)
+    assert skipped["audio/gone.wav"] == f"{database}/db.events.csv, line 4: no such recording"
+    assert "line 3: no label with a word" in skipped["audio/c.wav"]
+    assert skipped["audio/a.wav"].endswith("it is in table events already")
+    assert skipped["audio/d.wav"] == "no row in a table with sound"
+
+
+def test_only_some_tables_are_wanted(database):
+    contents = timed_collections.audformat(database, column="sound", tables=["whole"])
+    assert [item.path.name for item in contents.items] == ["b.wav", "a.wav"]
+
+
+def test_parquet_reads_as_csv_does_and_no_pickle_is_opened(database):
+    expected = timed_collections.audformat(database).items
+    table = pd.read_csv(database / "db.events.csv")
+    for name in ("start", "end"):
+        table[name] = pd.to_timedelta(table[name])
+    table.astype({"sound": "category"}).to_parquet(database / "db.events.parquet")
+    (database / "db.events.csv").unlink()
+    (database / "db.events.pkl").write_bytes(b"nothing to be loaded")
+    found = timed_collections.audformat(database).items
+    assert [i.events for i in found] == [i.events for i in expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("db.yaml", "name: sounds", "name: [", "db.yaml: not a header of audformat"),
+        ("db.yaml", "name: sounds", "x: !!python/name:os.system", "not a header of audformat"),
+        ("db.yaml", "type: filewise", "type: misc", "not a header of audformat"),
+        ("db.events.csv", "sound", "sonud", "db.events.csv, line 1: no column sound"),
+        ("db.events.csv", "00:00:00.500000", "soon", "line 3: start is '0 days soon', no time"),
+        ("db.events.csv", "audio/gone", "../gone", "line 4: '../gone.wav' is no path in"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_file_and_line(database, name, old, new, message):
+    path = database / name
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        timed_collections.audformat(database)
+
+
+def test_a_column_has_to_be_named_where_there_are_several(database):
+    path = database / "db.yaml"
+    path.write_text(path.read_text() + "      other: {scheme_id: text}\n")
+    with pytest.raises(ValueError, match="which of sound, other has the labels"):
+        timed_collections.audformat(database)
+    assert len(timed_collections.audformat(database, column="sound").items) == 2
+    with pytest.raises(ValueError, match="no column 'sonud'; its tables have sound, other"):
+        timed_collections.audformat(database, column="sonud")
+    with pytest.raises(ValueError, match="no table 'all'; it has events, whole"):
+        timed_collections.audformat(database, tables=["all"])
+    (database / "db.whole.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        timed_collections.audformat(database, column="sound")
+
+
+@pytest.mark.skipif(find_spec("audformat") is None, reason="pip install audformat")
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
+def test_what_the_package_audformat_writes(database, storage):
+    """The same database, read by audformat and written anew."""
+    import audformat
+
+    written = database / "anew"
+    audformat.Database.load(str(database)).save(str(written), storage_format=storage)
+    (database / "audio").rename(written / "audio")
+    items = timed_collections.audformat(written).items
+    assert items[0].events == [(0.0, 0.25, "dog bark"), (0.5, 1.0, "rain")]
+    assert items[1].caption == "rain"
+
+
+def test_label_files_beside_recordings(tmp_path):
+    for name in ("a", "b", "c"):
+        write_audio(tmp_path / f"{name}.wav", 1.0)
+    (tmp_path / "a.txt").write_text("0.1\t0.4\ta dog barks\n")
+    (tmp_path / "songs.csv").write_text(
+        "label,onset_s,offset_s,notated_path\na call,0.5,0.75,b.wav\n"
+    )
+    contents = timed_collections.label_files(tmp_path)
+    assert [(i.path.name, i.split, i.events) for i in contents.items] == [
+        ("a.wav", AUTO, [(0.1, 0.4, "a dog barks")]),
+        ("b.wav", AUTO, [(0.5, 0.75, "a call")]),
+    ]
+    assert any("without a label file" in note for note in contents.notes)
