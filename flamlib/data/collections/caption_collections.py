@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from flamlib import tables, texts
-from flamlib.data.collections.items import TEST, VALID, Contents, Item, read_json, strings
+from flamlib.data.collections.items import (
+    TEST,
+    VALID,
+    Contents,
+    Item,
+    read_json,
+    read_object,
+    strings,
+)
 from flamlib.data.datasets import caption_sets
 from flamlib.data.datasets.annotations import AudioFolder, Clip, stem
 
@@ -36,7 +44,7 @@ def wavcaps(root: Path) -> Contents:
     """
     contents, n_found = Contents(), 0
     for blacklist in sorted(_json_root(root).glob("blacklist/*.json")):
-        listed = read_json(blacklist)
+        listed = read_object(blacklist)
         for name, kind in BLACKLISTS.items():
             for number in strings(listed.get(name, [])):
                 contents.held_out[_source(kind, number)] = (TEST, str(blacklist))
@@ -98,7 +106,7 @@ def clotho(root: Path) -> Contents:
             duration_s=clip.duration_s,
         )
 
-    contents.add_all_of(caption_sets.clotho(root, "development"), make)
+    contents.add_all_of(caption_sets.clotho(root, "development"), make, table=where.name)
     return contents
 
 
@@ -124,7 +132,7 @@ def audiocaps(root: Path) -> Contents:
             duration_s=clip.duration_s,
         )
 
-    contents.add_all_of(caption_sets.audiocaps(root, "train"), make)
+    contents.add_all_of(caption_sets.audiocaps(root, "train"), make, table="train.csv")
     return contents
 
 

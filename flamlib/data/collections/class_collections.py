@@ -57,5 +57,5 @@ def _by_folds(
             duration_s=clip.duration_s,
         )
 
-    contents.add_all_of(dataset, make)
+    contents.add_all_of(dataset, make, table="the table")
     return contents

@@ -21,7 +21,7 @@ from flamlib.data.collections.items import (
     VALID,
     Contents,
     Item,
-    read_json,
+    read_object,
     strings,
 )
 from flamlib.data.datasets.annotations import AudioFolder, label_to_caption, stem
@@ -44,7 +44,9 @@ def fsd50k(root: Path, *, titles: bool = False) -> Contents:
         found = tables.read(table, columns, filled=("fname", "labels"), unique="fname")
         audio = AudioFolder(root, f"FSD50K.{part}_audio")
         info_path = root / f"FSD50K.metadata/{part}_clips_info_FSD50K.json"
-        infos = read_json(info_path) if info_path.is_file() else {}
+        infos = read_object(info_path) if info_path.is_file() else {}
+        if odd := [name for name, info in infos.items() if not isinstance(info, dict)]:
+            raise ValueError(f"{info_path}: what it says of {odd[0]!r} is no object")
         if not infos:
             contents.notes.append(f"{info_path} is not there: titles and licences are not known")
         paths = {row["fname"]: audio.find(row["fname"]) for row in found}
@@ -82,7 +84,7 @@ def fsd50k(root: Path, *, titles: bool = False) -> Contents:
                 parents=tuple(dict.fromkeys(([caption] if use_title else []) + parents)),
                 facts=_facts(info) if use_title else {},
                 split=split,
-                licence=str(info.get("license", "unknown")),
+                licence=str(info.get("license") or "unknown"),
                 source=source,
             )
         )
@@ -107,7 +109,7 @@ def freesound(root: Path) -> Contents:
         number = name[1] if name else path.stem if path.stem.isdigit() else ""
         sidecar = next((p for p in _sidecars(path, number) if p.is_file()), None)
         try:
-            info = read_json(sidecar) if sidecar else {}
+            info = read_object(sidecar) if sidecar else {}
         except ValueError as error:
             contents.skipped.append((member, str(error)))
             continue
@@ -129,7 +131,7 @@ def freesound(root: Path) -> Contents:
                 str(sidecar or path),
                 facts=facts,
                 split=AUTO,
-                licence=str(info.get("license", "unknown")),
+                licence=str(info.get("license") or "unknown"),
                 source=f"freesound:{number}" if number else "",
             )
         )

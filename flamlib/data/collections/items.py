@@ -78,8 +78,15 @@ class Contents:
     held_out: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add_all_of(self, dataset: AnnotatedSet, make: Any) -> None:
-        """Add an item for each clip of a dataset that has audio, `make(clip)`; skip the others."""
+    def add_all_of(self, dataset: AnnotatedSet, make: Any, *, table: str = "") -> None:
+        """Add an item for each clip of a dataset that has audio, `make(clip)`; skip the others.
+
+        With a `table`, what lies beside their recordings and has no row in it is skipped as well.
+        """
+        if table:
+            listed = {clip.path for clip in dataset.present}
+            for folder in sorted({path.parent for path in listed}):
+                self.skip_without_row(AudioFolder(folder), listed, table)
         for clip in dataset.clips:
             if clip.path is None:
                 self.skipped.append((clip.name, clip.why))
@@ -108,6 +115,13 @@ def read_json(path: Path) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); was it fetched whole?") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; raises as `read_json` does."""
+    if not isinstance(content := read_json(path), dict):
+        raise ValueError(f"{path}: a list or value, and no object of names and values")
+    return content
 
 
 def strings(value: Any) -> Iterator[str]:

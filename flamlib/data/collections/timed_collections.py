@@ -152,7 +152,10 @@ def _read_header(path: Path) -> dict[str, Any]:
         for name, about in parts["tables"].items():
             if about["type"] not in ("filewise", "segmented"):
                 raise ValueError(f"table {name} is {about['type']}")
-            about["columns"] = dict(about.get("columns") or {})
+            columns = dict(about.get("columns") or {})
+            about["columns"] = {column: dict(of or {}) for column, of in columns.items()}
+        for name in ("schemes", "splits"):
+            parts[name] = {key: dict(of or {}) for key, of in parts[name].items()}
     except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a header of audformat ({error!r})") from error
     return header | parts
@@ -169,6 +172,7 @@ def _choose_column(
         return column
     of_text = [name for name, about in every.items() if _scheme(header, about)]
     of_text = [name for name in of_text if _scheme(header, every[name]).get("dtype", TEXT) == TEXT]
+    of_text = [*every] if len(every) == 1 else of_text
     if len(of_text) != 1:
         raise ValueError(
             f"{path}: `column` has to say which of {', '.join(of_text or every)} has the labels"
@@ -176,8 +180,8 @@ def _choose_column(
     return of_text[0]
 
 
-def _scheme(header: Mapping[str, Any], column: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return header["schemes"].get((column or {}).get("scheme_id")) or {}
+def _scheme(header: Mapping[str, Any], column: Mapping[str, Any]) -> Mapping[str, Any]:
+    return header["schemes"].get(column.get("scheme_id"), {})
 
 
 def _read_table(root: Path, name: str, column: str, kind: str) -> dict[str, list[Row]]:

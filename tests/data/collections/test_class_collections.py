@@ -28,3 +28,11 @@ def test_a_fold_of_urbansound8k_is_held_out(tmp_path, fold, splits):
 def test_there_is_no_such_fold(tmp_path):
     with pytest.raises(ValueError, match="test_fold is 11, it has folds 1 to 10"):
         class_collections.urbansound8k(set_files.urbansound8k(tmp_path), test_fold=11)
+
+
+def test_a_recording_without_a_row_is_listed(tmp_path):
+    root = set_files.esc50(tmp_path)
+    [folder] = {path.parent for path in root.rglob("*.wav")}
+    set_files.write_audio(folder / "9-9-A-0.wav", 1.0)
+    skipped = dict(class_collections.esc50(root).skipped)
+    assert skipped["9-9-A-0.wav"] == "no row in the table"

@@ -81,3 +81,21 @@ def test_downloads_of_freesound_are_described_by_their_json_files(tmp_path):
     assert "999004.json: not JSON" in skipped["999004.wav"]
     assert skipped["again.wav"].startswith("Freesound 999001 again, first 999001__nobody")
     assert skipped["take one.wav"].startswith("no JSON file")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[]", "a list or value"), ('{"999001": 7}', "what it says of '999001' is no object")],
+)
+def test_metadata_of_another_form_are_refused_by_file(tmp_path, content, message):
+    root = collection_files.fsd50k(tmp_path)
+    (root / "FSD50K.metadata/dev_clips_info_FSD50K.json").write_text(content)
+    with pytest.raises(ValueError, match=f"dev_clips_info_FSD50K.json: {message}"):
+        freesound_sets.fsd50k(root)
+
+
+def test_no_licence_is_an_unknown_one(tmp_path):
+    root = collection_files.fsd50k(tmp_path)
+    path = root / "FSD50K.metadata/dev_clips_info_FSD50K.json"
+    path.write_text('{"999001": {"title": "a dog", "license": null}}')
+    assert of(freesound_sets.fsd50k(root))["999001"].licence == "unknown"
