@@ -213,7 +213,8 @@ def test_parameters_are_read_before_any_work(path):
     assert sections.endswith("globals().update(sections())")
     declared = run_notebook.declared_parameters(path)
     known = {"model", "arm", "seed", "small", "overrides", "only", "mixed"}
-    known |= {"recordings", "most", "sentences", "example", "k"} if path in ALONE else set()
+    if path in ALONE:
+        known |= {"model_folder", "recordings", "most", "sentences", "example", "k"}
     assert declared.keys() <= known
     assert declared.get("small", True), "Run All is the quick run"
     assert set(declared) == {
