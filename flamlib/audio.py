@@ -35,6 +35,13 @@ class Unreadable(Exception):
         return f"{self.path}: {self.why}"
 
 
+def reason(error: Exception) -> str:
+    """Return why a recording cannot be used, for a list that names it already."""
+    if isinstance(error, Unreadable):
+        return error.why
+    return getattr(error, "strerror", None) or str(error)
+
+
 class Repaired(UserWarning):
     """A recording is heard, but not all in it is as it should be."""
 

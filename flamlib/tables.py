@@ -298,7 +298,7 @@ def _not_text(path: Path, encoding: str, error: UnicodeDecodeError) -> ValueErro
     what = (
         "UTF-16 text, as some spreadsheets write it"
         if is_utf16
-        else f"not {encoding} text ({error})"
+        else f"not {encoding.upper().removesuffix('-SIG')} text ({error})"
     )
     return ValueError(f"{path}: {what}: save it as UTF-8")
 

@@ -115,3 +115,18 @@ def test_one_channel_of_a_recording_is_heard_where_it_is_asked_for(tmp_path):
     for channel in (0, 3):
         with pytest.raises(audio.Unreadable, match=f"no channel {channel}: it has 2"):
             audio.Recording(tmp_path / "a.wav", channel=channel)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (audio.Unreadable("night.wav", "holds no samples"), "holds no samples"),
+        (
+            FileNotFoundError(2, "No such file or directory", "night.wav"),
+            "No such file or directory",
+        ),
+        (ValueError("too long"), "too long"),
+    ],
+)
+def test_the_reason_of_an_error_does_not_name_the_file_again(error, reason):
+    assert audio.reason(error) == reason

@@ -52,7 +52,7 @@ def test_what_is_no_such_table_is_refused_with_file_and_line(tmp_path):
     with pytest.raises(ValueError, match=r"line 1: no column"):
         tables.read(path, ("a",), delimiter=",")
     write_text(path, "a", "naïve", encoding="latin-1")
-    with pytest.raises(ValueError, match=r"t.csv: not utf-8-sig text"):
+    with pytest.raises(ValueError, match=r"t.csv: not UTF-8 text"):
         tables.read(path, ("a",), delimiter=",")
     assert tables.read(path, ("a",), delimiter=",", encoding="latin-1")[0]["a"] == "naïve"
     write_text(path, "a", "1", '"never closed')

@@ -162,7 +162,7 @@ def hear(
                 ]
                 events, decisions = [e for e, _ in inside], [yes for _, yes in inside]
         except (audio.Unreadable, OSError, ValueError) as error:
-            skipped[str(each.path)] = str(error)
+            skipped[str(each.path)] = audio.reason(error)
         else:
             heard.append(Heard(each.path, events, decisions, duration_s, values))
     if not heard:

@@ -186,7 +186,7 @@ def hear(
     except (audio.Unreadable, OSError, ValueError) as error:
         if scores is not None:
             scores.unlink(missing_ok=True)  # of what the recording was before
-        why = error.why if isinstance(error, audio.Unreadable) else str(error)
+        why = audio.reason(error)
         return entry | {"why": why}
     if scores is not None:
         detection.write_scores(scores, *found)

@@ -133,7 +133,7 @@ def _embed_shard(model, folder, path, job):
             try:
                 row, of_recording = _row(opened, folder, name)
             except (audio.Unreadable, OSError, ValueError) as error:
-                why = error.why if isinstance(error, audio.Unreadable) else str(error)
+                why = audio.reason(error)
                 unread.append({"path": name, "why": why})
                 continue
             notes += [{"path": name, "note": note} for note in of_recording]

@@ -145,7 +145,7 @@ def write(
             frames, duration_s, _ = indexing.embed(model, path)
         except (audio.Unreadable, OSError, ValueError) as error:
             if skipped is not None:
-                skipped[name] = error.why if isinstance(error, audio.Unreadable) else str(error)
+                skipped[name] = audio.reason(error)
             continue
         pooled, offsets = pool(frames, duration_s, model.frame_s, window_s)
         recording = db.insert_recording(filename=name, deployment_id=place)

@@ -132,7 +132,7 @@ def _identify(
                 raise OSError("not a file" if path.exists() else "no such file")
             size = _stamp(path)
         except (OSError, ValueError) as error:
-            skipped[name] = _why(error)
+            skipped[name] = audio.reason(error)
             continue
         if name in before and before[name][1:] == size:
             found[name] = before[name]
@@ -155,18 +155,12 @@ def _hash(name: str) -> File | str:
         stamp = _stamp(Path(name))  # before it is read: what is changed later is read again
         return File(files.sha256(name), *stamp)
     except OSError as error:
-        return _why(error)
+        return audio.reason(error)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, audio.Unreadable):
-        return error.why
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _jobs(new: Mapping[str, File]) -> list[dict[str, Any]]:
@@ -199,7 +193,7 @@ def _embed_all(model: Path, parts: Path, job: Mapping[str, Any]) -> dict[str, An
         try:
             frames, duration_s, told = embed(opened, path)
         except (audio.Unreadable, OSError, ValueError) as error:
-            skipped[path] = _why(error)
+            skipped[path] = audio.reason(error)
             continue
         if told:
             notes[path] = "; ".join(told)

@@ -134,7 +134,7 @@ def test_a_missing_or_misspelt_column_is_named(tmp_path):
     with pytest.raises(ValueError, match="'license'; did you mean 'licence'"):
         catalogue.read_table(path, ["path", "caption"], ["licence"])
     path.write_bytes(b"path\tcaption\n\xff\xfe\t\n")
-    with pytest.raises(ValueError, match=r"table\.tsv: not utf-8-sig text"):
+    with pytest.raises(ValueError, match=r"table\.tsv: not UTF-8 text"):
         catalogue.read_table(path, ["path", "caption"])
     path.write_text("path\tcaption\na\tb\n\nc\td\te\n")
     with pytest.raises(ValueError, match=r"table\.tsv, line 4: 3 fields, expected 2"):
