@@ -171,6 +171,9 @@ class ClipScores:
         kind = self.scores[0].dtype
         scores = {}
         for clip, score, known in zip(self.clips, self.scores, self.known, strict=True):
+            if len(score) == longest and score.dtype == kind and known.all():
+                scores[clip] = score  # no copy: of a large set all are a gigabyte
+                continue
             padded = np.full((longest, len(self.captions)), -np.inf, kind)
             padded[: len(score)] = np.where(known, score, -np.inf)
             scores[clip] = padded
