@@ -19,6 +19,7 @@ its last row: that row then lasts until the clip ends. Scores are held in single
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from jaxtyping import Bool, Float, Int
 from flamlib import detection, labels, tables, texts
 from flamlib.event_tables import clip_of
 from flamlib.events import Event
-from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.clip_scores import ClipScores, FrameTable
 
 PER_S = 1e6  # times are told apart by whole microseconds
 FEW = 5  # names in a note or an error
@@ -63,6 +64,26 @@ class TableScores(ClipScores):
             needed = np.minimum(np.diff(edges), offset - onset) / 2 - 1e-9
             active[:, column[caption]] |= (overlap >= needed) & (overlap > 0)
         return active
+
+    @cached_property
+    def by_frame(self) -> FrameTable:
+        """The frames of all clips, one below the other, without a copy of what `align` made."""
+        whole, n_rows = self.scores[0].base, [len(score) for score in self.scores]
+        if whole is None or whole.shape != (sum(n_rows), len(self.captions)):
+            return super().by_frame
+        first = np.cumsum([0, *n_rows[:-1]]).tolist()
+        if any(
+            score.base is not whole or not np.may_share_memory(score[:1], whole[at : at + 1])
+            for score, at in zip(self.scores, first, strict=True)
+        ):
+            return super().by_frame
+        active = np.empty(whole.shape, dtype=bool)
+        for i, (at, n) in enumerate(zip(first, n_rows, strict=True)):
+            active[at : at + n] = self.active(self.ground_truth[i], self.durations[i])
+        known = np.broadcast_to(True, whole.shape)
+        if not self.known.all():
+            known = np.repeat(self.known, n_rows, axis=0)
+        return FrameTable(whole, active, np.repeat(np.arange(len(n_rows)), n_rows), known)
 
 
 @dataclass(frozen=True)
@@ -280,24 +301,18 @@ def _align(
     frame_edges = ticks / PER_S
     column = {caption: j for j, caption in enumerate(captions)}
     known = np.ones((len(clips), len(captions)), dtype=bool)
-    scores = []
+    n_rows = [len(_until(frame_edges, duration_s)) - 1 for duration_s in durations]
+    whole = np.full((sum(n_rows), len(captions)), -np.inf, np.float32)
+    scores = np.split(whole, np.cumsum(n_rows)[:-1])
     for i, (table, duration_s) in enumerate(zip(read, durations, strict=True)):
-        n_frames = len(_until(frame_edges, duration_s)) - 1
+        n_frames = n_rows[i]
         rows = np.searchsorted(table.edges[:-1], ticks[:n_frames] + 1, side="right") - 1
         columns = [column[caption] for caption in table.captions]
         sounding = {column[event.caption] for event in events[i]}
         known[i, [j for j in range(len(captions)) if j not in sounding]] = False
         known[i, columns] = True
-        as_it_is = columns == list(range(len(captions)))
-        if as_it_is and np.array_equal(rows, np.arange(len(table.scores))):
-            full = table.scores
-        else:
-            full = np.full((n_frames, len(captions)), -np.inf, np.float32)
-            full[:, columns] = table.scores[rows]
-        ended = ticks[:n_frames] + 1 >= _end(table, duration_s)
-        if ended.any():
-            full = np.where(ended[:, None], np.float32(-np.inf), full)
-        scores.append(full)
+        scores[i][:, columns] = table.scores[rows]
+        scores[i][ticks[:n_frames] + 1 >= _end(table, duration_s)] = -np.inf
     frame_s = float(np.diff(frame_edges).max())
     return TableScores(clips, captions, frame_s, durations, scores, events, known, frame_edges)
 

@@ -6,21 +6,16 @@ event_recall and false_spans.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
+from flamlib.evaluation import span_blocks
 from flamlib.evaluation.score_tables import TableScores
 from flamlib.metrics import moments, sed, spans
-from flamlib.metrics.bootstrap import ClipStatistic
-from flamlib.metrics.clip_scores import ClipScores
 from flamlib.metrics.moments import Moments
 from flamlib.metrics.sed import Criteria, Statistics
-from flamlib.metrics.spans import SpanChanges
 
-_SPANS = ("recall_at_1", "event_recall", "false_spans")  # those with intervals
 N_THRESHOLDS = 99  # evenly spaced candidates for the best threshold, and as many quantiles
 BEST = "best on these clips, too optimistic"
 SHOWN = {  # rows of the printed table: title, then metrics
@@ -138,10 +133,12 @@ def _one(
 ) -> tuple[dict[str, Any], Statistics]:
     """Return the metrics of a system and the statistics of their intervals."""
     smooth, n_captions = of.smoothed(criteria.median_frames), len(of.captions)
-    of_spans, n_events, recall = _span_metrics(smooth, threshold)
+    changes, recall = span_blocks.find(smooth, threshold=threshold)
+    n_events = np.zeros(n_captions, dtype=int)
+    n_events[changes.columns] = changes.n_events.sum(axis=1)
     found = Moments.of(smooth)
     metrics, by_caption = sed.compute_with_captions(of, criteria, threshold=threshold)
-    metrics |= of_spans | moments.compute(found)
+    metrics |= spans.compute(changes, threshold=threshold) | moments.compute(found)
     by_caption |= {"recall_at_1": recall, **found.by_caption(n_captions)}
     captions = {
         caption: {"n_events": int(n_events[j]), **{k: float(v[j]) for k, v in by_caption.items()}}
@@ -149,7 +146,7 @@ def _one(
     }
     statistics = (
         sed.statistics(of, criteria, threshold=threshold)
-        | {name: partial(_span_statistic, smooth, threshold, name) for name in _SPANS}
+        | spans.statistics(changes, threshold=threshold)
         | moments.statistics(found)
     )
     raw = [f"{name}_raw" for name in sed.PSDS]
@@ -158,24 +155,6 @@ def _one(
             del metrics[name], statistics[name]
     metrics["n_events"] = int(n_events.sum())
     return {"metrics": metrics, "captions": captions}, statistics
-
-
-def _span_metrics(
-    of: ClipScores, threshold: float
-) -> tuple[dict[str, float], Int[np.ndarray, "caption"], Float[np.ndarray, "caption"]]:
-    """Return the metrics of `spans`, the number of events of each caption, and its recall_at_1.
-
-    What they come from, gigabytes for a large set, is not kept.
-    """
-    changes, n_captions = SpanChanges.of(of), len(of.captions)
-    n_events = np.zeros(n_captions, dtype=int)
-    n_events[changes.columns] = changes.n_events.sum(axis=1)
-    recall = spans.recall_of_each(changes, n_captions, 1)
-    return spans.compute(changes, threshold=threshold), n_events, recall
-
-
-def _span_statistic(of: ClipScores, threshold: float, name: str) -> ClipStatistic:
-    return spans.statistics(SpanChanges.of(of), threshold=threshold)[name]()
 
 
 def _value(metrics: Mapping[str, Any], name: str, sign: str = "") -> str:
