@@ -1,22 +1,12 @@
+import own_thresholds
 import yaml
 
 from flamlib import release_card
 from flamlib.data.corpus.packages import Package
-from flamlib.models.caption_thresholds import CaptionThresholds, OwnThreshold
 from flamlib.models.weights import Tower
 
 PACKAGE = Package("bells", "1.0", "apt", "core", "bells_1.0.deb", "a" * 64, 3, "MIT | GPL", "")
-THRESHOLDS = CaptionThresholds(
-    format=1,
-    model="0" * 64,
-    method="unbiased",
-    median_frames=3,
-    criterion="luck",
-    min_events=10,
-    fallback=0.75,
-    novel=0.25,
-    captions={"rain": OwnThreshold(threshold=0.5, n_events=10, f1=0.5)},
-)
+THRESHOLDS = own_thresholds.made({"rain": (0.5, 10)}, criterion="luck", fallback=0.75, novel=0.25)
 
 
 def card(**changes):

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import numpy as np
+import own_thresholds
 import pytest
 import torch
 from heldouts import write_mga_clap, write_model
@@ -9,20 +10,9 @@ from sounds import noise
 
 from flamlib.adaptation import adapter
 from flamlib.adaptation.adapter import Adapted
-from flamlib.models.caption_thresholds import CaptionThresholds, OwnThreshold
 from flamlib.models.flam import FLAM
 
-THRESHOLDS = CaptionThresholds(
-    format=1,
-    model="",
-    method="unbiased",
-    median_frames=3,
-    criterion="F1",
-    min_events=1,
-    fallback=0.7,
-    novel=0.6,
-    captions={"rain": OwnThreshold(threshold=0.4, n_events=3, f1=0.5)},
-)
+THRESHOLDS = own_thresholds.made({"rain": (0.4, 3)}, min_events=1, fallback=0.7)
 
 
 @pytest.fixture(scope="module")

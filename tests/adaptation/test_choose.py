@@ -1,4 +1,5 @@
 import numpy as np
+import own_thresholds
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from flamlib.adaptation import choose
 from flamlib.adaptation.choose import Criterion
 from flamlib.adaptation.own_labels import Heard, clips_of
 from flamlib.events import Event, frame_edges
-from flamlib.models.caption_thresholds import CaptionThresholds, Chosen, OwnThreshold
+from flamlib.models.caption_thresholds import Chosen
 
 FRAME_S = 0.5
 
@@ -102,20 +103,7 @@ def test_without_an_event_there_is_nothing_to_choose_by():
 
 
 def test_captions_that_are_not_in_the_labels_keep_the_models_thresholds():
-    base = CaptionThresholds(
-        format=1,
-        model="0" * 64,
-        method="unbiased",
-        median_frames=3,
-        criterion="F1",
-        min_events=10,
-        fallback=0.8,
-        novel=0.6,
-        captions={
-            "wind": OwnThreshold(threshold=0.7, n_events=20, f1=0.5),
-            "hail": OwnThreshold(threshold=0.1, n_events=2, f1=0.5),
-        },
-    )
+    base = own_thresholds.made({"wind": (0.7, 20), "hail": (0.1, 2)})
     events = [Event(0.0, FRAME_S, "rain")]
     choices = choose.choose(clips([0.9, 0.1], events), own(), Criterion("f1"), prior_events=0)
     how = {"model": "1" * 64, "method": "unbiased", "median_frames": 3, "default": 0.9}

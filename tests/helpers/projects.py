@@ -1,15 +1,14 @@
 """Fixtures of the command line: a project with a trained model, and a released model."""
 
 import numpy as np
+import own_thresholds
 import pytest
 import soundfile
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
-from flamlib import files
 from flamlib.cli import arguments
 from flamlib.models import caption_thresholds, released
-from flamlib.models.caption_thresholds import CaptionThresholds, OwnThreshold
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +37,8 @@ def small(project, monkeypatch):
     folder = project / "released/flam-small"
     if not folder.exists():
         write_model(folder, seed=1)
-        own = OwnThreshold(threshold=0.0, n_events=12, f1=0.5)
-        thresholds = CaptionThresholds(
-            format=1,
-            model=files.sha256(folder / "model.safetensors"),
-            method="unbiased",
-            median_frames=3,
-            criterion="best F1",
-            min_events=10,
-            fallback=1.0,
-            novel=1.0,
-            captions={"a dog barks": own},
+        thresholds = own_thresholds.made_for(
+            folder, {"a dog barks": (0.0, 12)}, fallback=1.0, novel=1.0
         )
         caption_thresholds.write(folder, thresholds)
     monkeypatch.setattr(released, "places", lambda: [folder.parent])

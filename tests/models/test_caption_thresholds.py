@@ -1,30 +1,16 @@
 import json
 
+import own_thresholds
 import pytest
 
-from flamlib import files
 from flamlib.models import caption_thresholds
-from flamlib.models.caption_thresholds import CaptionThresholds, Chosen, OwnThreshold
+from flamlib.models.caption_thresholds import Chosen
 
 
 def make(folder, **changes):
     (folder / "model.safetensors").write_bytes(b"weights")
-    own = {
-        "a dog barks": OwnThreshold(threshold=0.8, n_events=30, f1=0.5),
-        "a bell": OwnThreshold(threshold=0.1, n_events=2, f1=1.0),
-    }
-    content = {
-        "format": 1,
-        "model": files.sha256(folder / "model.safetensors"),
-        "method": "unbiased",
-        "median_frames": 3,
-        "criterion": "best F1",
-        "min_events": 10,
-        "fallback": 0.6,
-        "novel": 0.2,
-        "captions": own,
-    }
-    return CaptionThresholds(**content | changes)
+    captions = {"a dog barks": (0.8, 30), "a bell": (0.1, 2)}
+    return own_thresholds.made_for(folder, captions, **{"fallback": 0.6, "novel": 0.2} | changes)
 
 
 def test_a_known_caption_has_its_own_and_every_other_the_fallback(tmp_path):

@@ -3,12 +3,11 @@
 import subprocess
 import sys
 
+import own_thresholds
 import pytest
 import towers
 
-from flamlib import files
 from flamlib.models import caption_thresholds, released, saved
-from flamlib.models.caption_thresholds import CaptionThresholds
 from flamlib.models.flam import FLAM
 
 
@@ -34,17 +33,7 @@ def test_what_is_missing_is_named(folder, lost):
 
 def test_it_brings_its_thresholds(folder):
     assert saved.load(FLAM, folder).thresholds is None
-    thresholds = CaptionThresholds(
-        format=1,
-        model=files.sha256(folder / "model.safetensors"),
-        method="unbiased",
-        median_frames=3,
-        criterion="best F1",
-        min_events=1,
-        fallback=0.7,
-        novel=0.7,
-        captions={},
-    )
+    thresholds = own_thresholds.made_for(folder)
     caption_thresholds.write(folder, thresholds)
     assert saved.load(FLAM, folder).thresholds == thresholds
 
