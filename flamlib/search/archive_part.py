@@ -97,7 +97,7 @@ class _Unlike(ValueError):
 def _map(path: Path, start: int, name: str, entry: dict[str, Any]) -> np.ndarray:
     kind, dtype = _KINDS[name]
     if entry["dtype"] != kind:
-        raise _Unlike(f"its {name} are {entry['dtype']}, expected {kind}: of another version?")
+        raise _Unlike(f"its {name} are {entry['dtype']}, expected {kind}, as if of another version")
     shape = tuple(map(int, entry["shape"]))
     first, end = entry["data_offsets"]
     size = path.stat().st_size

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 from bad_files import GOOD, write_bad_files
+from distributed import LocalCluster
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
@@ -126,6 +127,24 @@ def test_a_call_that_was_stopped_keeps_what_it_had(model, sounds, tmp_path, monk
     assert len(archive.read(out).parts) == 3
 
 
+def test_after_a_kill_the_parts_that_were_written_are_not_embedded_again(
+    model, sounds, tmp_path, monkeypatch
+):
+    """It leaves parts, one half written under another name, and no table of the files."""
+    out = tmp_path / "index"
+    monkeypatch.setattr(indexing, "PART_FRAMES", 1)
+    indexing.update(model, listing(sounds), out)
+    first, *rest = sorted((out / archive.PARTS).iterdir())
+    (out / archive.RECORDINGS).unlink()
+    for part in rest:
+        part.unlink()
+    first.with_name(f".{rest[0].name}.partial").write_bytes(b"half")
+    assert archive.read(out).paths == {}
+    done = indexing.update(model, listing(sounds), out)
+    assert (done.n_files, done.n_embedded) == (3, 2)
+    assert len(archive.read(out).paths) == 3
+
+
 def test_a_lost_part_is_embedded_anew(model, sounds, tmp_path):
     out = tmp_path / "index"
     indexing.update(model, listing(sounds), out)
@@ -169,4 +188,19 @@ def test_processes_make_the_same_index(model, sounds, tmp_path, monkeypatch):
     one, two = ([*archive.read_parts(tmp_path / name)] for name in ("one", "two"))
     assert [part.recordings for part in one] == [part.recordings for part in two]
     for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.coded.codes, b.coded.codes)
+
+
+@pytest.mark.timeout(120)
+def test_a_cluster_makes_the_same_index(model, sounds, tmp_path, monkeypatch):
+    monkeypatch.setattr(indexing, "JOB_FILES", 1)
+    indexing.update(model, listing(sounds), tmp_path / "one")
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
+        indexing.update(
+            model, listing(sounds), tmp_path / "two", scheduler=workers.scheduler_address
+        )
+    one, two = ([*archive.read_parts(tmp_path / name)] for name in ("one", "two"))
+    assert len(one) == 3
+    for a, b in zip(one, two, strict=True):
+        assert a.recordings == b.recordings
         np.testing.assert_array_equal(a.coded.codes, b.coded.codes)
