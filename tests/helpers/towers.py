@@ -61,7 +61,9 @@ def write_roberta(folder, *, width=16, max_tokens=40):
     folder.mkdir(parents=True, exist_ok=True)
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(["a dog barks", "a bell rings"] * 9, 300, special_tokens=special)
+    trained.train_from_iterator(
+        ["a dog barks", "a bell rings"] * 9, 300, special_tokens=special, show_progress=False
+    )
     trained.save_model(str(folder))
     vocab, merges = folder / "vocab.json", folder / "merges.txt"
     tokenizer = RobertaTokenizer(vocab=str(vocab), merges=str(merges))
