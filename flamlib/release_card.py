@@ -17,7 +17,7 @@ from flamlib.models.weights import Tower
 _METRICS = (
     ("frame AUROC, mean over captions", "auroc_macro"),
     ("mAP of frames", "map"),
-    ("F1 of frames, one threshold from validation", "f1"),
+    ("F1 of frames, one threshold chosen beforehand", "f1"),
     ("F1 of frames, best common threshold", "f1_best"),
     ("F1 of events (0.2 s collars)", "event_f1"),
     ("PSDS1, mean over captions", "psds1_mean"),
