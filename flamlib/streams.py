@@ -92,7 +92,7 @@ def blocks(
     """Yield the samples of a stream as floats, full scale 1, `n_samples` at a time.
 
     Each block is given as soon as it is there; the last one is what is left. A sample that is cut
-    off at the end is dropped.
+    off at the end is dropped. Raises StreamError for NaN or infinity.
     """
     dtype, full_scale = ENCODINGS[pcm.encoding]
     width = np.dtype(dtype).itemsize * pcm.n_channels
@@ -101,6 +101,8 @@ def blocks(
         values = np.frombuffer(content, dtype).astype(np.float32) / np.float32(full_scale)
         if dtype == "u1":
             values -= 1
+        if not np.isfinite(values).all():
+            raise StreamError("the stream holds NaN or infinity")
         if len(values):
             yield values.reshape(-1, pcm.n_channels)
 

@@ -68,3 +68,13 @@ def test_what_is_no_pcm_is_refused(text):
 def test_what_is_no_wav_is_refused(head, why):
     with pytest.raises(streams.StreamError, match=why):
         streams.read_wav_header(io.BytesIO(head))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_before_one_that_is_no_number_are_given(value):
+    sound = samples(300)
+    sound[250] = value
+    heard = streams.blocks(io.BytesIO(sound.tobytes()), Pcm("f32le", RATE, 1), 100)
+    assert len(next(heard)) == len(next(heard)) == 100
+    with pytest.raises(streams.StreamError, match="NaN or infinity"):
+        next(heard)

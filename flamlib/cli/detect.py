@@ -136,7 +136,10 @@ def _inputs(args: argparse.Namespace) -> Iterator[tuple[dict[str, Path], dict[st
                 shutil.copyfileobj(sys.stdin.buffer, file)
         else:
             streams.save(sys.stdin.buffer, args.pcm, path)
-        yield {"stdin": path}, {}
+        try:
+            yield {"stdin": path}, {}
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(path), "standard input")) from error
 
 
 def _is_single(args: argparse.Namespace) -> bool:

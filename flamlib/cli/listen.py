@@ -58,12 +58,17 @@ def _listen(args: argparse.Namespace) -> None:
                 "and the gap that --merge-gap allows",
             )
             print("onset\toffset\tevent_label\tscore", flush=True)
+            trouble = None
             try:
                 for block in blocks:
                     _print(listener.feed(block))
             except KeyboardInterrupt:  # the usual end
                 say("stopped")
+            except (UsageError, streams.StreamError) as error:
+                trouble = error  # told after the events of what was heard
             _print(listener.finish())
+            if trouble is not None:
+                raise trouble
 
 
 @contextmanager
@@ -85,16 +90,29 @@ def _source(
 def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
     try:
         import sounddevice
-    except (ModuleNotFoundError, OSError) as error:  # OSError: without the library PortAudio
+    except (ModuleNotFoundError, OSError) as error:
+        # The package is there, but not the library that it calls.
+        is_library = isinstance(error, OSError)
+        package = "apt install libportaudio2" if is_library else 'pip install "flamlib[live]"'
         raise UsageError(
-            f'the microphone needs sounddevice ({error}): pip install "flamlib[live]", or '
-            "pipe the sound into flam listen -"
+            f"the microphone needs sounddevice ({error}): {package}, or pipe the sound into "
+            "flam listen -"
         ) from None
+
+    def read(stream: "sounddevice.InputStream") -> Iterator["np.ndarray"]:
+        while True:
+            try:
+                samples, _ = stream.read(round(_READ_S * rate))
+            except sounddevice.PortAudioError as error:
+                raise UsageError(f"the microphone stopped: {error}") from error
+            yield samples[:, 0]
+
     try:
-        with sounddevice.InputStream(samplerate=rate, channels=1, dtype="float32") as stream:
-            yield (stream.read(round(_READ_S * rate))[0][:, 0] for _ in iter(int, 1))
-    except sounddevice.PortAudioError as error:
+        stream = sounddevice.InputStream(samplerate=rate, channels=1, dtype="float32")
+    except (sounddevice.PortAudioError, ValueError) as error:  # ValueError: no such device
         raise UsageError(f"no microphone: {error}") from error
+    with stream:
+        yield read(stream)
 
 
 def _print(found) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import filelock
 import numpy as np
@@ -485,3 +486,9 @@ def test_two_recordings_never_share_a_table_of_scores(here, night, tmp_path, cap
     assert call(night, *MANY, "-o", tmp_path / "out", "--scores", tmp_path / "scores") == 2
     told = capsys.readouterr().err
     assert "the score tables of a.wav and late/a.wav would have one name" in told
+
+
+def test_standard_input_that_is_no_sound_is_called_so(here, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"no sound")))
+    assert main.main(["detect", "-", "-c", "a bell", "--model", arguments.CHECKPOINT]) == 2
+    assert capsys.readouterr().err.startswith("flam: standard input: damaged or no recording")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -34,3 +35,56 @@ def test_what_cannot_be_heard_is_told(here, capsys, monkeypatch):
     assert "the microphone needs sounddevice" in capsys.readouterr().err
     assert main.main(["listen"]) == 2
     assert "captions are needed" in capsys.readouterr().err
+
+
+class Gone(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "told"),
+    [(KeyboardInterrupt, 0, "stopped"), (Gone("unplugged"), 2, "microphone stopped: unplugged")],
+)
+def test_a_microphone_gives_what_the_same_sound_piped_in_does(
+    here, capsys, monkeypatch, end, code, told
+):
+    """Also the event that is not over when it ends, by Ctrl-C or by itself."""
+    samples, rate = soundfile.read("sound.wav", dtype="float32", always_2d=True)
+
+    class Microphone:
+        def __init__(self, *, samplerate, channels, dtype):
+            assert (samplerate, channels, dtype) == (rate, 1, "float32")
+            self.at = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.closed = True
+
+        def read(self, n):
+            if self.at >= len(samples):
+                raise end
+            self.at += n
+            return samples[self.at - n : self.at], False
+
+    fake = SimpleNamespace(InputStream=Microphone, PortAudioError=Gone)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    asked = ["listen", "-c", "a bell", "--model", arguments.CHECKPOINT, "--threshold", "0"]
+    assert main.main(asked) == code
+    live = capsys.readouterr()
+    piped = listen("-", input=(here / "sound.wav").read_bytes())
+    assert live.out == piped.stdout.decode()
+    assert len(live.out.splitlines()) == 2
+    assert told in live.err
+
+
+def test_a_computer_without_a_microphone_says_so(here, capsys, monkeypatch):
+    def none(**_):
+        raise Gone("no default input device")
+
+    fake = SimpleNamespace(InputStream=none, PortAudioError=Gone)
+    monkeypatch.setitem(sys.modules, "sounddevice", fake)
+    asked = ["listen", "-c", "a bell", "--model", arguments.CHECKPOINT]
+    assert main.main(asked) == 2
+    assert "no microphone: no default input device" in capsys.readouterr().err
