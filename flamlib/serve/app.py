@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flamlib.inference import sound_page
@@ -218,6 +219,12 @@ async def _take(request: Request, path: Path, limits: caps.Caps) -> None:
         raise Refused(
             408, "timeout", f"The recording was not sent within {limits.timeout_s:g} s."
         ) from None
+    except ClientDisconnect:
+        raise Refused(400, "cut_off", "The recording was not sent to its end.") from None
+    except OSError as error:
+        raise Refused(
+            507, "no_room", f"The recording cannot be kept here: {error.strerror or error}."
+        ) from error
 
 
 def _tell_errors(app: FastAPI) -> None:

@@ -1,10 +1,13 @@
 """Of the service, as a program and as a browser meet it."""
 
+import asyncio
 import base64
 import io
 import shutil
 import socket
 import threading
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +155,30 @@ def test_what_lies_about_its_size_is_stopped_or_told(client):
     pieces = (bytes(100_000) for _ in range(50))
     assert error(client.post("/api/recordings", content=pieces), 413)["code"] == "too_large"
     assert "cut off" in send(client, wav(noise(1.0))[:-8000]).json()["note"]
+
+
+def test_who_goes_away_while_sending_leaves_no_trace(world):
+    """As a server is told of it: the caller is gone, and nothing goes wrong here."""
+    service, said = app.make(Room(world[1], CAPS)), []
+    coming = iter([{"type": "http.request", "body": b"RIFF", "more_body": True}])
+
+    async def receive():
+        return next(coming, {"type": "http.disconnect"})
+
+    async def send(message):
+        said.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"9000")]
+    of_request = {"method": "POST", "path": "/api/recordings", "query_string": b"name=a.wav"}
+    scope = {"type": "http", "headers": headers, "http_version": "1.1"} | of_request
+    asyncio.run(service(scope, receive, send))
+    assert said[0]["status"] == 400
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is a device of Linux")
+def test_a_full_disk_is_told(client, monkeypatch):
+    monkeypatch.setattr(app.room, "place_for", lambda _: nullcontext(Path("/dev/full")))
+    assert error(send(client, wav(noise(1.0))), 507)["code"] == "no_room"
 
 
 def test_only_this_machine_and_this_page_are_answered(client):
