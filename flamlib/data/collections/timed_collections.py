@@ -9,8 +9,7 @@ An audformat database is a folder with a header `db.yaml` and for each of its ta
     file,sound                                      filewise: all of the file
     audio/gate.wav,door
 
-They are read without the package audformat, because that unpickles what stands beside a table, and
-lets a header name code that it runs.
+They are read without the package audformat, which prefers copies of the tables that are pickled.
 """
 
 from collections import defaultdict
