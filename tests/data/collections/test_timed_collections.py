@@ -86,7 +86,7 @@ def test_parquet_reads_as_csv_does_and_no_pickle_is_opened(database):
     ("name", "old", "new", "message"),
     [
         ("db.yaml", "name: sounds", "name: [", "db.yaml: not a header of audformat"),
-        ("db.yaml", "name: sounds", "x: !!python/name:os.system", "not a header of audformat"),
+        ("db.yaml", "name: sounds", "x: !!python/name:datetime.date", "not a header of audformat"),
         ("db.yaml", "{scheme_id: sound}", "7", "db.yaml: not a header of audformat"),
         ("db.yaml", "type: filewise", "type: misc", "not a header of audformat"),
         ("db.events.csv", "sound", "sonud", "db.events.csv, line 1: no column sound"),
