@@ -3,23 +3,11 @@ import pandas as pd
 import pytest
 import soundfile
 from sounds import RATE, variants_config, write_data
+from test_recipes import EMPTY, RECIPE
 
 from flamlib.data.mixtures import bank, mixture_files, recipes
-from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
-from flamlib.events import Event, read_events
-
-BELL = PlacedEvent("bell", 0, "« ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),))
-EMPTY = Recipe(
-    index=4,
-    split="train",
-    sample_rate=RATE,
-    n_samples=10 * RATE,
-    n_fade=160,
-    background=None,
-    events=(),
-    labels=(),
-)
-RECIPE = EMPTY._replace(index=3, events=(BELL,), labels=(Event(1.0, 1.5, BELL.caption),))
+from flamlib.data.mixtures.recipes import Background
+from flamlib.events import read_events
 
 
 @pytest.fixture(scope="module")
