@@ -18,7 +18,7 @@ the mean of those that have one, in log-odds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -217,17 +217,8 @@ def recall_table(clips: Clips) -> dict[str, Float[np.ndarray, "rate"]]:
 
 def _complete(clips: Clips) -> Clips:
     """The clips of recordings with complete labels."""
-    rows = np.flatnonzero(~clips.reviewed).tolist()
-    of = clips.scores
-    scores = replace(
-        of,
-        clips=[of.clips[row] for row in rows],
-        durations=[of.durations[row] for row in rows],
-        scores=[of.scores[row] for row in rows],
-        ground_truth=[of.ground_truth[row] for row in rows],
-        known=of.known[rows],
-    )
-    return Clips(scores, clips.of[rows], clips.reviewed[rows])
+    rows = np.flatnonzero(~clips.reviewed)
+    return Clips(clips.scores.of_clips(rows), clips.of[rows], clips.reviewed[rows])
 
 
 def _count(clips: Clips) -> list[_Counts]:

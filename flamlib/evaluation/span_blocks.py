@@ -8,7 +8,6 @@ the thresholds must go, then blocks of captions are kept down to there. What com
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -44,7 +43,7 @@ def find(
 def _lowest_needed(of: ClipScores, threshold: float, n_few: int) -> float:
     """Where a few clips have twice as many false spans as matter, at most `threshold`."""
     few = np.unique(np.linspace(0, len(of.clips) - 1, n_few).round().astype(int))
-    curve = SpanChanges.of(_of_clips(of, few)).curve()
+    curve = SpanChanges.of(of.of_clips(few)).curve()
     too_many = np.flatnonzero(curve.false_spans > 2 * ENOUGH)
     return min(threshold, float(curve.threshold[too_many[0]])) if len(too_many) else -np.inf
 
@@ -56,7 +55,7 @@ def _down_to(
     recall = np.full(len(of.captions), np.nan)
     kept = []
     for columns in _blocks(of, block):
-        part = SpanChanges.of(_of_captions(of, columns))
+        part = SpanChanges.of(of.of_captions(columns))
         recall[columns] = spans.recall_of_each(part, len(columns), 1)
         needed = part.down_to(lowest)
         # Copies, so that the rest of the block is not held by them.
@@ -91,26 +90,3 @@ def _blocks(of: ClipScores, block: int) -> Iterator[np.ndarray]:
     step = max(1, block // (longest * len(of.clips)))
     for first in range(0, len(of.captions), step):
         yield np.arange(first, min(first + step, len(of.captions)))
-
-
-def _of_captions(of: ClipScores, columns: np.ndarray) -> ClipScores:
-    captions = [of.captions[j] for j in columns]
-    wanted = set(captions)
-    return replace(
-        of,
-        captions=captions,
-        scores=[score[:, columns] for score in of.scores],
-        ground_truth=[[e for e in events if e.caption in wanted] for events in of.ground_truth],
-        known=of.known[:, columns],
-    )
-
-
-def _of_clips(of: ClipScores, rows: np.ndarray) -> ClipScores:
-    return replace(
-        of,
-        clips=[of.clips[i] for i in rows],
-        durations=[of.durations[i] for i in rows],
-        scores=[of.scores[i] for i in rows],
-        ground_truth=[of.ground_truth[i] for i in rows],
-        known=of.known[rows],
-    )

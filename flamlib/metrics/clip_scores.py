@@ -141,6 +141,31 @@ class ClipScores:
         ]
         return replace(self, scores=scores)
 
+    def of_clips(self, rows: Int[np.ndarray, "_"]) -> "ClipScores":
+        """Return the scores and the ground truth of some clips, in this order."""
+        return replace(
+            self,
+            clips=[self.clips[i] for i in rows],
+            durations=[self.durations[i] for i in rows],
+            scores=[self.scores[i] for i in rows],
+            ground_truth=[self.ground_truth[i] for i in rows],
+            known=self.known[rows],
+        )
+
+    def of_captions(self, columns: Int[np.ndarray, "_"]) -> "ClipScores":
+        """Return the scores and the ground truth of some captions, in this order."""
+        captions = [self.captions[j] for j in columns]
+        wanted = set(captions)
+        return replace(
+            self,
+            captions=captions,
+            scores=[score[:, columns] for score in self.scores],
+            ground_truth=[
+                [e for e in events if e.caption in wanted] for events in self.ground_truth
+            ],
+            known=self.known[:, columns],
+        )
+
     def detections(self, threshold: float) -> dict[str, list[Detection]]:
         """Return the events detected in each clip at one threshold, those of known pairs."""
         detections = {}
