@@ -102,6 +102,35 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _sync(path.parent)
 
 
+@contextmanager
+def resumable_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a folder to fill as `atomic_folder` does, but which stays if the block is stopped.
+
+    It is in `.NAME.unfinished` beside `path`, where the next call finds what is in it. Raises
+    ValueError if another process is at work on it.
+    """
+    path = _follow(Path(path))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder to write to", str(path))
+    place = path.with_name(f".{path.name}.unfinished")
+    make_folder(place)
+    lock = _try_lock(place)
+    if lock is None:
+        raise ValueError(f"{place}: another run is writing here; wait for it or stop it")
+    try:
+        _restore(place, path)
+        new = place / _NEW / path.name
+        with _room(path):
+            new.mkdir(parents=True, exist_ok=True)
+            yield new
+            _settle(place / _NEW)
+            _put_in_place(new, path, place / _OLD)
+            _sync(path.parent)
+        shutil.rmtree(place)
+    finally:
+        lock.release()
+
+
 def check_file(path: str | Path) -> None:
     """Raise OSError if no file can be written there: to be asked before hours of work."""
     path = _follow(Path(path))

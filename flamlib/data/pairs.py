@@ -6,10 +6,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Integer
 
 from flamlib.data.mixtures import mixing
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
+from flamlib.data.mixtures.source_table import Groups
 from flamlib.distributions import generator
 from flamlib.parameters import plain
 from flamlib.params.learning import TrainConfig
@@ -77,8 +79,8 @@ class Pairs:
         """
         pairs = []
         for place, f in enumerate(rng.choice(len(self._by_family), self.n_drawn, replace=False)):
-            captions = self._by_family[f]
-            recordings = captions[int(rng.integers(len(captions)))]
+            captions = self._by_family.captions(int(f))
+            recordings = self._nested[captions[int(rng.integers(len(captions)))]]
             variants = recordings[int(rng.integers(len(recordings)))]
             source = variants[int(rng.integers(len(variants)))]
             if self.train.n_pair_takes is None:
@@ -97,12 +99,16 @@ class Pairs:
         if self.train.n_pair_takes is None:
             raise ValueError("train.n_pair_takes is null: single recordings are drawn without end")
         n_takes = range(self.train.n_pair_takes)
-        return [self._take(source, take) for source in self._rows for take in n_takes]
+        return [self._take(source, take) for source in self._rows.tolist() for take in n_takes]
 
     def rows(self, pairs: Sequence[Pair]) -> list[int]:
         """Return where each of these is in the list of `takes`."""
         n_takes = self.train.n_pair_takes
-        return [self._rows[pair.source] * n_takes + pair.index % n_takes for pair in pairs]
+        places = np.searchsorted(self._rows, [pair.source for pair in pairs]).tolist()
+        return [
+            place * n_takes + pair.index % n_takes
+            for place, pair in zip(places, pairs, strict=True)
+        ]
 
     def recipe(self, pair: Pair) -> Recipe:
         """Return how to render a recording."""
@@ -128,17 +134,35 @@ class Pairs:
         coin = generator(self.bank.seed, "take", index).random()
         return Pair(source, index, bool(coin < self.train.pair_background_prob))
 
-    @cached_property
-    def _by_family(self) -> list[list[list[list[int]]]]:
-        """Rows of the bank: `[family][caption][recording][variant]`."""
-        groups: dict[str, list] = {}
-        for recordings in self.bank.recordings("foreground", self.split).values():
-            groups.setdefault(self.bank.get(recordings[0][0], "family"), []).append(recordings)
-        return list(groups.values())
+    @property
+    def _nested(self) -> Groups:
+        return self.bank.nested("foreground", self.split)
 
     @cached_property
-    def _rows(self) -> dict[int, int]:
-        """The place of each row of the bank among those of the split."""
-        found = self.bank.flat("foreground", self.split)
-        ordered = sorted(row for variants in found for row in variants)
-        return {row: place for place, row in enumerate(ordered)}
+    def _by_family(self) -> "_ByFamily":
+        families = self.bank.table.columns["family"].codes[self._nested.first_rows()]
+        _, first, numbers = np.unique(families, return_index=True, return_inverse=True)
+        order_of_families = np.argsort(np.argsort(first))  # as they appear among the captions
+        number = order_of_families[numbers]
+        captions = np.argsort(number, kind="stable")
+        starts = np.append(0, np.cumsum(np.bincount(number)))
+        return _ByFamily(captions.astype(np.uint32), starts.astype(np.uint32))
+
+    @cached_property
+    def _rows(self) -> Integer[np.ndarray, "source"]:
+        """The rows of the bank that are of the split, in order."""
+        return np.sort(self.bank.flat("foreground", self.split).rows())
+
+
+class _ByFamily(NamedTuple):
+    """The captions of each family, as their numbers."""
+
+    all_captions: Integer[np.ndarray, "caption"]
+    starts: Integer[np.ndarray, "family_or_end"]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def captions(self, family: int) -> list[int]:
+        """Return those of one."""
+        return self.all_captions[self.starts[family] : self.starts[family + 1]].tolist()

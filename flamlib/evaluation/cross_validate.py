@@ -28,7 +28,7 @@ import pandas as pd
 
 from flamlib import files, paths, provenance
 from flamlib.config import Config, load_config
-from flamlib.data.mixtures import backgrounds, folds, mixing, recipes
+from flamlib.data.mixtures import backgrounds, folds, mixing, recipes, source_table
 from flamlib.data.mixtures.bank import Bank
 from flamlib.evaluation import ablation, study
 from flamlib.overrides import read_value
@@ -148,7 +148,7 @@ def prepare(
         The places, and the folder of the mixtures to train on.
     """
     bank, captions = places.existing(paths.BANK), places.existing(paths.CAPTIONS)
-    about = [ablation.checksum(path) for path in (bank / "sources.parquet", captions)]
+    about = [ablation.checksum(path) for path in (bank / source_table.TABLE, captions)]
     key = provenance.values_digest([*about, n_folds, *_drawing(base)])
     root = places.path(FOLDER) / f"{key}_{fold}"
     at = Places(root)

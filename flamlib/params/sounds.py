@@ -221,3 +221,7 @@ class MixConfig:
         "`closed: false` for free text"
     )
     n_jobs: int = parameter("processes", low=1)
+    scheduler: str | None = parameter(
+        "address or file of a dask scheduler, whose workers decode the recordings; null: none, see "
+        "docs/cluster.md"
+    )

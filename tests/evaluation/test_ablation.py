@@ -66,7 +66,7 @@ def test_a_run_records_what_it_is_computed_from(tmp_path):
     (tmp_path / "start/model.safetensors").write_bytes(b"weights")
     after = record({"ablate.arms": ARMS | {"fewer": {"train.init_from": "start"}}})
     assert len({one["arm"], before["arm"], after["arm"]}) == 3
-    (tmp_path / "artifacts/bank/samples.i16").write_bytes(b"other sounds")
+    (tmp_path / "artifacts/bank/00000.bin").write_bytes(b"other sounds")
     assert differ(of_bank := record()) == {"data"}
     (tmp_path / "artifacts/mixtures/train.parquet").write_bytes(b"other mixtures")
     assert record()["data"] not in (one["data"], of_bank["data"])

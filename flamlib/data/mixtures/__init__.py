@@ -2,7 +2,7 @@
 
 A module imports only from those before it:
 
-    augmentation sources bank
+    augmentation sources source_table bank_shards bank
     levels recipes mixture_files backgrounds mixing shards lexicon
     stats strong folds
 """

@@ -20,11 +20,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow
 
+from flamlib.data.mixtures import source_table
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 
-SHARED = ("samples.i16", "levels.f32", "peaks.u16", "bank.json")
+SHARED = ("*.bin", "bank.json", "skipped.tsv")  # files of the whole bank
 
 
 class Folds(NamedTuple):
@@ -139,9 +141,10 @@ def write(bank: Bank, captions: str | Path, out: str | Path, *, fold: int, n_fol
     split = splits(bank.sources, lexicon, fold=fold, n_folds=n_folds)
     own = bank.sources.assign(split=split)[split != ""].reset_index(drop=True)
     (out / "bank").mkdir()
-    for name in SHARED:
-        (out / "bank" / name).symlink_to((bank.folder / name).resolve())
-    own.to_parquet(out / "bank/sources.parquet", index=False)
+    for pattern in SHARED:
+        for path in bank.folder.glob(pattern):
+            (out / "bank" / path.name).symlink_to(path.resolve())
+    source_table.write(out / "bank", pyarrow.Table.from_pandas(own, preserve_index=False))
     trained = set(own.loc[(own["split"] == "train") & (own["role"] == "foreground"), "caption"])
     table = lexicon.table
     is_ours = (table["split"] == "train") & ~table["caption"].isin(trained)

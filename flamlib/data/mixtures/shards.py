@@ -36,7 +36,7 @@ import pyarrow
 import pyarrow.parquet
 
 from flamlib import audio, decibels, manifest
-from flamlib.data.mixtures import mixing, mixture_files, recipes
+from flamlib.data.mixtures import mixing, mixture_files, recipes, source_table
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.params.sounds import MixtureConfig
@@ -202,5 +202,5 @@ def _open(bank: Path) -> Bank:
 
 def _digest(bank: Path) -> str:
     """A checksum of the parameters of a bank and its table of sources, not of its samples."""
-    content = (bank / "bank.json").read_bytes() + (bank / "sources.parquet").read_bytes()
+    content = (bank / "bank.json").read_bytes() + (bank / source_table.TABLE).read_bytes()
     return hashlib.sha256(content).hexdigest()

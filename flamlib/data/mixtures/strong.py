@@ -136,6 +136,7 @@ def build(
     sample_rate: int,
     clip_s: float | int,
     n_jobs: int,
+    scheduler: str | None = None,
     progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Write each dataset to a folder of its name in `out`.
@@ -149,6 +150,7 @@ def build(
         sample_rate: of their banks, Hz.
         clip_s: length of a clip.
         n_jobs: processes.
+        scheduler: of a dask cluster, see `parallel.each`.
         progress: show a progress bar.
 
     Returns:
@@ -162,9 +164,10 @@ def build(
     for name in names:
         if names.count(name) > 1 or name == SYNTHETIC or Path(name).name != name:
             raise ValueError(f"mix.strong: {name!r} cannot name a set: it is taken, or not a name")
-    options = {"sample_rate": sample_rate, "clip_s": clip_s, "n_jobs": n_jobs, "progress": progress}
+    how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress}
+    options = {"sample_rate": sample_rate, "clip_s": clip_s}
     with files.atomic_folder(out) as whole:
-        summaries = {s.name: _build(s, whole / s.name, **options) for s in sets}
+        summaries = {s.name: _build(s, whole / s.name, how, **options) for s in sets}
         text = json.dumps(summaries, indent=2, ensure_ascii=False) + "\n"
         (whole / "sets.json").write_text(text, encoding="utf-8")
     return summaries
@@ -181,7 +184,7 @@ def windows(n_samples: int, n_clip: int) -> list[int]:
     return [round(i * spare / (n - 1)) for i in range(n)] if n > 1 else [0]
 
 
-def _build(annotated, folder, *, sample_rate, clip_s, n_jobs, progress):
+def _build(annotated, folder, how, *, sample_rate, clip_s):
     folder.mkdir()
     clips = [
         {
@@ -199,7 +202,7 @@ def _build(annotated, folder, *, sample_rate, clip_s, n_jobs, progress):
     ]
     parameters = {"sample_rate": sample_rate, "clip_s": clip_s}
     work = partial(_source, sample_rate=sample_rate, clip_s=clip_s)
-    bank.write(folder, clips, work, parameters=parameters, n_jobs=n_jobs, progress=progress)
+    bank.write(folder, clips, work, parameters=parameters, **how)
 
     opened = Bank.open(folder)
     events = {clip.name: clip.events for clip in annotated.present}

@@ -54,7 +54,7 @@ def build(tmp_path, foregrounds, backgrounds, **settings):
 def fingerprints(opened):
     """What each source sounds like and how it was measured, by name."""
     found = {}
-    for i, row in opened.sources.drop(columns=["start", "level_start"]).iterrows():
+    for i, row in opened.sources.drop(columns=["shard", "start", "level_start"]).iterrows():
         content = opened.integers(i).tobytes() + opened.levels(i).tobytes()
         measured = json.dumps(row.to_dict(), default=list)
         found[row.clip_id, row.variant] = hashlib.sha256(content + measured.encode()).hexdigest()

@@ -162,7 +162,7 @@ def test_another_process_hears_the_same(closed):
 def test_processes_change_nothing(folder, tmp_path):
     entry = {"name": "desed", "folder": folder.parent / "official"}
     strong.build([testsets.training_set(entry)], tmp_path / "strong", **HOW | {"n_jobs": 2})
-    for name in ("samples.i16", "levels.f32", "clips.parquet", "set.json"):
+    for name in ("00000.bin", "sources.arrow", "clips.parquet", "set.json"):
         made = (tmp_path / "strong/desed" / name).read_bytes()
         assert made == (folder / "desed" / name).read_bytes(), name
 
