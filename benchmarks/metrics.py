@@ -15,19 +15,24 @@ how much the results differ. All times are of the processor, not of the wall.
     retrieval        both directions                    sorting every similarity; torchmetrics
     auroc_bootstrap  200 draws of clips                 no peer
 
-Without --quick also, each in a process of its own for the sake of its memory: `audioset`, PSDS1 and
-PSDS2 of as much as AudioSet-Strong (17 000 clips, 407 classes), and `search`, retrieval of 50 000
-clips by 50 000 captions of 512 numbers (4000 by 4000 with `--quick`).
+Each in a process of its own for the sake of its memory: `search`, retrieval of 50 000 clips by
+50 000 captions of 512 numbers (4000 by 4000 with `--quick`); `evaluate`, the command of that name
+without intervals on score tables of as much as AudioSet-Strong (17 000 clips, 407 classes; a
+hundredth with `--quick`); and without `--quick` `audioset`, PSDS1 and PSDS2 of as much.
 """
 
 import argparse
 import json
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -341,6 +346,45 @@ def audioset_sized(n_clips: int, n_captions: int) -> dict[str, float]:
     return {"audioset_psds1_s": psds1_s, "audioset_psds2_s": psds2_s, "audioset_gb": peak_gb()}
 
 
+def evaluate_sized(n_clips: int, n_captions: int) -> dict[str, float]:
+    """Write score tables, 1.6 GB for all of AudioSet-Strong, and evaluate them."""
+    rng = np.random.default_rng(0)
+    edges = np.linspace(0.0, CLIP_S, N_FRAMES + 1)
+    captions = [f"caption {i}" for i in range(n_captions)]
+    texts = np.array([f"{i / 1e4:.4f}" for i in range(10_001)], dtype=object)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "scores").mkdir()
+        truth, durations = ["filename\tonset\toffset\tevent_label"], ["filename\tduration"]
+        for clip in range(n_clips):
+            score = rng.standard_normal((N_FRAMES, n_captions), dtype=np.float32)
+            score[1:] += score[:-1]
+            for column in [clip % n_captions, *rng.integers(0, n_captions, 7)]:
+                onset = rng.uniform(0, CLIP_S - 1)
+                offset = min(CLIP_S, onset + 0.2 + rng.exponential(2.0))
+                truth.append(f"{clip}\t{onset:.3f}\t{offset:.3f}\t{captions[column]}")
+                score[(edges[1:] > onset) & (edges[:-1] < offset), column] += 2
+            rows = texts[np.rint(1e4 / (1 + np.exp(-score))).astype(int)]
+            lines = ["\t".join(["onset", "offset", *captions])]
+            lines += [
+                "\t".join([f"{edges[i]:g}", f"{edges[i + 1]:g}", *row])
+                for i, row in enumerate(rows)
+            ]
+            (folder / "scores" / f"{clip}.tsv").write_text("\n".join(lines) + "\n")
+            durations.append(f"{clip}\t{CLIP_S:g}")
+        for table, lines in {"truth": truth, "durations": durations}.items():
+            (folder / f"{table}.tsv").write_text("\n".join(lines) + "\n")
+        command = [sys.executable, "-m", "flamlib", "evaluate", "scores", "--resamples", "0"]
+        command += ["--ground-truth", "truth.tsv", "--durations", "durations.tsv"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "evaluate_clips": n_clips,
+        "evaluate_s": used.ru_utime + used.ru_stime,
+        "evaluate_gb": used.ru_maxrss / 2**20,
+    }
+
+
 def search_sized(n: int, dim: int) -> dict[str, float]:
     """As many captions as clips, unit vectors; `mb` is the memory above that of the imports."""
     rng = np.random.default_rng(0)
@@ -385,6 +429,7 @@ def main() -> None:
     result |= measure_retrieval(n_retrieved)
     if not arguments.quick:
         result |= alone(audioset_sized, 17_000, 407)
+    result |= alone(evaluate_sized, 170 if arguments.quick else 17_000, 407)
     result |= alone(search_sized, 4000 if arguments.quick else 50_000, 512)
     if arguments.json:
         print(json.dumps(result))

@@ -1,9 +1,10 @@
-"""Memory that large arrays leave is kept for the next ones."""
+"""Memory that large arrays leave is kept for the next ones, or is not."""
 
 import ctypes
 
 # Options of glibc's mallopt, see malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_LARGE = 1 << 25  # from here on an array has memory of its own, which it hands back: 32 MB
 
 
 def keep_freed() -> None:
@@ -12,9 +13,18 @@ def keep_freed() -> None:
     Otherwise what is larger than 32 MB is handed back to the system each time, and comes back as
     pages of zeros at the first touch of each: a fifth of the CPU time of a training step.
     """
+    _set(mmap_threshold=2**30, trim_threshold=2**31 - 1)
+
+
+def hand_back_freed() -> None:
+    """Let this process hand back what it frees, where one array may be most of what there is."""
+    _set(mmap_threshold=_LARGE, trim_threshold=_LARGE)
+
+
+def _set(*, mmap_threshold: int, trim_threshold: int) -> None:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library, another system
         return
-    mallopt(_MMAP_THRESHOLD, 2**30)
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_MMAP_THRESHOLD, mmap_threshold)
+    mallopt(_TRIM_THRESHOLD, trim_threshold)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flamlib import files
+from flamlib import files, memory
 from flamlib.cli.arguments import number, odd, seconds, share, whole
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
@@ -96,6 +96,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.output is not None:
         files.check_file(args.output)
 
+    memory.hand_back_freed()
     # Imported here: SciPy and scikit-learn take a second, and --help does not need them.
     from flamlib.evaluation import score_tables, systems
     from flamlib.metrics.sed import Criteria

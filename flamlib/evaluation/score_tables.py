@@ -19,7 +19,6 @@ its last row: that row then lasts until the clip ends. Scores are held in single
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +28,11 @@ from jaxtyping import Bool, Float, Int
 from flamlib import detection, labels, tables, texts
 from flamlib.event_tables import clip_of
 from flamlib.events import Event
-from flamlib.metrics.clip_scores import ClipScores, FrameTable
+from flamlib.metrics.clip_scores import ClipScores
 
 PER_S = 1e6  # times are told apart by whole microseconds
 FEW = 5  # names in a note or an error
+PACKED = 1 << 23  # scores of tables that are in one piece of memory: 32 MB
 MAX_CELLS = 1 << 33  # scores of a system, in frames of one length: 32 GB
 
 
@@ -64,26 +64,6 @@ class TableScores(ClipScores):
             needed = np.minimum(np.diff(edges), offset - onset) / 2 - 1e-9
             active[:, column[caption]] |= (overlap >= needed) & (overlap > 0)
         return active
-
-    @cached_property
-    def by_frame(self) -> FrameTable:
-        """The frames of all clips, one below the other, without a copy of what `align` made."""
-        whole, n_rows = self.scores[0].base, [len(score) for score in self.scores]
-        if whole is None or whole.shape != (sum(n_rows), len(self.captions)):
-            return super().by_frame
-        first = np.cumsum([0, *n_rows[:-1]]).tolist()
-        if any(
-            score.base is not whole or not np.may_share_memory(score[:1], whole[at : at + 1])
-            for score, at in zip(self.scores, first, strict=True)
-        ):
-            return super().by_frame
-        active = np.empty(whole.shape, dtype=bool)
-        for i, (at, n) in enumerate(zip(first, n_rows, strict=True)):
-            active[at : at + n] = self.active(self.ground_truth[i], self.durations[i])
-        known = np.broadcast_to(True, whole.shape)
-        if not self.known.all():
-            known = np.repeat(self.known, n_rows, axis=0)
-        return FrameTable(whole, active, np.repeat(np.arange(len(n_rows)), n_rows), known)
 
 
 @dataclass(frozen=True)
@@ -201,9 +181,15 @@ def read_system(folder: str | Path, reference: Reference) -> System:
             f"{_listed([path.name for path in paths])}, expected "
             f"{_listed([f'{clip}.tsv' for clip in reference.durations])}"
         )
-    read, spelling = {}, dict(reference.spelling)
+    read: dict[str, Table] = {}
+    captions, loose, n_loose = _Captions(reference.spelling), [], 0
     for clip in clips:
-        read[clip] = _read_table(by_clip[clip], reference.durations[clip], spelling, notes)
+        read[clip] = _read_table(by_clip[clip], reference.durations[clip], captions, notes)
+        loose.append(clip)
+        n_loose += read[clip].scores.size
+        if n_loose >= PACKED or clip == clips[-1]:
+            _pack(read, loose)
+            loose, n_loose = [], 0
     asked = {caption for table in read.values() for caption in table.captions}
     sounding = set(reference.spelling.values())
     if not asked & sounding:
@@ -224,6 +210,8 @@ def read_system(folder: str | Path, reference: Reference) -> System:
 def align(systems: Mapping[str, System], reference: Reference) -> dict[str, TableScores]:
     """Return the scores of systems on the same clips and captions: the clips that all have.
 
+    Tables leave their system as they are taken over, so that memory has room for one copy.
+
     Raises ValueError if there is none, or nothing sounds in them.
     """
     shared = set.intersection(*(set(system.tables) for system in systems.values()))
@@ -233,12 +221,12 @@ def align(systems: Mapping[str, System], reference: Reference) -> dict[str, Tabl
         raise ValueError(
             f"{', '.join(systems)}: nothing sounds in the {len(clips)} clips that have scores"
         )
-    sounding = [event.caption for of_clip in events for event in of_clip]
-    asked = [c for of in systems.values() for clip in clips for c in of.tables[clip].captions]
+    sounding = {event.caption for of_clip in events for event in of_clip}
+    asked = {c for of in systems.values() for clip in clips for c in of.tables[clip].captions}
     captions = list(dict.fromkeys(sorted(sounding) + sorted(asked)))
     durations = [reference.durations[clip] for clip in clips]
     return {
-        name: _align([system.tables[clip] for clip in clips], clips, captions, durations, events)
+        name: _align(system.tables, clips, captions, durations, events)
         for name, system in systems.items()
     }
 
@@ -256,11 +244,29 @@ def _read_durations(path: str | Path) -> dict[str, float]:
     return seconds
 
 
-def _read_table(path: Path, duration_s: float, spelling: dict[str, str], notes: Notes) -> Table:
+class _Captions:
+    """The captions of tables, whose columns are most often those of the table before."""
+
+    def __init__(self, spelling: Mapping[str, str]) -> None:
+        self._spelling = dict(spelling)
+        self._of_columns: dict[tuple[str, ...], list[str]] = {}
+
+    def of(self, columns: Sequence[str]) -> list[str]:
+        """Return the captions of columns, spelled as where they were first met."""
+        given = tuple(columns)
+        if given not in self._of_columns:
+            self._of_columns[given] = [
+                self._spelling.setdefault(texts.key(c), texts.normal(c)) for c in columns
+            ]
+        return self._of_columns[given]
+
+
+def _read_table(path: Path, duration_s: float, captions_of: _Captions, notes: Notes) -> Table:
     scores, edges_s, columns = detection.read_scores(path)
-    captions = [spelling.setdefault(texts.key(c), texts.normal(c)) for c in columns]
-    if twice := sorted({c for c in captions if captions.count(c) > 1}):
-        raise ValueError(f"{path}: {twice[0]!r} has two columns")
+    captions = captions_of.of(columns)
+    if len(set(captions)) < len(captions):
+        twice = min(caption for caption in captions if captions.count(caption) > 1)
+        raise ValueError(f"{path}: {twice!r} has two columns")
     if not np.isfinite(edges_s).all() or (np.diff(edges_s) <= 0).any():
         row = 2 + int(np.argmin(np.append(np.diff(edges_s) > 0, False)))
         raise ValueError(f"{path}, row {row}: onset and offset must be seconds that rise")
@@ -283,15 +289,27 @@ def _read_table(path: Path, duration_s: float, spelling: dict[str, str], notes: 
     return Table(scores.astype(np.float32), edges, captions)
 
 
+def _pack(read: dict[str, Table], clips: Sequence[str]) -> None:
+    """Move the scores of some clips into one piece, which the system has back once it is free.
+
+    What is freed in small pieces it often has not.
+    """
+    parts = [read[clip].scores for clip in clips]
+    whole = np.concatenate([part.ravel() for part in parts])
+    edges = np.cumsum([part.size for part in parts])[:-1]
+    for clip, part, of_clip in zip(clips, np.split(whole, edges), parts, strict=True):
+        read[clip] = read[clip]._replace(scores=part.reshape(of_clip.shape))
+
+
 def _align(
-    read: Sequence[Table],
+    read: dict[str, Table],
     clips: Sequence[str],
     captions: Sequence[str],
     durations: Sequence[float],
     events: Sequence[Sequence[Event]],
 ) -> TableScores:
     """Bring the tables of a system to common frames and columns."""
-    ticks = _common_edges(read, durations)
+    ticks = _common_edges([read[clip] for clip in clips], durations)
     if len(clips) * len(ticks) * len(captions) > MAX_CELLS:
         raise ValueError(
             f"the rows of the tables begin at {len(ticks) - 1} different times: {len(clips)} clips "
@@ -302,15 +320,17 @@ def _align(
     column = {caption: j for j, caption in enumerate(captions)}
     known = np.ones((len(clips), len(captions)), dtype=bool)
     n_rows = [len(_until(frame_edges, duration_s)) - 1 for duration_s in durations]
-    whole = np.full((sum(n_rows), len(captions)), -np.inf, np.float32)
+    whole = np.empty((sum(n_rows), len(captions)), np.float32)
     scores = np.split(whole, np.cumsum(n_rows)[:-1])
-    for i, (table, duration_s) in enumerate(zip(read, durations, strict=True)):
+    for i, (clip, duration_s) in enumerate(zip(clips, durations, strict=True)):
+        table = read.pop(clip)
         n_frames = n_rows[i]
         rows = np.searchsorted(table.edges[:-1], ticks[:n_frames] + 1, side="right") - 1
         columns = [column[caption] for caption in table.captions]
         sounding = {column[event.caption] for event in events[i]}
         known[i, [j for j in range(len(captions)) if j not in sounding]] = False
         known[i, columns] = True
+        scores[i][:] = -np.inf
         scores[i][:, columns] = table.scores[rows]
         scores[i][ticks[:n_frames] + 1 >= _end(table, duration_s)] = -np.inf
     frame_s = float(np.diff(frame_edges).max())

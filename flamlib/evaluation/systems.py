@@ -80,7 +80,7 @@ def evaluate(
         chosen, how = threshold, "given"
         if chosen is None:
             chosen, how = sed.best_threshold(of, n_thresholds=N_THRESHOLDS)[0], BEST
-        found[name], statistics[name] = _one(of, criteria, chosen)
+        found[name], statistics[name] = _one(of, criteria, chosen, intervals=n_resamples > 0)
         found[name]["threshold_chosen"] = how
     first, *others = systems
     tests: dict[str, dict[str, float]] = {}
@@ -129,30 +129,34 @@ def format_captions(of_system: Mapping[str, Any]) -> str:
 
 
 def _one(
-    of: TableScores, criteria: Criteria, threshold: float
+    of: TableScores, criteria: Criteria, threshold: float, *, intervals: bool
 ) -> tuple[dict[str, Any], Statistics]:
-    """Return the metrics of a system and the statistics of their intervals."""
+    """Return the metrics of a system and, if there will be intervals, the statistics of them."""
     smooth, n_captions = of.smoothed(criteria.median_frames), len(of.captions)
     changes, recall = span_blocks.find(smooth, threshold=threshold)
     n_events = np.zeros(n_captions, dtype=int)
     n_events[changes.columns] = changes.n_events.sum(axis=1)
-    found = Moments.of(smooth)
+    found, of_spans = Moments.of(smooth), spans.compute(changes, threshold=threshold)
+    statistics: Statistics = {}
+    if intervals:
+        statistics = (
+            sed.statistics(of, criteria, threshold=threshold)
+            | spans.statistics(changes, threshold=threshold)
+            | moments.statistics(found)
+        )
+    del changes  # of a large set hundreds of megabytes
     metrics, by_caption = sed.compute_with_captions(of, criteria, threshold=threshold)
-    metrics |= spans.compute(changes, threshold=threshold) | moments.compute(found)
+    metrics |= of_spans | moments.compute(found)
     by_caption |= {"recall_at_1": recall, **found.by_caption(n_captions)}
     captions = {
         caption: {"n_events": int(n_events[j]), **{k: float(v[j]) for k, v in by_caption.items()}}
         for j, caption in enumerate(of.captions)
     }
-    statistics = (
-        sed.statistics(of, criteria, threshold=threshold)
-        | spans.statistics(changes, threshold=threshold)
-        | moments.statistics(found)
-    )
     raw = [f"{name}_raw" for name in sed.PSDS]
     if criteria.median_frames == 1:  # the same numbers under two names
         for name in raw:
-            del metrics[name], statistics[name]
+            del metrics[name]
+            statistics.pop(name, None)
     metrics["n_events"] = int(n_events.sum())
     return {"metrics": metrics, "captions": captions}, statistics
 

@@ -7,6 +7,6 @@ models on a test set. The others have one kind of metric each.
 A module imports only from those before it:
 
     intersections
-    ranking segments f1 calibration retrieval classification
+    quantiles ranking segments f1 calibration retrieval classification
     bootstrap bootstrap_ranking psds clip_scores spans moments sed outcomes
 """

@@ -8,7 +8,7 @@ frame. That is a sum over clips, so a draw of clips only has to weight it:
 which for all draws together is one product of a sparse matrix and the draws.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -127,11 +127,12 @@ def clip_best_f1(
     """
     known = known_mask(scores, active, known)
     n_clips, n = int(clip_of_frame.max(initial=-1)) + 1, len(thresholds) + 1
-    passed = np.searchsorted(thresholds.astype(scores.dtype), scores, side="right")
+    in_their_precision = thresholds.astype(scores.dtype)
 
     def by_clip(caption: int, selected: Bool[np.ndarray, "frame"]) -> Float[np.ndarray, "clip n"]:
         """Count the frames that reach at least 0, 1, … of the thresholds."""
-        cell = clip_of_frame[selected] * n + passed[selected, caption]
+        passed = np.searchsorted(in_their_precision, scores[selected, caption], side="right")
+        cell = clip_of_frame[selected] * n + passed
         counts = np.bincount(cell, minlength=n_clips * n).reshape(n_clips, n)
         return counts[:, ::-1].cumsum(axis=1)[:, ::-1].astype(float)
 
@@ -196,17 +197,24 @@ def _rankings(
     known: Bool[np.ndarray, "frame caption"] | None,
     *,
     pooled: bool = False,
-) -> list[_Ranking]:
-    """Return a ranking for each caption, or one for all of them together."""
+) -> Callable[[], Iterator[_Ranking]]:
+    """Return what makes a ranking for each caption, or one for all of them together.
+
+    One after the other: all rankings of a large set take more than ten bytes a score.
+    """
     known = known_mask(scores, active, known)
     n_clips = int(clip_of_frame.max(initial=-1)) + 1
-    if pooled:
-        clip = np.broadcast_to(clip_of_frame[:, None], scores.shape)[known]
-        return [_ranking(scores[known], active[known], clip, n_clips)]
-    return [
-        _ranking(score[is_known], is_active[is_known], clip_of_frame[is_known], n_clips)
-        for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
-    ]
+
+    def each() -> Iterator[_Ranking]:
+        if pooled:
+            clip = np.broadcast_to(clip_of_frame[:, None], scores.shape)[known]
+            yield _ranking(scores[known], active[known], clip, n_clips)
+            return
+        for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True):
+            rows = (score[is_known], is_active[is_known], clip_of_frame[is_known])
+            yield _ranking(*rows, n_clips)
+
+    return each
 
 
 def _ranking(
@@ -248,14 +256,15 @@ def _passed(ranking: _Ranking, times: Float[np.ndarray, "clip draw"]) -> _Passed
 
 
 def _mean_over_rankings(
-    rankings: list[_Ranking], metric: Callable[[_Passed], Float[np.ndarray, "draw"]]
+    rankings: Callable[[], Iterator[_Ranking]],
+    metric: Callable[[_Passed], Float[np.ndarray, "draw"]],
 ) -> ClipStatistic:
     """Make a statistic of the mean of a metric over rankings, without those where it is nan."""
 
     def statistic(times_drawn: Int[np.ndarray, "*draw clip"]) -> Float[np.ndarray, "*draw"]:
         times = np.atleast_2d(times_drawn).T.astype(float)
         total, n = np.zeros((2, times.shape[1]))
-        for ranking in rankings:
+        for ranking in rankings():
             for block in blocks(times.shape[1], ranking.active.shape[0]):
                 value = metric(_passed(ranking, np.ascontiguousarray(times[:, block])))
                 is_number = ~np.isnan(value)

@@ -13,7 +13,7 @@ clip's duration still counts. A caption without any event is in the pooled metri
 *The end of a clip.* A frame is evaluated if it begins before the clip ends.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,6 +25,8 @@ from flamlib.detection import Detection, frames_first
 from flamlib.events import Event, active_frames, frame_edges
 from flamlib.metrics import segments
 from flamlib.metrics.psds import PsdsInputs
+
+BLOCK = 1 << 23  # scores of some clips or captions that are looked at together: 150 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +130,19 @@ class ClipScores:
             )
         return self._table(scores, active)
 
+    def caption_blocks(self) -> list[Int[np.ndarray, "column"]]:
+        """Return the numbers of the captions in groups of at most `BLOCK` scores, or of one."""
+        return _groups(len(self.captions), self._longest * len(self.clips))
+
+    def clip_blocks(self) -> Iterator["ClipScores"]:
+        """Yield some clips after the others, each time at most `BLOCK` scores, or one clip."""
+        for rows in _groups(len(self.clips), self._longest * len(self.captions)):
+            yield self.of_clips(rows)
+
+    @property
+    def _longest(self) -> int:
+        return max(map(len, self.scores), default=0)
+
     def smoothed(self, median_frames: int) -> "ClipScores":
         """Return a copy whose scores went through `detection.median_filter`, clip by clip.
 
@@ -142,7 +157,9 @@ class ClipScores:
         return replace(self, scores=scores)
 
     def of_clips(self, rows: Int[np.ndarray, "_"]) -> "ClipScores":
-        """Return the scores and the ground truth of some clips, in this order."""
+        """Return the scores and the ground truth of some clips, in this order, or this one."""
+        if np.array_equal(rows, np.arange(len(self.clips))):
+            return self
         return replace(
             self,
             clips=[self.clips[i] for i in rows],
@@ -153,7 +170,9 @@ class ClipScores:
         )
 
     def of_captions(self, columns: Int[np.ndarray, "_"]) -> "ClipScores":
-        """Return the scores and the ground truth of some captions, in this order."""
+        """Return the scores and the ground truth of some captions, in this order, or this one."""
+        if np.array_equal(columns, np.arange(len(self.captions))):
+            return self
         captions = [self.captions[j] for j in columns]
         wanted = set(captions)
         return replace(
@@ -192,7 +211,7 @@ class ClipScores:
 
     def psds_inputs(self) -> PsdsInputs:
         """Return what `psds` takes; all clips get as many frames as the longest, padded by -inf."""
-        longest = max(len(score) for score in self.scores)
+        longest = self._longest
         kind = self.scores[0].dtype
         scores = {}
         for clip, score, known in zip(self.clips, self.scores, self.known, strict=True):
@@ -218,3 +237,9 @@ class ClipScores:
             np.repeat(np.arange(len(scores)), n_rows),
             np.repeat(self.known, n_rows, axis=0),
         )
+
+
+def _groups(n: int, scores_of_each: int) -> list[Int[np.ndarray, "_"]]:
+    """Return 0 to n - 1 in groups of at most `BLOCK` scores, or of one."""
+    step = max(1, BLOCK // max(1, scores_of_each))
+    return [np.arange(first, min(first + step, n)) for first in range(0, n, step)]

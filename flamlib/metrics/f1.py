@@ -20,8 +20,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from flamlib.metrics import segments
 from flamlib.metrics.ranking import known_mask, mean_of_known
-from flamlib.metrics.segments import PER_S, active_segments, count
+from flamlib.metrics.segments import PER_S, active_segments
 
 EventsByClip = Mapping[str, Sequence[tuple]]
 
@@ -51,20 +52,41 @@ def f1_over_thresholds(
     known = known_mask(scores, active, known)
     if not len(thresholds) or (np.diff(thresholds) <= 0).any():
         raise ValueError("thresholds must be in rising order, at least one")
+    return f1_of_passed(passed_thresholds(scores, active, thresholds, known), thresholds)
+
+
+def passed_thresholds(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    thresholds: Float[np.ndarray, "threshold"],
+    known: Bool[np.ndarray, "frame caption"],
+) -> Int[np.ndarray, "caption 2 n"]:
+    """Count the active and the inactive frames that reach at least 0, 1, … of the thresholds.
+
+    Args:
+        scores: see `f1_over_thresholds`, as all others.
+        active: ground truth.
+        thresholds: in rising order.
+        known: False for frames to leave out.
+    """
+    counts = np.empty((scores.shape[1], 2, len(thresholds) + 1), dtype=int)
     # In the scores' own precision, as `scores >= threshold` would compare them.
-    n_passed = np.searchsorted(thresholds.astype(scores.dtype), scores, side="right")
+    thresholds = thresholds.astype(scores.dtype)
+    columns = zip(counts, scores.T, active.T, known.T, strict=True)
+    for of_caption, score, is_active, is_known in columns:
+        for count, selected in zip(of_caption, (is_active, ~is_active), strict=True):
+            rising = np.sort(score[is_known & selected])
+            count[0] = len(rising)
+            count[1:] = len(rising) - np.searchsorted(rising, thresholds, side="left")
+    return counts
 
-    def n_detected(
-        among: Bool[np.ndarray, "frame caption"],
-    ) -> Int[np.ndarray, "caption threshold"]:
-        counts = [
-            np.bincount(passed[selected], minlength=len(thresholds) + 1)
-            for passed, selected in zip(n_passed.T, among.T, strict=True)
-        ]
-        return np.cumsum(np.array(counts)[:, ::-1], axis=1)[:, ::-1][:, 1:]
 
-    tp, fp = n_detected(known & active), n_detected(known & ~active)
-    n_active = (known & active).sum(axis=0)
+def f1_of_passed(
+    passed: Int[np.ndarray, "caption 2 n"], thresholds: Float[np.ndarray, "threshold"]
+) -> dict[str, float | int | np.ndarray]:
+    """Return what `f1_over_thresholds` returns from the counts of `passed_thresholds`."""
+    tp, fp = passed[:, 0, 1:], passed[:, 1, 1:]
+    n_active = passed[:, 0, 0]
     has_events = n_active > 0
     f1 = 2 * tp[has_events] / (tp[has_events] + fp[has_events] + n_active[has_events, None])
     n_detected_or_active = (tp + fp).sum(axis=0) + n_active.sum()
@@ -106,7 +128,7 @@ def segment_f1(
     """
     counts = []
     for clip in _clips(detections, ground_truth, durations):
-        n_segments = count(durations[clip], segment_s)
+        n_segments = segments.count(durations[clip], segment_s)
         detected, active = (
             active_segments(events, captions, n_segments=n_segments, segment_s=segment_s)
             for events in (detections[clip], ground_truth[clip])

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from flamlib.metrics.intersections import changes, event_table
 
@@ -187,7 +187,7 @@ class _Changes(NamedTuple):
     """
 
     clip: Int[np.ndarray, "point"]
-    false_alarms: Float[np.ndarray, "point"]
+    false_alarms: Num[np.ndarray, "point"]
     n_detected: Int[np.ndarray, "point"]
     last: Int[np.ndarray, "threshold"]
     steps: Int[np.ndarray, "step"]
@@ -260,8 +260,13 @@ def _ranked_changes(inputs: PsdsInputs, settings: PsdsSettings) -> Iterator[tupl
             )
             steps = np.union1d(np.flatnonzero(n_changes), np.zeros(min(1, len(last)), dtype=int))
             of_clips = np.bincount(events.clip[events.caption == column], minlength=len(scores))
-            clip = order // n_frames
-            ranked = _Changes(clip, false_alarms[order], detected, last, steps, of_clips)
+            # Small kinds of numbers: `clip_rocs` holds all of them.
+            clip = (order // n_frames).astype(np.min_scalar_type(len(scores)))
+            false = false_alarms[order]
+            if settings.cttc_threshold is None:  # then all are whole
+                false = false.astype(np.int16)
+            last = last.astype(np.min_scalar_type(len(order)))
+            ranked = _Changes(clip, false, detected, last, steps, of_clips)
             yield inputs.captions[column], ranked
 
 

@@ -10,6 +10,7 @@ counted in `n_skipped`. torchmetrics counts it as 0, which lowers the mean.
 """
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -37,19 +38,29 @@ def frame_auroc(
         "per_caption", nan where there is no pair; "macro", their mean; "n_skipped", how many
         captions that leaves out; "pooled", over pairs of any two captions.
     """
+    per_caption = caption_auroc(scores, active, known)
     known = known_mask(scores, active, known)
-    per_caption = np.array(
-        [
-            _auroc(score[is_known & is_active], score[is_known & ~is_active])
-            for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
-        ]
-    )
     return {
         "macro": mean_of_known(per_caption),
-        "pooled": _auroc(scores[known & active], scores[known & ~active]),
+        "pooled": pooled_auroc(scores[known & active], [scores[known & ~active]]),
         "per_caption": per_caption,
         "n_skipped": int(np.isnan(per_caption).sum()),
     }
+
+
+def caption_auroc(
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    known: Bool[np.ndarray, "frame caption"] | None = None,
+) -> Float[np.ndarray, "caption"]:
+    """Return the "per_caption" of `frame_auroc`."""
+    known = known_mask(scores, active, known)
+    return np.array(
+        [
+            pooled_auroc(score[is_known & is_active], [score[is_known & ~is_active]])
+            for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
+        ]
+    )
 
 
 def auroc_by_clip(
@@ -80,7 +91,7 @@ def auroc_by_clip(
     for clip, (first, stop) in enumerate(itertools.pairwise(edges)):
         rows = order[first:stop]
         score, is_active, is_known = scores[rows], active[rows], known[rows]
-        per_clip[clip] = _auroc(score[is_known & is_active], score[is_known & ~is_active])
+        per_clip[clip] = pooled_auroc(score[is_known & is_active], [score[is_known & ~is_active]])
     return {
         "macro": mean_of_known(per_clip),
         "per_clip": per_clip,
@@ -112,8 +123,8 @@ def partial_auroc(
         max_fpr: in (0, 1].
 
     Returns:
-        "macro" and "mcclish", means over captions; "per_caption", normalised as "macro"; and
-        "n_skipped".
+        "macro" and "mcclish", means over captions; "per_caption" and "mcclish_per_caption",
+        normalised as these; and "n_skipped".
     """
     known = known_mask(scores, active, known)
     if not 0 < max_fpr <= 1:
@@ -125,10 +136,12 @@ def partial_auroc(
         ]
     )
     chance = max_fpr**2 / 2
+    mcclish = 0.5 * (1 + (area - chance) / (max_fpr - chance))
     return {
         "macro": mean_of_known(area / max_fpr),
-        "mcclish": mean_of_known(0.5 * (1 + (area - chance) / (max_fpr - chance))),
+        "mcclish": mean_of_known(mcclish),
         "per_caption": area / max_fpr,
+        "mcclish_per_caption": mcclish,
         "n_skipped": int(np.isnan(area).sum()),
     }
 
@@ -161,19 +174,28 @@ def average_precision(
     }
 
 
-def _auroc(above: Float[np.ndarray, "active"], below: Float[np.ndarray, "inactive"]) -> float:
-    """Return how often a value of `above` is higher than one of `below`; a tie counts half.
+def pooled_auroc(
+    above: Float[np.ndarray, "active"], below: Iterable[Float[np.ndarray, "_"]]
+) -> float:
+    """Return how often an active frame scores above an inactive one; a tie counts half.
 
-    Both are sorted in place: they are copies, of a large set gigabytes.
+    nan where there is no pair.
+
+    Args:
+        above: scores of the active frames; they are sorted in place.
+        below: those of the inactive ones, of a large set a part at a time; sorted in place, too.
     """
-    if not len(above) or not len(below):
+    if not len(above):
         return np.nan
     # Sorted needles as well: the search then walks through memory instead of jumping.
     above.sort()
-    below.sort()
-    won = np.searchsorted(below, above, side="left").sum()
-    won_or_tied = np.searchsorted(below, above, side="right").sum()
-    return float(int(won + won_or_tied) / (2 * len(above) * len(below)))
+    won_twice = n_below = 0
+    for part in below:
+        part.sort()
+        won_twice += int(np.searchsorted(part, above, side="left").sum())
+        won_twice += int(np.searchsorted(part, above, side="right").sum())
+        n_below += len(part)
+    return float(won_twice / (2 * len(above) * n_below)) if n_below else np.nan
 
 
 def _area_to(
@@ -213,7 +235,7 @@ def known_mask(
 
     Raises ValueError for arrays of different shapes and for NaN among the known scores.
     """
-    known = np.ones(scores.shape, dtype=bool) if known is None else known
+    known = np.broadcast_to(True, scores.shape) if known is None else known
     if not scores.shape == active.shape == known.shape:
         raise ValueError(
             f"scores {scores.shape}, active {active.shape} and known {known.shape} must be of one "

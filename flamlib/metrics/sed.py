@@ -20,7 +20,7 @@ Each metric is a fraction in [0, 1]:
 `clip_scores`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,9 +39,17 @@ from flamlib.metrics.bootstrap import (
 )
 from flamlib.metrics.bootstrap_ranking import clip_auroc, clip_average_precision, clip_partial_auroc
 from flamlib.metrics.clip_scores import ClipScores
-from flamlib.metrics.f1 import event_f1, f1_of_counts, f1_over_thresholds, segment_f1
+from flamlib.metrics.f1 import event_f1, f1_of_counts, f1_of_passed, passed_thresholds, segment_f1
 from flamlib.metrics.psds import PsdsSettings, area, clip_rocs, psd_rocs
-from flamlib.metrics.ranking import auroc_by_clip, average_precision, frame_auroc, partial_auroc
+from flamlib.metrics.quantiles import Blocks, quantiles
+from flamlib.metrics.ranking import (
+    auroc_by_clip,
+    average_precision,
+    caption_auroc,
+    mean_of_known,
+    partial_auroc,
+    pooled_auroc,
+)
 
 PSDS = {
     "psds1": PsdsSettings(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
@@ -97,47 +105,90 @@ def compute_with_captions(
 
     They are nan for a caption that has none, such as one without events.
     """
-    frames, smooth = clip_scores.by_frame, clip_scores.smoothed(criteria.median_frames)
-    ranked = (frames.scores, frames.active, frames.known)
-    auroc = frame_auroc(*ranked)
-    within_clips = auroc_by_clip(frames.scores, frames.active, frames.clip, frames.known)
-    detections = smooth.detections(threshold)
-    in_segments = smooth.by_segment(criteria.segment_s)
-    partial = partial_auroc(
-        in_segments.scores, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
-    )
-    precision = average_precision(*ranked)
-    f1 = {
-        "f1": f1_of_counts(frames.counts_at(threshold)),
-        "segment_f1": _segment_f1(smooth, criteria, detections),
-        "event_f1": _event_f1(smooth, criteria, detections),
-    }
+    smooth = clip_scores.smoothed(criteria.median_frames)
+    ranked = _ranked(clip_scores, smooth, criteria)
+    pooled, within_clips = _across_captions(clip_scores)
+    f1 = _f1(clip_scores, smooth, criteria, threshold)
     psds, psds_of_captions = psds_metrics(smooth)
     raw = psds if smooth is clip_scores else psds_metrics(clip_scores)[0]
     metrics = {
-        "auroc_macro": auroc["macro"],
-        "auroc_pooled": auroc["pooled"],
-        "auroc_clip": within_clips["macro"],
-        "map": precision["macro"],
+        "auroc_macro": mean_of_known(ranked["auroc_macro"]),
+        "auroc_pooled": pooled,
+        "auroc_clip": mean_of_known(within_clips),
+        "map": mean_of_known(ranked["map"]),
         **{name: of["f1_macro"] for name, of in f1.items()},
         "threshold": threshold,
-        "mpauc": partial["macro"],
-        "mpauc_mcclish": partial["mcclish"],
+        "mpauc": mean_of_known(ranked["mpauc"]),
+        "mpauc_mcclish": mean_of_known(ranked["mpauc_mcclish"]),
         **psds,
         **{f"{name}_raw": raw[name] for name in PSDS},
         "n_clips": len(clip_scores.clips),
         "n_captions": len(clip_scores.captions),
-        "n_skipped": auroc["n_skipped"],
+        "n_skipped": int(np.isnan(ranked["auroc_macro"]).sum()),
         "n_unknown": int((~clip_scores.known).sum()),
     }
     of_captions = {
-        "auroc_macro": auroc["per_caption"],
-        "map": precision["per_caption"],
+        "auroc_macro": ranked["auroc_macro"],
+        "map": ranked["map"],
         **{name: of["per_caption"] for name, of in f1.items()},
-        "mpauc": partial["per_caption"],
+        "mpauc": ranked["mpauc"],
         **psds_of_captions,
     }
     return metrics, of_captions
+
+
+def _ranked(
+    clip_scores: ClipScores, smooth: ClipScores, criteria: Criteria
+) -> dict[str, Float[np.ndarray, "caption"]]:
+    """Return what is ranked within each caption, a block of captions at a time."""
+    found: dict[str, list[np.ndarray]] = {}
+    for columns in clip_scores.caption_blocks():
+        part = clip_scores.of_captions(columns)
+        smooth_part = part if smooth is clip_scores else smooth.of_captions(columns)
+        frames, in_segments = part.by_frame, smooth_part.by_segment(criteria.segment_s)
+        table = (frames.scores, frames.active, frames.known)
+        partial = partial_auroc(
+            in_segments.scores, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
+        )
+        for name, values in {
+            "auroc_macro": caption_auroc(*table),
+            "map": average_precision(*table)["per_caption"],
+            "mpauc": partial["per_caption"],
+            "mpauc_mcclish": partial["mcclish_per_caption"],
+        }.items():
+            found.setdefault(name, []).append(values)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _across_captions(clip_scores: ClipScores) -> tuple[float, Float[np.ndarray, "clip"]]:
+    """Return the pooled AUROC and that within each clip, some clips at a time."""
+    active, within = [], []
+    for part in clip_scores.clip_blocks():
+        frames = part.by_frame
+        active.append(frames.scores[frames.known & frames.active])
+        ranked = (frames.scores, frames.active, frames.clip, frames.known)
+        within.append(auroc_by_clip(*ranked)["per_clip"])
+    inactive = (
+        part.by_frame.scores[part.by_frame.known & ~part.by_frame.active]
+        for part in clip_scores.clip_blocks()
+    )
+    return pooled_auroc(np.concatenate(active), inactive), np.concatenate(within)
+
+
+def _f1(
+    clip_scores: ClipScores, smooth: ClipScores, criteria: Criteria, threshold: float
+) -> dict[str, dict]:
+    """Return what `f1.f1_of_counts` does of frames, segments and events, some clips at a time."""
+    sums: dict[str, list[np.ndarray]] = {}
+    for part, smooth_part in zip(clip_scores.clip_blocks(), smooth.clip_blocks(), strict=True):
+        detections = smooth_part.detections(threshold)
+        for name, counts in {
+            "f1": part.by_frame.counts_at(threshold),
+            "segment_f1": _segment_counts(smooth_part, criteria, detections),
+            "event_f1": _event_counts(smooth_part, criteria, detections),
+        }.items():
+            sums.setdefault(name, []).append(counts.sum(axis=0))
+    return {name: f1_of_counts(np.array(of_parts)) for name, of_parts in sums.items()}
 
 
 def psds_metrics(
@@ -183,8 +234,8 @@ def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float)
             0.5 * (1 + (macro(times) * criteria.max_fpr - chance) / (criteria.max_fpr - chance))
         )
 
-    def detected_f1(f1: Callable[[ClipScores, Criteria, dict], dict]) -> ClipStatistic:
-        return f1_statistic(f1(smooth, criteria, smooth.detections(threshold))["counts"])
+    def detected_f1(counts: Callable[[ClipScores, Criteria, dict], np.ndarray]) -> ClipStatistic:
+        return f1_statistic(counts(smooth, criteria, smooth.detections(threshold)))
 
     return {
         "auroc_macro": lambda: clip_auroc(*ranked, pooled=False),
@@ -192,8 +243,8 @@ def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float)
         "auroc_clip": lambda: clip_mean(auroc_by_clip(*ranked)["per_clip"]),
         "map": lambda: clip_average_precision(*ranked),
         "f1": lambda: f1_statistic(frames.counts_at(threshold)),
-        "segment_f1": lambda: detected_f1(_segment_f1),
-        "event_f1": lambda: detected_f1(_event_f1),
+        "segment_f1": lambda: detected_f1(_segment_counts),
+        "event_f1": lambda: detected_f1(_event_counts),
         "mpauc": partial,
         "mpauc_mcclish": partial_mcclish,
         **{k: build for name in PSDS for k, build in _psds_statistics(smooth, name).items()},
@@ -207,27 +258,37 @@ def best_threshold(clip_scores: ClipScores, *, n_thresholds: int) -> tuple[float
     One threshold serves all captions. An F1 at a threshold chosen on the same clips is too
     optimistic. See `candidate_thresholds` for those that are tried.
     """
-    frames = clip_scores.by_frame
-    known = frames.scores[frames.known]  # a copy
-    thresholds = candidate_thresholds(known, n_thresholds, overwrite=True)
-    del known
-    curve = f1_over_thresholds(frames.scores, frames.active, thresholds, frames.known)
+
+    def known_scores() -> Iterator[Float[np.ndarray, "_"]]:
+        for part in clip_scores.clip_blocks():
+            pairs = zip(part.scores, part.known, strict=True)
+            yield np.concatenate([score[:, known].ravel() for score, known in pairs])
+
+    thresholds, passed = _candidates(known_scores, n_thresholds), []
+    for columns in clip_scores.caption_blocks():
+        frames = clip_scores.of_captions(columns).by_frame
+        table = (frames.scores, frames.active, thresholds, frames.known)
+        passed.append(passed_thresholds(*table))
+    curve = f1_of_passed(np.concatenate(passed), thresholds)
     return curve["best_macro"], float(np.max(curve["f1_macro"]))
 
 
 def candidate_thresholds(
-    scores: Float[np.ndarray, "frame"], n_thresholds: int, *, overwrite: bool = False
+    scores: Float[np.ndarray, "frame"], n_thresholds: int
 ) -> Float[np.ndarray, "threshold"]:
     """Return `n_thresholds` evenly spaced between 0 and 1, and as many quantiles of the scores.
 
     The quantiles are those exceeded by a share of 1e-4 to 1 of the frames, so that a model whose
-    scores hardly differ is given its best threshold, too. With `overwrite` the scores are
-    rearranged in place rather than in a copy.
+    scores hardly differ is given its best threshold, too.
     """
+    return _candidates(lambda: [scores.copy()], n_thresholds)
+
+
+def _candidates(scores: Blocks, n_thresholds: int) -> Float[np.ndarray, "threshold"]:
+    """Return `candidate_thresholds` of the scores in all blocks."""
     even = np.linspace(0, 1, n_thresholds + 2)[1:-1]
     shares = 1 - np.geomspace(1e-4, 1, n_thresholds)
-    exceeded = np.quantile(scores, shares, overwrite_input=overwrite)
-    return np.unique(np.concatenate([even, exceeded]))
+    return np.unique(np.concatenate([even, quantiles(scores, shares)]))
 
 
 def confidence_intervals(
@@ -283,19 +344,20 @@ def confidence_intervals(
     return bounds, tests
 
 
-def _segment_f1(
+def _segment_counts(
     smooth: ClipScores, criteria: Criteria, detections: dict[str, list[Detection]]
-) -> dict:
+) -> Int[np.ndarray, "clip caption 3"]:
     durations = dict(zip(smooth.clips, smooth.durations, strict=True))
     return segment_f1(
         detections, smooth.known_events(), smooth.captions, durations, segment_s=criteria.segment_s
-    )
+    )["counts"]
 
 
-def _event_f1(
+def _event_counts(
     smooth: ClipScores, criteria: Criteria, detections: dict[str, list[Detection]]
-) -> dict:
-    return event_f1(detections, smooth.known_events(), smooth.captions, **criteria.collars)
+) -> Int[np.ndarray, "clip caption 3"]:
+    judged = event_f1(detections, smooth.known_events(), smooth.captions, **criteria.collars)
+    return judged["counts"]
 
 
 def _psds_statistics(clip_scores: ClipScores, name: str) -> Statistics:

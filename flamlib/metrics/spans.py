@@ -19,8 +19,11 @@ first are more. Lower thresholds do not count although spans that grow together 
 again: one span over the whole of each clip is no detection.
 """
 
+import bisect
+import collections
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +34,8 @@ from flamlib.metrics.clip_scores import ClipScores
 from flamlib.metrics.intersections import changes, event_table
 
 OVERLAP = 0.5
-BLOCK = 1 << 23  # scores whose changes are made at once: about 200 MB
+BLOCK = 1 << 22  # scores whose changes are made at once: about 200 MB
+PIECE = 1 << 20  # changes that are summed at once
 RATES = (1, 10)  # false spans a minute at which recall is reported
 ROUNDING = 1e-9  # of a sum of shares, which must not keep a threshold from its rate
 
@@ -48,10 +52,14 @@ class SpanCurve(NamedTuple):
 
     def recall_at(self, rates: Sequence[float | int] | Float[np.ndarray, "rate"]) -> np.ndarray:
         """Return the recall at each of these numbers of false spans a minute."""
+        return np.maximum.accumulate(self.recall)[self.n_within(rates) - 1]
+
+    def n_within(
+        self, rates: Sequence[float | int] | Float[np.ndarray, "rate"]
+    ) -> Int[np.ndarray, "rate"]:
+        """Return how many points there are before there first are more false spans a minute."""
         most = np.maximum.accumulate(self.false_spans)
-        allowed = np.asarray(rates, dtype=float) + ROUNDING
-        passed = np.searchsorted(most, allowed, side="right") - 1
-        return np.maximum.accumulate(self.recall)[passed]
+        return np.searchsorted(most, np.asarray(rates, dtype=float) + ROUNDING, side="right")
 
 
 class SpanChanges(NamedTuple):
@@ -83,6 +91,13 @@ class SpanChanges(NamedTuple):
 
         `with_absent` takes captions without an event, too, whose spans are all false.
         """
+        return cls.merged(list(cls.blocks(clip_scores, with_absent=with_absent)))
+
+    @classmethod
+    def blocks(
+        cls, clip_scores: ClipScores, *, block: int = BLOCK, with_absent: bool = False
+    ) -> Iterator["SpanChanges"]:
+        """Yield the changes of some captions after the others, `block` scores at once; see `of`."""
         inputs = clip_scores.psds_inputs()
         durations = np.array([inputs.durations[clip] for clip in inputs.scores], dtype=float)
         events = event_table(
@@ -90,63 +105,128 @@ class SpanChanges(NamedTuple):
         )
         absent = range(len(inputs.captions)) if with_absent else ()
         columns = np.union1d(events.caption, np.array(absent, dtype=int))
-        n_events = np.zeros((len(columns), len(durations)), dtype=int)
+        n_events = np.zeros((len(columns), len(durations)), dtype=np.int32)
         np.add.at(n_events, (np.searchsorted(columns, events.caption), events.clip), 1)
-        minutes = durations / 60
+        minutes, n_frames = durations / 60, len(inputs.frame_edges) - 1
+        n_at_once = max(1, block // (len(durations) * n_frames))
         if not len(columns):
-            nothing = np.zeros((3, 0), dtype=int)
-            return cls(
-                np.zeros(0), *nothing[:2], nothing[2], nothing[2], n_events, columns, minutes
-            )
-        parts: list[list[np.ndarray]] = [[] for _ in range(5)]
-        n_at_once = max(1, BLOCK // (len(durations) * (len(inputs.frame_edges) - 1)))
+            kinds = (float, np.uint8, np.uint8, np.int8, np.int16)
+            yield cls(*(np.zeros(0, kind) for kind in kinds), n_events, columns, minutes)
         for first in range(0, len(columns), n_at_once):
+            here = slice(first, first + n_at_once)
             threshold, false_spans, found = changes(
                 list(inputs.scores.values()),
                 inputs.frame_edges,
                 events,
-                columns[first : first + n_at_once],
+                columns[here],
                 clip_s=durations,
                 dtc_threshold=OVERLAP,
                 gtc_threshold=OVERLAP,
                 cttc_threshold=None,
                 cross_trigger_cost=np.zeros(len(inputs.captions)),
             )
-            here = np.nonzero((false_spans != 0) | (found != 0))
-            clip = (here[1] // (len(inputs.frame_edges) - 1)).astype(np.int32)
-            caption = (here[0] + first).astype(np.int32)
-            # Without cross-triggers a change is a small whole number.
-            false_spans = false_spans[here].astype(np.int16)
-            made = (threshold[here], clip, caption, false_spans, found[here])
-            for part, of_block in zip(parts, made, strict=True):
-                part.append(of_block)
-        order = np.argsort(-np.concatenate(parts[0]), kind="stable")
-        # One after the other, and none twice: of a large set each is a gigabyte.
-        sorted_by_threshold = [np.concatenate(parts.pop(0))[order] for _ in range(5)]
-        return cls(*sorted_by_threshold, n_events, columns, minutes)
+            changed = np.flatnonzero((false_spans != 0) | (found != 0))
+            changed = changed[np.argsort(-threshold.ravel()[changed], kind="stable")]
+            caption, point = np.divmod(changed, found.shape[1])
+            yield cls(
+                threshold.ravel()[changed],
+                (point // n_frames).astype(np.min_scalar_type(len(durations))),
+                caption.astype(np.min_scalar_type(n_at_once)),
+                # A span that appears takes the place of two others at most.
+                false_spans.ravel()[changed].astype(np.int8),
+                found.ravel()[changed],
+                n_events[here],
+                columns[here],
+                minutes,
+            )
+
+    @classmethod
+    def merged(cls, parts: "list[SpanChanges]") -> "SpanChanges":
+        """Merge the changes of several captions; those of one threshold stay in that order.
+
+        The list is emptied on the way: of a large set all parts are hundreds of megabytes.
+        """
+        if len(parts) == 1:
+            return parts.pop()
+        n_captions = [len(part.columns) for part in parts]
+        kind, n_before = np.min_scalar_type(sum(n_captions)), np.cumsum([0, *n_captions[:-1]])
+        n_events = np.concatenate([part.n_events for part in parts])
+        columns, minutes = np.concatenate([part.columns for part in parts]), parts[0].minutes
+        fields = [[getattr(part, name) for part in parts] for name in cls._fields[:5]]
+        fields[2] = [of + n.astype(kind) for of, n in zip(fields[2], n_before, strict=True)]
+        parts.clear()
+        threshold = np.concatenate(fields.pop(0))
+        order = np.argsort(-threshold, kind="stable")
+        order = order.astype(np.min_scalar_type(len(order)))
+        merged = [threshold[order]]
+        del threshold
+        while fields:
+            merged.append(np.concatenate(fields.pop(0))[order])
+        return cls(*merged, n_events, columns, minutes)
 
     def curve(self, times_drawn: Int[np.ndarray, "clip"] | None = None) -> SpanCurve:
         """Return the curve; each clip counts as often as it was drawn, by default once."""
+        return SpanCurve(*map(np.concatenate, zip(*self.pieces(times_drawn), strict=True)))
+
+    def pieces(self, times_drawn: Int[np.ndarray, "clip"] | None = None) -> Iterator[SpanCurve]:
+        """Yield `curve` in pieces: first its point above all scores, then those of the changes."""
         drawn = np.ones(len(self.minutes), dtype=int) if times_drawn is None else times_drawn
         n_events, minutes = self.n_events @ drawn, drawn @ self.minutes
+        nothing = 0.0 if n_events.any() else np.nan
+        piece = SpanCurve(np.array([np.inf]), np.array([nothing]), np.array([nothing]))
+        yield piece
         if not n_events.any():
-            return SpanCurve(np.array([np.inf]), np.array([np.nan]), np.array([np.nan]))
+            return
         share = (n_events > 0) / (n_events > 0).sum()
+        worth = share / minutes, share / np.maximum(n_events, 1)
+        for first, stop in itertools.pairwise([0, *self._cuts()]):
+            here = slice(first, stop)
+            # nan differs from anything, so the last one is a last one.
+            last = self.threshold[here] != np.append(self.threshold[first + 1 : stop], np.nan)
+            sums = []
+            for of_caption, change, before in zip(
+                worth, (self.false_spans, self.found), piece[1:], strict=True
+            ):
+                values = of_caption[self.caption[here]]
+                values *= change[here]
+                if times_drawn is not None:
+                    values *= times_drawn[self.clip[here]]
+                values[0] += before[-1]
+                sums.append(np.cumsum(values, out=values)[last])
+            piece = SpanCurve(self.threshold[here][last], *sums)
+            yield piece
 
-        def worth(
-            changes: Int[np.ndarray, "change"], of_caption: Float[np.ndarray, "caption"]
-        ) -> Float[np.ndarray, "change"]:
-            values = of_caption[self.caption]
-            values *= changes
-            if times_drawn is not None:
-                values *= times_drawn[self.clip]
-            return values
+    def recall_at(
+        self,
+        rates: Sequence[float | int],
+        times_drawn: Int[np.ndarray, "clip"] | None = None,
+    ) -> Float[np.ndarray, "rate"]:
+        """Return `recall_at` of the curve without ever holding all of it."""
+        recall = np.full(len(rates), -np.inf)
+        open_ = np.ones(len(rates), dtype=bool)
+        for piece in self.pieces(times_drawn):
+            if np.isnan(piece.recall[0]):
+                return np.full(len(rates), np.nan)
+            passed = piece.n_within(rates)
+            reached = np.append(-np.inf, np.maximum.accumulate(piece.recall))[passed]
+            recall = np.where(open_, np.maximum(recall, reached), recall)
+            open_ &= passed == len(piece.recall)
+            if not open_.any():
+                break
+        return recall
 
-        return _summed(
-            self.threshold,
-            lambda: worth(self.false_spans, share / minutes),
-            lambda: worth(self.found, share / np.maximum(n_events, 1)),
-        )
+    def _cuts(self) -> Iterator[int]:
+        """Yield where pieces of about `PIECE` changes end; those of one threshold stay together."""
+        stop = 0
+        while stop < len(self.threshold):
+            stop = self._n_down_to(
+                float(self.threshold[min(stop + PIECE, len(self.threshold)) - 1])
+            )
+            yield stop
+
+    def _n_down_to(self, threshold: float) -> int:
+        """Return how many changes there are at this threshold and above it."""
+        return bisect.bisect_right(self.threshold, -threshold, key=operator.neg)
 
     def by_caption(self) -> Iterator[SpanCurve]:
         """Yield the curve of each caption of `columns` alone; without an event its recall is 0."""
@@ -155,15 +235,21 @@ class SpanChanges(NamedTuple):
         for row, (first, stop) in enumerate(itertools.pairwise(edges)):
             mine = order[first:stop]
             n_events = max(1, self.n_events[row].sum())
-            yield _summed(
-                self.threshold[mine],
-                lambda mine=mine: self.false_spans[mine] / self.minutes.sum(),
-                lambda mine=mine, n_events=n_events: self.found[mine] / n_events,
+            threshold = self.threshold[mine]
+            # nan differs from anything, so the last one is a last one.
+            last = threshold != np.append(threshold[1:], np.nan)
+            sums = (
+                np.append(0.0, np.cumsum(values)[last])
+                for values in (
+                    self.false_spans[mine] / self.minutes.sum(),
+                    self.found[mine] / n_events,
+                )
             )
+            yield SpanCurve(np.append(np.inf, threshold[last]), *sums)
 
     def down_to(self, threshold: float) -> "SpanChanges":
         """Return the changes at this threshold and above it."""
-        n = int(np.searchsorted(-self.threshold, -threshold, side="right"))
+        n = self._n_down_to(threshold)
         return self._replace(**{name: getattr(self, name)[:n] for name in self._fields[:5]})
 
 
@@ -172,8 +258,8 @@ def compute(spans: SpanChanges, *, threshold: float) -> dict[str, float]:
 
     The first two choose their threshold on these clips, and are too optimistic by that.
     """
-    at_rates = dict(zip(RATES, spans.curve().recall_at(RATES).tolist(), strict=True))
-    chosen = spans.down_to(threshold).curve()
+    at_rates = dict(zip(RATES, spans.recall_at(RATES).tolist(), strict=True))
+    chosen = _last(spans.down_to(threshold).pieces())
     return {
         **{f"recall_at_{rate}": value for rate, value in at_rates.items()},
         "event_recall": float(chosen.recall[-1]),
@@ -189,8 +275,8 @@ def statistics(spans: SpanChanges, *, threshold: float) -> dict[str, Callable[[]
     chosen = spans.down_to(threshold)
     return {
         "recall_at_1": lambda: _recall_statistic(spans, 1.0),
-        "event_recall": lambda: each_draw(lambda times: float(chosen.curve(times).recall[-1])),
-        "false_spans": lambda: each_draw(lambda times: float(chosen.curve(times).false_spans[-1])),
+        "event_recall": lambda: each_draw(lambda t: float(_last(chosen.pieces(t)).recall[-1])),
+        "false_spans": lambda: each_draw(lambda t: float(_last(chosen.pieces(t)).false_spans[-1])),
     }
 
 
@@ -215,24 +301,12 @@ def _recall_statistic(spans: SpanChanges, rate: float) -> ClipStatistic:
 
     A draw of them has more than `rate` before that.
     """
-    curve = spans.curve()
-    too_many = np.flatnonzero(curve.false_spans > 2 * rate)
-    needed = spans.down_to(curve.threshold[too_many[0]]) if len(too_many) else spans
-    return each_draw(lambda times: float(needed.curve(times).recall_at([rate])[0]))
+    too_many = (piece.threshold[piece.false_spans > 2 * rate] for piece in spans.pieces())
+    first = next((threshold[0] for threshold in too_many if len(threshold)), None)
+    needed = spans if first is None else spans.down_to(float(first))
+    return each_draw(lambda times: float(needed.recall_at([rate], times)[0]))
 
 
-def _summed(
-    threshold: Float[np.ndarray, "change"],
-    *changes: Callable[[], Float[np.ndarray, "change"]],
-) -> SpanCurve:
-    """Sum changes of false spans and recall; of equal thresholds the last has passed all of them.
-
-    They are made one after the other: of a large set each takes gigabytes.
-    """
-    # nan differs from anything, so the last one is a last one.
-    last = threshold != np.append(threshold[1:], np.nan)
-    sums = []
-    for make in changes:
-        values = make()
-        sums.append(np.append(0.0, np.cumsum(values, out=values)[last]))
-    return SpanCurve(np.append(np.inf, threshold[last]), *sums)
+def _last(pieces: Iterable[SpanCurve]) -> SpanCurve:
+    """Return the last piece of a curve, which the others are not kept for."""
+    return collections.deque(pieces, maxlen=1)[0]

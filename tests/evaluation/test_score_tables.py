@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import score_folders
@@ -12,7 +10,6 @@ from flamlib import detection
 from flamlib.evaluation import score_tables
 from flamlib.events import active_frames
 from flamlib.metrics import sed
-from flamlib.metrics.clip_scores import ClipScores
 
 HEADER = "filename\tonset\toffset\tevent_label\n"
 
@@ -201,13 +198,11 @@ def test_a_folder_without_tables_of_these_clips_is_named(world):
         score_tables.read_system(world / "nowhere", reference)
 
 
-def test_frames_of_all_clips_are_the_scores_themselves(world):
-    of, *_ = read(world)
-    asked_less = replace(of, known=np.arange(of.known.size).reshape(of.known.shape) % 3 > 0)
-    others = replace(of, scores=[score.copy() for score in of.scores])
-    backwards = replace(of, scores=of.scores[::-1])
-    assert np.shares_memory(of.by_frame.scores, of.scores[0])
-    for each in (of, asked_less, others, backwards):
-        slow = ClipScores.by_frame.func(each)
-        for name in ("scores", "active", "clip", "known"):
-            np.testing.assert_array_equal(getattr(each.by_frame, name), getattr(slow, name))
+def test_tables_leave_their_system_as_they_are_aligned(world, monkeypatch):
+    whole, *_ = read(world)
+    monkeypatch.setattr(score_tables, "PACKED", 100)
+    reference = score_tables.read_reference(world / "truth.tsv", world / "durations.tsv")
+    system = score_tables.read_system(world / "scores", reference)
+    found = score_tables.align({"one": system}, reference)["one"]
+    np.testing.assert_array_equal(np.concatenate(found.scores), np.concatenate(whole.scores))
+    assert not system.tables

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scored_frames import clip_scores
@@ -5,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from flamlib.events import Event
 from flamlib.metrics import bootstrap, f1, sed
+from flamlib.metrics import clip_scores as of_clips
 from flamlib.metrics.sed import Criteria
 
 CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=3)
@@ -99,3 +102,17 @@ def test_a_caption_and_clips_without_events_crash_nothing():
     nothing = clip_scores(ground_truth=[[]] * 6)
     found = sed.compute(nothing, CRITERIA, threshold=0.8)
     assert np.isnan([found["auroc_macro"], found["psds1"], found["event_f1"]]).all()
+
+
+@pytest.mark.parametrize("block", [1, 200, 1000])
+@pytest.mark.parametrize("median_frames", [1, 3])
+def test_a_large_set_is_judged_in_blocks_to_the_same_bit(monkeypatch, block, median_frames):
+    known = np.random.default_rng(1).random((6, 3)) < 0.8
+    of = clip_scores(known=known)
+    criteria = replace(CRITERIA, median_frames=median_frames)
+    whole = sed.compute_with_captions(of, criteria, threshold=0.6)
+    best = sed.best_threshold(of, n_thresholds=19)
+    monkeypatch.setattr(of_clips, "BLOCK", block)
+    assert sed.best_threshold(of, n_thresholds=19) == best
+    metrics, by_caption = sed.compute_with_captions(of, criteria, threshold=0.6)
+    np.testing.assert_equal((metrics, by_caption), whole)

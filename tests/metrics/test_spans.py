@@ -1,8 +1,10 @@
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from scored_frames import clip_scores, levels, seeds
 
 from flamlib.events import Event
@@ -171,3 +173,18 @@ def test_a_draw_without_any_event_has_no_recall():
     changes = SpanChanges.of(of)
     for build in spans.statistics(changes, threshold=0.5).values():
         assert np.isnan(build()(np.array([0, 1, 2])))
+
+
+@given(seeds, st.sampled_from([1, 7, 100]))
+def test_pieces_of_a_curve_are_the_curve_to_the_bit(seed, n):
+    of = rounded(seed, 20, n_clips=3)
+    changes = SpanChanges.of(of)
+    rates = [0, 0.5, 3, 20, 1e9]
+    for drawn in (None, np.array([2, 0, 1])):
+        whole = changes.curve(drawn)
+        with mock.patch.object(spans, "PIECE", n):
+            pieces, recall = list(changes.pieces(drawn)), changes.recall_at(rates, drawn)
+        np.testing.assert_array_equal(recall, whole.recall_at(rates))
+        for parts, values in zip(zip(*pieces, strict=True), whole, strict=True):
+            np.testing.assert_array_equal(np.concatenate(parts), values)
+        assert n > 1 or len(pieces) == len(whole.threshold)
