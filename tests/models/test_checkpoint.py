@@ -2,6 +2,7 @@ import os
 import resource
 import signal
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,22 +90,36 @@ def test_others_may_read_every_file_as_the_umask_says(tensors, tmp_path, umask):
         assert stat.S_IMODE(path.stat().st_mode) == full & ~umask, path
 
 
-def test_a_full_disk_is_an_error_of_the_system_and_the_older_model_stays(tensors, tmp_path):
-    """The system refuses to write beyond a size, as a full disk would."""
-    write = partial(checkpoint.write, tmp_path / "model", save_captions=Path.mkdir, **PLAIN)
-    write(tensors=tensors)
-    before = (tmp_path / "model/model.safetensors").read_bytes()
+@contextmanager
+def room_for(n_bytes):
+    """The system refuses to write files beyond a size, as a full disk would."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"File too large; make room there.*model"):
-            write(tensors={"a": torch.zeros(5000)})
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_the_older_model_stays(tensors, tmp_path):
+    write = partial(checkpoint.write, tmp_path / "model", save_captions=Path.mkdir, **PLAIN)
+    write(tensors=tensors)
+    before = (tmp_path / "model/model.safetensors").read_bytes()
+    with room_for(5000), pytest.raises(OSError, match=r"File too large; make room there.*model"):
+        write(tensors={"a": torch.zeros(5000)})
     assert (tmp_path / "model/model.safetensors").read_bytes() == before
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_thresholds_and_the_like_are_whole_or_the_older_ones(tmp_path):
+    path = tmp_path / "thresholds.json"
+    checkpoint.write_json(path, {"rain": 0.5})
+    with room_for(1000), pytest.raises(OSError, match=r"File too large; make room there.*thresh"):
+        checkpoint.write_json(path, {"rain": "0" * 2000})
+    assert checkpoint.read_json(path) == {"rain": 0.5}
+    assert os.listdir(tmp_path) == ["thresholds.json"]
 
 
 def hub_cache(folder, repository, files):
