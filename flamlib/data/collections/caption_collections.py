@@ -6,7 +6,7 @@ name.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,11 @@ WAVCAPS = {  # folder and JSON file of each of its sources, and how these are ca
     "FreeSound": ("fsd_final.json", "freesound"),
     "SoundBible": ("sb_final.json", "soundbible"),
 }
+WAVCAPS_CAPTIONS = ("caption", *(f"caption_{i}" for i in range(1, 6)))
 BLACKLISTS = {"AudioSet": "youtube", "FreeSound": "freesound"}
 HELD_OUT = {"val": VALID, "validation": VALID, "evaluation": TEST, "test": TEST}
 ACADEMIC = "academic use only"
+CLOTHO_TABLE = "clotho_captions_development.csv"
 CLOTHO_METADATA = ("file_name", "sound_id", "license")
 YOUTUBE = re.compile(r"Y?([\w-]{11})(?:_.*)?")
 
@@ -89,15 +91,19 @@ def clotho(root: Path) -> Contents:
                 contents.held_out[source] = (HELD_OUT[split], row.where)
             elif split == "development":
                 # Accents are of another encoding in this table, so that names are compared without.
-                sources[_ascii(row["file_name"])] = source
-                licences[_ascii(row["file_name"])] = row["license"]
-    where = root / "clotho_captions_development.csv"
+                name = _ascii(row["file_name"])
+                if name in sources:
+                    contents.notes.append(
+                        f"{row.where}: {row['file_name']!r} again; its first row counts"
+                    )
+                    continue
+                sources[name], licences[name] = source, row["license"].strip() or "unknown"
 
     def make(clip: Clip) -> Item:
         name = _ascii(clip.name)
         return Item(
             clip.path,
-            f"{where}: {clip.name}",
+            clip.where,
             caption=clip.captions[0],
             wordings=clip.captions[1:],
             licence=licences.get(name, "unknown"),
@@ -106,7 +112,7 @@ def clotho(root: Path) -> Contents:
             duration_s=clip.duration_s,
         )
 
-    contents.add_all_of(caption_sets.clotho(root, "development"), make, table=where.name)
+    contents.add_all_of(caption_sets.clotho(root, "development"), make, table=CLOTHO_TABLE)
     return contents
 
 
@@ -123,7 +129,7 @@ def audiocaps(root: Path) -> Contents:
     def make(clip: Clip) -> Item:
         return Item(
             clip.path,
-            f"{root}, train.csv: {clip.name}",
+            clip.where,
             caption=clip.captions[0],
             wordings=clip.captions[1:],
             licence=ACADEMIC,
@@ -143,9 +149,13 @@ def _read_wavcaps(
     if not isinstance(entries, dict) or not isinstance(entries.get("data"), list):
         raise ValueError(f"{path}: no list `data`, as WavCaps' files have one")
     used, first = set(), {}
+    _check_keys(path, entries["data"])
     for i, entry in enumerate(entries["data"]):
         where = f"{path}, entry {i}"
-        number, captions = _wavcaps_entry(entry, where)
+        number, captions = _wavcaps_entry(entry)
+        if not number:
+            contents.skipped.append((path.name, f"{where}: no id"))
+            continue
         if number in first:
             contents.skipped.append(
                 (number, f"{where}: its id is listed again, first {first[number]}")
@@ -175,14 +185,21 @@ def _read_wavcaps(
         contents.skip_without_row(audio, used, path.name)
 
 
-def _wavcaps_entry(entry: Any, where: str) -> tuple[str, list[str]]:
-    if not isinstance(entry, dict) or "id" not in entry:
-        raise ValueError(f"{where}: no id")
-    keys = ["caption", *(f"caption_{i}" for i in range(1, 6))]
-    if not any(key in entry for key in keys):
-        raise ValueError(f"{where}: no caption; found {sorted(entry)}")
-    captions = [texts.normal(text) for key in keys for text in strings(entry.get(key, []))]
-    return str(entry["id"]), [text for text in captions if text]
+def _check_keys(path: Path, entries: Sequence[Any]) -> None:
+    """Raise ValueError if no entry at all has an id, or a caption: then it is another file."""
+    for what, keys in (("id", ("id",)), ("caption", WAVCAPS_CAPTIONS)):
+        if not any(isinstance(entry, dict) and any(map(entry.get, keys)) for entry in entries):
+            first = entries[0] if entries else {}
+            found = f"; the first has {sorted(first)}" if isinstance(first, dict) else ""
+            raise ValueError(f"{path}: no entry has a key {what!r}, as those of WavCaps do{found}")
+
+
+def _wavcaps_entry(entry: Any) -> tuple[str, list[str]]:
+    """Its id, "" if it has none, and its captions."""
+    if not isinstance(entry, dict):
+        return "", []
+    captions = [texts.normal(t) for key in WAVCAPS_CAPTIONS for t in strings(entry.get(key, []))]
+    return " ".join(strings(entry.get("id"))), [text for text in captions if text]
 
 
 def _json_root(root: Path) -> Path:

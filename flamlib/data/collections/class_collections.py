@@ -49,7 +49,7 @@ def _by_folds(
     def make(clip: Clip) -> Item:
         return Item(
             clip.path,
-            f"{dataset.name}, {clip.name}",
+            clip.where,
             caption=clip.label,
             split=split_of.get(clip.fold, TRAIN),
             licence=CC_BY_NC,

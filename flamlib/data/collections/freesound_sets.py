@@ -84,7 +84,7 @@ def fsd50k(root: Path, *, titles: bool = False) -> Contents:
                 parents=tuple(dict.fromkeys(([caption] if use_title else []) + parents)),
                 facts=_facts(info) if use_title else {},
                 split=split,
-                licence=str(info.get("license") or "unknown"),
+                licence=_licence(info),
                 source=source,
             )
         )
@@ -98,7 +98,7 @@ def freesound(root: Path) -> Contents:
     holds `id`, `name`, `tags`, `description` and `license`, as Freesound's API gives them. Without
     one a recording is named after its title, if Freesound's own name of the file has it.
     """
-    contents, first = Contents(), {}
+    contents, first, sidecars = Contents(), {}, set()
     audio = AudioFolder(root)
     for path in sorted(path for paths in audio.paths.values() for path in paths):
         member = path.relative_to(root).as_posix()
@@ -108,18 +108,20 @@ def freesound(root: Path) -> Contents:
         name = DOWNLOAD.fullmatch(path.stem)
         number = name[1] if name else path.stem if path.stem.isdigit() else ""
         sidecar = next((p for p in _sidecars(path, number) if p.is_file()), None)
+        sidecars.add(sidecar)
         try:
             info = read_object(sidecar) if sidecar else {}
         except ValueError as error:
             contents.skipped.append((member, str(error)))
             continue
-        if not isinstance(info, Mapping):
-            contents.skipped.append((member, f"{sidecar}: no names and values of a recording"))
-            continue
-        number = str(info.get("id", number))
+        given = "".join(strings(info.get("id")))
+        number = given if given.isdigit() else number
         facts = _facts(info) or ({"title": name[3]} if name else {})
         if not facts:
-            contents.skipped.append((member, "no JSON file of its own, nor a title in its name"))
+            why = "no JSON file of its own, nor a title in its name"
+            if sidecar:
+                why = f"{sidecar}: neither name, tags nor description of a recording"
+            contents.skipped.append((member, why))
             continue
         if number and number in first:
             contents.skipped.append((member, f"Freesound {number} again, first {first[number]}"))
@@ -131,10 +133,13 @@ def freesound(root: Path) -> Contents:
                 str(sidecar or path),
                 facts=facts,
                 split=AUTO,
-                licence=str(info.get("license") or "unknown"),
+                licence=_licence(info),
                 source=f"freesound:{number}" if number else "",
             )
         )
+    for path in sorted(set(root.rglob("*.json")) - sidecars):
+        member = path.relative_to(root).as_posix()
+        contents.skipped.append((member, "no recording of its name beside it"))
     return contents
 
 
@@ -197,6 +202,10 @@ def _facts(info: Mapping[str, Any]) -> dict[str, str]:
         "description": " ".join(strings(info.get("description", ""))),
     }
     return {key: text for key, text in facts.items() if texts.normal(text)}
+
+
+def _licence(info: Mapping[str, Any]) -> str:
+    return " ".join(strings(info.get("license"))) or "unknown"
 
 
 def _sidecars(path: Path, number: str) -> Iterator[Path]:

@@ -89,7 +89,7 @@ class Contents:
                 self.skip_without_row(AudioFolder(folder), listed, table)
         for clip in dataset.clips:
             if clip.path is None:
-                self.skipped.append((clip.name, clip.why))
+                self.skipped.append((clip.name, ": ".join(filter(None, [clip.where, clip.why]))))
             else:
                 self.items.append(make(clip))
 

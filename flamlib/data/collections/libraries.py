@@ -2,7 +2,8 @@
 
 The Universal Category System (UCS) names a file `CatID_FXName_CreatorID_SourceID_UserData.wav`; the
 last part may be absent, and `-UserCategory` may stand behind the CatID. The list of categories is
-published as a table with the columns Category, SubCategory and CatID.
+published as a table with the columns Category, SubCategory and CatID; Excel separates them by
+semicolons where numbers have commas.
 """
 
 import difflib
@@ -118,9 +119,10 @@ def _recordings(root: Path, contents: Contents) -> Iterator[tuple[Path, str]]:
 
 def _read_categories(path: Path) -> Mapping[str, tuple[str, str]]:
     """Category and subcategory of each CatID, in lower case."""
-    rows = tables.read(
-        path, ("Category", "SubCategory", "CatID"), filled=("CatID",), unique="CatID"
-    )
+    first = tables.first_line(path)
+    semicolons = ";" if first.count(";") > first.count(",") + first.count("\t") else None
+    columns = ("Category", "SubCategory", "CatID")
+    rows = tables.read(path, columns, filled=("CatID",), unique="CatID", delimiter=semicolons)
     return {
         row["CatID"].strip(): (
             label_to_caption(row["Category"]),

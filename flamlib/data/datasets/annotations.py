@@ -65,6 +65,7 @@ class Clip:
         fold: of a cross-validation.
         why: why it has no audio.
         audio_notes: what is not as it should be in its audio, see `audio.Recording`.
+        where: file and line that name it, if the reader says so.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Clip:
     fold: int = 1
     why: str = ""
     audio_notes: Sequence[str] = ()
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -71,5 +71,6 @@ def _make_set(
         of_clip = [texts.normal(text) for text in of_clip]
         if not all(of_clip):
             raise ValueError(f"{where[clip]}: an empty caption of {clip!r}")
-        clips.append(Clip(clip, captions=of_clip, **probe_audio(audio[clip])._asdict()))
+        heard = probe_audio(audio[clip])._asdict()
+        clips.append(Clip(clip, captions=of_clip, **heard, where=where[clip]))
     return AnnotatedSet(name, "retrieval", clips)

@@ -55,7 +55,8 @@ def esc50(root: Path, split: str = "all") -> AnnotatedSet:
         label = check_label(row, row["category"], ESC_CLASSES)
         if row["target"] != str(ESC_CLASSES.index(label)):
             raise ValueError(f"{row.where}: target {row['target']} is not that of {label!r}")
-        clips.append((row["filename"], folder.find(stem(row["filename"])), label, row["fold"]))
+        name = row["filename"]
+        clips.append((name, folder.find(stem(name)), label, row["fold"], row.where))
     return _make_set("esc50", clips)
 
 
@@ -75,7 +76,7 @@ def urbansound8k(root: Path, split: str = "all") -> AnnotatedSet:
         if row["classID"] != str(URBAN_CLASSES.index(label)):
             raise ValueError(f"{row.where}: classID {row['classID']} is not that of {label!r}")
         name = row["slice_file_name"]
-        clips.append((name, folds[row["fold"]].find(stem(name)), label, row["fold"]))
+        clips.append((name, folds[row["fold"]].find(stem(name)), label, row["fold"], row.where))
     return _make_set("urbansound8k", clips)
 
 
@@ -98,7 +99,7 @@ def vggsound(root: Path, split: str = "test") -> AnnotatedSet:
         if name in seen:
             raise ValueError(f"{row.where}: {name!r} is listed again, first {seen[name]}")
         seen[name] = row.where
-        clips.append((name, folder.find(name, f"{video}_{start}"), row["label"], 1))
+        clips.append((name, folder.find(name, f"{video}_{start}"), row["label"], 1, row.where))
     return _make_set("vggsound", clips, {row["label"] for row in rows})
 
 
@@ -113,22 +114,23 @@ def read_own_labels(name: str, rows: Sequence[Row], audio: Path) -> AnnotatedSet
         if not row["label"].strip():
             raise ValueError(f"{row.where}: no label")
         fold = int(row.number("fold")) if "fold" in row.fields else 1
-        clips.append((row["filename"], found[row["filename"]][1], row["label"], fold))
+        path = found[row["filename"]][1]
+        clips.append((row["filename"], path, row["label"], fold, row.where))
     return _make_set(name, clips)
 
 
 def _make_set(
     name: str,
-    clips: Iterable[tuple[str, Path | None, str, str | int]],
+    clips: Iterable[tuple[str, Path | None, str, str | int, str]],
     labels: Iterable[str] = (),
 ) -> AnnotatedSet:
     clips, labelled = list(clips), []
-    labels = [*(label for _, _, label, _ in clips), *labels]
+    labels = [*(label for _, _, label, _, _ in clips), *labels]
     spelled = texts.spellings(label_to_caption(label) for label in labels)
-    for clip, audio, label, fold in clips:
+    for clip, audio, label, fold, where in clips:
         caption = spelled[label_to_caption(label)]
-        heard = probe_audio(audio)
-        labelled.append(Clip(clip, label=caption, fold=int(fold), **heard._asdict()))
+        heard = probe_audio(audio)._asdict()
+        labelled.append(Clip(clip, label=caption, fold=int(fold), **heard, where=where))
     notes = texts.spelling_notes(spelled)
     return AnnotatedSet(
         name, "classification", labelled, sorted(set(spelled.values())), notes=notes

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import set_files
 
@@ -6,14 +8,17 @@ from flamlib.data.collections.items import TEST, TRAIN, VALID
 
 
 def test_the_last_fold_of_esc50_is_held_out(tmp_path):
-    contents = class_collections.esc50(set_files.esc50(tmp_path))
+    root = set_files.esc50(tmp_path)
+    contents = class_collections.esc50(root)
     assert [(i.caption, i.split, i.source) for i in contents.items] == [
         ("dog", TRAIN, "freesound:999001"),
         ("car horn", TEST, "freesound:999002"),
     ]
     assert contents.notes == ["esc50: fold 5 is held out for the test, fold 4 for validation"]
     assert contents.held_out.keys() == {"freesound:999002"}
-    assert contents.skipped == [("1-999001-B-0.wav", "not found")]
+    [(name, why)] = contents.skipped
+    assert name == "1-999001-B-0.wav"
+    assert re.fullmatch(r".*esc50.csv, line \d: not found", why)
 
 
 @pytest.mark.parametrize(

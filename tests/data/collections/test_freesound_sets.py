@@ -83,6 +83,27 @@ def test_downloads_of_freesound_are_described_by_their_json_files(tmp_path):
     assert skipped["take one.wav"].startswith("no JSON file")
 
 
+@pytest.mark.parametrize("number", [None, "none", ["a"], {}, True])
+def test_without_a_number_the_names_count(tmp_path, number):
+    root = collection_files.freesound(tmp_path)
+    info = {"id": number, "name": "a bell", "license": {"no": "text"}}
+    for name in ("sub/999002", "999004", "take one"):
+        collection_files.write_json(root / f"{name}.json", info)
+    found = of(freesound_sets.freesound(root))
+    assert found["999002"].source == "freesound:999002"
+    assert found["take one"].source == ""
+    assert found["take one"].licence == "unknown"
+
+
+def test_metadata_without_a_recording_or_without_words_are_listed(tmp_path):
+    root = collection_files.freesound(tmp_path)
+    collection_files.write_json(root / "sub/999005.json", collection_files.OWL)
+    collection_files.write_json(root / "take one.json", {"count": 1, "results": []})
+    skipped = dict(freesound_sets.freesound(root).skipped)
+    assert skipped["sub/999005.json"] == "no recording of its name beside it"
+    assert skipped["take one.wav"].startswith(f"{root}/take one.json: neither name, tags nor")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("[]", "a list or value"), ('{"999001": 7}', "what it says of '999001' is no object")],

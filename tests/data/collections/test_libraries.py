@@ -32,6 +32,16 @@ def test_a_library_of_ucs_is_named_by_its_files(tmp_path):
     assert "CatID_FXName" in skipped["take 3.wav"]
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_the_list_may_be_one_of_excel_with_semicolons(tmp_path, start):
+    root = collection_files.ucs(tmp_path)
+    table = root / "ucs.csv"
+    with_commas = libraries.ucs(root, categories=table)
+    rows = "Category;SubCategory;CatID;Explanations\r\nDOORS;WOOD;DOORWood;Doors, of wood\r\n"
+    table.write_text(f"{start}{rows}METAL;IMPACT;METLImpt;\r\n", encoding="utf-8", newline="")
+    assert libraries.ucs(root, categories=table) == with_commas
+
+
 def test_without_the_list_of_categories_every_name_counts(tmp_path):
     contents = libraries.ucs(collection_files.ucs(tmp_path))
     assert len(contents.items) == 4

@@ -1,5 +1,7 @@
 """Collections as parts of the corpus."""
 
+import re
+
 import collection_files
 import numpy as np
 import pandas as pd
@@ -84,7 +86,7 @@ def test_nothing_of_a_collection_that_is_held_out_is_in_the_corpus(known, tmp_pa
     found = add(known, tmp_path, {"kind": "fsd50k", "folder": "fsd"}, held_out)
     assert rows_of(found, "esc50") == {}
     assert rows_of(found, "fsd50k").keys() == {"999003.wav", "999004.wav", "999008.wav"}
-    assert "is held out: esc50, 1-999001-A-0.wav" in why_of(found, "fsd50k")["999001.wav"]
+    assert re.search(r"is held out: .*esc50.csv, line 2$", why_of(found, "fsd50k")["999001.wav"])
 
 
 def test_sentences_are_kept_to_the_rules_and_long_recordings_are_backgrounds(known, tmp_path):
