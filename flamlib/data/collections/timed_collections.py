@@ -64,27 +64,31 @@ def audformat(
 
     `column` is the one with labels or captions, if there are several; `tables` those to read of the
     tables that have it. A table of the split train, dev or test is of that split, others are shared
-    out. Of a class `Dog_bark` the caption is "dog bark", a text is the caption as it is.
+    out. Of a class `Dog_bark` the caption is "dog bark", a text is the caption as it is. Where a
+    scheme's labels are keys of something that is said of each, `column: sound.category` names what.
     """
     path = root / HEADER
     header = _read_header(path)
     if unknown := [name for name in tables or () if name not in header["tables"]]:
         raise ValueError(f"{path}: no table {unknown[0]!r}; it has {', '.join(header['tables'])}")
     chosen = {name: header["tables"][name] for name in tables or header["tables"]}
+    column, _, said = (column or "").partition(".")
     column = _choose_column(path, header, chosen, column)
     contents, table_of = Contents(), {}
     for name, about in chosen.items():
         if column not in about["columns"]:
             continue
         split = header["splits"].get(about.get("split_id"), {}).get("type")
-        is_class = "labels" in _scheme(header, about["columns"][column])
+        scheme = _scheme(header, about["columns"][column])
+        named = _named(root, header, column, said, scheme.get("labels"))
+        is_class = "labels" in scheme
         for file, rows in _read_table(root, name, column, about["type"]).items():
             if (other := table_of.setdefault(file, name)) != name:
                 contents.skipped.append((file, f"{rows[0].where}: it is in table {other} already"))
                 continue
             licence = str(header.get("license") or "unknown")
             item = Item(root / file, rows[0].where, split=SPLITS.get(split, AUTO), licence=licence)
-            _add(contents, item, file, [_Label.of(row, column, is_class) for row in rows])
+            _add(contents, item, file, [_Label.of(row, column, is_class, named) for row in rows])
     listed = [root / file for file in table_of]
     contents.skip_without_row(AudioFolder(root), listed, f"a table with {column}")
     return contents
@@ -99,8 +103,13 @@ class _Label(NamedTuple):
     caption: str
 
     @classmethod
-    def of(cls, row: Row, column: str, is_class: bool) -> "_Label":
-        caption = label_to_caption(row[column]) if is_class else texts.normal(row[column])
+    def of(cls, row: Row, column: str, is_class: bool, named: Mapping[str, str] | None) -> "_Label":
+        label = row[column]
+        if named is not None and label.strip():
+            if label.strip() not in named:
+                raise ValueError(f"{row.where}: {column} {label!r} is none of its scheme's labels")
+            label = named[label.strip()]
+        caption = label_to_caption(label) if is_class else texts.normal(label)
         onset, offset = (_seconds(row, name) for name in ("start", "end"))
         return cls(row.where, onset or 0.0, offset, caption)
 
@@ -161,16 +170,16 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _choose_column(
-    path: Path, header: Mapping[str, Any], chosen: Mapping[str, Any], column: str | None
+    path: Path, header: Mapping[str, Any], chosen: Mapping[str, Any], column: str
 ) -> str:
     """The column that is asked for, or the only one of classes or texts."""
     every = {name: about for of in chosen.values() for name, about in of["columns"].items()}
-    if column is not None:
+    if column:
         if column not in every:
             raise ValueError(f"{path}: no column {column!r}; its tables have {', '.join(every)}")
         return column
     of_text = [name for name, about in every.items() if _scheme(header, about)]
-    of_text = [name for name in of_text if _scheme(header, every[name]).get("dtype", TEXT) == TEXT]
+    of_text = [name for name in of_text if _has_words(_scheme(header, every[name]))]
     of_text = [*every] if len(every) == 1 else of_text
     if len(of_text) != 1:
         raise ValueError(
@@ -181,6 +190,61 @@ def _choose_column(
 
 def _scheme(header: Mapping[str, Any], column: Mapping[str, Any]) -> Mapping[str, Any]:
     return header["schemes"].get(column.get("scheme_id"), {})
+
+
+def _has_words(scheme: Mapping[str, Any]) -> bool:
+    has_more = isinstance(scheme.get("labels"), Mapping | str)
+    return has_more or scheme.get("dtype", TEXT) == TEXT
+
+
+def _named(
+    root: Path, header: Mapping[str, Any], column: str, said: str, labels: Any
+) -> dict[str, str] | None:
+    """What is said of each label, where a scheme maps its labels; None where it lists them.
+
+    The labels are a mapping, `{0: {category: Dog_bark}}` or `{0: Dog_bark}`, or the name of a
+    table of which the first column has them.
+    """
+    if not isinstance(labels, Mapping | str):
+        if said:
+            raise ValueError(f"{root / HEADER}: the labels of {column} are a list, without {said}")
+        return None
+    if isinstance(labels, str):
+        labels = _read_labels(root, header, labels)
+    found = {str(label): of for label, of in labels.items()}
+    if not any(isinstance(of, Mapping) for of in found.values()):
+        return {label: str(of) for label, of in found.items()}
+    of_texts = {
+        name
+        for of in found.values()
+        for name, value in dict(of or {}).items()
+        if isinstance(value, str) and any(map(str.isalpha, value))
+    }
+    if said not in of_texts and (said or len(of_texts) != 1):
+        raise ValueError(
+            f"{root / HEADER}: `column` has to say what of a label of {column} is its name: "
+            + (", ".join(f"{column}.{name}" for name in sorted(of_texts)) or "none has a text")
+        )
+    said = said or next(iter(of_texts))
+    return {label: str(dict(of or {}).get(said) or "") for label, of in found.items()}
+
+
+def _read_labels(root: Path, header: Mapping[str, Any], name: str) -> dict[str, dict[str, str]]:
+    """The rows of a table about labels, by the label."""
+    about = header.get("misc_tables")
+    if not isinstance(about, Mapping) or name not in about:
+        raise ValueError(f"{root / HEADER}: labels of a scheme are those of {name}, no table")
+    path = root / f"db.{name}.parquet"
+    if path.is_file():
+        table = pd.read_parquet(path)
+        names = [str(column) for column in table.reset_index(drop=table.index.name is None)]
+        rows = _read_parquet(path, names)
+    else:
+        rows = read_table(path.with_suffix(".csv"), (), short_rows=True)
+    if not rows:
+        raise ValueError(f"{path}: no row, and labels of a scheme are those of this table")
+    key = next(iter(rows[0].fields))
+    return {row[key].strip(): row.fields for row in rows}
 
 
 def _read_table(root: Path, name: str, column: str, kind: str) -> dict[str, list[Row]]:

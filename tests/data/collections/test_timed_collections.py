@@ -116,6 +116,52 @@ def test_a_column_has_to_be_named_where_there_are_several(database):
         timed_collections.audformat(database, column="sound")
 
 
+MAPPINGS = {  # labels of a scheme that are keys
+    "{0: {category: Dog_bark, id: x1}, 1: {category: rain, id: '-'}}": "sound.category",
+    "{0: {category: Dog_bark, loud: 3}, 1: {category: rain, loud: 4}}": "sound",
+    "{0: Dog_bark, 1: rain}": None,
+    "kinds": None,
+}
+
+
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
+@pytest.mark.parametrize("labels", MAPPINGS)
+def test_labels_may_be_keys_of_what_is_said_of_them(database, labels, storage):
+    expected = timed_collections.audformat(database)
+    header = HEADER.replace("dtype: str\n    labels: [Dog_bark, rain]", f"labels: {labels}")
+    misc = "misc_tables:\n  kinds: {levels: {kind: int}, columns: {category: {}, loud: {}}}\n"
+    (database / "db.yaml").write_text(header + misc)
+    for name in ("events", "whole"):
+        path = database / f"db.{name}.csv"
+        path.write_text(path.read_text().replace("Dog_bark", "0").replace("rain", "1"))
+    kinds = pd.DataFrame({"category": ["Dog_bark", "rain"], "loud": [3, 4]})
+    kinds.index.name = "kind"
+    if storage == "csv":
+        kinds.to_csv(database / "db.kinds.csv")
+    else:
+        kinds.reset_index().to_parquet(database / "db.kinds.parquet")
+    found = timed_collections.audformat(database, column=MAPPINGS[labels])
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "column", "message"),
+    [
+        ("{0: {a: dog, b: d}, rain: {a: rain}}", None, "is its name: sound.a, sound.b"),
+        ("{0: {a: dog}, rain: {a: rain}}", "sound.b", "is its name: sound.a"),
+        ("{0: {a: 1}, rain: {a: 2}}", None, "is its name: none has a text"),
+        ("{0: dog}", None, "line 2: sound 'Dog_bark' is none of its scheme's labels"),
+        ("[Dog_bark, rain]", "sound.a", "the labels of sound are a list, without a"),
+        ("kinds", None, "labels of a scheme are those of kinds, no table"),
+    ],
+)
+def test_labels_that_do_not_say_how_they_are_called_are_refused(database, labels, column, message):
+    header = HEADER.replace("labels: [Dog_bark, rain]", f"labels: {labels}")
+    (database / "db.yaml").write_text(header)
+    with pytest.raises(ValueError, match=message):
+        timed_collections.audformat(database, column=column)
+
+
 @pytest.mark.skipif(find_spec("audformat") is None, reason="pip install audformat")
 @pytest.mark.parametrize("storage", ["csv", "parquet"])
 def test_what_the_package_audformat_writes(database, storage):
