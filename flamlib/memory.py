@@ -17,14 +17,17 @@ def keep_freed() -> None:
 
 
 def hand_back_freed() -> None:
-    """Let this process hand back what it frees, where one array may be most of what there is."""
-    _set(mmap_threshold=_LARGE, trim_threshold=_LARGE)
+    """Let this process hand back what it frees and has freed, where one array may be most of it."""
+    _set(mmap_threshold=_LARGE, trim_threshold=_LARGE, trim=True)
 
 
-def _set(*, mmap_threshold: int, trim_threshold: int) -> None:
+def _set(*, mmap_threshold: int, trim_threshold: int, trim: bool = False) -> None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt, malloc_trim = library.mallopt, library.malloc_trim
     except (OSError, AttributeError, TypeError):  # another C library, another system
         return
     mallopt(_MMAP_THRESHOLD, mmap_threshold)
     mallopt(_TRIM_THRESHOLD, trim_threshold)
+    if trim:
+        malloc_trim(0)

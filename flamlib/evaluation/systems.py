@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flamlib import memory
 from flamlib.evaluation import span_blocks
 from flamlib.evaluation.score_tables import TableScores
 from flamlib.metrics import moments, sed, spans
@@ -77,6 +78,7 @@ def evaluate(
     """
     found, statistics = {}, {}
     for name, of in systems.items():
+        memory.hand_back_freed()
         chosen, how = threshold, "given"
         if chosen is None:
             chosen, how = sed.best_threshold(of, n_thresholds=N_THRESHOLDS)[0], BEST
@@ -145,6 +147,7 @@ def _one(
             | moments.statistics(found)
         )
     del changes  # of a large set hundreds of megabytes
+    memory.hand_back_freed()
     metrics, by_caption = sed.compute_with_captions(of, criteria, threshold=threshold)
     metrics |= of_spans | moments.compute(found)
     by_caption |= {"recall_at_1": recall, **found.by_caption(n_captions)}

@@ -168,13 +168,23 @@ class SpanChanges(NamedTuple):
         """Return the curve; each clip counts as often as it was drawn, by default once."""
         return SpanCurve(*map(np.concatenate, zip(*self.pieces(times_drawn), strict=True)))
 
-    def pieces(self, times_drawn: Int[np.ndarray, "clip"] | None = None) -> Iterator[SpanCurve]:
-        """Yield `curve` in pieces: first its point above all scores, then those of the changes."""
+    def pieces(
+        self,
+        times_drawn: Int[np.ndarray, "clip"] | None = None,
+        before: SpanCurve | None = None,
+    ) -> Iterator[SpanCurve]:
+        """Yield `curve` in pieces: first its point above all scores, then those of the changes.
+
+        With `before`, a piece of the changes above these, its sums go on instead.
+        """
         drawn = np.ones(len(self.minutes), dtype=int) if times_drawn is None else times_drawn
         n_events, minutes = self.n_events @ drawn, drawn @ self.minutes
         nothing = 0.0 if n_events.any() else np.nan
         piece = SpanCurve(np.array([np.inf]), np.array([nothing]), np.array([nothing]))
-        yield piece
+        if before is None:
+            yield piece
+        else:
+            piece = before
         if not n_events.any():
             return
         share = (n_events > 0) / (n_events > 0).sum()
@@ -202,18 +212,7 @@ class SpanChanges(NamedTuple):
         times_drawn: Int[np.ndarray, "clip"] | None = None,
     ) -> Float[np.ndarray, "rate"]:
         """Return `recall_at` of the curve without ever holding all of it."""
-        recall = np.full(len(rates), -np.inf)
-        open_ = np.ones(len(rates), dtype=bool)
-        for piece in self.pieces(times_drawn):
-            if np.isnan(piece.recall[0]):
-                return np.full(len(rates), np.nan)
-            passed = piece.n_within(rates)
-            reached = np.append(-np.inf, np.maximum.accumulate(piece.recall))[passed]
-            recall = np.where(open_, np.maximum(recall, reached), recall)
-            open_ &= passed == len(piece.recall)
-            if not open_.any():
-                break
-        return recall
+        return recall_at(self.pieces(times_drawn), rates)
 
     def _cuts(self) -> Iterator[int]:
         """Yield where pieces of about `PIECE` changes end; those of one threshold stay together."""
@@ -251,6 +250,23 @@ class SpanChanges(NamedTuple):
         """Return the changes at this threshold and above it."""
         n = self._n_down_to(threshold)
         return self._replace(**{name: getattr(self, name)[:n] for name in self._fields[:5]})
+
+
+def recall_at(
+    pieces: Iterable[SpanCurve], rates: Sequence[float | int]
+) -> Float[np.ndarray, "rate"]:
+    """Return `SpanCurve.recall_at` of a curve that comes in pieces, each of them forgotten."""
+    recall, open_ = np.full(len(rates), -np.inf), np.ones(len(rates), dtype=bool)
+    for piece in pieces:
+        if np.isnan(piece.recall[0]):
+            return np.full(len(rates), np.nan)
+        passed = piece.n_within(rates)
+        reached = np.append(-np.inf, np.maximum.accumulate(piece.recall))[passed]
+        recall = np.where(open_, np.maximum(recall, reached), recall)
+        open_ &= passed == len(piece.recall)
+        if not open_.any():
+            break
+    return recall
 
 
 def compute(spans: SpanChanges, *, threshold: float) -> dict[str, float]:
