@@ -94,7 +94,10 @@ class Adapted(EmbeddingScoring):
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
         """Return the embeddings of captions, fitted where they were; any spelling is found."""
-        caption_emb, scale, bias = self.base.embed_captions(captions)
+        return self._fitted(captions, self.base.embed_captions(captions))
+
+    def _fitted(self, captions: Sequence[str], found: CaptionEmbeddings) -> CaptionEmbeddings:
+        caption_emb, scale, bias = found
         weights = torch.nn.functional.pad(caption_emb * scale[:, None], (0, 1))
         for i, caption in enumerate(captions):
             if (row := self._rows.get(texts.key(caption))) is not None:
@@ -110,7 +113,19 @@ class Adapted(EmbeddingScoring):
 
     def known(self, captions: Sequence[str]) -> Float[Tensor, "caption"]:
         """Return how well each caption is known, 0 to 1; fitted ones are."""
-        known = self.base.known(captions).clone()
+        return self._known(captions, self.base.known(captions))
+
+    def read_captions(
+        self, captions: Sequence[str]
+    ) -> tuple[CaptionEmbeddings, Float[Tensor, "caption"]]:
+        """Return what `embed_captions` and `known` do, having read the captions once."""
+        found, known = self.base.read_captions(captions)
+        return self._fitted(captions, found), self._known(captions, known)
+
+    def _known(
+        self, captions: Sequence[str], of_base: Float[Tensor, "caption"]
+    ) -> Float[Tensor, "caption"]:
+        known = of_base.clone()
         known[[texts.key(caption) in self._rows for caption in captions]] = 1.0
         return known
 

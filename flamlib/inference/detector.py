@@ -42,10 +42,12 @@ class Asked(NamedTuple):
     Attributes:
         captions: In the form of `texts.normal`.
         embeddings: Of the model that is to score them.
+        known: How well each is known from training, 0 to 1; None by a model that cannot tell.
     """
 
     captions: list[str]
     embeddings: CaptionEmbeddings
+    known: list[float] | None = None
 
 
 def select_captions(
@@ -137,13 +139,14 @@ def detect(
     Returns:
         Events in order of onset.
     """
+    asked = ask(model, captions)
     if threshold is None:
-        chosen = choose_thresholds(model, captions, method=method, median_frames=median_frames)
+        chosen = choose_thresholds(model, asked, method=method, median_frames=median_frames)
         threshold = [each.threshold for each in chosen]
     scores = score(
         model,
         recording,
-        captions,
+        asked,
         method=method,
         median_frames=median_frames,
         progress=progress,
@@ -154,7 +157,11 @@ def detect(
 
 
 def choose_thresholds(
-    model: AudioTextModel, captions: Sequence[str], *, method: Method, median_frames: int
+    model: AudioTextModel,
+    captions: Sequence[str] | Asked,
+    *,
+    method: Method,
+    median_frames: int,
 ) -> list[Chosen]:
     """Choose a threshold for each caption: the model's own (`caption_thresholds`).
 
@@ -163,15 +170,19 @@ def choose_thresholds(
 
     Args:
         model: See `score`.
-        captions: See `score`.
+        captions: See `score`; those of `ask` are not read again.
         method: See `score`.
         median_frames: See `score`.
     """
     own = getattr(model, "thresholds", None)
+    names = captions.captions if isinstance(captions, Asked) else captions
     if own is None or (own.method, own.median_frames) != (method, median_frames):
-        return [Chosen(caption, DetectConfig.threshold, False, 0) for caption in captions]
-    known = model.known(captions).tolist() if hasattr(model, "known") else None
-    return own.threshold_for(captions, known)
+        return [Chosen(caption, DetectConfig.threshold, False, 0) for caption in names]
+    if isinstance(captions, Asked):
+        known = captions.known
+    else:
+        known = model.known(names).tolist() if hasattr(model, "known") else None
+    return own.threshold_for(names, known)
 
 
 def ask(model: AudioTextModel, captions: Sequence[str]) -> Asked:
@@ -181,7 +192,10 @@ def ask(model: AudioTextModel, captions: Sequence[str]) -> Asked:
     """
     captions = [texts.normal(caption) for caption in captions]
     check_unique(captions)
-    return Asked(captions, model.embed_captions(captions))
+    if not hasattr(model, "read_captions"):
+        return Asked(captions, model.embed_captions(captions))
+    embeddings, known = model.read_captions(captions)
+    return Asked(captions, embeddings, known.tolist())
 
 
 def check_unique(captions: Sequence[str], *, where: str = "") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
@@ -19,6 +20,7 @@ from flamlib.models.interface import AudioEmbeddings, AudioPiece, AudioTextModel
 # Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
 READ_FRAMES = 8 * 128
 
+SILENT = "silent: its samples are all the same"
 Recording = str | Path | audio.Recording | tuple[Float[np.ndarray, "sample"], int]
 _Read = Callable[[float, float], Float[np.ndarray, "sample"]]
 
@@ -75,12 +77,21 @@ def cut(
         else audio.Recording(recording) as opened
     ):
         duration_s = opened.duration_s
-        pieces = _pieces(opened.read, duration_s, model, progress)
-        yield Pieces(duration_s, opened.sample_rate, pieces)
+        ends: set[float] = set()  # of the range of the samples
+
+        def read_file(start_s: float, stop_s: float) -> Float[np.ndarray, "part"]:
+            waveform = opened.read(start_s, stop_s)
+            ends.update((waveform.min(initial=np.inf), waveform.max(initial=-np.inf)))
+            return waveform
+
+        yield Pieces(
+            duration_s, opened.sample_rate, _pieces(read_file, duration_s, model, progress)
+        )
+        said = opened.notes + ([SILENT] if len(ends) == 1 else [])
         if notes is None:
-            audio.warn(opened.path, opened.notes)
+            audio.warn(opened.path, said)
         else:
-            notes += opened.notes
+            notes += said
 
 
 def embed(model: AudioTextModel, opened: Pieces) -> Iterator[AudioEmbeddings]:
@@ -91,6 +102,15 @@ def embed(model: AudioTextModel, opened: Pieces) -> Iterator[AudioEmbeddings]:
     for waveform, n_before, n_frames in opened.pieces:
         frames, clips = model.embed_audio(waveform, opened.sample_rate)
         yield AudioEmbeddings(frames[:, n_before:][:, :n_frames], clips)
+
+
+def embed_whole(model: AudioTextModel, opened: Pieces) -> AudioEmbeddings:
+    """Embed a recording piece by piece, and return its frames in one, which are asked faster.
+
+    The `clip_emb` is of the first piece.
+    """
+    heard = list(embed(model, opened))
+    return AudioEmbeddings(torch.cat([each.frame_emb for each in heard], dim=1), heard[0].clip_emb)
 
 
 def _pieces(

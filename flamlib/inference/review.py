@@ -55,7 +55,7 @@ class Review:
         title = "embed" if progress else None
         with pieces.cut(self.recording, model, progress=title) as opened:
             self.duration_s = opened.duration_s
-            self._heard = list(pieces.embed(model, opened))
+            self._heard = pieces.embed_whole(model, opened)
         self._scores: dict[str, Float[np.ndarray, frame]] = {}
         self._thresholds: dict[str, float] = {}
         self._corrected: dict[str, list[Detection]] = {}
@@ -72,8 +72,8 @@ class Review:
         if new := [caption for caption in captions if caption not in self._scores]:
             how = {"method": self.config.method, "median_frames": self.config.median_frames}
             asked = detector.ask(self.model, new)
-            by_caption = detector.score_heard(self.model, self._heard, asked, **how)
-            chosen = detector.choose_thresholds(self.model, new, **how)
+            by_caption = detector.score_heard(self.model, [self._heard], asked, **how)
+            chosen = detector.choose_thresholds(self.model, asked, **how)
             for caption, scores, own in zip(new, by_caption, chosen, strict=True):
                 self._scores[caption] = scores
                 self._thresholds[caption] = own.threshold

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flamlib import few_rows
 from flamlib.losses import tiled
 from flamlib.losses.sharding import Ring
 from flamlib.losses.tiled import Labels, caption_keys
@@ -44,7 +45,7 @@ def frame_logits(
     Returns:
         Logits, `[clip, caption, frame]`.
     """
-    cosine = torch.einsum("ild,jd->ijl", frame_emb, caption_emb)
+    cosine = few_rows.cosines(frame_emb, caption_emb)
     return logit_scale[:, None] * cosine + logit_bias[:, None]
 
 

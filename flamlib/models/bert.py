@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flamlib import few_rows
+from flamlib.few_rows import Linear
+
 
 class Encoded(NamedTuple):
     """Output of the encoder.
@@ -128,10 +131,10 @@ class _Layer(nn.Module):
         self.attention = nn.Module()
         self.attention.self = nn.Module()
         for name in ("query", "key", "value"):
-            setattr(self.attention.self, name, nn.Linear(width, width))
+            setattr(self.attention.self, name, Linear(width, width))
         self.attention.output = _Output(width, width, config)
         self.intermediate = nn.Module()
-        self.intermediate.dense = nn.Linear(width, inner)
+        self.intermediate.dense = Linear(width, inner)
         self.output = _Output(inner, width, config)
 
     @no_type_check
@@ -141,9 +144,9 @@ class _Layer(nn.Module):
         mask: Bool[Tensor, "text 1 token token"] | None,
     ) -> Float[Tensor, "text token dim"]:
         attention = self.attention.self
+        parts = few_rows.side_by_side(x, (attention.query, attention.key, attention.value))
         query, key, value = (
-            part(x).unflatten(2, (self.n_heads, -1)).transpose(1, 2)
-            for part in (attention.query, attention.key, attention.value)
+            part.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2) for part in parts
         )
         seen = F.scaled_dot_product_attention(
             *(query, key, value),
@@ -160,7 +163,7 @@ class _Output(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, config: Any) -> None:
         super().__init__()
-        self.dense = nn.Linear(n_in, n_out)
+        self.dense = Linear(n_in, n_out)
         self.LayerNorm = nn.LayerNorm(n_out, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flamlib import few_rows
+
 # Numbers in the widest layer's output, 20 MB: 40 s of audio in YAMNet's. Larger pieces are as fast
 # until one tensor has 32 MB; those glibc maps afresh each time.
 PIECE = 5_000_000
@@ -56,18 +58,14 @@ class Chain(nn.Sequential):
 
     def _is_fused(self, x: Tensor) -> bool:
         """Say whether nothing here needs a gradient, and the fused calls are to be had."""
-        # First, as the export to ONNX would take what else is asked for a constant.
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        if not few_rows.has_onednn(x):
             return False
         if torch.is_grad_enabled() and (
             x.requires_grad or any(p.requires_grad for p in self.parameters())
         ):
             return False
-        has_onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-        if not (has_onednn and x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > 0):
-            return False
         # oneDNN's ReLU makes 0 of NaN, and nobody would know.
-        return bool(x.isfinite().all())
+        return len(x) > 0 and bool(x.isfinite().all())
 
     def _widest(self, x: Tensor) -> int:
         """Return the number of activations in the largest output that one clip has."""

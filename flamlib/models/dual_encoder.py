@@ -1,7 +1,7 @@
 """A dual encoder: an audio tower and a caption tower whose features share one embedding space."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,9 +219,16 @@ class DualEncoder(EmbeddingScoring, nn.Module):
         Raises ValueError for no captions, an empty one, or one with more tokens than the tower
         accepts.
         """
+        return self._embed_features(self._features(captions))
+
+    def _features(self, captions: Sequence[str]) -> Float[Tensor, "caption *word dim"]:
+        """Read captions. Raises what `embed_captions` raises."""
         if isinstance(captions, str) or not captions:
             raise ValueError("captions must be a list of at least one text")
-        found = self.encode_captions(self.caption.embed(list(captions)))
+        return self.caption.embed(list(captions))
+
+    def _embed_features(self, features: Float[Tensor, "caption *word dim"]) -> CaptionEmbeddings:
+        found = self.encode_captions(features)
         return require_finite(found, "captions, by weights too large for float32,")
 
     def save_pretrained(

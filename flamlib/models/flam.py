@@ -150,6 +150,17 @@ class FLAM(DualEncoder):
             return torch.ones(len(captions))
         return self.familiarity.known(self.caption.embed(list(captions)))
 
+    @torch.inference_mode()
+    def read_captions(
+        self, captions: Sequence[str]
+    ) -> tuple[CaptionEmbeddings, Float[Tensor, "caption"]]:
+        """Return what `embed_captions` and `known` do, having read the captions once."""
+        features = self._features(captions)
+        found = self._embed_features(features)
+        if self.familiarity is None:
+            return found, torch.ones(len(captions))
+        return found, self.familiarity.known(features)
+
     def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
         """Embed captions, given the caption tower's features, with gradients."""
         halves = [_unit(self.caption_projection(features))]

@@ -51,6 +51,10 @@ def test_embeddings_are_unit_vectors_and_the_thresholds_its_own(folder, saved):
     for part in (*audio, captions.caption_emb):
         assert torch.linalg.norm(part, dim=-1).numpy() == pytest.approx(1, abs=1e-5)
     assert adapted.known(["RAIN"]).tolist() == [1.0]
+    both = adapted.read_captions(["RAIN", "x"])
+    expected = *captions, adapted.known(["rain", "x"])
+    for one, other in zip((*both[0], both[1]), expected, strict=True):
+        assert one.numpy() == pytest.approx(other.numpy(), abs=1e-6)
     found = [each.threshold for each in adapted.thresholds.threshold_for(["rain", "wind"])]
     assert found == [0.4, 0.7]
 

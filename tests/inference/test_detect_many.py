@@ -43,10 +43,8 @@ def test_every_recording_is_heard_as_if_it_were_alone(model, recordings, tmp_pat
 
 def test_captions_are_embedded_once(model, recordings, tmp_path, monkeypatch):
     embedded = []
-    embed = model.embed_captions
-    monkeypatch.setattr(
-        model, "embed_captions", lambda asked: embedded.append(asked) or embed(asked)
-    )
+    read = model.read_captions
+    monkeypatch.setattr(model, "read_captions", lambda asked: embedded.append(asked) or read(asked))
     detect_many.write(model, recordings, tmp_path / "out", ASKED)
     assert embedded == [["a bell"]]
 

@@ -261,6 +261,7 @@ def test_a_model_has_thresholds_of_its_own(model, waveform, monkeypatch):
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == default
     monkeypatch.setattr(model, "thresholds", own)
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == chosen
+    assert detector.choose_thresholds(model, detector.ask(model, CAPTIONS), **PLAIN) == chosen
     for other in ({"method": "biased"}, {"median_frames": 3}):
         assert detector.choose_thresholds(model, CAPTIONS, **PLAIN | other) == default
     found = detector.detect(model, (waveform, RATE), CAPTIONS, **PLAIN)

@@ -74,3 +74,28 @@ def test_notes_are_collected_or_warned_of(model, tmp_path):
         pieces.cut(tmp_path / "a.wav", model) as opened,
     ):
         list(opened.pieces)
+
+
+@pytest.mark.parametrize(("level", "says"), [(0.0, True), (0.3, True), (None, False)])
+def test_a_file_without_any_sound_is_noted(model, tmp_path, monkeypatch, level, says):
+    monkeypatch.setattr(pieces, "READ_FRAMES", 7)
+    waveform = np.zeros(5 * RATE, np.float32)
+    waveform[:] = level or 0.0
+    if level is None:
+        waveform[-1] = 0.5
+    soundfile.write(tmp_path / "a.wav", waveform, RATE)
+    notes = []
+    with pieces.cut(tmp_path / "a.wav", model, notes=notes) as opened:
+        list(pieces.embed(model, opened))
+    assert notes == [pieces.SILENT] * says
+
+
+def test_pieces_in_one_have_all_frames(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(pieces, "READ_FRAMES", 7)
+    soundfile.write(tmp_path / "a.wav", noise(9.0), RATE)
+    with pieces.cut(tmp_path / "a.wav", model) as opened:
+        frames = [piece.frame_emb for piece in pieces.embed(model, opened)]
+    with pieces.cut(tmp_path / "a.wav", model) as opened:
+        whole = pieces.embed_whole(model, opened)
+    assert len(frames) > 2
+    assert torch.equal(whole.frame_emb, torch.cat(frames, dim=1))

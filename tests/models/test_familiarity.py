@@ -145,3 +145,20 @@ def test_what_is_known_is_saved_and_forgotten(net, tmp_path):
     assert again.config["n_known"] == 0
     for one, other in zip(again.embed_captions(CAPTIONS), before, strict=True):
         assert_close(one, other)
+
+
+@pytest.mark.parametrize("trust", [None, TRUST])
+def test_captions_are_read_once_for_their_embeddings_and_how_well_they_are_known(
+    net, monkeypatch, trust
+):
+    if trust is not None:
+        know(net, CAPTIONS[:2], trust)
+    expected = *net.embed_captions(CAPTIONS), net.known(CAPTIONS)
+    n_read, embed = [], net.caption.embed
+    monkeypatch.setattr(net.caption, "embed", lambda texts: n_read.append(1) or embed(texts))
+    found, known = net.read_captions(CAPTIONS)
+    assert len(n_read) == 1
+    for one, other in zip((*found, known), expected, strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(ValueError, match="at least one text"):
+        net.read_captions([])
