@@ -256,7 +256,8 @@ def _read_raven(path: Path) -> LabelFile:
     """A Raven selection table.
 
     A selection counts once, also for two views. Of several recordings opened as one, `File Offset
-    (s)` is the onset in `Begin Path`, or else in `Begin File`.
+    (s)` is the onset in `Begin Path`, or else in `Begin File`. In a recording whose only row is
+    BirdNET's "nocall", by name and by code, nothing sounds.
     """
     rows = tables.read(path, RAVEN_TIMES, delimiter="\t", short_rows=True)
     if not rows:
@@ -279,6 +280,9 @@ def _read_raven(path: Path) -> LabelFile:
     events: dict[str, dict[tuple, RawEvent]] = defaultdict(dict)
     starts: dict[PurePosixPath, float] = {}
     for row, begun in zip(rows, begun_in, strict=True):
+        of_recording = events[begun.name if is_by_name else str(begun)]
+        if row[label] == row.fields.get(names.get("species code", "")) == "nocall":
+            continue
         begin, end = (row.number(column) for column in RAVEN_TIMES)
         onset = row.number(offset_column) if offset_column else begin
         offset = onset + (end - begin) if offset_column else end
@@ -287,9 +291,8 @@ def _read_raven(path: Path) -> LabelFile:
             raise ValueError(
                 f"{row.where}: several recordings are called {begun}; add the column 'Begin Path'"
             )
-        recording = begun.name if is_by_name else str(begun)
         selection = row.fields.get(names.get("selection", ""), "")
-        events[recording].setdefault((selection, *event[1:]), event)
+        of_recording.setdefault((selection, *event[1:]), event)
     return LabelFile(path, {name: list(of.values()) for name, of in events.items()}, scored)
 
 

@@ -178,6 +178,17 @@ def test_raven_s_times_in_several_recordings_are_those_in_the_file(tmp_path):
         labels.read(write(tmp_path / "t.txt", without))
 
 
+def test_birdnet_s_dummy_row_is_of_a_recording_in_which_nothing_sounds(tmp_path):
+    """Its `combine_raven_tables` leaves out what is `nocall` by name and by code."""
+    head = "Begin Time (s)\tEnd Time (s)\tCommon Name\tSpecies Code\tConfidence\tBegin Path\n"
+    nothing = "0\t3\tnocall\tnocall\t1.0\t/data/a.wav\n"
+    found = labels.read(write(tmp_path / "a.txt", head + nothing))
+    assert (dict(found.events), found.scored) == ({"a.wav": []}, True)
+    real = "0\t3\tEurasian Wren\teurwre\t0.9\t/data/a.wav\n3\t6\tnocall\tx\t0.9\t/data/a.wav\n"
+    [events] = labels.read(write(tmp_path / "b.txt", head + real + nothing)).events.values()
+    assert [event.caption for event in events] == ["Eurasian Wren", "nocall"]
+
+
 def test_birdnet_s_paths_are_those_of_its_own_computer(tmp_path):
     text = (
         f"{RAVEN}\tCommon Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)\n"
