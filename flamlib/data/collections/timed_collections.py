@@ -236,9 +236,7 @@ def _read_labels(root: Path, header: Mapping[str, Any], name: str) -> dict[str, 
         raise ValueError(f"{root / HEADER}: labels of a scheme are those of {name}, no table")
     path = root / f"db.{name}.parquet"
     if path.is_file():
-        table = pd.read_parquet(path)
-        names = [str(column) for column in table.reset_index(drop=table.index.name is None)]
-        rows = _read_parquet(path, names)
+        rows = _read_parquet(path, ())
     else:
         rows = read_table(path.with_suffix(".csv"), (), short_rows=True)
     if not rows:
@@ -266,12 +264,14 @@ def _read_table(root: Path, name: str, column: str, kind: str) -> dict[str, list
 
 def _read_parquet(path: Path, columns: Sequence[str]) -> list[Row]:
     try:
-        table = pd.read_parquet(path)
+        # Of whole numbers with gaps pandas' own types make 1.0 of 1.
+        table = pd.read_parquet(path, dtype_backend="numpy_nullable")
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a table of parquet ({error})") from error
     if missing := [name for name in columns if name not in table]:
         raise ValueError(f"{path}: no column {missing[0]}; it has {', '.join(map(str, table))}")
-    texts_of = table[list(columns)].astype(object).where(table[list(columns)].notna(), "")
+    wanted = table[list(columns)] if columns else table.reset_index(drop=table.index.name is None)
+    texts_of = wanted.astype(object).where(wanted.notna(), "")
     return [
         Row(f"{path}, row {i}", {name: str(value) for name, value in fields.items()})
         for i, fields in enumerate(texts_of.to_dict("records"), start=1)
