@@ -32,7 +32,8 @@ from jaxtyping import Float, Int, Num
 
 from flamlib.metrics.intersections import changes, event_table
 
-BLOCK = 1 << 23  # scores whose changes are in memory at once: about 200 MB
+BLOCK = 1 << 22  # scores whose changes are in memory at once: about 100 MB
+GRID = 1 << 23  # points of curves that are in memory at once: about 200 MB
 
 
 class PsdsInputs(NamedTuple):
@@ -158,7 +159,7 @@ def area(
     grid = np.unique(np.concatenate([efpr for efpr, _ in rocs.values()]))
     width = np.diff(grid, append=max_efpr)
     total = 0.0
-    n_at_once = max(1, BLOCK // len(rocs))
+    n_at_once = max(1, GRID // len(rocs))
     for first in range(0, len(grid), n_at_once):
         block = slice(first, first + n_at_once)
         tpr = np.stack(

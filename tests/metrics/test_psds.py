@@ -307,6 +307,7 @@ def test_blocks_and_chunks_change_nothing(monkeypatch):
     data = (scores, np.arange(9.0), ["c0", "c1", "c2"], truth, dict.fromkeys(truth, 8.0))
     whole = psds(*data, **PSDS2)
     monkeypatch.setattr("flamlib.metrics.psds.BLOCK", 1)
+    monkeypatch.setattr("flamlib.metrics.psds.GRID", 1)
     monkeypatch.setattr("flamlib.metrics.intersections.CHUNK", 50)
     assert psds(*data, **PSDS2) == pytest.approx(whole, abs=1e-12)
 
