@@ -168,12 +168,16 @@ def save(
 
 
 def check_place(folder: str | Path) -> None:
-    """Raise FileExistsError if a folder holds anything but an adapter, or is a file."""
+    """Raise FileExistsError if a folder holds anything but an adapter, or is a file.
+
+    OSError, too, where nothing can be written: before minutes of work.
+    """
     folder = Path(folder)
     if folder.is_file():
         raise FileExistsError(f"{folder} is a file: name a folder for the adapter")
     if folder.exists() and {p.name for p in folder.iterdir()} - {ABOUT, TENSORS, THRESHOLDS}:
         raise FileExistsError(f"{folder} contains more than an adapter: nothing written")
+    files.check_file(folder / ABOUT)
 
 
 def load(model_folder: str | Path, folder: str | Path) -> Adapted:

@@ -16,6 +16,7 @@ from flamlib.evaluation.score_tables import TableScores
 from flamlib.metrics import moments, sed, spans
 from flamlib.metrics.moments import Moments
 from flamlib.metrics.sed import Criteria, Statistics
+from flamlib.metrics.spans import SpanChanges
 
 N_THRESHOLDS = 99  # evenly spaced candidates for the best threshold, and as many quantiles
 BEST = "best on these clips, too optimistic"
@@ -135,18 +136,19 @@ def _one(
 ) -> tuple[dict[str, Any], Statistics]:
     """Return the metrics of a system and, if there will be intervals, the statistics of them."""
     smooth, n_captions = of.smoothed(criteria.median_frames), len(of.captions)
-    changes, recall = span_blocks.find(smooth, threshold=threshold)
-    n_events = np.zeros(n_captions, dtype=int)
-    n_events[changes.columns] = changes.n_events.sum(axis=1)
-    found, of_spans = Moments.of(smooth), spans.compute(changes, threshold=threshold)
+    blocks, recall = span_blocks.find(smooth, threshold=threshold)
+    of_spans, n_events = span_blocks.compute(blocks, threshold=threshold), np.zeros(n_captions, int)
+    for changes in blocks:
+        n_events[changes.columns] = changes.n_events.sum(axis=1)
+    found = Moments.of(smooth)
     statistics: Statistics = {}
     if intervals:
         statistics = (
             sed.statistics(of, criteria, threshold=threshold)
-            | spans.statistics(changes, threshold=threshold)
+            | spans.statistics(SpanChanges.merged(blocks), threshold=threshold)
             | moments.statistics(found)
         )
-    del changes  # of a large set hundreds of megabytes
+    del blocks, changes  # of a large set hundreds of megabytes
     memory.hand_back_freed()
     metrics, by_caption = sed.compute_with_captions(of, criteria, threshold=threshold)
     metrics |= of_spans | moments.compute(found)
