@@ -50,7 +50,7 @@ def parse_pcm(text: str) -> Pcm:
     encoding, *numbers = text.split(":")
     if encoding in ENCODINGS and 1 <= len(numbers) <= 2 and all(map(str.isdecimal, numbers)):
         rate, n_channels = (*map(int, numbers), 1)[:2]
-        if 100 <= rate <= 2_000_000 and 1 <= n_channels <= 256:
+        if _can_be(rate, n_channels):
             return Pcm(encoding, rate, n_channels)
     raise StreamError(
         f"{text!r} is no PCM: expected ENCODING:RATE[:CHANNELS], such as s16le:16000:1, with one "
@@ -65,7 +65,7 @@ def read_wav_header(file: io.BufferedIOBase) -> Pcm:
     """
     head = _exactly(file, 12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
-        raise StreamError("it is no WAV; raw samples need --pcm, such as --pcm s16le:16000:1")
+        raise StreamError("no WAV; raw samples need --pcm, such as --pcm s16le:16000:1")
     pcm = None
     while True:
         name, n_bytes = struct.unpack("<4sI", _exactly(file, 8))
@@ -80,7 +80,9 @@ def read_wav_header(file: io.BufferedIOBase) -> Pcm:
                 [kind] = struct.unpack("<H", content[24:26])
             if (kind, n_bits) not in _OF_WAV:
                 raise StreamError(f"a WAV of kind {kind} with {n_bits} bits; PCM of 8, 16 or 32")
-            pcm = parse_pcm(f"{_OF_WAV[kind, n_bits]}:{rate}:{n_channels}")
+            if not _can_be(rate, n_channels):
+                raise StreamError(f"a WAV that claims {rate} Hz and {n_channels} channels: damaged")
+            pcm = Pcm(_OF_WAV[kind, n_bits], rate, n_channels)
     if pcm is None:
         raise StreamError("a WAV without a description of its samples: damaged")
     return pcm
@@ -116,8 +118,12 @@ def save(file: io.BufferedIOBase, pcm: Pcm, path: Path) -> None:
             out.write(block)
 
 
+def _can_be(rate: int, n_channels: int) -> bool:
+    return 100 <= rate <= 2_000_000 and 1 <= n_channels <= 256
+
+
 def _exactly(file: io.BufferedIOBase, n_bytes: int) -> bytes:
     content = file.read(n_bytes)
     if len(content) < n_bytes:
-        raise StreamError("it ends before its first sample")
+        raise StreamError("ends before its first sample")
     return content

@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -56,13 +57,22 @@ def test_what_is_no_pcm_is_refused(text):
         streams.parse_pcm(text)
 
 
+def claims(rate, n_channels):
+    """The head of a WAV of 16 bits."""
+    chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, n_channels, rate, 2 * rate % 2**32, 2, 16)
+    return b"RIFF\xff\xff\xff\xffWAVE" + chunk
+
+
 @pytest.mark.parametrize(
     ("head", "why"),
     [
-        (b"", "it ends before its first sample"),
-        (b"ID3\x04\x00\x00\x00\x00\x00\x00\x00\x00", "it is no WAV; raw samples need --pcm"),
+        (b"", "ends before its first sample"),
+        (b"ID3\x04\x00\x00\x00\x00\x00\x00\x00\x00", "no WAV; raw samples need --pcm"),
         (b"RIFF\xff\xff\xff\xffWAVEdata\x00\x00\x00\x00", "without a description"),
         (b"RIFF\xff\xff\xff\xffWAVEfmt \xff\xff\xff\xff", "damaged"),
+        (claims(rate=0, n_channels=1), "claims 0 Hz"),
+        (claims(rate=2**31, n_channels=1), "claims 2147483648 Hz"),
+        (claims(rate=16_000, n_channels=0), "and 0 channels"),
     ],
 )
 def test_what_is_no_wav_is_refused(head, why):

@@ -81,7 +81,10 @@ def _source(
             yield model_rate, blocks
         return
     file = sys.stdin.buffer
-    pcm = args.pcm or streams.read_wav_header(file)
+    try:
+        pcm = args.pcm or streams.read_wav_header(file)
+    except streams.StreamError as error:
+        raise UsageError(f"standard input: {error}") from None
     n = max(1, round(_READ_S * pcm.sample_rate))
     yield pcm.sample_rate, (block.mean(axis=1) for block in streams.blocks(file, pcm, n))
 

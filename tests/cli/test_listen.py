@@ -29,7 +29,7 @@ def test_a_stream_gives_its_events_and_says_how_late_they_are(here, raw):
 def test_what_cannot_be_heard_is_told(here, capsys, monkeypatch):
     done = listen("-", input=b"no sound at all")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"flam: it is no WAV; raw samples need --pcm" in done.stderr
+    assert b"flam: standard input: no WAV; raw samples need --pcm" in done.stderr
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert main.main(["listen", "-c", "a bell", "--model", arguments.CHECKPOINT]) == 2
     assert "the microphone needs sounddevice" in capsys.readouterr().err
