@@ -1,12 +1,12 @@
 """Matrix products of a few rows, such as one caption: as fast as memory gives the other matrix.
 
-Without gradients, on a CPU and in float32 they are oneDNN's, which reads a matrix once in a row;
-MKL, which is torch's choice there, takes up to twice as long. The numbers are torch's own up to
-rounding. More rows are left to torch, to the last digit.
+Without gradients, in eval mode, on a CPU and in float32 they are oneDNN's, which reads a matrix
+once in a row; MKL, which is torch's choice there, takes up to twice as long. The numbers are
+torch's own up to rounding. More rows are left to torch, to the last digit.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -38,9 +38,10 @@ class _Ordered(NamedTuple):
 
 
 class Linear(nn.Linear):
-    """A linear layer that keeps a copy of its weights in oneDNN's order once it had few rows.
+    """A linear layer that in eval mode keeps a copy of its weights in oneDNN's order.
 
-    The copy is made anew when the weights are others, or were changed in place.
+    It is made when there are few rows for the first time, and anew when the weights are others,
+    were changed in place, or may have learned: a fused optimiser leaves their version as it was.
     """
 
     _ordered: _Ordered | None = None
@@ -48,16 +49,23 @@ class Linear(nn.Linear):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)
 
+    @no_type_check  # shapes cannot be checked in what torch.compile traces
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + b."""
         [found] = side_by_side(x, [self])
         return found
+
+    def train(self, mode: bool = True) -> "Linear":
+        """Set whether the layer learns, and forget the copy."""
+        self._ordered = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict[str, object]:
         """Return what of the layer is copied or pickled: not the copy of its weights."""
         return {name: value for name, value in vars(self).items() if name != "_ordered"}
 
 
+@no_type_check
 def side_by_side(
     x: Float[Tensor, "*row in"], layers: Sequence[Linear]
 ) -> Sequence[Float[Tensor, "*row out"]]:
@@ -66,7 +74,8 @@ def side_by_side(
     Of few rows they are one product. Use a layer with the same others each time.
     """
     tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-    is_few = has_onednn(x) and not torch.is_grad_enabled() and 0 < x.shape[:-1].numel() <= MOST
+    is_free = not (torch.is_grad_enabled() or layers[0].training)
+    is_few = has_onednn(x) and is_free and 0 < x.shape[:-1].numel() <= MOST
     # Of tensors that were made in inference mode torch does not say when they change.
     if not is_few or any(tensor.is_inference() for tensor in tensors):
         return [F.linear(x, layer.weight, layer.bias) for layer in layers]

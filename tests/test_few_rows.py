@@ -12,7 +12,7 @@ from flamlib.few_rows import Linear
 @pytest.fixture
 def layer():
     torch.manual_seed(0)
-    return Linear(24, 40)
+    return Linear(24, 40).eval()
 
 
 def plain(x, layer):
@@ -31,6 +31,7 @@ def test_many_rows_and_what_learns_are_torchs_own_to_the_last_digit(layer):
     many, few = torch.randn(few_rows.MOST + 1, 24), torch.randn(2, 24)
     with torch.no_grad():
         assert torch.equal(layer(many), F.linear(many, layer.weight, layer.bias))
+        assert torch.equal(layer.train()(few), F.linear(few, layer.weight, layer.bias))
     out = layer(few)
     assert torch.equal(out, F.linear(few, layer.weight, layer.bias))
     out.sum().backward()
@@ -39,7 +40,7 @@ def test_many_rows_and_what_learns_are_torchs_own_to_the_last_digit(layer):
 
 @torch.no_grad()
 def test_layers_side_by_side_are_each_of_them():
-    layers, x = [Linear(24, 40) for _ in range(3)], torch.randn(1, 5, 24)
+    layers, x = [Linear(24, 40).eval() for _ in range(3)], torch.randn(1, 5, 24)
     for found, layer in zip(few_rows.side_by_side(x, layers), layers, strict=True):
         torch.testing.assert_close(found.double(), plain(x, layer), atol=1e-6, rtol=0)
 
@@ -66,16 +67,25 @@ def learn(layer):
     torch.optim.Adam(layer.parameters(), lr=0.1).step()
 
 
+def train(layer):
+    """As a training does it; a fused optimiser leaves the weights' version as it was."""
+    layer.train()
+    with torch.enable_grad():
+        layer(torch.randn(3, 24)).sum().backward()
+    torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True).step()
+    layer.eval()
+
+
 def change_bias(layer):
     layer.bias.add_(1)
 
 
 @pytest.mark.parametrize(
-    "change", [change_in_place, load, assign, round_to_half, learn, change_bias]
+    "change", [change_in_place, load, assign, round_to_half, learn, train, change_bias]
 )
 @torch.no_grad()
 def test_changed_weights_are_seen(layer, change):
-    other, x = Linear(24, 40), torch.randn(1, 24)
+    other, x = Linear(24, 40).eval(), torch.randn(1, 24)
     before = few_rows.side_by_side(x, [layer, other])[0].clone()
     change(layer)
     found, of_other = few_rows.side_by_side(x, [layer, other])
