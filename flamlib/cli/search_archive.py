@@ -78,6 +78,12 @@ def add_search(search: argparse.ArgumentParser) -> None:
     )
     add("-k", type=count, default=20, metavar="N", help="moments of each (default: %(default)s)")
     add(
+        "--approximate",
+        action="store_true",
+        help="look at a fiftieth of the frames alone: for an archive that is larger than memory; "
+        "misses about one moment in fifty",
+    )
+    add(
         "--model",
         metavar="MODEL",
         help="the model that the index was made with, if it is elsewhere now",
@@ -138,6 +144,8 @@ def _search(args: argparse.Namespace) -> None:
         raise UsageError(
             "what is looked for? A TEXT, --captions FILE with one a line, or --like FILE"
         )
+    if args.approximate and args.like:
+        raise UsageError("--like is asked of all frames: leave --approximate out")
     if args.format == "parquet" and args.output is None:
         raise UsageError("parquet is no text to be printed: name a file with -o")
     if args.output is not None:
@@ -162,7 +170,7 @@ def _search(args: argparse.Namespace) -> None:
     with usage_errors(audio.Unreadable), warnings_in_a_line((UnknownWords, Fetching)):
         loaded = baselines.load(model)
         if asked:
-            found = query.by_text(index, loaded, captions, args.k)
+            found = query.by_text(index, loaded, captions, args.k, approximate=args.approximate)
             for each, of_caption in zip(asked, found.values(), strict=True):
                 hits += [hit.called(each.label or each.caption) for hit in of_caption]
         for path in args.like:

@@ -12,7 +12,7 @@ from flamlib import audio, collection, files, parallel
 from flamlib.inference import pieces
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
-from flamlib.search import archive, archive_part, codes
+from flamlib.search import archive, archive_part, coarse, codes
 from flamlib.search.archive import About, File
 from flamlib.search.archive_part import Stored
 
@@ -99,6 +99,7 @@ def update(
             if (first := first_of[file.sha256]) in skipped:
                 skipped[path] = skipped[first]
         freed = archive.drop_unused(out, {file.sha256 for file in kept.values()})
+        coarse.update(out, list(archive.read_parts(out)))
     n_forgotten = len(before.keys() - kept.keys() - skipped.keys())
     return Summary(len(kept), n_embedded, n_forgotten, skipped, notes, freed)
 

@@ -3,11 +3,14 @@
 Every frame is compared with every caption, so nothing is missed. The cosines of a recording are
 smoothed as `flam detect` does it (a median filter leaves the order of scores as that of cosines),
 and `peaks` makes hits of them. Recordings are looked into in the order of their highest cosine,
-until that is below all of the hits that are wanted.
+until that is below all of the hits that are wanted. An approximate search has the highest cosine
+among a few frames of each, and misses what is in recordings of which it has no frame or too low a
+one; what it finds is what the other finds.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +18,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flamlib import detection
+from flamlib import detection, parallel
 from flamlib.detection import Detection
 from flamlib.events import frame_edges
 from flamlib.inference import detector
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings
 from flamlib.params.trials import DetectConfig
-from flamlib.search import kernel, peaks
+from flamlib.search import coarse, kernel, peaks
 from flamlib.search.archive import Index
-from flamlib.search.archive_part import Stored
+from flamlib.search.archive_part import Part, Stored
+from flamlib.search.coarse import Coarse
+from flamlib.search.codes import Coded
 
 AT_ONCE = 8  # captions, each with a number a frame
 
@@ -61,6 +66,7 @@ def by_text(
     k: int,
     *,
     median_frames: int = DetectConfig.median_frames,
+    approximate: bool = False,
 ) -> dict[str, list[Hit]]:
     """Find the surest moments of captions.
 
@@ -70,22 +76,30 @@ def by_text(
         captions: At least one; no two may read the same.
         k: How many hits there are of a caption at most. A cosine of 0 or below is no hit.
         median_frames: Length of the median filter, odd; 1: none.
+        approximate: Whether to look at `coarse.SHARE` of the frames alone, those that may be the
+            most like the caption.
 
     Returns:
         The hits of each caption, in the form of `texts.normal`, the surest first.
 
     Raises:
-        ValueError: Captions that `detector.ask` refuses.
+        ValueError: Captions that `detector.ask` refuses; an approximate search of an index that
+            is not made for it.
     """
     asked = detector.ask(model, captions)
     recordings, found = list(_recordings(index)), {}
+    where = coarse.read(index.folder, index.parts) if approximate else None
     for first in range(0, len(asked.captions), AT_ONCE):
         names = asked.captions[first : first + AT_ONCE]
         some = CaptionEmbeddings(*(of[first : first + AT_ONCE] for of in asked.embeddings))
-        cosines = kernel.products(index.parts, some.caption_emb.numpy(force=True))
+        vectors = some.caption_emb.numpy(force=True)
+        cosines = None if where else kernel.products(index.parts, vectors)
         for j, caption in enumerate(names):
             one = CaptionEmbeddings(*(of[j : j + 1] for of in some))
-            top = _top(recordings, cosines[j], k, median_frames)
+            if where is not None:
+                top = _top_of_picked(index, where, recordings, vectors[j], k, median_frames)
+            else:
+                top = _top(recordings, cosines[j], k, median_frames)
             scores = _scores(model, one, [peak.cosine for _, peak in top])
             found[caption] = [
                 _hit(index, recording, peak, caption, score)
@@ -154,12 +168,70 @@ def _top(
     # Every second stretch lies between recordings; the end of all is no edge of `reduceat`.
     edges = np.array([edge for each in recordings for edge in (each.start, each.stop)])
     highest = np.maximum.reduceat(cosine, edges[edges < len(cosine)])[::2]
+    return _best(recordings, highest, lambda of: cosine[of.start : of.stop], k, median_frames)
+
+
+def _top_of_picked(
+    index: Index,
+    where: Coarse,
+    recordings: Sequence[_Recording],
+    vector: Float[np.ndarray, "dim"],
+    k: int,
+    median_frames: int,
+) -> list[tuple[_Recording, peaks.Peak]]:
+    """Those of `_top` in recordings of which a frame is picked that is high enough."""
+    if not recordings:
+        return []
+    n_pairs = sum(map(len, where.numbers))
+    pairs = coarse.pick(where, vector, max(round(coarse.SHARE * n_pairs), coarse.LEAST * k))
+    starts = np.cumsum([0, *(len(part.coded.codes) for part in index.parts)])
+
+    def picked(of: tuple[Part, np.ndarray]) -> tuple[np.ndarray, Part]:
+        part, pairs = of
+        frames = (pairs[:, None] * coarse.N_FRAMES + np.arange(coarse.N_FRAMES)).ravel()
+        frames = frames[frames < len(part.coded.codes)]
+        return frames, _rows(part, frames)
+
+    n_threads = len(os.sched_getaffinity(0))
+    looked = zip(index.parts, pairs, strict=True)
+    found = list(parallel.in_order(picked, looked, n_jobs=n_threads, threads=True))
+    [cosine] = kernel.products([part for _, part in found], vector[None])
+    frames = np.concatenate([of + start for (of, _), start in zip(found, starts, strict=False)])
+    # Which recording a frame is of; some are of none that is to be found.
+    begins = np.array([each.start for each in recordings])
+    ends = np.array([each.stop for each in recordings])
+    of = np.searchsorted(begins, frames, side="right") - 1
+    is_of = (of >= 0) & (frames < ends[of])
+    highest = np.full(len(recordings), -np.inf, np.float32)
+    np.maximum.at(highest, of[is_of], cosine[is_of])
+
+    def whole(recording: _Recording) -> Float[np.ndarray, "frame"]:
+        i = int(np.searchsorted(starts, recording.start, side="right")) - 1
+        rows = slice(recording.start - starts[i], recording.stop - starts[i])
+        return kernel.products([_rows(index.parts[i], rows)], vector[None], n_threads=1)[0]
+
+    return _best(recordings, highest, whole, k, median_frames)
+
+
+def _rows(part: Part, rows: np.ndarray | slice) -> Part:
+    """A part with these of its frames alone."""
+    codes, scale, mean = part.coded
+    return part._replace(coded=Coded(codes[rows], scale[rows], mean))
+
+
+def _best(
+    recordings: Sequence[_Recording],
+    highest: Float[np.ndarray, "recording"],
+    cosine: Callable[[_Recording], Float[np.ndarray, "frame"]],
+    k: int,
+    median_frames: int,
+) -> list[tuple[_Recording, peaks.Peak]]:
+    """The `k` best hits, by the cosines of recordings, the highest of which are known."""
     best: list[tuple[float, int, int, peaks.Peak]] = []
     for i in np.argsort(-highest, kind="stable").tolist():
-        if len(best) == k and highest[i] <= best[0][0]:
+        if highest[i] == -np.inf or (len(best) == k and highest[i] <= best[0][0]):
             break
-        recording = recordings[i]
-        smooth = detection.median_filter(cosine[recording.start : recording.stop], median_frames)
+        smooth = detection.median_filter(cosine(recordings[i]), median_frames)
         for peak in peaks.find(smooth):
             if len(best) == k and peak.cosine <= best[0][0]:
                 break

@@ -54,6 +54,18 @@ def test_moments_are_printed_the_surest_first_by_caption(index, capsys):
     assert "Traceback" not in told
 
 
+def test_approximately_the_same_is_found_and_an_earlier_index_is_mended(index, capsys):
+    rows, _ = search(capsys, index, "a dog barks")
+    assert search(capsys, index, "a dog barks", "--approximate")[0] == rows
+    shutil.rmtree("index/coarse")
+    assert main.main(["search", index, "a dog barks", "--approximate"]) == 2
+    out, told = capsys.readouterr()
+    assert (out, told.count("\n"), "call `flam index` on its folders" in told) == ("", 1, True)
+    assert main.main(["index", "sounds", "--out", "index"]) == 0
+    assert capsys.readouterr().out == "index: 2 files, 0 recordings embedded\n"
+    assert search(capsys, index, "a dog barks", "--approximate")[0] == rows
+
+
 def test_captions_of_a_table_and_a_file_of_objects(index, capsys, tmp_path):
     tables.write("captions.tsv", [("caption", "label"), ("rain falls", "rain")])
     asked = ["search", index, "--captions", "captions.tsv", "-o"]
@@ -151,6 +163,7 @@ def test_an_index_that_cannot_be_used_is_refused_in_a_sentence(index, sounds, ca
         (["search", "index", "rain", "Rain "], "a caption is given twice"),
         (["search", "index", "the rain " * 300], "tokens, but the encoder accepts at most"),
         (["search", "index", "rain", "--model", "nothing"], "nothing: no such folder"),
+        (["search", "index", "rain", "--like", "sounds/a.wav", "--approximate"], "--like is asked"),
         (["search", "index", "rain", "--format", "parquet"], "name a file with -o"),
         (["search", "index", "rain", "-o", "sounds"], "a folder, not a file"),
         (["index", "--out", "index"], "nothing to do"),
