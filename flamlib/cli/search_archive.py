@@ -80,8 +80,8 @@ def add_search(search: argparse.ArgumentParser) -> None:
     add(
         "--approximate",
         action="store_true",
-        help="look at a fiftieth of the frames alone: for an archive that is larger than memory; "
-        "misses about one moment in fifty",
+        help="look at a hundredth of the frames alone, of those that may be the most like: for an "
+        "archive of many hundred hours in memory; misses some moments, up to one in twenty",
     )
     add(
         "--model",

@@ -25,7 +25,7 @@ from flamlib.search.codes import LARGEST, Coded, decode
 
 FOLDER, BASIS = "coarse", "basis.safetensors"
 N_NUMBERS, N_FRAMES = 64, 2  # numbers for so many frames
-SHARE = 0.02  # of the frames are looked at
+SHARE = 0.01  # of the frames are looked at
 LEAST = 16  # pairs of frames for each hit that is wanted
 _SAMPLE = 2**13  # frames that the components are of
 _ROWS = 2**15  # that are worked on at a time
