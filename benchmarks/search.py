@@ -145,19 +145,20 @@ def measure(hours: int, dim: int) -> dict[str, object]:
         n_bytes = sum(path.stat().st_size for path in Path(name).rglob("*") if path.is_file())
         n_codes = sum(part.coded.codes.nbytes for part in index.parts)
 
-        def search(index: Index = index, approximate: bool = False) -> list[query.Hit]:
-            how = {"approximate": approximate}
-            return query.by_text(index, model, ["caption"], K, **how)["caption"]
+        where = coarse.read(index.folder, index.parts)
+
+        def search(index: Index = index, where: coarse.Coarse | None = None) -> list[query.Hit]:
+            return query.by_text(index, model, ["caption"], K, where=where)["caption"]
 
         def found(hits: list[query.Hit]) -> float:
             onsets = {(str(hit.path), round(hit.detection.onset / FRAME_S)) for hit in hits}
             return len(onsets & set(planted)) / K
 
-        recall, recall_approximate = found(search()), found(search(approximate=True))
+        recall, recall_approximate = found(search()), found(search(where=where))
         hour = first_hours(index, 1)
         (ours, ours_cpu), (some_s, some_cpu), (scan, _), (memory, _), (_, hour_cpu) = timed(
             search,
-            lambda: search(approximate=True),
+            lambda: search(where=where),
             lambda: kernel.products(index.parts, vector[None]),
             lambda: read_all(index),
             lambda: search(hour),
@@ -207,8 +208,8 @@ def of_real_sound(folder: str) -> dict[str, object]:
     model = baselines.load(Path(__file__).parents[1] / "models/flam-small")
     captions = list(model.thresholds.captions)
     exact, found = (
-        query.by_text(index, model, captions, K, approximate=approximate)
-        for approximate in (False, True)
+        query.by_text(index, model, captions, K, where=where)
+        for where in (None, coarse.read(index.folder, index.parts))
     )
 
     def times(hits: list[query.Hit]) -> set[tuple]:

@@ -156,9 +156,10 @@ def _search(args: argparse.Namespace) -> None:
     from flamlib.models import baselines
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
-    from flamlib.search import archive, indexing, query
+    from flamlib.search import archive, coarse, indexing, query
 
     index = archive.read(args.index)
+    where = coarse.read(index.folder, index.parts) if args.approximate else None
     model = model_folder(index.about.model_name if args.model is None else args.model)
     archive.check_model(index.folder, index.about, model)
     asked = [questions.Question(caption=text) for text in args.captions]
@@ -170,7 +171,7 @@ def _search(args: argparse.Namespace) -> None:
     with usage_errors(audio.Unreadable), warnings_in_a_line((UnknownWords, Fetching)):
         loaded = baselines.load(model)
         if asked:
-            found = query.by_text(index, loaded, captions, args.k, approximate=args.approximate)
+            found = query.by_text(index, loaded, captions, args.k, where=where)
             for each, of_caption in zip(asked, found.values(), strict=True):
                 hits += [hit.called(each.label or each.caption) for hit in of_caption]
         for path in args.like:

@@ -66,7 +66,7 @@ def by_text(
     k: int,
     *,
     median_frames: int = DetectConfig.median_frames,
-    approximate: bool = False,
+    where: Coarse | None = None,
 ) -> dict[str, list[Hit]]:
     """Find the surest moments of captions.
 
@@ -76,19 +76,17 @@ def by_text(
         captions: At least one; no two may read the same.
         k: How many hits there are of a caption at most. A cosine of 0 or below is no hit.
         median_frames: Length of the median filter, odd; 1: none.
-        approximate: Whether to look at `coarse.SHARE` of the frames alone, those that may be the
-            most like the caption.
+        where: From `coarse.read`, to look at `coarse.SHARE` of the frames alone, those that may be
+            the most like the caption; None: at all of them.
 
     Returns:
         The hits of each caption, in the form of `texts.normal`, the surest first.
 
     Raises:
-        ValueError: Captions that `detector.ask` refuses; an approximate search of an index that
-            is not made for it.
+        ValueError: Captions that `detector.ask` refuses.
     """
     asked = detector.ask(model, captions)
     recordings, found = list(_recordings(index)), {}
-    where = coarse.read(index.folder, index.parts) if approximate else None
     for first in range(0, len(asked.captions), AT_ONCE):
         names = asked.captions[first : first + AT_ONCE]
         some = CaptionEmbeddings(*(of[first : first + AT_ONCE] for of in asked.embeddings))

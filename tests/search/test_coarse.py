@@ -10,8 +10,8 @@ from flamlib.search.codes import decode
 def both(index, vector, k, **how):
     model = Spellings(rain=vector)
     return (
-        query.by_text(index, model, ["rain"], k, approximate=approximate, **how)["rain"]
-        for approximate in (False, True)
+        query.by_text(index, model, ["rain"], k, where=where, **how)["rain"]
+        for where in (None, coarse.read(index.folder, index.parts))
     )
 
 
