@@ -19,6 +19,7 @@ its last row: that row then lasts until the clip ends. Scores are held in single
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from jaxtyping import Bool, Float, Int
 from flamlib import detection, labels, tables, texts
 from flamlib.event_tables import clip_of
 from flamlib.events import Event
-from flamlib.metrics.clip_scores import ClipScores
+from flamlib.metrics.clip_scores import ClipScores, FrameTable
 
 PER_S = 1e6  # times are told apart by whole microseconds
 FEW = 5  # names in a note or an error
@@ -64,6 +65,13 @@ class TableScores(ClipScores):
             needed = np.minimum(np.diff(edges), offset - onset) / 2 - 1e-9
             active[:, column[caption]] |= (overlap >= needed) & (overlap > 0)
         return active
+
+    @cached_property
+    def by_frame(self) -> FrameTable:
+        """The frames of all clips; what has no score is last by a number, as rankings want it."""
+        table = super().by_frame
+        np.maximum(table.scores, np.finfo(table.scores.dtype).min, out=table.scores)
+        return table
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def evaluate(
         memory.hand_back_freed()
         chosen, how = threshold, "given"
         if chosen is None:
-            chosen, how = sed.best_threshold(of, n_thresholds=N_THRESHOLDS)[0], BEST
+            with np.errstate(invalid="ignore"):  # quantiles of -inf: no threshold
+                chosen, how = sed.best_threshold(of, n_thresholds=N_THRESHOLDS)[0], BEST
         found[name], statistics[name] = _one(of, criteria, chosen, intervals=n_resamples > 0)
         found[name]["threshold_chosen"] = how
     first, *others = systems

@@ -72,3 +72,19 @@ def test_one_caption_and_captions_that_never_sound_are_json_and_a_table(two):
     assert lines[0].split()[:3] == ["caption", "events", "PSDS1"]
     assert lines[1].split()[2:4] == ["0", "–"]
     assert "–" not in lines[2]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_caption_that_sounds_and_was_not_asked_is_ranked_by_chance(two):
+    """Its scores are -inf, which scikit-learn refuses, and quantiles of them are no number."""
+    good = two["good"]
+    unasked = [np.where(np.arange(3) == 1, -np.inf, s).astype(np.float32) for s in good.scores]
+    of = replace(good, scores=unasked)
+    result = systems.evaluate({"one": of}, CRITERIA, threshold=None, n_resamples=9)
+    metrics = list(result["systems"]["one"]["captions"].values())[1]
+    frames = good.by_frame
+    share = frames.active[:, 1].mean()
+    assert metrics["n_events"]
+    assert metrics["auroc_macro"] == 0.5
+    assert metrics["map"] == pytest.approx(share)
+    assert metrics["segment_f1"] == metrics["psds1_mean"] == 0
