@@ -90,16 +90,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         with atomic_folder(root / "artifacts/mixtures") as folder:
             (folder / "events.tsv").write_text(...)
     """
-    path = _follow(Path(path))
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder to write to", str(path))
-    with _room(path), _workplace(path) as place:
-        new = place / _NEW / path.name
-        new.mkdir()
+    path = _folder_to_write(path)
+    with _workplace(path) as place, _filled(place, path) as new:
         yield new
-        _settle(place / _NEW)
-        _put_in_place(new, path, place / _OLD)
-        _sync(path.parent)
 
 
 @contextmanager
@@ -109,9 +102,7 @@ def resumable_folder(path: str | Path) -> Iterator[Path]:
     It is in `.NAME.unfinished` beside `path`, where the next call finds what is in it. Raises
     ValueError if another process is at work on it.
     """
-    path = _follow(Path(path))
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder to write to", str(path))
+    path = _folder_to_write(path)
     place = path.with_name(f".{path.name}.unfinished")
     make_folder(place)
     lock = _try_lock(place)
@@ -119,16 +110,30 @@ def resumable_folder(path: str | Path) -> Iterator[Path]:
         raise ValueError(f"{place}: another run is writing here; wait for it or stop it")
     try:
         _restore(place, path)
-        new = place / _NEW / path.name
-        with _room(path):
-            new.mkdir(parents=True, exist_ok=True)
+        with _filled(place, path) as new:
             yield new
-            _settle(place / _NEW)
-            _put_in_place(new, path, place / _OLD)
-            _sync(path.parent)
         shutil.rmtree(place)
     finally:
         lock.release()
+
+
+def _folder_to_write(path: str | Path) -> Path:
+    path = _follow(Path(path))
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file, not a folder to write to", str(path))
+    return path
+
+
+@contextmanager
+def _filled(place: Path, path: Path) -> Iterator[Path]:
+    """Yield the new folder at a workplace, and put it in the place of `path`."""
+    new = place / _NEW / path.name
+    with _room(path):
+        new.mkdir(parents=True, exist_ok=True)
+        yield new
+        _settle(place / _NEW)
+        _put_in_place(new, path, place / _OLD)
+        _sync(path.parent)
 
 
 def check_file(path: str | Path) -> None:
