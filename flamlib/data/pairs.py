@@ -154,7 +154,8 @@ class Pairs:
         return np.sort(self.bank.flat("foreground", self.split).rows())
 
 
-class _ByFamily(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _ByFamily:
     """The captions of each family, as their numbers."""
 
     all_captions: Integer[np.ndarray, "caption"]

@@ -85,7 +85,7 @@ def fill(
         {"name": shard_name(k), "number": k} for k in range(len(manifest.split(len(clips), size)))
     ]
     write = partial(_write_shard, folder.resolve() / PLAN, work)
-    how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress, "what": "decode"}
+    how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress, "what": "decode shards"}
     notes = manifest.fill(folder, parameters, jobs, write, **how)["shards"]
     tables = [_rows(folder / note["name"], note["rows_at"]) for note in notes if note["n_sources"]]
     return tables, [skipped for note in notes for skipped in note["skipped"]]
