@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple, no_type_check
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 MOST = 32  # rows: tokens of a caption
+_pointwise = torch.ops.mkldnn._linear_pointwise
 
 
 def has_onednn(x: Tensor) -> bool:
@@ -25,74 +25,87 @@ def has_onednn(x: Tensor) -> bool:
     return is_on and x.device.type == "cpu" and x.dtype == torch.float32
 
 
-class _Ordered(NamedTuple):
-    """Linear layers as one, its weights in oneDNN's order.
+class Product(NamedTuple):
+    """Linear layers side by side, for few rows: their weights in oneDNN's order."""
 
-    `of` are their tensors. They are held on to, so that others are never at their place in memory.
-    """
-
-    of: list[Tensor]
-    versions: list[int]
     weight: Tensor
     bias: Tensor
 
-
-class Linear(nn.Linear):
-    """A linear layer that in eval mode keeps a copy of its weights in oneDNN's order.
-
-    It is made when there are few rows for the first time, and anew when the weights are others,
-    were changed in place, or may have learned: a fused optimiser leaves their version as it was.
-    """
-
-    _ordered: _Ordered | None = None
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__(n_in, n_out)
-
     @no_type_check  # shapes cannot be checked in what torch.compile traces
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x W^T + b."""
-        [found] = side_by_side(x, [self])
-        return found
+    def __call__(self, x: Tensor, *, plus: Tensor | None = None) -> Tensor:
+        """Return x W^T + b, and the sum with something."""
+        if plus is None:
+            return _pointwise(x, self.weight, self.bias, "none", [], "")
+        return _pointwise.binary(x, plus, self.weight, self.bias, "add")
 
-    def train(self, mode: bool = True) -> "Linear":
-        """Set whether the layer learns, and forget the copy."""
-        self._ordered = None
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, object]:
-        """Return what of the layer is copied or pickled: not the copy of its weights."""
-        return {name: value for name, value in vars(self).items() if name != "_ordered"}
+    @no_type_check
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return GELU(x W^T + b)."""
+        return _pointwise(x, self.weight, self.bias, "gelu", [], "none")
 
 
-@no_type_check
-def side_by_side(
-    x: Float[Tensor, "*row in"], layers: Sequence[Linear]
-) -> Sequence[Float[Tensor, "*row out"]]:
-    """Return what each of some layers, all of one size, makes of x.
+class Kept:
+    """Copies of the weights of linear layers in oneDNN's order.
 
-    Of few rows they are one product. Use a layer with the same others each time.
+    They are made when there are few rows for the first time, and anew when the weights are others
+    or were changed in place. A fused optimiser changes weights and leaves their version as it was,
+    so call `forget` where layers begin to learn. Copies are no part of what is copied or pickled.
     """
-    tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
-    is_free = not (torch.is_grad_enabled() or layers[0].training)
-    is_few = has_onednn(x) and is_free and 0 < x.shape[:-1].numel() <= MOST
-    # Of tensors that were made in inference mode torch does not say when they change.
-    if not is_few or any(tensor.is_inference() for tensor in tensors):
-        return [F.linear(x, layer.weight, layer.bias) for layer in layers]
-    made = layers[0]._ordered
-    if (
-        made is None
-        or made.versions != [tensor._version for tensor in tensors]
-        or any(a.data_ptr() != b.data_ptr() for a, b in zip(made.of, tensors, strict=True))
-    ):
-        weight = torch.cat([layer.weight.detach() for layer in layers])
-        made = layers[0]._ordered = _Ordered(
-            [tensor.detach() for tensor in tensors],
-            [tensor._version for tensor in tensors],
-            torch.ops.mkldnn._reorder_linear_weight(weight),
-            torch.cat([layer.bias.detach() for layer in layers]),
-        )
-    return _product(x, made.weight, made.bias).chunk(len(layers), dim=-1)
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the copies."""
+        # The tensors are held on to, so that others are never at their place in memory.
+        self._tensors: list[Tensor] = []
+        self._versions: list[int] = []
+        self._places: list[int] = []
+        self._products: list[list[Product]] = []
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Return what is copied: nothing."""
+        return Kept, ()
+
+    @no_type_check
+    def products(
+        self, x: Tensor, sides: Sequence[Sequence[nn.Linear]], *, training: bool
+    ) -> Sequence[Product] | None:
+        """Return a product for each side, or None where torch is to compute: of many rows, and
+        where the layers may learn.
+
+        Args:
+            x: Input of the first side.
+            sides: Layers side by side, which have one input; the same at each call.
+            training: Whether the layers are in training mode.
+        """
+        if torch.compiler.is_compiling():
+            return None
+        if training or torch.is_grad_enabled():
+            self.forget()
+            return None
+        if not has_onednn(x) or not 0 < x.shape[:-1].numel() <= MOST:
+            return None
+        tensors = [t for side in sides for layer in side for t in (layer.weight, layer.bias)]
+        # Of tensors that were made in inference mode torch does not say when they change.
+        if any(tensor.is_inference() for tensor in tensors):
+            return None
+        versions = [tensor._version for tensor in tensors]
+        places = [tensor.data_ptr() for tensor in tensors]
+        if (versions, places) != (self._versions, self._places):
+            self._tensors = [tensor.detach() for tensor in tensors]
+            self._versions, self._places = versions, places
+            self._products = [
+                Product(
+                    torch.ops.mkldnn._reorder_linear_weight(
+                        torch.cat([layer.weight.detach() for layer in side])
+                    ),
+                    torch.cat([layer.bias.detach() for layer in side]),
+                )
+                for side in sides
+            ]
+        return self._products
 
 
 def cosines(
@@ -101,9 +114,5 @@ def cosines(
     """Compute the inner products of unit vectors."""
     is_few = has_onednn(frames) and not torch.is_grad_enabled() and len(captions) == 1
     if is_few and frames.numel() > 0 and captions.dtype == frames.dtype:
-        return _product(frames, captions, None).transpose(1, 2)
+        return _pointwise(frames, captions, None, "none", [], "").transpose(1, 2)
     return torch.einsum("ild,jd->ijl", frames, captions)
-
-
-def _product(x: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")

@@ -4,45 +4,56 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from flamlib import few_rows
-from flamlib.few_rows import Linear
+from flamlib.few_rows import Kept
 
 
 @pytest.fixture
-def layer():
+def layers():
     torch.manual_seed(0)
-    return Linear(24, 40).eval()
+    return [nn.Linear(24, 40).eval() for _ in range(3)]
+
+
+def products(kept, x, layers, *, training=False):
+    """Two of the layers side by side, and one alone."""
+    return kept.products(x, [layers[:2], layers[2:]], training=training)
 
 
 def plain(x, layer):
     return F.linear(x.double(), layer.weight.double(), layer.bias.double())
 
 
-@pytest.mark.parametrize("shape", [(24,), (1, 24), (2, 3, 24), (few_rows.MOST, 24), (500, 24)])
-def test_rows_are_those_of_a_linear_layer(layer, shape):
-    x = torch.randn(shape)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x).double(), plain(x, layer), atol=1e-6, rtol=0)
-    assert layer(x[..., :0, :] if len(shape) > 1 else x).shape[-1] == 40  # none, too
+def check(found, x, layers):
+    """Products are what the layers make of x."""
+    pair, alone = found
+    first, second = pair(x).chunk(2, dim=-1)
+    for rows, layer in zip((first, second, alone(x)), layers, strict=True):
+        torch.testing.assert_close(rows.double(), plain(x, layer), atol=1e-5, rtol=0)
 
 
-def test_many_rows_and_what_learns_are_torchs_own_to_the_last_digit(layer):
-    many, few = torch.randn(few_rows.MOST + 1, 24), torch.randn(2, 24)
-    with torch.no_grad():
-        assert torch.equal(layer(many), F.linear(many, layer.weight, layer.bias))
-        assert torch.equal(layer.train()(few), F.linear(few, layer.weight, layer.bias))
-    out = layer(few)
-    assert torch.equal(out, F.linear(few, layer.weight, layer.bias))
-    out.sum().backward()
-    assert layer.weight.grad.abs().sum() > 0
-
-
+@pytest.mark.parametrize("shape", [(24,), (1, 24), (2, 3, 24), (1, few_rows.MOST, 24)])
 @torch.no_grad()
-def test_layers_side_by_side_are_each_of_them():
-    layers, x = [Linear(24, 40).eval() for _ in range(3)], torch.randn(1, 5, 24)
-    for found, layer in zip(few_rows.side_by_side(x, layers), layers, strict=True):
-        torch.testing.assert_close(found.double(), plain(x, layer), atol=1e-6, rtol=0)
+def test_products_of_few_rows_are_linear_layers(layers, shape):
+    x = torch.randn(shape)
+    found = products(Kept(), x, layers)
+    check(found, x, layers)
+    expected, plus = plain(x, layers[2]), torch.randn(*shape[:-1], 40)
+    added = found[1](x, plus=plus).double()
+    torch.testing.assert_close(added, expected + plus, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1].gelu(x).double(), F.gelu(expected), atol=1e-5, rtol=0)
+
+
+def test_many_rows_none_and_what_may_learn_are_left_to_torch(layers):
+    x, kept = torch.randn(2, 24), Kept()
+    assert products(kept, x, layers) is None  # with gradients
+    with torch.no_grad():
+        assert products(kept, torch.randn(few_rows.MOST + 1, 24), layers) is None
+        assert products(kept, x[:0], layers) is None
+        assert products(kept, x.double(), layers) is None
+        assert products(kept, x, layers, training=True) is None
+        assert products(kept, x, layers) is not None
 
 
 def change_in_place(layer):
@@ -50,11 +61,11 @@ def change_in_place(layer):
 
 
 def load(layer):
-    layer.load_state_dict(Linear(24, 40).state_dict())
+    layer.load_state_dict(nn.Linear(24, 40).state_dict())
 
 
 def assign(layer):
-    layer.load_state_dict(Linear(24, 40).state_dict(), assign=True)
+    layer.load_state_dict(nn.Linear(24, 40).state_dict(), assign=True)
 
 
 def round_to_half(layer):
@@ -67,50 +78,58 @@ def learn(layer):
     torch.optim.Adam(layer.parameters(), lr=0.1).step()
 
 
-def train(layer):
-    """As a training does it; a fused optimiser leaves the weights' version as it was."""
-    layer.train()
-    with torch.enable_grad():
-        layer(torch.randn(3, 24)).sum().backward()
-    torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True).step()
-    layer.eval()
-
-
 def change_bias(layer):
     layer.bias.add_(1)
 
 
 @pytest.mark.parametrize(
-    "change", [change_in_place, load, assign, round_to_half, learn, train, change_bias]
+    "change", [change_in_place, load, assign, round_to_half, learn, change_bias]
 )
 @torch.no_grad()
-def test_changed_weights_are_seen(layer, change):
-    other, x = Linear(24, 40).eval(), torch.randn(1, 24)
-    before = few_rows.side_by_side(x, [layer, other])[0].clone()
-    change(layer)
-    found, of_other = few_rows.side_by_side(x, [layer, other])
-    assert not torch.equal(found, before)
-    torch.testing.assert_close(found.double(), plain(x, layer), atol=1e-5, rtol=0)
-    torch.testing.assert_close(of_other.double(), plain(x, other), atol=1e-6, rtol=0)
+def test_changed_weights_are_seen(layers, change):
+    kept, x = Kept(), torch.randn(1, 24)
+    before = products(kept, x, layers)[0](x)
+    change(layers[1])
+    after = products(kept, x, layers)
+    assert not torch.equal(after[0](x), before)
+    check(after, x, layers)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_weights_are_seen_that_a_fused_optimiser_changed(layers, training):
+    """It leaves their version as it was."""
+    kept, x = Kept(), torch.randn(1, 24)
+    with torch.no_grad():
+        products(kept, x, layers)
+    assert products(kept, x, layers, training=training) is None
+    layers[1](x).sum().backward()
+    torch.optim.AdamW(layers[1].parameters(), lr=0.1, fused=True).step()
+    with torch.no_grad():
+        check(products(kept, x, layers), x, layers)
 
 
 @torch.no_grad()
-def test_a_copy_of_a_used_layer_is_a_layer_of_its_own(layer):
-    x = torch.randn(1, 24)
-    before = layer(x)
-    for made in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert torch.equal(made(x), before)
-        made.weight.zero_()
-        assert torch.equal(made(x)[0], made.bias)
-    assert torch.equal(layer(x), before)
+def test_weights_that_do_not_change_are_put_in_order_once(layers):
+    kept, x = Kept(), torch.randn(1, 24)
+    assert products(kept, x, layers) is products(kept, torch.randn(3, 24), layers)
 
 
-def test_weights_made_in_inference_mode_can_be_used(layer):
+@torch.no_grad()
+def test_a_copy_keeps_nothing(layers):
+    kept, x = Kept(), torch.randn(1, 24)
+    before = products(kept, x, layers)
+    for made in (copy.deepcopy(kept), pickle.loads(pickle.dumps(kept))):
+        others = copy.deepcopy(layers)
+        others[0].weight.zero_()
+        check(products(made, x, others), x, others)
+    assert products(kept, x, layers) is before
+
+
+def test_weights_made_in_inference_mode_are_left_to_torch():
+    """torch does not say when they change."""
     with torch.inference_mode():
-        made, x = Linear(24, 40), torch.randn(1, 24)
-        made(x)
-        made.weight.zero_()
-        assert torch.equal(made(x)[0], made.bias)
+        layers = [nn.Linear(24, 40) for _ in range(3)]
+        assert products(Kept(), torch.randn(1, 24), layers) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 7, 24), (3, 5, 24), (0, 5, 24), (2, 0, 24)])

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flamlib import files
 from flamlib.cli.arguments import (
@@ -21,10 +21,27 @@ from flamlib.cli.arguments import (
 from flamlib.params.trials import DetectConfig
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
+    from flamlib.inference.detector import Asked
     from flamlib.inference.questions import Question, Questions
     from flamlib.models.interface import AudioTextModel
 
 _FEW = 5  # captions that are told one by one
+
+
+class Loaded(NamedTuple):
+    """A model, and what is asked of it.
+
+    Attributes:
+        model: Any.
+        questions: By the options of `add_questions`.
+        embedded: Their captions, by the model.
+        notes: For `say`: which model and thresholds these are, and why.
+    """
+
+    model: "AudioTextModel"
+    questions: "Questions"
+    embedded: "Asked"
+    notes: list[str]
 
 
 def add_questions(parser: argparse.ArgumentParser) -> None:
@@ -115,13 +132,10 @@ def check_captions(args: argparse.Namespace) -> None:
 
 
 @contextmanager
-def loaded(
-    args: argparse.Namespace,
-) -> Iterator[tuple["AudioTextModel", "Questions", list[str]]]:
-    """Load the model, and make what is asked of it by the options of `add_questions`.
+def loaded(args: argparse.Namespace) -> Iterator[Loaded]:
+    """Load the model, and embed what is asked of it by the options of `add_questions`.
 
-    Errors in the block, and warnings, are told as the user's. The notes are for `say`: which model
-    and thresholds these are, and why.
+    Errors in the block, and warnings, are told as the user's.
     """
     folder = model_folder(args.model)
 
@@ -139,18 +153,16 @@ def loaded(
         if args.caption_file is not None:
             asked += questions.read_captions(args.caption_file)
         model = adapter.load(folder, args.adapter) if args.adapter else baselines.load(folder)
-        notes: list[str] = []
-        yield model, _questions(args, model, folder, before, asked, notes), notes
+        yield _loaded(args, model, folder, before, asked)
 
 
-def _questions(
+def _loaded(
     args: argparse.Namespace,
     model: "AudioTextModel",
     folder: Path,
     before: "Questions | None",
     asked: "list[Question]",
-    notes: list[str],
-) -> "Questions":
+) -> Loaded:
     """What is asked: by the options, else by the parameters that were loaded, else as usual."""
     from dataclasses import replace
 
@@ -160,8 +172,7 @@ def _questions(
     from flamlib.models import caption_thresholds
     from flamlib.models.checkpoint import WEIGHTS
 
-    if args.model is None:
-        notes.append(f"model {folder.name}")
+    notes = [f"model {folder.name}"] if args.model is None else []
     sha256 = files.sha256(folder / WEIGHTS)
     if before is not None and before.model != sha256:
         notes.append(f"{args.load_params} was made with another model than {folder}")
@@ -171,7 +182,7 @@ def _questions(
         asked = before.captions
         if args.threshold is not None or args.thresholds is not None:
             asked = [replace(each, threshold=None) for each in asked]
-    detector.check_unique([each.caption for each in asked])
+    embedded = detector.ask(model, [each.caption for each in asked])
 
     def chosen(name: str, usual=None):
         given = getattr(args, name, None)
@@ -185,7 +196,7 @@ def _questions(
     if args.thresholds is not None:
         model.thresholds = caption_thresholds.read_file(args.thresholds, folder / WEIGHTS, **how)
     filled = {
-        "threshold": _thresholds(args, model, asked, how, notes),
+        "threshold": _thresholds(args, model, asked, embedded, how, notes),
         "off_threshold": [args.off_threshold] * len(asked),
         "min_duration_s": [args.min_duration] * len(asked),
     }
@@ -194,7 +205,7 @@ def _questions(
         replace(each, **{n: of[k] for n, of in filled.items() if getattr(each, n) is None})
         for k, each in enumerate(asked)
     ]
-    return Questions(
+    questions = Questions(
         format=1,
         model=sha256,
         adapter=files.sha256(Path(args.adapter) / adapter.TENSORS) if args.adapter else None,
@@ -204,44 +215,39 @@ def _questions(
         channel=chosen("channel"),
         **how,
     )
+    return Loaded(model, questions, embedded, notes)
 
 
 def _thresholds(
     args: argparse.Namespace,
     model: "AudioTextModel",
     asked: "list[Question]",
+    embedded: "Asked",
     how: Mapping,
     notes: list[str],
 ) -> list[float]:
     """Return a threshold for each caption; note which, and why, if none was given."""
     from flamlib.inference import detector
 
-    captions = [each.caption for each in asked]
-    if novel := _novel(model, captions):
+    known = embedded.known or [1.0] * len(asked)
+    if novel := [c for c, k in zip(embedded.captions, known, strict=True) if k < 0.5]:
         notes.append(f"not trained on these captions, scores are less sure: {_few(novel)}")
     if args.threshold is not None:
         return [args.threshold] * len(asked)
-    chosen = detector.choose_thresholds(model, captions, **how)
+    chosen = detector.choose_thresholds(model, embedded, **how)
     told = [e for e, each in zip(chosen, asked, strict=True) if each.threshold is None]
     own = [f"{e.caption} {e.threshold:.3g} ({e.n_events} events)" for e in told if e.is_own]
     others = [each for each in told if not each.is_own]
-    known, unknown = "that validation knows", "that validation does not know"
+    with_own, without = "that validation knows", "that validation does not know"
     if args.thresholds is not None or args.adapter is not None:
-        known, unknown = "with examples", "without examples"
+        with_own, without = "with examples", "without examples"
     if own:
-        notes.append(f"thresholds of captions {known}: {_few(own)}")
+        notes.append(f"thresholds of captions {with_own}: {_few(own)}")
     if others:
-        which = "other captions" if own else f"captions {unknown}"
+        which = "other captions" if own else f"captions {without}"
         of_others = _few(f"{e.caption} {e.threshold:.3g}" for e in others)
         notes.append(f"thresholds of {which}: {of_others}")
     return [each.threshold for each in chosen]
-
-
-def _novel(model: "AudioTextModel", captions: list[str]) -> list[str]:
-    """The captions that are unlike all that the model was trained on."""
-    if not hasattr(model, "known"):
-        return []
-    return [c for c, known in zip(captions, model.known(captions), strict=True) if known < 0.5]
 
 
 def _few(texts: Iterable[str]) -> str:

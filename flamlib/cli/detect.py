@@ -18,6 +18,7 @@ from flamlib.cli.ask_model import add_questions, check_captions, loaded
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
     from flamlib.inference.detect_many import Pages
+    from flamlib.inference.detector import Asked
     from flamlib.inference.questions import Questions
     from flamlib.models.interface import AudioTextModel
 
@@ -186,17 +187,16 @@ def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: l
     from flamlib import audio, detection
     from flamlib.inference import detector, sound_page
 
-    with loaded(args) as (model, questions, notes):
+    with loaded(args) as (model, questions, embedded, notes):
         if args.html is not None:
             sound_page.check(questions)
-        captions = [each.caption for each in questions.captions]
         if args.scores is not None:
-            detection.check_columns(args.scores, captions)
+            detection.check_columns(args.scores, questions.texts)
         opened = audio.Recording(recording, channel=args.channel or questions.channel)
         scores = detector.score(
             model,
             opened,
-            captions,
+            embedded,
             method=questions.method,
             median_frames=questions.median_frames,
             progress=shows_progress(),
@@ -239,14 +239,14 @@ def _detect_many(
 
     from flamlib.inference import detect_many, sound_page
 
-    with loaded(args) as (model, questions, notes):
+    with loaded(args) as (model, questions, embedded, notes):
         say(*notes)
         pages = None
         if args.html is not None:
             sound_page.check(questions)
             pages = detect_many.Pages(Path(args.html), model_folder(args.model).name, [])
         if args.output is None:
-            skipped = _print_many(model, recordings, questions, formats[0], pages)
+            skipped = _print_many(model, recordings, embedded, questions, formats[0], pages)
             n_events = None
         else:
             done = detect_many.write(
@@ -254,6 +254,7 @@ def _detect_many(
                 recordings,
                 args.output,
                 questions,
+                embedded=embedded,
                 formats=formats,
                 pages=pages,
                 scores=args.scores,
@@ -288,14 +289,14 @@ def _check_scores(args: argparse.Namespace) -> None:
 def _print_many(
     model: "AudioTextModel",
     recordings: Mapping[str, Path],
+    embedded: "Asked",
     questions: "Questions",
     kind: str,
     pages: "Pages | None",
 ) -> dict[str, str]:
     """Print the events of each recording as soon as it is heard; return what was skipped."""
-    from flamlib.inference import detect_many, detector
+    from flamlib.inference import detect_many
 
-    embedded = detector.ask(model, [each.caption for each in questions.captions])
     encode = event_tables.FORMATS[kind].encode
     print(encode([]).decode(), end="")
     skipped = {}

@@ -45,13 +45,13 @@ def _listen(args: argparse.Namespace) -> None:
     check_captions(args)
     if args.pcm is not None and args.source is None:
         raise UsageError("--pcm says what standard input is: flam listen - --pcm ...")
-    with loaded(args) as (model, questions, notes):
+    with loaded(args) as (model, questions, embedded, notes):
         from flamlib.inference.listener import Listener
 
         if questions.top is not None or questions.channel is not None:
             raise UsageError("top and channel of --load-params are for recordings")
         with _source(args, model.sample_rate) as (rate, blocks):
-            listener = Listener(model, questions, rate)
+            listener = Listener(model, questions, rate, embedded=embedded)
             say(
                 *notes,
                 f"an event is told at most {listener.latency_s:.2g} s after its last frame "

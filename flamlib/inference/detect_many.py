@@ -75,6 +75,7 @@ def write(
     out: str | Path,
     asked: Questions,
     *,
+    embedded: Asked | None = None,
     formats: Sequence[str] = ("tsv",),
     pages: Pages | None = None,
     scores: str | Path | None = None,
@@ -90,6 +91,7 @@ def write(
         out: The folder. One with results of the same questions is gone on with; its tables then
             hold what it held before, too.
         asked: Captions and how scores become events.
+        embedded: The captions, by `detector.ask`; None: they are embedded here.
         formats: Of `event_tables.FORMATS`.
         pages: Where each recording has a page; one without is heard again. None: no pages.
         scores: Folder for a score table of each recording; None: none is written.
@@ -106,7 +108,7 @@ def write(
     with _alone(out):
         _same_questions(out / PARAMETERS, asked)
         finished = _read_log(out / LOG)
-        embedded = detector.ask(model, [each.caption for each in asked.captions])
+        embedded = detector.ask(model, asked.texts) if embedded is None else embedded
         questions.write(out / PARAMETERS, asked)
         n_kept, now = 0, {}
         with _log(out / LOG) as log, _bar(recordings, progress) as bar:
@@ -221,7 +223,7 @@ def _score_places(
     folder: Path, recordings: Mapping[str, Path], asked: Questions
 ) -> dict[str, Path]:
     """Name the score table of each recording; raise ValueError for what cannot be."""
-    detection.check_columns(folder, [each.caption for each in asked.captions])
+    detection.check_columns(folder, asked.texts)
     names: dict[str, str] = {}
     for name in recordings:
         if (first := names.setdefault(event_tables.clip_of(name), name)) != name:

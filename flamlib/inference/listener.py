@@ -11,6 +11,7 @@ from flamlib import detection
 from flamlib.detection import GRACE_S, Detection
 from flamlib.events import count_frames
 from flamlib.inference import detector
+from flamlib.inference.detector import Asked
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.interface import AudioTextModel
 
@@ -26,16 +27,24 @@ class Listener:
         n_heard: Frames that have been scored, the median filter included.
     """
 
-    def __init__(self, model: AudioTextModel, asked: Questions, sample_rate: int) -> None:
-        """Embed the captions.
+    def __init__(
+        self,
+        model: AudioTextModel,
+        asked: Questions,
+        sample_rate: int,
+        *,
+        embedded: Asked | None = None,
+    ) -> None:
+        """Begin to hear.
 
         Args:
             model: Any model that `baselines.load` returns.
             asked: Captions and how scores become events; `top` does not apply.
             sample_rate: Of the audio, in hertz.
+            embedded: The captions, by `detector.ask`; None: they are embedded here.
         """
         self._model, self._asked, self._rate = model, asked, sample_rate
-        self._embedded = detector.ask(model, [each.caption for each in asked.captions])
+        self._embedded = detector.ask(model, asked.texts) if embedded is None else embedded
         self._spotters = [_Spotter(each, asked.merge_gap_s) for each in asked.captions]
         self._half = asked.median_frames // 2
         self.latency_s = (model.context_frames + HOP_FRAMES + self._half) * model.frame_s

@@ -63,6 +63,11 @@ class Questions:
         if not self.captions:
             raise ValueError("captions = []: expected at least one")
 
+    @property
+    def texts(self) -> list[str]:
+        """The captions alone."""
+        return [each.caption for each in self.captions]
+
     def events(self, scores: Scores) -> list[Detection]:
         """Turn the scores of these captions into events, under their labels."""
         found = detector.events(

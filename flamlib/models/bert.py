@@ -5,6 +5,7 @@ kind is built from this one. `fits` says which configurations it is for; `transf
 others.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, no_type_check
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamlib import few_rows
-from flamlib.few_rows import Linear
 
 
 class Encoded(NamedTuple):
@@ -131,11 +131,12 @@ class _Layer(nn.Module):
         self.attention = nn.Module()
         self.attention.self = nn.Module()
         for name in ("query", "key", "value"):
-            setattr(self.attention.self, name, Linear(width, width))
+            setattr(self.attention.self, name, nn.Linear(width, width))
         self.attention.output = _Output(width, width, config)
         self.intermediate = nn.Module()
-        self.intermediate.dense = Linear(width, inner)
+        self.intermediate.dense = nn.Linear(width, inner)
         self.output = _Output(inner, width, config)
+        self._kept = few_rows.Kept()
 
     @no_type_check
     def forward(
@@ -143,10 +144,31 @@ class _Layer(nn.Module):
         x: Float[Tensor, "text token dim"],
         mask: Bool[Tensor, "text 1 token token"] | None,
     ) -> Float[Tensor, "text token dim"]:
-        attention = self.attention.self
-        parts = few_rows.side_by_side(x, (attention.query, attention.key, attention.value))
+        of, output = self.attention.self, self.attention.output
+        sides = [of.query, of.key, of.value], [output.dense], [self.intermediate.dense]
+        few = self._kept.products(x, [*sides, [self.output.dense]], training=self.training)
+        if few is not None:
+            project, add_seen, widen, add_inner = few
+            seen = self._attend(project(x).chunk(3, dim=-1), mask)
+            x = output.LayerNorm(add_seen(seen, plus=x))
+            return self.output.LayerNorm(add_inner(widen.gelu(x), plus=x))
+        seen = self._attend((of.query(x), of.key(x), of.value(x)), mask)
+        x = output(seen, x)
+        return self.output(F.gelu(self.intermediate.dense(x)), x)
+
+    def train(self, mode: bool = True) -> "_Layer":
+        """Set whether the layer learns."""
+        self._kept.forget()
+        return super().train(mode)
+
+    @no_type_check
+    def _attend(
+        self,
+        parts: Sequence[Float[Tensor, "text token dim"]],
+        mask: Bool[Tensor, "text 1 token token"] | None,
+    ) -> Float[Tensor, "text token dim"]:
         query, key, value = (
-            part.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2) for part in parts
+            part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2) for part in parts
         )
         seen = F.scaled_dot_product_attention(
             *(query, key, value),
@@ -154,8 +176,7 @@ class _Layer(nn.Module):
             dropout_p=self.dropout_prob if self.training else 0.0,
             scale=query.shape[-1] ** -0.5,
         )
-        x = self.attention.output(seen.transpose(1, 2).flatten(2), x)
-        return self.output(F.gelu(self.intermediate.dense(x)), x)
+        return seen.transpose(1, 2).flatten(2)
 
 
 class _Output(nn.Module):
@@ -163,7 +184,7 @@ class _Output(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, config: Any) -> None:
         super().__init__()
-        self.dense = Linear(n_in, n_out)
+        self.dense = nn.Linear(n_in, n_out)
         self.LayerNorm = nn.LayerNorm(n_out, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 

@@ -219,17 +219,13 @@ class DualEncoder(EmbeddingScoring, nn.Module):
         Raises ValueError for no captions, an empty one, or one with more tokens than the tower
         accepts.
         """
-        return self._embed_features(self._features(captions))
+        return finite_captions(self.encode_captions(self._features(captions)))
 
     def _features(self, captions: Sequence[str]) -> Float[Tensor, "caption *word dim"]:
         """Read captions. Raises what `embed_captions` raises."""
         if isinstance(captions, str) or not captions:
             raise ValueError("captions must be a list of at least one text")
         return self.caption.embed(list(captions))
-
-    def _embed_features(self, features: Float[Tensor, "caption *word dim"]) -> CaptionEmbeddings:
-        found = self.encode_captions(features)
-        return require_finite(found, "captions, by weights too large for float32,")
 
     def save_pretrained(
         self,
@@ -371,6 +367,11 @@ def _as_clips(waveform: Any) -> Float[Tensor, "clip sample"]:
     if not waveform.isfinite().all():
         raise ValueError("the audio contains NaN or infinite samples: a damaged file?")
     return waveform.float().reshape(-1, waveform.shape[-1])
+
+
+def finite_captions(embeddings: CaptionEmbeddings) -> CaptionEmbeddings:
+    """Return embeddings as they are. Raises ValueError if they hold NaN or infinity."""
+    return require_finite(embeddings, "captions, by weights too large for float32,")
 
 
 def _require_finite(audio: AudioEmbeddings, peak: float) -> AudioEmbeddings:

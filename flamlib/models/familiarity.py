@@ -115,7 +115,7 @@ class Familiarity(nn.Module):
 
     def forward(
         self,
-        features: Float[Tensor, "caption feature"],
+        known: Float[Tensor, "caption"],
         halves: Sequence[Float[Tensor, "caption _"]],
         scale: Float[Tensor, "caption"],
         bias: Float[Tensor, "caption"],
@@ -125,13 +125,12 @@ class Familiarity(nn.Module):
             logit = scale' * <concat_unit(*frame halves, 1), caption'> + bias'
 
         Args:
-            features: Text features of the captions.
+            known: How well each caption is known, 0 to 1.
             halves: Learned unit vectors and, if there are classes, class vectors.
             scale: Logit scale in training, of the cosine of all halves together.
             bias: Log-odds of the prior in training.
         """
-        with torch.autocast(features.device.type, enabled=False):
-            known = self.known(features)
+        with torch.autocast(known.device.type, enabled=False):
             worth = torch.lerp(self.trust[1], self.trust[0], known[:, None])
             weighted = [halves[0].float() * (worth[:, 0] * scale / len(halves))[:, None]]
             for classes in halves[1:]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flamlib.losses import frame_wise
 from flamlib.models import class_features
 from flamlib.models.dropout import Dropout
-from flamlib.models.dual_encoder import DualEncoder
+from flamlib.models.dual_encoder import DualEncoder, finite_captions
 from flamlib.models.familiarity import Familiarity, Trust
 from flamlib.models.heads import build_head
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, Method
@@ -156,13 +156,21 @@ class FLAM(DualEncoder):
     ) -> tuple[CaptionEmbeddings, Float[Tensor, "caption"]]:
         """Return what `embed_captions` and `known` do, having read the captions once."""
         features = self._features(captions)
-        found = self._embed_features(features)
         if self.familiarity is None:
-            return found, torch.ones(len(captions))
-        return found, self.familiarity.known(features)
+            known = torch.ones(len(captions))
+        else:
+            known = self.familiarity.known(features)
+        return finite_captions(self.encode_captions(features, known)), known
 
-    def encode_captions(self, features: Float[Tensor, "caption dim"]) -> CaptionEmbeddings:
-        """Embed captions, given the caption tower's features, with gradients."""
+    def encode_captions(
+        self,
+        features: Float[Tensor, "caption dim"],
+        known: Float[Tensor, "caption"] | None = None,
+    ) -> CaptionEmbeddings:
+        """Embed captions, given the caption tower's features, with gradients.
+
+        `known` is how well each is known, where that has been computed.
+        """
         halves = [_unit(self.caption_projection(features))]
         if self.audio.n_tags:
             asked = class_features.caption_class_vector(features, self.tag_names)
@@ -171,7 +179,8 @@ class FLAM(DualEncoder):
         bias = self.bias_head(features).float()
         if self.training or self.familiarity is None:
             return CaptionEmbeddings(class_features.concat_unit(*halves), scale, bias)
-        return CaptionEmbeddings(*self.familiarity(features, halves, scale, bias))
+        known = self.familiarity.known(features) if known is None else known
+        return CaptionEmbeddings(*self.familiarity(known, halves, scale, bias))
 
     @torch.inference_mode()
     def score_embeddings(

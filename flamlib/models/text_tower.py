@@ -257,31 +257,29 @@ class TextTower(nn.Module):
 
         Warns of words that the tower does not know (`UnknownWords`).
         """
-        if notes := self._unknown_words(captions):
+        device = next(self.parameters()).device
+        batches = [captions[i : i + batch_size] for i in range(0, len(captions), batch_size)]
+        tokens = [self.tokenize(batch) for batch in batches]
+        if notes := self._unknown_words(captions, tokens):
             more = f" and {len(notes) - 3} more" if len(notes) > 3 else ""
             text = "; ".join(notes[:3])
             warnings.warn(f"the caption tower {text}{more}", UnknownWords, stacklevel=3)
-        device = next(self.parameters()).device
         with torch.inference_mode():
-            parts = [
-                self(**{k: v.to(device) for k, v in self.tokenize(part).items()})
-                for part in (
-                    captions[i : i + batch_size] for i in range(0, len(captions), batch_size)
-                )
-            ]
+            parts = [self(**{k: v.to(device) for k, v in of.items()}) for of in tokens]
         if self.pooling == "words":
             n_words = max(part.shape[1] for part in parts)
             parts = [F.pad(p, (0, 0, 0, n_words - p.shape[1]), value=torch.nan) for p in parts]
         return torch.cat(parts).clone()
 
-    def _unknown_words(self, captions: list[str]) -> list[str]:
+    def _unknown_words(self, captions: list[str], tokens: list[dict[str, Tensor]]) -> list[str]:
         """Say of each caption what the tokenizer has no token for; scripts, emoji and signs."""
         tokenizer, unknown = self.tokenizer, self.tokenizer.unk_token_id
+        if unknown is None:
+            return []
+        has_unknown = torch.cat([(of["input_ids"] == unknown).any(dim=1) for of in tokens])
         notes = []
-        for caption in captions:
-            ids = tokenizer(caption)["input_ids"]
-            if unknown not in ids:
-                continue
+        for i in has_unknown.nonzero()[:, 0].tolist():
+            caption, ids = captions[i], tokenizer(captions[i])["input_ids"]
             known = "".join(
                 tokenizer.convert_ids_to_tokens(set(ids) - {*tokenizer.all_special_ids})
             )

@@ -53,6 +53,35 @@ def test_it_computes_what_that_of_transformers_does_to_the_last_digit(lengths, t
         assert torch.equal(getattr(outputs[0], name), getattr(outputs[1], name))
 
 
+@pytest.mark.parametrize("lengths", [[5], [1], [5, 2, 1]])
+def test_few_tokens_without_gradients_are_read_as_many_are(lengths):
+    (ours, _), _ = pair(True)
+    ours.eval()
+    ids = torch.randint(1, 50, (len(lengths), max(lengths)))
+    mask = torch.tensor([[int(k < n) for k in range(max(lengths))] for n in lengths])
+    expected = ours(ids, mask)
+    with torch.no_grad():
+        found = ours(ids, mask)
+    for name in ("last_hidden_state", "pooler_output"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))
+
+
+@torch.no_grad()
+def test_weights_that_learned_are_read():
+    (ours, _), _ = pair(True)
+    ours.eval()
+    ids = torch.randint(1, 50, (1, 5))
+    before = ours(ids).last_hidden_state
+    ours.train()
+    for weight in ours.parameters():
+        weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW(ours.parameters(), lr=0.1, fused=True).step()
+    found = ours.eval()(ids).last_hidden_state
+    assert not torch.equal(found, before)
+    with torch.enable_grad():
+        torch.testing.assert_close(found, ours(ids).last_hidden_state.detach())
+
+
 @pytest.mark.parametrize(
     "changes",
     [

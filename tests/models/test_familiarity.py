@@ -65,7 +65,8 @@ def test_a_novel_caption_has_the_mean_prior_of_those_that_are_known():
     bias = torch.tensor([-5.0, -1.0])
     familiarity = learned(torch.eye(2), bias, TRUST)
     features = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
-    *_, found = familiarity(features, [unit(2, 3)], torch.ones(2), torch.tensor([-5.0, 3.0]))
+    known = familiarity.known(features)
+    *_, found = familiarity(known, [unit(2, 3)], torch.ones(2), torch.tensor([-5.0, 3.0]))
     assert found[0] == -5
     assert found[1].sigmoid().item() == pytest.approx(bias.sigmoid().mean().item())
 
@@ -82,7 +83,7 @@ def test_the_logit_is_what_its_formula_says(kind, first, second, shift, seed):
     texts = torch.eye(3)[:2] if kind == "known" else -torch.eye(3)[:2]
     scale, bias = torch.tensor([3.0, 20.0]), torch.tensor([-2.0, -4.0])
     familiarity = learned(torch.eye(3)[:2], bias, trust, frames=ordinary)
-    caption, length, prior = familiarity(texts, captions, scale, bias)
+    caption, length, prior = familiarity(familiarity.known(texts), captions, scale, bias)
     assert_close(caption.norm(dim=1), torch.ones(2))
     one = torch.ones(7, 1)
     found = length * (concat_unit(*frames, one) @ caption.T) + prior
