@@ -5,11 +5,11 @@ those before it in this list and, within a package, in the package's own; `tests
 reads both:
 
     paths         files         memory        parallel      distributions texts         tables
-    parameters    overrides     params        config        manifest      events        jams
-    recording_names             crowsetta_labels            labels        ogg           mpeg
-    chunks        decoders      chain         formats       fir           decibels      audio
-    collection    runs          detection     event_tables  streams       provenance    run_notebook
-    few_rows
+    parameters    overrides     smoothing     params        config        manifest      events
+    jams          recording_names             crowsetta_labels            labels        ogg
+    mpeg          chunks        decoders      chain         formats       fir           decibels
+    audio         collection    runs          detection     event_tables  streams       provenance
+    run_notebook  few_rows
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli

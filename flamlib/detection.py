@@ -1,4 +1,4 @@
-"""From scores to events: median filter, thresholds, joining, minimum duration; tables of both.
+"""From scores to events: thresholds, joining, minimum duration; tables of both.
 
 Scores are `[frame, caption]`; frame l spans `frame_edges[l]` to `frame_edges[l + 1]` seconds.
 """
@@ -36,35 +36,6 @@ class Detection(NamedTuple):
 def frames_first(values: Shaped[np.ndarray, "*clip a b"]) -> Shaped[np.ndarray, "*clip b a"]:
     """Turn [caption, frame], as models return scores, into [frame, caption], or the reverse."""
     return np.swapaxes(values, -1, -2)
-
-
-def median_filter(
-    scores: Float[np.ndarray, "*batch frame"], n_frames: int
-) -> Float[np.ndarray, "*batch frame"]:
-    """Replace each score by the median of the `n_frames` (odd) around it, along the last axis.
-
-    Peaks and gaps shorter than half the window vanish. Beyond its ends a clip is continued by its
-    mirror image, the last frame repeated first (scipy's "reflect").
-
-    >>> median_filter(np.array([0.1, 0.9, 0.1, 0.8, 0.9]), 3)
-    array([0.1, 0.1, 0.8, 0.8, 0.9])
-    """
-    if n_frames < 1 or n_frames % 2 == 0:
-        raise ValueError(f"a median filter needs an odd number of frames, found {n_frames}")
-    if np.isnan(scores).any():
-        raise ValueError("scores contain NaN, of which there is no median")
-    if n_frames == 1:
-        return scores.copy()
-    if n_frames == 3:  # the usual one
-        padded = np.concatenate([scores[..., :1], scores, scores[..., -1:]], axis=-1)
-        left, middle, right = padded[..., :-2], padded[..., 1:-1], padded[..., 2:]
-        lower, upper = np.minimum(left, middle), np.maximum(left, middle)
-        return np.maximum(lower, np.minimum(upper, right))
-    # Imported here: scipy takes a third of a second.
-    from scipy.ndimage import median_filter as scipy_median_filter
-
-    size = (1,) * (scores.ndim - 1) + (n_frames,)
-    return scipy_median_filter(scores, size=size, mode="reflect")
 
 
 def events_from_scores(

@@ -109,7 +109,7 @@ def release(places: Places, name: str, *, checkpoint: Path) -> Path:
             scores,
             small.known(scores.captions).numpy(force=True),
             model=sha256,
-            median_frames=config.detect.median_frames,
+            smoothing=config.detect.smoothing,
             n_thresholds=config.evaluate.n_thresholds,
             novel=config.evaluate.novel_threshold if small.familiarity is not None else None,
         )

@@ -15,6 +15,7 @@ from flamlib.inference import detector
 from flamlib.overrides import read_yaml
 from flamlib.parameters import ParameterError, allowed, plain
 from flamlib.params.trials import DetectConfig
+from flamlib.smoothing import Smoothing
 
 ROOT = Path(__file__).parents[1]
 # What a small run has less of; everything else is the experiment's.
@@ -134,8 +135,11 @@ def test_detection_has_the_same_defaults_everywhere(project):
     assert {"threshold", "median_frames", "method"} <= defaults.keys()
     parameters = inspect.signature(detector.detect).parameters
     assert parameters["threshold"].default is None, "the model's own, where it has any"
-    for name, default in defaults.items() - {("threshold", DetectConfig.threshold)}:
-        assert parameters[name].default == default
+    assert parameters["smoothing"].default is None, "as these were chosen"
+    smoothing = Smoothing(defaults["median_frames"], defaults["hysteresis"])
+    assert load_config().detect.smoothing == smoothing
+    for name in defaults.keys() - {"threshold", "median_frames", "hysteresis"}:
+        assert parameters[name].default == defaults[name]
 
 
 def test_a_change_is_checked_as_the_file_is(project):

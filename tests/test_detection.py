@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 from flamlib.detection import (
     Detection,
     events_from_scores,
-    median_filter,
     read_scores,
     stretch_around,
     threshold_of_top,
@@ -35,45 +34,6 @@ def edges_of(scores, frame_s=0.32):
 
 def column(*scores):
     return np.array(scores)[:, None]
-
-
-# Smoothing
-
-
-def slow_median_filter(scores, n_frames):
-    """The definition, one frame at a time; the clip goes on as its mirror image."""
-    n = len(scores)
-    mirrored = np.concatenate([scores[::-1], scores, scores[::-1]])
-    half = n_frames // 2
-    return [sorted(mirrored[n + i - half : n + i + half + 1])[half] for i in range(n)]
-
-
-@given(st.lists(st.floats(-5, 5), min_size=5, max_size=12), st.sampled_from([1, 3, 5, 9]))
-def test_the_median_is_that_of_the_frames_around(scores, n_frames):
-    filtered = median_filter(np.array(scores), n_frames)
-    assert filtered.tolist() == slow_median_filter(np.array(scores), n_frames)
-
-
-@given(probabilities)
-def test_smoothing_before_or_after_calibration_is_the_same(scores):
-    def calibrate(score):
-        return 1 / (1 + np.exp(-4 * score + 3))
-
-    once = median_filter(calibrate(scores.T), 3)
-    assert np.array_equal(once, calibrate(median_filter(scores.T, 3)))
-
-
-def test_clips_and_captions_do_not_mix():
-    scores = np.random.default_rng(0).random((2, 3, 9))
-    apart = [[median_filter(caption, 3) for caption in clip] for clip in scores]
-    assert np.array_equal(median_filter(scores, 3), apart)
-
-
-def test_one_frame_is_no_filter_and_an_even_number_has_no_middle():
-    scores = np.array([0.3, 0.1, 0.2])
-    assert median_filter(scores, 1).tolist() == scores.tolist()
-    with pytest.raises(ValueError, match="odd number of frames, found 4"):
-        median_filter(scores, 4)
 
 
 # Events

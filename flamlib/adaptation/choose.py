@@ -30,6 +30,7 @@ from flamlib.evaluation.thresholds import DIGITS, MIN_CAPTIONS, best_f1
 from flamlib.metrics.spans import SpanChanges, SpanCurve
 from flamlib.models.caption_thresholds import FORMAT, CaptionThresholds, Chosen, OwnThreshold
 from flamlib.models.interface import Method
+from flamlib.smoothing import Smoothing
 
 PRIOR_EVENTS = 4  # events that the model's own threshold is worth
 MIN_EVENTS = 5  # from which on a precision is a caption's own
@@ -153,7 +154,7 @@ def to_thresholds(
     *,
     model: str,
     method: Method,
-    median_frames: int,
+    smoothing: Smoothing,
     default: float,
 ) -> CaptionThresholds:
     """Return the thresholds as a file for `flam detect`, on top of the model's own.
@@ -166,10 +167,10 @@ def to_thresholds(
         criterion: by which they were chosen.
         model: SHA-256 of the model's weights.
         method: kind of score.
-        median_frames: of the filter.
+        smoothing: of the scores.
         default: of a model without thresholds of its own.
     """
-    if base is not None and (base.method, base.median_frames) != (method, median_frames):
+    if base is not None and (base.method, base.smoothing) != (method, smoothing):
         base = None
     kept = {}
     if base is not None and criterion.kind == "f1":
@@ -192,7 +193,8 @@ def to_thresholds(
         format=FORMAT,
         model=model,
         method=method,
-        median_frames=median_frames,
+        median_frames=smoothing.median_frames,
+        hysteresis=smoothing.hysteresis,
         criterion=f"{criterion}, in labelled recordings",
         min_events=0 if criterion.kind == "false_per_hour" else 1,
         fallback=round(float(fallback), DIGITS),

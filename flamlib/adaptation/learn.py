@@ -25,7 +25,6 @@ from jaxtyping import Float
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
-from flamlib import detection
 from flamlib.adaptation import choose, logistic, own_labels
 from flamlib.adaptation.choose import EPSILON, Choice, Criterion
 from flamlib.adaptation.own_labels import Clips, Heard, Labelled
@@ -36,6 +35,7 @@ from flamlib.losses import frame_wise
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import CaptionEmbeddings
+from flamlib.smoothing import Smoothing
 
 Level = Literal["thresholds", "scale", "heads"]
 LEVELS: tuple[Level, ...] = ("thresholds", "scale", "heads")
@@ -55,7 +55,7 @@ class Examples:
         heard: the recordings, with the embedding of each frame as values.
         captions: all captions of their labels.
         frame_s: seconds of a frame.
-        median_frames: of the filter that scores go through.
+        smoothing: of scores.
         start: of each caption the model's weights, see `adapter`.
         bias: of each caption the log-odds of its prior.
         own: of each caption the model's threshold.
@@ -64,7 +64,7 @@ class Examples:
     heard: Sequence[Heard]
     captions: Sequence[str]
     frame_s: float
-    median_frames: int
+    smoothing: Smoothing
     start: Weights
     bias: Float[np.ndarray, "caption"]
     own: Sequence[Chosen]
@@ -95,7 +95,7 @@ def examples_of(
     found: Sequence[Labelled],
     captions: Sequence[str],
     *,
-    median_frames: int,
+    smoothing: Smoothing,
     progress: bool = False,
 ) -> tuple[Examples, dict[str, str]]:
     """Hear labelled recordings.
@@ -104,7 +104,7 @@ def examples_of(
         model: to adapt.
         found: the recordings.
         captions: of their labels.
-        median_frames: length of the median filter that scores go through.
+        smoothing: of scores.
         progress: whether to show a progress bar.
 
     Returns:
@@ -121,10 +121,8 @@ def examples_of(
 
     heard, skipped = own_labels.hear(found, captions, embed, progress=progress)
     start, bias = start_of(model.embed_captions(list(captions)))
-    own = detector.choose_thresholds(
-        model, captions, method="unbiased", median_frames=median_frames
-    )
-    made = Examples(heard, captions, model.frame_s, median_frames, start, bias, own)
+    own = detector.choose_thresholds(model, captions, method="unbiased", smoothing=smoothing)
+    made = Examples(heard, captions, model.frame_s, smoothing, start, bias, own)
     return made, skipped
 
 
@@ -176,7 +174,7 @@ def clips(examples: Examples, rows: Sequence[int], weights: Mapping[int, Weights
         logits = examples.heard[row].values @ of[:, :-1].T + of[:, -1] + examples.bias
         by_caption = torch.from_numpy(frames_first(logits).copy())[None]
         [scores] = frame_wise.unbiased_score(by_caption, bias).numpy()
-        smooth = detection.median_filter(scores, examples.median_frames)
+        smooth = examples.smoothing(scores)
         scored.append(examples.heard[row]._replace(values=frames_first(smooth).astype(np.float32)))
     return own_labels.clips_of(scored, examples.captions, examples.frame_s)
 

@@ -10,10 +10,11 @@ from flamlib import files, tables
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
+    add_smoothing,
     model_folder,
     number,
-    odd,
     seconds,
+    smoothing,
     usage_errors,
     warnings_in_a_line,
 )
@@ -75,13 +76,7 @@ def _add_labelled(parser: argparse.ArgumentParser) -> None:
         help="where the recordings are that labels name (default: beside them)",
     )
     add_model(parser)
-    add(
-        "--median-frames",
-        metavar="N",
-        type=odd,
-        default=DetectConfig.median_frames,
-        help="length of the median filter, as of flam detect (default: %(default)s)",
-    )
+    add_smoothing(parser)
 
 
 def add_adapt(adapt: argparse.ArgumentParser) -> None:
@@ -155,13 +150,16 @@ def _thresholds(args: argparse.Namespace) -> None:
     from flamlib.models.weights import Fetching
     from flamlib.parameters import plain
 
-    how = {"method": args.method, "median_frames": args.median_frames}
     with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)), usage_errors(KeyError):
         found, skipped = own_labels.find(args.labels, args.audio)
         captions = own_labels.captions_of(found)
         if not captions:
             raise UsageError("the labelled recordings have no event, so there is no caption")
         model = baselines.load(folder)
+        how = {
+            "method": args.method,
+            "smoothing": smoothing(args, detector.smoothing_of(model)),
+        }
 
         def hear_one(path: Path) -> tuple:
             scores = detector.score(model, path, captions, **how)
@@ -201,6 +199,7 @@ def _adapt(args: argparse.Namespace) -> None:
 
     from flamlib import audio
     from flamlib.adaptation import adapter, choose, learn, own_labels
+    from flamlib.inference import detector
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
 
@@ -211,11 +210,12 @@ def _adapt(args: argparse.Namespace) -> None:
             raise UsageError("the labelled recordings have no event, so there is no caption")
         adapter.check_place(args.output)
         model = adapter.base_of(folder)
+        smooth = smoothing(args, detector.smoothing_of(model))
         examples, unread = learn.examples_of(
             model,
             found,
             captions,
-            median_frames=args.median_frames,
+            smoothing=smooth,
             progress=shows_progress(),
         )
         _say_skipped(skipped | unread)
@@ -227,7 +227,7 @@ def _adapt(args: argparse.Namespace) -> None:
             criterion,
             model="",
             method="unbiased",
-            median_frames=args.median_frames,
+            smoothing=smooth,
             default=DetectConfig.threshold,
         )
         levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]

@@ -4,13 +4,18 @@ import argparse
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flamlib import paths, texts
 from flamlib.cli import aside
 from flamlib.cli.errors import UsageError
 from flamlib.models import released
-from flamlib.params.trials import MAX_MEDIAN_FRAMES
+from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
+
+if TYPE_CHECKING:  # it brings numpy
+    from flamlib.smoothing import Smoothing
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 MAX_CLIP_S = 600.0  # of an exported model, which hears a clip at once
@@ -103,6 +108,35 @@ def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) ->
     )
 
 
+def add_smoothing(
+    parser: argparse.ArgumentParser, usual: str = "as the model's thresholds were chosen"
+) -> None:
+    """Add how scores are smoothed, for `smoothing`; `usual` tells how they are without options."""
+    parser.add_argument(
+        "--median-frames",
+        metavar="N",
+        type=odd,
+        help=f"length of a median filter over the scores, odd; 1: no filter (default: {usual})",
+    )
+    parser.add_argument(
+        "--hysteresis",
+        metavar="X",
+        type=nats,
+        help="then an event goes on while its odds are at least exp(-X) times those of its "
+        f"threshold; 0: none (default: {usual})",
+    )
+
+
+def smoothing(args: argparse.Namespace, usual: "Smoothing") -> "Smoothing":
+    """Return how scores are smoothed: by the options of `add_smoothing`, else as usual."""
+    given = {
+        name: getattr(args, name)
+        for name in ("median_frames", "hysteresis")
+        if getattr(args, name) is not None
+    }
+    return replace(usual, **given)
+
+
 def caption(text: str) -> str:
     """Parse a caption, in the form of `texts.normal`."""
     try:
@@ -148,6 +182,14 @@ def odd(text: str) -> int:
             f"{text} is not an odd number of frames up to {MAX_MEDIAN_FRAMES}"
         )
     return int(value)
+
+
+def nats(text: str) -> float:
+    """Parse a difference of log-odds, from 0 to `MAX_HYSTERESIS`."""
+    value = number(text)
+    if not 0 <= value <= MAX_HYSTERESIS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to {MAX_HYSTERESIS:g}")
+    return value
 
 
 def count(text: str) -> int:

@@ -10,11 +10,12 @@ from flamlib import files
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
+    add_smoothing,
     caption,
     model_folder,
-    odd,
     seconds,
     share,
+    smoothing,
     usage_errors,
     warnings_in_a_line,
 )
@@ -102,13 +103,7 @@ def add_questions(parser: argparse.ArgumentParser) -> None:
         "probability, prior included) or approximate (unbiased, for very rare captions); models "
         f"without priors have unbiased scores only (default: {DetectConfig.method})",
     )
-    add(
-        "--median-frames",
-        metavar="N",
-        type=odd,
-        help="length of a median filter over the scores, odd; 1: no filter (default: "
-        f"{DetectConfig.median_frames})",
-    )
+    add_smoothing(parser)
     add(
         "--min-duration",
         metavar="S",
@@ -189,12 +184,19 @@ def _loaded(
         field = {"merge_gap": "merge_gap_s"}.get(name, name)
         return given if given is not None else getattr(before, field, usual)
 
-    how = {
-        "method": chosen("method", DetectConfig.method),
-        "median_frames": chosen("median_frames", DetectConfig.median_frames),
-    }
+    method = chosen("method", DetectConfig.method)
+    usual = detector.smoothing_of(model) if before is None else before.smoothing
     if args.thresholds is not None:
-        model.thresholds = caption_thresholds.read_file(args.thresholds, folder / WEIGHTS, **how)
+        model.thresholds = caption_thresholds.read_file(
+            args.thresholds, folder / WEIGHTS, method=method
+        )
+        usual = model.thresholds.smoothing
+    how = {"method": method, "smoothing": smoothing(args, usual)}
+    if args.thresholds is not None and how["smoothing"] != usual:
+        raise UsageError(
+            f"{args.thresholds}: thresholds of scores with {usual}, not with {how['smoothing']}: "
+            "choose them again with `flam thresholds`, or detect as they were chosen"
+        )
     filled = {
         "threshold": _thresholds(args, model, asked, embedded, how, notes),
         "off_threshold": [args.off_threshold] * len(asked),
@@ -213,7 +215,9 @@ def _loaded(
         merge_gap_s=chosen("merge_gap", DetectConfig.merge_gap_s),
         top=chosen("top"),
         channel=chosen("channel"),
-        **how,
+        method=method,
+        median_frames=how["smoothing"].median_frames,
+        hysteresis=how["smoothing"].hysteresis,
     )
     return Loaded(model, questions, embedded, notes)
 

@@ -198,7 +198,7 @@ def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: l
             opened,
             embedded,
             method=questions.method,
-            median_frames=questions.median_frames,
+            smoothing=questions.smoothing,
             progress=shows_progress(),
         )
         say(*notes)

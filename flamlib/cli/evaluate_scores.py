@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from flamlib import files, memory
-from flamlib.cli.arguments import number, odd, seconds, share, whole
+from flamlib.cli.arguments import add_smoothing, number, seconds, share, smoothing, whole
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
 
@@ -45,14 +45,7 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
         help="score from which a frame is detected, for F1 and false spans (default: of each "
         "system the one of the best frame-wise F1 on these clips, which is too optimistic)",
     )
-    add(
-        "--median-frames",
-        metavar="N",
-        type=odd,
-        default=1,
-        help="length of a median filter over the scores before detection, odd; 1: as they are "
-        "(default: %(default)s)",
-    )
+    add_smoothing(evaluate, "scores are taken as they are")
     add(
         "--segment",
         metavar="S",
@@ -100,6 +93,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     # Imported here: SciPy and scikit-learn take a second, and --help does not need them.
     from flamlib.evaluation import score_tables, systems
     from flamlib.metrics.sed import Criteria
+    from flamlib.smoothing import Smoothing
 
     reference = score_tables.read_reference(args.ground_truth, args.durations)
     say(*(f"{args.ground_truth}: {line}" for line in reference.notes.lines()))
@@ -112,7 +106,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     del read  # the tables, which may be large
     result = systems.evaluate(
         aligned,
-        Criteria(args.segment, MAX_FPR, args.collar, args.collar_rate, args.median_frames),
+        Criteria(
+            args.segment, MAX_FPR, args.collar, args.collar_rate, smoothing(args, Smoothing())
+        ),
         threshold=args.threshold,
         n_resamples=args.resamples,
         progress=shows_progress(),

@@ -8,7 +8,7 @@
                     that read the same are right for each other's clips
     classification  zero-shot, for each template of prompts, see `metrics.classification`
     moments         where in a recording is what a sentence describes, see `metrics.moments`: its
-                    windows are of scores that went through the median filter
+                    windows are of smoothed scores
 
 *Long clips.* A recording is processed in windows of `window_s`, one after the other and each on its
 own: as many whole frames of the model as begin within that time. Its frames are those of all
@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio, detection, parameters
+from flamlib import audio, parameters
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
@@ -317,7 +317,7 @@ def _moments_outcome(
     for i, clip in enumerate(tqdm(clips, dataset.name, unit="clip", disable=not progress)):
         captions = model.embed_captions([query.caption for query in clip.queries])
         _, scores, duration_s = _score_clip(model, clip, captions, settings.window_s)
-        smooth = detection.median_filter(scores, settings.criteria.median_frames)
+        smooth = settings.criteria.smoothing(scores)
         edges = frame_edges(duration_s, model.frame_s)
         for query, score in zip(clip.queries, smooth, strict=True):
             found = moments.windows(score, edges)
@@ -333,7 +333,8 @@ def _sed_outcome(
     sums: Float[np.ndarray, "clip 4 bin"] | None,
     settings: BenchmarkSettings,
 ) -> Outcome:
-    threshold, _ = sed.best_threshold(clip_scores, n_thresholds=settings.n_thresholds)
+    smooth = clip_scores.smoothed(settings.criteria.smoothing)
+    threshold, _ = sed.best_threshold(smooth, n_thresholds=settings.n_thresholds)
     metrics = sed.compute(clip_scores, settings.criteria, threshold=threshold)
     statistics = sed.statistics(clip_scores, settings.criteria, threshold=threshold)
     resampling = Resampling(len(clip_scores.clips), statistics)

@@ -95,9 +95,7 @@ def evaluate_model(
                 of_split, valid.split, threshold=threshold, config=config
             )
             if name not in MASKED:
-                curves[prefix + name] = split_metrics.f1_curve(
-                    of_split, n_thresholds=config.n_thresholds
-                )
+                curves[prefix + name] = split_metrics.f1_curve(of_split, config)
     clip_s = next(iter(splits.values())).clip_s
     metrics["retrieval"] = evaluate.retrieval(model, bank, lexicon, clip_s=clip_s).metrics
     settings = BenchmarkSettings(

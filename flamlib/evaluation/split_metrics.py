@@ -21,6 +21,7 @@ from flamlib.evaluation.thresholds import MIN_CAPTIONS
 from flamlib.metrics import calibration, sed, spans
 from flamlib.metrics.bootstrap import ClipStatistic, clip_sum
 from flamlib.metrics.bootstrap_ranking import clip_best_f1
+from flamlib.metrics.clip_scores import FrameTable
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.sed import Criteria
 from flamlib.metrics.spans import SpanChanges
@@ -34,7 +35,7 @@ def criteria(config: EvaluationConfig) -> Criteria:
         max_fpr=config.max_fpr,
         collar_s=config.collar_s,
         collar_rate=config.collar_rate,
-        median_frames=config.median_frames,
+        smoothing=config.smoothing,
     )
 
 
@@ -49,7 +50,7 @@ def compute(
         threshold: of f1, segment_f1, event_f1, event_recall and false_spans.
         config: how models are evaluated.
     """
-    probs, curve = logits.prob_table(), f1_curve(logits, n_thresholds=config.n_thresholds)
+    probs, curve = logits.prob_table(), f1_curve(logits, config)
     prob, active = probs.scores[probs.known], probs.active[probs.known]
     metrics = sed.compute(logits.clip_scores(), criteria(config), threshold=threshold)
     del metrics["threshold"]
@@ -66,20 +67,20 @@ def compute(
 
 def span_changes(logits: SplitLogits, config: EvaluationConfig) -> SpanChanges:
     """Return the spans of smoothed scores at all thresholds."""
-    return SpanChanges.of(logits.clip_scores().smoothed(config.median_frames))
+    return SpanChanges.of(logits.clip_scores().smoothed(config.smoothing))
 
 
 def f1_curve(
-    logits: SplitLogits, *, n_thresholds: int, of: Bool[np.ndarray, "caption"] | None = None
+    logits: SplitLogits, config: EvaluationConfig, *, of: Bool[np.ndarray, "caption"] | None = None
 ) -> dict:
-    """Return `f1.f1_over_thresholds` of the scores at `sed.candidate_thresholds`.
+    """Return `f1.f1_over_thresholds` of the smoothed scores at `sed.candidate_thresholds`.
 
     Of all captions, or of those that `of` selects.
     """
-    frames = logits.score_table()
+    frames = _smoothed(logits, config)
     of = np.ones(frames.scores.shape[1], bool) if of is None else of
     scores, known = frames.scores[:, of], frames.known[:, of]
-    thresholds = sed.candidate_thresholds(scores[known], n_thresholds)
+    thresholds = sed.candidate_thresholds(scores[known], config.n_thresholds)
     return f1_over_thresholds(scores, frames.active[:, of], thresholds, known)
 
 
@@ -112,7 +113,7 @@ def choose_threshold(
     of = np.array([caption not in trained_on for caption in valid.split.captions]) == novel
     if of.sum() < MIN_CAPTIONS:
         of[:] = True
-    return f1_curve(valid, n_thresholds=config.n_thresholds, of=of)["best_macro"]
+    return f1_curve(valid, config, of=of)["best_macro"]
 
 
 def reliability(logits: SplitLogits, *, n_bins: int) -> dict[str, np.ndarray]:
@@ -160,7 +161,7 @@ def confidence_intervals(
     statistics = {
         model: sed.statistics(of.clip_scores(), criteria(config), threshold=thresholds[model])
         | {
-            "f1_best": partial(_best_f1_statistic, of, config.n_thresholds),
+            "f1_best": partial(_best_f1_statistic, of, config),
             "ece": partial(_bin_statistic, of, config.n_bins, calibration.ece_of),
             "brier": partial(_bin_statistic, of, config.n_bins, calibration.brier_of),
             "nats": partial(_nats_statistic, priors.nats_by_clip, of.logits, of.split),
@@ -181,10 +182,15 @@ def confidence_intervals(
     return bounds | {"difference": {other: tests[f"flam - {other}"] for other in others}}
 
 
-def _best_f1_statistic(logits: SplitLogits, n_thresholds: int) -> ClipStatistic:
+def _smoothed(logits: SplitLogits, config: EvaluationConfig) -> FrameTable:
+    """The frames of smoothed scores, in which events are found."""
+    return logits.clip_scores().smoothed(config.smoothing).by_frame
+
+
+def _best_f1_statistic(logits: SplitLogits, config: EvaluationConfig) -> ClipStatistic:
     """The F1 at the best threshold of each draw, of the thresholds that `f1_curve` has."""
-    frames = logits.score_table()
-    thresholds = sed.candidate_thresholds(frames.scores[frames.known], n_thresholds)
+    frames = _smoothed(logits, config)
+    thresholds = sed.candidate_thresholds(frames.scores[frames.known], config.n_thresholds)
     return clip_best_f1(frames.scores, frames.active, frames.clip, thresholds, frames.known)
 
 

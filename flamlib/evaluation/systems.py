@@ -17,6 +17,7 @@ from flamlib.metrics import moments, sed, spans
 from flamlib.metrics.moments import Moments
 from flamlib.metrics.sed import Criteria, Statistics
 from flamlib.metrics.spans import SpanChanges
+from flamlib.smoothing import Smoothing
 
 N_THRESHOLDS = 99  # evenly spaced candidates for the best threshold, and as many quantiles
 BEST = "best on these clips, too optimistic"
@@ -82,8 +83,9 @@ def evaluate(
         memory.hand_back_freed()
         chosen, how = threshold, "given"
         if chosen is None:
+            smooth = of.smoothed(criteria.smoothing)
             with np.errstate(invalid="ignore"):  # quantiles of -inf: no threshold
-                chosen, how = sed.best_threshold(of, n_thresholds=N_THRESHOLDS)[0], BEST
+                chosen, how = sed.best_threshold(smooth, n_thresholds=N_THRESHOLDS)[0], BEST
         found[name], statistics[name] = _one(of, criteria, chosen, intervals=n_resamples > 0)
         found[name]["threshold_chosen"] = how
     first, *others = systems
@@ -136,7 +138,7 @@ def _one(
     of: TableScores, criteria: Criteria, threshold: float, *, intervals: bool
 ) -> tuple[dict[str, Any], Statistics]:
     """Return the metrics of a system and, if there will be intervals, the statistics of them."""
-    smooth, n_captions = of.smoothed(criteria.median_frames), len(of.captions)
+    smooth, n_captions = of.smoothed(criteria.smoothing), len(of.captions)
     blocks, recall = span_blocks.find(smooth, threshold=threshold)
     of_spans, n_events = span_blocks.compute(blocks, threshold=threshold), np.zeros(n_captions, int)
     for changes in blocks:
@@ -159,7 +161,7 @@ def _one(
         for j, caption in enumerate(of.captions)
     }
     raw = [f"{name}_raw" for name in sed.PSDS]
-    if criteria.median_frames == 1:  # the same numbers under two names
+    if criteria.smoothing == Smoothing():  # the same numbers under two names
         for name in raw:
             del metrics[name]
             statistics.pop(name, None)

@@ -21,6 +21,7 @@ from flamlib.metrics import sed
 from flamlib.metrics.clip_scores import ClipScores, FrameTable
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.models.caption_thresholds import FORMAT, CaptionThresholds, OwnThreshold
+from flamlib.smoothing import Smoothing
 
 MIN_EVENTS = 10  # from which on a caption has a threshold of its own
 MIN_CAPTIONS = 3  # from which on a common threshold is theirs, and not that of all captions
@@ -34,7 +35,7 @@ def compute(
     known: Float[np.ndarray, "caption"],
     *,
     model: str,
-    median_frames: int,
+    smoothing: Smoothing,
     n_thresholds: int,
     novel: float | None = None,
 ) -> CaptionThresholds:
@@ -44,14 +45,14 @@ def compute(
         scores: Unbiased scores of the mixtures for validation, not smoothed.
         known: How well the model knows each caption from training, 0 to 1.
         model: SHA-256 of the file of the model's weights.
-        median_frames: Length of the median filter that scores go through.
+        smoothing: Of the scores.
         n_thresholds: Candidates for a common threshold, see `sed.candidate_thresholds`.
         novel: Common threshold of novel captions; None: chosen as the others.
 
     Raises:
         ValueError: There is no event of any caption.
     """
-    smooth = scores.smoothed(median_frames)
+    smooth = scores.smoothed(smoothing)
     frames = smooth.by_frame
     events = [event for of_clip in smooth.known_events().values() for event in of_clip]
     if not events:
@@ -72,7 +73,8 @@ def compute(
         format=FORMAT,
         model=model,
         method="unbiased",
-        median_frames=median_frames,
+        median_frames=smoothing.median_frames,
+        hysteresis=smoothing.hysteresis,
         criterion=CRITERION if novel is None else NOVEL_GIVEN,
         min_events=MIN_EVENTS,
         fallback=fallback,

@@ -40,6 +40,7 @@ from flamlib.metrics import sed
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.models.flam import FLAM
 from flamlib.paths import Places
+from flamlib.smoothing import Smoothing
 from flamlib.training.hear import Stored
 
 VALID = "valid"
@@ -109,18 +110,23 @@ def fit_shift(of: Evidence, weights: Sequence[float]) -> float:
 
 
 def best_threshold(
-    folds: Sequence[Evidence], trust: Sequence[float], *, n_thresholds: int
+    folds: Sequence[Evidence],
+    trust: Sequence[float],
+    smoothing: Smoothing,
+    *,
+    n_thresholds: int,
 ) -> float:
     """Return the threshold of unbiased scores of the highest F1, mean over captions, then folds.
 
     Args:
         folds: at least one.
         trust: weights of the two halves and shift.
+        smoothing: of the scores.
         n_thresholds: how many candidates, see `sed.candidate_thresholds`.
     """
     tables = []
     for of in folds:
-        scores = expit(np.tensordot(trust[:2], of.halves, 1) + trust[2])
+        scores = smoothing(expit(np.tensordot(trust[:2], of.halves, 1) + trust[2]))
         n_captions, n_frames = scores.shape[1:]
         known = np.repeat(of.known, n_frames, axis=0)
         tables.append(
@@ -204,9 +210,10 @@ def main() -> int:
     for kind, of_kind in folds.items():
         each = [fit([of_fold]).round(2).tolist() for of_fold in of_kind]
         print(f"trust_{kind}: {fit(of_kind).round(2).tolist()}  # folds {each}")
-    trust, n = fit(folds["novel"]), config.evaluate.n_thresholds
-    each = [round(best_threshold([of], trust, n_thresholds=n), 2) for of in folds["novel"]]
-    print(f"novel_threshold: {best_threshold(folds['novel'], trust, n_thresholds=n):.2f}  # {each}")
+    how = fit(folds["novel"]), config.evaluate.smoothing
+    n = {"n_thresholds": config.evaluate.n_thresholds}
+    each = [round(best_threshold([of], *how, **n), 2) for of in folds["novel"]]
+    print(f"novel_threshold: {best_threshold(folds['novel'], *how, **n):.2f}  # {each}")
     whole = places.path(paths.CHECKPOINTS) / "flam"
     if whole.exists():
         *weights, _ = fit(folds["known"])

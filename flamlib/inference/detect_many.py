@@ -178,7 +178,7 @@ def hear(
             return before
         with audio.Recording(path, channel=asked.channel) as opened:
             found = detector.score(
-                model, opened, embedded, method=asked.method, median_frames=asked.median_frames
+                model, opened, embedded, method=asked.method, smoothing=asked.smoothing
             )
             rate = opened.sample_rate
         if pages is not None:

@@ -19,6 +19,7 @@ from flamlib.inference import pieces
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings, Method
 from flamlib.params.trials import DetectConfig
+from flamlib.smoothing import Smoothing
 
 
 class Scores(NamedTuple):
@@ -117,7 +118,7 @@ def detect(
     captions: Sequence[str],
     *,
     method: Method = DetectConfig.method,
-    median_frames: int = DetectConfig.median_frames,
+    smoothing: Smoothing | None = None,
     threshold: float | Sequence[float] | None = None,
     min_duration_s: float = DetectConfig.min_duration_s,
     merge_gap_s: float = DetectConfig.merge_gap_s,
@@ -130,7 +131,7 @@ def detect(
         recording: See `score`.
         captions: See `score`.
         method: See `score`.
-        median_frames: See `score`.
+        smoothing: See `score`; None: `smoothing_of` the model.
         threshold: See `events`; None: those of `choose_thresholds`.
         min_duration_s: See `events`.
         merge_gap_s: See `events`.
@@ -140,15 +141,16 @@ def detect(
         Events in order of onset.
     """
     asked = ask(model, captions)
+    smoothing = smoothing_of(model) if smoothing is None else smoothing
     if threshold is None:
-        chosen = choose_thresholds(model, asked, method=method, median_frames=median_frames)
+        chosen = choose_thresholds(model, asked, method=method, smoothing=smoothing)
         threshold = [each.threshold for each in chosen]
     scores = score(
         model,
         recording,
         asked,
         method=method,
-        median_frames=median_frames,
+        smoothing=smoothing,
         progress=progress,
     )
     return events(
@@ -156,12 +158,23 @@ def detect(
     )
 
 
+def smoothing_of(model: AudioTextModel) -> Smoothing:
+    """Return how a model's scores are smoothed unless something else is said.
+
+    As its thresholds were chosen; those of a model without any as by `DetectConfig`.
+    """
+    own = getattr(model, "thresholds", None)
+    if own is not None:
+        return own.smoothing
+    return Smoothing(DetectConfig.median_frames, DetectConfig.hysteresis)
+
+
 def choose_thresholds(
     model: AudioTextModel,
     captions: Sequence[str] | Asked,
     *,
     method: Method,
-    median_frames: int,
+    smoothing: Smoothing,
 ) -> list[Chosen]:
     """Choose a threshold for each caption: the model's own (`caption_thresholds`).
 
@@ -172,11 +185,11 @@ def choose_thresholds(
         model: See `score`.
         captions: See `score`; those of `ask` are not read again.
         method: See `score`.
-        median_frames: See `score`.
+        smoothing: See `score`.
     """
     own = getattr(model, "thresholds", None)
     names = captions.captions if isinstance(captions, Asked) else captions
-    if own is None or (own.method, own.median_frames) != (method, median_frames):
+    if own is None or (own.method, own.smoothing) != (method, smoothing):
         return [Chosen(caption, DetectConfig.threshold, False, 0) for caption in names]
     if isinstance(captions, Asked):
         known = captions.known
@@ -213,7 +226,7 @@ def score(
     captions: Sequence[str] | Asked,
     *,
     method: Method,
-    median_frames: int,
+    smoothing: Smoothing,
     progress: bool = False,
 ) -> Scores:
     """Score every caption in every frame of a recording.
@@ -225,7 +238,7 @@ def score(
         captions: At least one; no two may read the same, see `texts.key`. Or what `ask` made of
             them.
         method: Kind of score, see `FLAM.score_embeddings`.
-        median_frames: Length of the median filter over the scores of each caption, odd; 1: none.
+        smoothing: Of the scores of each caption.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -237,7 +250,7 @@ def score(
     with pieces.cut(recording, model, progress=title) as opened:
         asked = captions if isinstance(captions, Asked) else ask(model, captions)
         by_caption = score_heard(
-            model, pieces.embed(model, opened), asked, method=method, median_frames=median_frames
+            model, pieces.embed(model, opened), asked, method=method, smoothing=smoothing
         )
     edges = frame_edges(opened.duration_s, model.frame_s)
     return Scores(detection.frames_first(by_caption), edges, asked.captions)
@@ -249,7 +262,7 @@ def score_heard(
     asked: Asked,
     *,
     method: Method,
-    median_frames: int,
+    smoothing: Smoothing,
 ) -> Float[np.ndarray, "caption frame"]:
     """Score every caption in every frame of a recording that is embedded in pieces.
 
@@ -258,11 +271,11 @@ def score_heard(
         heard: Of `pieces.embed`.
         asked: The captions.
         method: See `score`.
-        median_frames: See `score`.
+        smoothing: See `score`.
     """
     by_piece = (model.score_embeddings(piece, asked.embeddings, method) for piece in heard)
     by_caption = np.concatenate([scores[0].numpy(force=True) for scores in by_piece], axis=1)
-    return detection.median_filter(by_caption, median_frames)
+    return smoothing(by_caption)
 
 
 def events(

@@ -7,7 +7,7 @@ has no more than the look-ahead to wait for (`Listener.latency_s`).
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import detection
+from flamlib import smoothing
 from flamlib.detection import GRACE_S, Detection
 from flamlib.events import count_frames
 from flamlib.inference import detector
@@ -24,7 +24,7 @@ class Listener:
     Attributes:
         latency_s: From the end of a frame to its score, at most, in seconds; computing not counted.
             An event is told once the gap after it is longer than `merge_gap_s`.
-        n_heard: Frames that have been scored, the median filter included.
+        n_heard: Frames that have been scored and smoothed.
     """
 
     def __init__(
@@ -102,12 +102,15 @@ class Listener:
         """Smooth the frames whose neighbours are there, and look for events in them."""
         stop = self._n_scored if last else self._n_scored - self._half
         first = self._n_scored - self._scores.shape[1]
-        smooth = detection.median_filter(self._scores, self._asked.median_frames)
+        # The events of `Smoothing` as they come: hysteresis itself would wait for the end of each.
+        smooth = smoothing.median_filter(self._scores, self._asked.median_frames)
+        raised = smoothing.raise_odds(smooth, self._asked.hysteresis)
         found = []
         for frame in range(self.n_heard, max(stop, self.n_heard)):
             times = frame * self._model.frame_s, (frame + 1) * self._model.frame_s
-            for spotter, score in zip(self._spotters, smooth[:, frame - first], strict=True):
-                found += spotter.hear(*times, score)
+            columns = smooth[:, frame - first], raised[:, frame - first]
+            for spotter, *of_frame in zip(self._spotters, *columns, strict=True):
+                found += spotter.hear(*times, *of_frame)
         self.n_heard = max(stop, self.n_heard)
         self._scores = self._scores[:, max(0, self.n_heard - self._half - first) :]
         return found
@@ -125,9 +128,11 @@ class _Spotter:
         self._run: Detection | None = None  # goes on
         self._event: Detection | None = None  # is over, unless another follows soon
 
-    def hear(self, onset: float, offset: float, score: np.floating) -> list[Detection]:
-        """Hear a frame; return an event that is over, if there is one."""
-        if score >= self._low:
+    def hear(
+        self, onset: float, offset: float, score: np.floating, raised: np.floating
+    ) -> list[Detection]:
+        """Hear a frame, its score and that of raised odds; return an event that is over, if any."""
+        if raised >= self._low:
             if self._run is None:
                 self._run = Detection(onset, offset, self._label, float(score))
             self._run = self._run._replace(offset=offset, score=max(self._run.score, float(score)))

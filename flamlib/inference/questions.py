@@ -13,7 +13,8 @@ from flamlib.detection import Detection
 from flamlib.inference import detector
 from flamlib.inference.detector import Scores
 from flamlib.parameters import ParameterError, parameter, parse, plain
-from flamlib.params.trials import MAX_MEDIAN_FRAMES, DetectConfig
+from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES, DetectConfig
+from flamlib.smoothing import Smoothing
 
 FORMAT = 1
 COLUMNS = ("label", "threshold", "off_threshold", "min_duration")  # beside the caption; optional
@@ -49,6 +50,9 @@ class Questions:
         "frames of the median filter; odd", low=1, high=MAX_MEDIAN_FRAMES,
         default=DetectConfig.median_frames,
     )  # fmt: skip
+    hysteresis: float = parameter(
+        "of the scores, after that filter", unit="nats", low=0, high=MAX_HYSTERESIS, default=0.0
+    )
     merge_gap_s: float = parameter(
         "shorter gaps between events are closed", unit="s", low=0, default=DetectConfig.merge_gap_s
     )
@@ -62,6 +66,11 @@ class Questions:
             raise ValueError(f"median_frames = {self.median_frames}: expected an odd number")
         if not self.captions:
             raise ValueError("captions = []: expected at least one")
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """How scores are smoothed."""
+        return Smoothing(self.median_frames, self.hysteresis)
 
     @property
     def texts(self) -> list[str]:

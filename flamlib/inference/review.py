@@ -70,7 +70,7 @@ class Review:
             raise ValueError("an empty caption")
         detector.check_unique(captions)
         if new := [caption for caption in captions if caption not in self._scores]:
-            how = {"method": self.config.method, "median_frames": self.config.median_frames}
+            how = {"method": self.config.method, "smoothing": self.config.smoothing}
             asked = detector.ask(self.model, new)
             by_caption = detector.score_heard(self.model, [self._heard], asked, **how)
             chosen = detector.choose_thresholds(self.model, asked, **how)
@@ -80,7 +80,7 @@ class Review:
         self.captions = captions
 
     def scores(self) -> Scores:
-        """Return the scores of the captions asked, after the median filter."""
+        """Return the scores of the captions asked, smoothed."""
         edges = frame_edges(self.duration_s, self.model.frame_s)
         columns = [self._scores[caption] for caption in self.captions]
         table = np.stack(columns, axis=1) if columns else np.zeros((len(edges) - 1, 0), np.float32)

@@ -25,6 +25,7 @@ from flamlib.detection import Detection, frames_first
 from flamlib.events import Event, active_frames, frame_edges
 from flamlib.metrics import segments
 from flamlib.metrics.psds import PsdsInputs
+from flamlib.smoothing import Smoothing
 
 BLOCK = 1 << 23  # scores of some clips or captions that are looked at together: 150 MB
 
@@ -143,17 +144,11 @@ class ClipScores:
     def _longest(self) -> int:
         return max(map(len, self.scores), default=0)
 
-    def smoothed(self, median_frames: int) -> "ClipScores":
-        """Return a copy whose scores went through `detection.median_filter`, clip by clip.
-
-        A filter of one frame changes nothing: then it is this one.
-        """
-        if median_frames == 1:
+    def smoothed(self, smoothing: Smoothing) -> "ClipScores":
+        """Return a copy whose scores are smoothed, clip by clip; without smoothing this one."""
+        if smoothing == Smoothing():
             return self
-        scores = [
-            frames_first(detection.median_filter(frames_first(score), median_frames))
-            for score in self.scores
-        ]
+        scores = [frames_first(smoothing(frames_first(score))) for score in self.scores]
         return replace(self, scores=scores)
 
     def of_clips(self, rows: Int[np.ndarray, "_"]) -> "ClipScores":

@@ -5,9 +5,9 @@ Each metric is a fraction in [0, 1]:
     auroc_macro, auroc_pooled   of frames, see `ranking.frame_auroc`
     auroc_clip                  of frames within each clip, see `ranking.auroc_by_clip`
     map                         average precision of frames, mean over captions
-    f1                          frame-wise F1, mean over captions, at one threshold for all of them
-    segment_f1, event_f1        F1 of segments and collar-based F1 of events at the same threshold,
+    f1                          frame-wise F1, mean over captions, at one threshold for all of them,
                                 of smoothed scores
+    segment_f1, event_f1        F1 of segments and collar-based F1 of events, likewise
     mpauc, mpauc_mcclish        partial AUROC of segments of smoothed scores, see
                                 `ranking.partial_auroc`
     psds1, psds2                with DCASE's settings, exact, of smoothed scores
@@ -16,7 +16,7 @@ Each metric is a fraction in [0, 1]:
                                 not make it zero
     psds1_raw, psds2_raw        as psds1 and psds2, of scores that are not smoothed
 
-*Smoothed* means through a median filter. How unknown pairs and ends of clips count is said in
+*Smoothed* means by `smoothing`. How unknown pairs and ends of clips count is said in
 `clip_scores`.
 """
 
@@ -50,6 +50,7 @@ from flamlib.metrics.ranking import (
     partial_auroc,
     pooled_auroc,
 )
+from flamlib.smoothing import Smoothing
 
 PSDS = {
     "psds1": PsdsSettings(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),
@@ -68,14 +69,14 @@ class Criteria:
         max_fpr: false positive rate up to which the partial AUROC goes, in (0, 1].
         collar_s: by how many seconds the onset or offset of a detection may be off.
         collar_rate: or its offset, by this share of the event's duration if that is more.
-        median_frames: width of the median filter, in frames, odd; 1: none.
+        smoothing: of scores before events are found in them.
     """
 
     segment_s: float
     max_fpr: float
     collar_s: float
     collar_rate: float
-    median_frames: int
+    smoothing: Smoothing
 
     @property
     def collars(self) -> dict[str, float]:
@@ -105,10 +106,10 @@ def compute_with_captions(
 
     They are nan for a caption that has none, such as one without events.
     """
-    smooth = clip_scores.smoothed(criteria.median_frames)
+    smooth = clip_scores.smoothed(criteria.smoothing)
     ranked = _ranked(clip_scores, smooth, criteria)
     pooled, within_clips = _across_captions(clip_scores)
-    f1 = _f1(clip_scores, smooth, criteria, threshold)
+    f1 = _f1(smooth, criteria, threshold)
     psds, psds_of_captions = psds_metrics(smooth)
     raw = psds if smooth is clip_scores else psds_metrics(clip_scores)[0]
     metrics = {
@@ -175,17 +176,15 @@ def _across_captions(clip_scores: ClipScores) -> tuple[float, Float[np.ndarray, 
     return pooled_auroc(np.concatenate(active), inactive), np.concatenate(within)
 
 
-def _f1(
-    clip_scores: ClipScores, smooth: ClipScores, criteria: Criteria, threshold: float
-) -> dict[str, dict]:
+def _f1(smooth: ClipScores, criteria: Criteria, threshold: float) -> dict[str, dict]:
     """Return what `f1.f1_of_counts` does of frames, segments and events, some clips at a time."""
     sums: dict[str, list[np.ndarray]] = {}
-    for part, smooth_part in zip(clip_scores.clip_blocks(), smooth.clip_blocks(), strict=True):
-        detections = smooth_part.detections(threshold)
+    for part in smooth.clip_blocks():
+        detections = part.detections(threshold)
         for name, counts in {
             "f1": part.by_frame.counts_at(threshold),
-            "segment_f1": _segment_counts(smooth_part, criteria, detections),
-            "event_f1": _event_counts(smooth_part, criteria, detections),
+            "segment_f1": _segment_counts(part, criteria, detections),
+            "event_f1": _event_counts(part, criteria, detections),
         }.items():
             sums.setdefault(name, []).append(counts.sum(axis=0))
     return {name: f1_of_counts(np.array(of_parts)) for name, of_parts in sums.items()}
@@ -215,7 +214,7 @@ def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float)
 
     They are built one at a time, when called: each holds a sorted copy of all scores in memory.
     """
-    frames, smooth = clip_scores.by_frame, clip_scores.smoothed(criteria.median_frames)
+    frames, smooth = clip_scores.by_frame, clip_scores.smoothed(criteria.smoothing)
     ranked = (frames.scores, frames.active, frames.clip, frames.known)
 
     def f1_statistic(counts: Int[np.ndarray, "clip caption 3"]) -> ClipStatistic:
@@ -242,7 +241,7 @@ def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float)
         "auroc_pooled": lambda: clip_auroc(*ranked, pooled=True),
         "auroc_clip": lambda: clip_mean(auroc_by_clip(*ranked)["per_clip"]),
         "map": lambda: clip_average_precision(*ranked),
-        "f1": lambda: f1_statistic(frames.counts_at(threshold)),
+        "f1": lambda: f1_statistic(smooth.by_frame.counts_at(threshold)),
         "segment_f1": lambda: detected_f1(_segment_counts),
         "event_f1": lambda: detected_f1(_event_counts),
         "mpauc": partial,

@@ -15,9 +15,10 @@ from typing import Literal, NamedTuple
 from flamlib import files, texts
 from flamlib.models.checkpoint import THRESHOLDS, WEIGHTS, read_json, write_json
 from flamlib.parameters import ParameterError, parameter, parse, plain
-from flamlib.params.trials import MAX_MEDIAN_FRAMES
+from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
+from flamlib.smoothing import Smoothing
 
-FORMAT = 1
+FORMAT = 2  # of 1 there is no hysteresis
 
 
 class Chosen(NamedTuple):
@@ -52,12 +53,20 @@ class CaptionThresholds:
     format: int = parameter("of the file; newer ones are refused", low=1, high=FORMAT)
     model: str = parameter("SHA-256 of the model.safetensors that they are of")
     method: Literal["unbiased", "biased", "approximate"] = parameter("kind of score")
-    median_frames: int = parameter("frames of the filter", low=1, high=MAX_MEDIAN_FRAMES)
+    median_frames: int = parameter("frames of the median filter", low=1, high=MAX_MEDIAN_FRAMES)
+    hysteresis: float = parameter(
+        "of the scores", unit="nats", low=0, high=MAX_HYSTERESIS, default=0.0
+    )
     criterion: str = parameter("how a threshold was chosen")
     min_events: int = parameter("events from which on a caption has its own", low=0)
     fallback: float = parameter("of other captions that were trained on", low=0, high=1)
     novel: float = parameter("of captions unlike all that were trained on", low=0, high=1)
     captions: dict[str, OwnThreshold] = parameter("by caption")
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """How the scores are smoothed that the thresholds are for."""
+        return Smoothing(self.median_frames, self.hysteresis)
 
     def threshold_for(
         self, captions: Sequence[str], known: Sequence[float] | None = None
@@ -105,7 +114,6 @@ def read_file(
     weights: str | Path,
     *,
     method: str | None = None,
-    median_frames: int | None = None,
 ) -> CaptionThresholds:
     """Read thresholds that lie elsewhere than the model that they are of.
 
@@ -113,7 +121,6 @@ def read_file(
         path: the thresholds.
         weights: the file of the model's weights.
         method: kind of the scores that they are wanted for; None: any.
-        median_frames: length of the filter that these go through; None: any.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -121,12 +128,10 @@ def read_file(
             layout.
     """
     found = _parse(Path(path))
-    wanted = method or found.method, median_frames or found.median_frames
-    if (found.method, found.median_frames) != wanted:
+    if method not in (None, found.method):
         raise ValueError(
-            f"{path}: thresholds of {found.method} scores with a filter of {found.median_frames} "
-            f"frames, not of {method} ones with {median_frames}: choose them again with "
-            "`flam thresholds`, or detect as they were chosen"
+            f"{path}: thresholds of {found.method} scores, not of {method} ones: choose them again "
+            "with `flam thresholds`, or detect as they were chosen"
         )
     if found.model != files.sha256(weights):
         raise ValueError(

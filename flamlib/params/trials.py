@@ -1,17 +1,37 @@
 """Sections of what a model is put to: evaluation, the studies, public test sets, detection."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from flamlib.parameters import parameter
 from flamlib.params.sounds import OwnSet
 
+if TYPE_CHECKING:
+    from flamlib.smoothing import Smoothing
+
 MAX_MEDIAN_FRAMES = 9999  # of a median filter; beyond, time and memory would know no bound
 
 
-def _check_odd(name: str, value: int) -> None:
-    if value % 2 == 0:
-        raise ValueError(f"{name} = {value}: expected an odd number")
+MAX_HYSTERESIS = 50.0  # nats; more than any score differs from another
+
+
+class _Smoothed:
+    """What sections have that say how scores are smoothed."""
+
+    median_frames: int
+    hysteresis: float
+
+    def __post_init__(self):
+        if self.median_frames % 2 == 0:
+            raise ValueError(f"median_frames = {self.median_frames}: expected an odd number")
+
+    @property
+    def smoothing(self) -> "Smoothing":
+        """How scores are smoothed before events are found in them."""
+        # Imported here: numpy takes a tenth of a second, and --help does not need it.
+        from flamlib.smoothing import Smoothing
+
+        return Smoothing(self.median_frames, self.hysteresis)
 
 
 class SavedModel(TypedDict):
@@ -22,7 +42,7 @@ class SavedModel(TypedDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(_Smoothed):
     """Evaluation on held-out mixtures: section `evaluate`."""
 
     n_clips: int = parameter("mixtures of each split, at most", low=1)
@@ -30,6 +50,10 @@ class EvaluationConfig:
     median_frames: int = parameter(
         "frames of the median filter before PSDS and events; odd", low=1, high=MAX_MEDIAN_FRAMES
     )
+    hysteresis: float = parameter(
+        "an event goes on while its odds are at least exp(-hysteresis) times those of its "
+        "threshold", unit="nats", low=0, high=MAX_HYSTERESIS
+    )  # fmt: skip
     n_thresholds: int = parameter("thresholds that F1 is computed at", low=1)
     novel_threshold: float | None = parameter(
         "lowest unbiased score of an active frame of a caption that FLAM was not trained on; null, "
@@ -49,9 +73,6 @@ class EvaluationConfig:
         "or at its offset this share of its length, if that is more", low=0, paper="0.2"
     )
     n_resamples: int = parameter("bootstrap draws of the intervals", low=1)
-
-    def __post_init__(self):
-        _check_odd("median_frames", self.median_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +128,7 @@ class TestsetsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectConfig:
+class DetectConfig(_Smoothed):
     """Detection in one recording.
 
     The defaults are those of `flam detect` and of `detector.detect`, too; params.yaml repeats them.
@@ -122,13 +143,14 @@ class DetectConfig:
         "score of a frame", default="unbiased"
     )
     median_frames: int = parameter(
-        "frames of the median filter; odd", low=1, high=MAX_MEDIAN_FRAMES, default=3
+        "frames of the median filter; odd", low=1, high=MAX_MEDIAN_FRAMES, default=1
     )
+    hysteresis: float = parameter(
+        "an event goes on while its odds are at least exp(-hysteresis) times those of its "
+        "threshold", unit="nats", low=0, high=MAX_HYSTERESIS, default=0.75
+    )  # fmt: skip
     threshold: float = parameter("score from which a frame is active", low=0, high=1, default=0.9)
     min_duration_s: float = parameter("shorter events are dropped", unit="s", low=0, default=0.0)
     merge_gap_s: float = parameter(
         "shorter gaps between events are closed", unit="s", low=0, default=0.0
     )
-
-    def __post_init__(self):
-        _check_odd("median_frames", self.median_frames)

@@ -1,11 +1,11 @@
 """Ask an index: where in an archive do captions sound, the surest moments first?
 
 Every frame is compared with every caption, so nothing is missed. The cosines of a recording are
-smoothed as `flam detect` does it (a median filter leaves the order of scores as that of cosines),
-and `peaks` makes hits of them. Recordings are looked into in the order of their highest cosine,
-until that is below all of the hits that are wanted. An approximate search has the highest cosine
-among a few frames of each, and misses what is in recordings of which it has no frame or too low a
-one; what it finds is what the other finds.
+smoothed by a median filter, which leaves the order of scores as that of cosines, and `peaks` makes
+hits of them. Recordings are looked into in the order of their highest cosine, until that is below
+all of the hits that are wanted. An approximate search has the highest cosine among a few frames of
+each, and misses what is in recordings of which it has no frame or too low a one; what it finds is
+what the other finds.
 """
 
 import heapq
@@ -18,18 +18,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flamlib import detection, parallel
+from flamlib import parallel, smoothing
 from flamlib.detection import Detection
 from flamlib.events import frame_edges
 from flamlib.inference import detector
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings
-from flamlib.params.trials import DetectConfig
 from flamlib.search import coarse, kernel, peaks
 from flamlib.search.archive import Index
 from flamlib.search.archive_part import Part, Stored
 from flamlib.search.coarse import Coarse
 from flamlib.search.codes import Coded
 
+MEDIAN_FRAMES = 3  # so that no moment is of one frame alone, and `coarse` can look for pairs
 AT_ONCE = 8  # captions, each with a number a frame
 
 
@@ -65,7 +65,7 @@ def by_text(
     captions: Sequence[str],
     k: int,
     *,
-    median_frames: int = DetectConfig.median_frames,
+    median_frames: int = MEDIAN_FRAMES,
     where: Coarse | None = None,
 ) -> dict[str, list[Hit]]:
     """Find the surest moments of captions.
@@ -112,7 +112,7 @@ def by_example(
     label: str,
     k: int,
     *,
-    median_frames: int = DetectConfig.median_frames,
+    median_frames: int = MEDIAN_FRAMES,
 ) -> list[Hit]:
     """Find the moments that sound most like an example.
 
@@ -229,7 +229,7 @@ def _best(
     for i in np.argsort(-highest, kind="stable").tolist():
         if highest[i] == -np.inf or (len(best) == k and highest[i] <= best[0][0]):
             break
-        smooth = detection.median_filter(cosine(recordings[i]), median_frames)
+        smooth = smoothing.median_filter(cosine(recordings[i]), median_frames)
         for peak in peaks.find(smooth):
             if len(best) == k and peak.cosine <= best[0][0]:
                 break

@@ -8,11 +8,12 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from flamlib import audio, chain, decoders, files, formats, texts
-from flamlib.inference import questions, sound_page
+from flamlib.inference import detector, questions, sound_page
 from flamlib.inference.questions import Question, Questions
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
@@ -28,7 +29,6 @@ MAX_LISTED = 1000  # recordings of an index
 MAX_ASKED = 1000  # captions of a recording, as the scores of each are kept
 CONFIG = DetectConfig(
     recording="", captions=[], n_absent=0, threshold=DetectConfig.threshold,
-    median_frames=DetectConfig.median_frames,
 )  # fmt: skip
 
 
@@ -95,6 +95,10 @@ class Room:
             index: Of the same model.
         """
         self.model, self.caps, self.name, self.index = model, caps, name, index
+        smooth = detector.smoothing_of(model)
+        self._config = replace(
+            CONFIG, median_frames=smooth.median_frames, hysteresis=smooth.hysteresis
+        )
         self._heard: OrderedDict[str, Heard] = OrderedDict()
 
     def hear(self, path: Path, name: str) -> dict[str, Any]:
@@ -139,7 +143,7 @@ class Room:
             self._check(path, name)
             with warnings.catch_warnings():  # what is wrong is told in the notes
                 warnings.simplefilter("ignore", audio.Repaired)
-                review = Review(self.model, path, CONFIG)
+                review = Review(self.model, path, self._config)
                 with audio.Recording(path) as opened:
                     waveform, rate = opened.read(), opened.sample_rate
                     notes = list(opened.notes)

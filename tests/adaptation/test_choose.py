@@ -11,6 +11,7 @@ from flamlib.adaptation.choose import Criterion
 from flamlib.adaptation.own_labels import Heard, clips_of
 from flamlib.events import Event, frame_edges
 from flamlib.models.caption_thresholds import Chosen
+from flamlib.smoothing import Smoothing
 
 FRAME_S = 0.5
 
@@ -106,7 +107,7 @@ def test_captions_that_are_not_in_the_labels_keep_the_models_thresholds():
     base = own_thresholds.made({"wind": (0.7, 20), "hail": (0.1, 2)})
     events = [Event(0.0, FRAME_S, "rain")]
     choices = choose.choose(clips([0.9, 0.1], events), own(), Criterion("f1"), prior_events=0)
-    how = {"model": "1" * 64, "method": "unbiased", "median_frames": 3, "default": 0.9}
+    how = {"model": "1" * 64, "method": "unbiased", "smoothing": Smoothing(3), "default": 0.9}
     made = choose.to_thresholds(choices, base, Criterion("f1"), **how)
     found = [each.threshold for each in made.threshold_for(["rain", "wind", "hail", "snow"])]
     assert found == pytest.approx([0.5, 0.7, 0.8, 0.8])

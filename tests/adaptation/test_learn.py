@@ -13,6 +13,7 @@ from flamlib.adaptation.own_labels import Heard
 from flamlib.events import Event
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
+from flamlib.smoothing import Smoothing
 
 FRAME_S, DIM, N = 0.1, 6, 60
 F1 = Criterion("f1")
@@ -36,7 +37,9 @@ def examples():
     start = np.zeros((2, DIM + 1))
     start[0, 0], start[1, 2] = 10.0, 10.0
     own = [Chosen(caption, 0.9, False, 0) for caption in ("rain", "wind")]
-    return learn.Examples(heard, ["rain", "wind"], FRAME_S, 3, start, np.array([-4.0, -3.0]), own)
+    return learn.Examples(
+        heard, ["rain", "wind"], FRAME_S, Smoothing(3), start, np.array([-4.0, -3.0]), own
+    )
 
 
 def test_scores_are_those_of_the_adapted_model(tmp_path):
@@ -47,7 +50,9 @@ def test_scores_are_those_of_the_adapted_model(tmp_path):
     frames = base.embed_audio(noise(3.0), 16_000).frame_emb[0].numpy()
     heard = Heard("a.wav", [], None, len(frames) * base.frame_s, frames)
     own = [Chosen(caption, 0.9, False, 0) for caption in ("rain", "wind")]
-    examples = learn.Examples([heard], ["rain", "wind"], base.frame_s, 1, start, bias, own)
+    examples = learn.Examples(
+        [heard], ["rain", "wind"], base.frame_s, Smoothing(), start, bias, own
+    )
     adapted = Adapted(base, ["rain", "wind"], torch.from_numpy(weights).float())
     [expected] = adapted.score(noise(3.0), 16_000, ["rain", "wind"]).numpy()
     [found] = learn.clips(examples, [0], {0: weights}).scores.scores

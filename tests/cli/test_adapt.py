@@ -58,8 +58,11 @@ def test_thresholds_are_chosen_and_detect_uses_them(labelled, model, capsys):
     said = capsys.readouterr()
     [_, row] = csv.reader(io.StringIO(said.out), delimiter="\t")
     assert [float(edge) for edge in row[1:3]] == pytest.approx([0, 3]), "the whole recording"
-    assert run(*detect, "--median-frames", "1") == 2
-    assert "with a filter of 3 frames, not of unbiased ones with 1" in capsys.readouterr().err
+    assert run(*detect, "--median-frames", "3") == 2
+    assert (
+        "with a hysteresis of 0.75, not with a median of 3 frames and a hysteresis of 0.75"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("wanted", [("--precision", "0.9"), ("--false-per-hour", "6")])

@@ -21,6 +21,7 @@ from flamlib.cli import arguments, main
 from flamlib.inference import detector
 from flamlib.models import released
 from flamlib.models.flam import FLAM
+from flamlib.smoothing import Smoothing
 
 HEADER = ["filename", "onset", "offset", "event_label", "score"]
 
@@ -40,7 +41,8 @@ def test_events_go_to_the_screen(here, capsys):
     """Those that `detector` finds."""
     model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
     captions = ["a dog barks", "a bell"]
-    heard = detector.score(model, "sound.wav", captions, method="unbiased", median_frames=3)
+    how = {"method": "unbiased", "smoothing": detector.smoothing_of(model)}
+    heard = detector.score(model, "sound.wav", captions, **how)
     threshold = float(np.median(heard.scores))
     found = detector.events(heard, threshold=threshold, min_duration_s=0.0, merge_gap_s=0.0)
     asked = [argument for caption in captions for argument in ("-c", caption)]
@@ -84,11 +86,12 @@ def test_or_to_audacity(here, capsys):
 def test_scores_of_frames_are_written_for_sed_scores_eval(here, tmp_path, capsys):
     captions, out = ["a dog barks", "a bell"], tmp_path / "scores/sound.tsv"
     asked = [argument for caption in captions for argument in ("-c", caption)]
-    how = ["--median-frames", "3", "--threshold", "0"]
+    how = ["--median-frames", "3", "--hysteresis", "0.5", "--threshold", "0"]
     assert call("sound.wav", *asked, *how, "--scores", out) == 0
     assert events(capsys.readouterr().out)  # beside them
     model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
-    heard = detector.score(model, "sound.wav", captions, method="unbiased", median_frames=3)
+    how = {"method": "unbiased", "smoothing": Smoothing(3, 0.5)}
+    heard = detector.score(model, "sound.wav", captions, **how)
     scores, edges, named = detection.read_scores(out)
     np.testing.assert_array_equal(scores.astype(np.float32), heard.scores)
     np.testing.assert_array_equal(edges, heard.frame_edges)
@@ -444,9 +447,9 @@ def test_a_page_and_what_it_cannot_show(here, tmp_path, capsys):
 
 def test_the_scores_of_a_folder_are_evaluated(here, night, tmp_path, capsys):
     """By `flam evaluate`, with the durations that stand beside the events."""
-    captions, how = ["a bell", "rain"], {"method": "unbiased", "median_frames": 1}
+    captions, how = ["a bell", "rain"], {"method": "unbiased", "smoothing": Smoothing()}
     asked = [word for caption in captions for word in ("-c", caption)]
-    asked += ["--threshold", "0.5", "--median-frames", "1", "-o", tmp_path / "out"]
+    asked += ["--threshold", "0.5", "--hysteresis", "0", "-o", tmp_path / "out"]
     assert call(night, *asked, "--scores", tmp_path / "scores") == 0
     model = FLAM.from_pretrained(here / arguments.CHECKPOINT)
     for name, place in (("a", "a.wav"), ("b", "late/b.flac")):

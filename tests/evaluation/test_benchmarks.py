@@ -14,8 +14,11 @@ from flamlib.metrics import calibration, outcomes
 from flamlib.metrics.sed import Criteria
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
+from flamlib.smoothing import Smoothing
 
-CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=1)
+CRITERIA = Criteria(
+    segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, smoothing=Smoothing(1)
+)
 SETTINGS = BenchmarkSettings(10.0, ["name", "ensemble"], "name", CRITERIA, 19, 10)
 
 

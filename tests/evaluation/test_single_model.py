@@ -71,7 +71,7 @@ def test_the_best_of_a_curve_is_the_number(folder, models, splits):
         logits = evaluate.predict(
             models["flam"], splits, read_split(folder)[1], batch_size=5, progress=False
         )
-        again = split_metrics.f1_curve(logits[name], n_thresholds=19)
+        again = split_metrics.f1_curve(logits[name], CONFIG)
         assert (curve["threshold"] == again["threshold"]).all()
 
 

@@ -96,7 +96,7 @@ def test_the_numbers_are_those_of_scikit_learn(split):
 def test_the_curves_belong_to_the_numbers(split):
     logits = noisy(split)
     judged = compute(logits)
-    curve = split_metrics.f1_curve(logits, n_thresholds=CONFIG.n_thresholds)
+    curve = split_metrics.f1_curve(logits, CONFIG)
     best = curve["threshold"].tolist().index(judged["f1_best_threshold"])
     assert curve["f1_macro"][best] == judged["f1_best"] == curve["f1_macro"].max()
     assert judged["f1"] <= judged["f1_best"]
@@ -123,7 +123,7 @@ def test_the_threshold_of_unseen_captions_is_that_of_novel_ones(split, monkeypat
     assert chosen["seen_captions"] > chosen["unseen_captions"] == chosen["unseen_under_maskers"]
     monkeypatch.setattr(split_metrics, "MIN_CAPTIONS", 99)
     few = split_metrics.choose_threshold(logits, "unseen_captions", (), config=CONFIG)
-    curve = split_metrics.f1_curve(logits, n_thresholds=CONFIG.n_thresholds)
+    curve = split_metrics.f1_curve(logits, CONFIG)
     assert few == curve["best_macro"]
 
 
@@ -207,7 +207,7 @@ def test_every_clip_once_is_the_number_of_all(split):
     logits = noisy(split)
     judged = compute(logits)
     once = np.ones(len(split.mixtures), dtype=int)
-    best_f1 = split_metrics._best_f1_statistic(logits, 19)
+    best_f1 = split_metrics._best_f1_statistic(logits, CONFIG)
     assert best_f1(once) == pytest.approx(judged["f1_best"])
     for name, metric in (("ece", calibration.ece_of), ("brier", calibration.brier_of)):
         statistic = split_metrics._bin_statistic(logits, 10, metric)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flamlib.evaluation import thresholds
 from flamlib.evaluation.splits import SplitLogits, write_scores
 from flamlib.metrics.f1 import f1_over_thresholds
+from flamlib.smoothing import Smoothing
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.4, 0.7]), st.booleans()), min_size=1))
@@ -54,7 +55,7 @@ def test_a_caption_of_few_events_has_the_fallback(scored, monkeypatch):
     folder, _ = scored
     scores = thresholds.read_scores(folder, "flam")
     known = np.ones(len(scores.captions))
-    how = {"model": "0" * 64, "median_frames": 1, "n_thresholds": 50}
+    how = {"model": "0" * 64, "smoothing": Smoothing(), "n_thresholds": 50}
     made = thresholds.compute(scores, known, **how)
     assert made.novel == made.fallback, "of no novel caption"
     low, high = (np.unique(np.concatenate(scores.scores))[[0, -1]]).tolist()
@@ -74,7 +75,7 @@ def test_novel_captions_have_a_common_threshold_of_their_own(scored, monkeypatch
     known = (np.arange(len(scores.captions)) % 2).astype(float)
     lower = [score * np.where(known, 1.0, 0.5) for score in scores.scores]
     scores = replace(scores, scores=lower)
-    how = {"model": "0" * 64, "median_frames": 1, "n_thresholds": 50}
+    how = {"model": "0" * 64, "smoothing": Smoothing(), "n_thresholds": 50}
     few = thresholds.compute(scores, known, **how)
     assert few.novel == few.fallback, "of too few captions"
     monkeypatch.setattr(thresholds, "MIN_CAPTIONS", 1)
@@ -100,4 +101,4 @@ def test_without_events_there_is_nothing_to_choose_by(scored):
     scores.known[:] = False
     known = np.ones(len(scores.captions))
     with pytest.raises(ValueError, match="no event in the mixtures for validation"):
-        thresholds.compute(scores, known, model="0" * 64, median_frames=1, n_thresholds=9)
+        thresholds.compute(scores, known, model="0" * 64, smoothing=Smoothing(1), n_thresholds=9)

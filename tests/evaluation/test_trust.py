@@ -6,6 +6,7 @@ from scipy.special import expit
 from sklearn.metrics import f1_score
 
 from flamlib.evaluation.trust import Evidence, best_threshold, fit, fit_shift
+from flamlib.smoothing import Smoothing
 
 
 def drawn(weights, shift, *, seed, n_captions=6):
@@ -39,7 +40,8 @@ def test_a_fold_counts_once_however_many_captions_it_has():
     assert classes > 0.2
 
 
-def test_the_threshold_is_the_best_of_the_mean_over_folds():
+@pytest.mark.parametrize("smoothing", [Smoothing(), Smoothing(1, 0.5)])
+def test_the_threshold_is_the_best_of_the_mean_over_folds(smoothing):
     """By the F1 of scikit-learn, caption by caption; folds of many captions count as others do."""
     trust = (0.8, 0.5, -0.7)
     folds = [drawn(trust[:2], trust[2], seed=seed, n_captions=2 + 3 * seed) for seed in range(2)]
@@ -47,13 +49,13 @@ def test_the_threshold_is_the_best_of_the_mean_over_folds():
     def mean_f1(threshold):
         of_folds = []
         for of in folds:
-            logits = np.tensordot(trust[:2], of.halves, 1) + trust[2]
+            scores = smoothing(expit(np.tensordot(trust[:2], of.halves, 1) + trust[2]))
             asked = [
-                f1_score(of.active[known, j].ravel(), expit(logits[known, j]).ravel() >= threshold)
+                f1_score(of.active[known, j].ravel(), scores[known, j].ravel() >= threshold)
                 for j, known in enumerate(of.known.T)
             ]
             of_folds.append(np.mean(asked))
         return np.mean(of_folds)
 
-    found = best_threshold(folds, trust, n_thresholds=9)
+    found = best_threshold(folds, trust, smoothing, n_thresholds=9)
     assert mean_f1(found) == pytest.approx(max(map(mean_f1, (found, *np.linspace(0.1, 0.9, 9)))))

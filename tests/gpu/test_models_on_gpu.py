@@ -17,6 +17,7 @@ from flamlib.models.baselines import FLAMGlobal
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
 from flamlib.models.mga_clap import MGACLAP
+from flamlib.smoothing import Smoothing
 from flamlib.training import init
 
 pytestmark = gpu.needs_gpu
@@ -84,7 +85,7 @@ def test_logits_of_all_that_a_model_returns(pair):
 def test_a_long_recording_in_pieces(pair):
     found = [
         detector.score(
-            model, (recording(), RATE), CAPTIONS, method="unbiased", median_frames=3
+            model, (recording(), RATE), CAPTIONS, method="unbiased", smoothing=Smoothing(3)
         ).scores
         for model in pair
     ]

@@ -38,6 +38,7 @@ EVALUATE = {  # the section of this name, small
     "n_clips": 8,
     "batch_size": 3,
     "median_frames": 1,
+    "hysteresis": 0.0,
     "n_thresholds": 19,
     "novel_threshold": None,
     "n_bins": 10,

@@ -11,6 +11,7 @@ from sounds import RATE, noise
 from flamlib.inference import detect_many, detector
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.flam import FLAM
+from flamlib.smoothing import Smoothing
 
 ASKED = Questions(
     format=1, model="0" * 64, captions=[Question(caption="a bell", threshold=0.0)], median_frames=1
@@ -36,7 +37,7 @@ def test_every_recording_is_heard_as_if_it_were_alone(model, recordings, tmp_pat
     rows = map(json.loads, (tmp_path / "out/events.jsonl").read_text().splitlines())
     found = {row["filename"]: (row["onset"], row["offset"], row["score"]) for row in rows}
     for name, path in recordings.items():
-        scores = detector.score(model, path, ["a bell"], method="unbiased", median_frames=1)
+        scores = detector.score(model, path, ["a bell"], method="unbiased", smoothing=Smoothing(1))
         [event] = ASKED.events(scores)
         assert found[name] == (event.onset, event.offset, event.score)
 

@@ -13,14 +13,14 @@ from sounds import RATE, noise, tone
 from towers import HTSAT, SETTINGS, write_roberta
 
 from flamlib import audio, detection
-from flamlib.detection import median_filter
 from flamlib.events import Event, write_events
 from flamlib.inference import detector, pieces
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
+from flamlib.smoothing import Smoothing, median_filter
 
 CAPTIONS = ["a dog barks", "a bell rings"]
-PLAIN = {"method": "unbiased", "median_frames": 1}
+PLAIN = {"method": "unbiased", "smoothing": Smoothing()}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,9 @@ def test_captions_are_encoded_once_and_score_the_same_in_every_block(model, wave
 
 def test_scores_are_smoothed_over_time(model, waveform):
     raw = detector.score(model, (waveform, RATE), CAPTIONS, **PLAIN)
-    smooth = detector.score(model, (waveform, RATE), CAPTIONS, method="unbiased", median_frames=5)
+    smooth = detector.score(
+        model, (waveform, RATE), CAPTIONS, method="unbiased", smoothing=Smoothing(5)
+    )
     assert (smooth.scores == median_filter(raw.scores.T, 5).T).all()
 
 
@@ -182,13 +184,21 @@ def test_a_caption_is_asked_once(model, waveform):
 def test_captions_that_read_the_same_are_one_asked_twice(model, waveform, other):
     with pytest.raises(ValueError, match=r"given twice: 'a bell' and '.*ell'"):
         detector.score(
-            model, (waveform, 16000), ["rain", "a bell", other], method="unbiased", median_frames=1
+            model,
+            (waveform, 16000),
+            ["rain", "a bell", other],
+            method="unbiased",
+            smoothing=Smoothing(1),
         )
 
 
 def test_a_caption_is_shown_on_one_line_and_composed(model, waveform):
     found = detector.score(
-        model, (waveform, 16000), [" a cafe\u0301\n is busy "], method="unbiased", median_frames=1
+        model,
+        (waveform, 16000),
+        [" a cafe\u0301\n is busy "],
+        method="unbiased",
+        smoothing=Smoothing(1),
     )
     assert found.captions == ["a caf\u00e9 is busy"]
 
@@ -256,13 +266,15 @@ def test_an_excerpt_has_the_frames_that_meet_it_and_their_times(start_s, stop_s,
 def test_a_model_has_thresholds_of_its_own(model, waveform, monkeypatch):
     """For the kind of scores that they are of; else, and without any, there is one default."""
     chosen = [Chosen(CAPTIONS[0], 0.0, True, 9), Chosen(CAPTIONS[1], 1.0, False, 0)]
-    own = SimpleNamespace(method="unbiased", median_frames=1, threshold_for=lambda *_: chosen)
+    own = SimpleNamespace(
+        method="unbiased", smoothing=Smoothing(1), threshold_for=lambda *_: chosen
+    )
     default = [Chosen(caption, 0.9, False, 0) for caption in CAPTIONS]
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == default
     monkeypatch.setattr(model, "thresholds", own)
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == chosen
     assert detector.choose_thresholds(model, detector.ask(model, CAPTIONS), **PLAIN) == chosen
-    for other in ({"method": "biased"}, {"median_frames": 3}):
+    for other in ({"method": "biased"}, {"smoothing": Smoothing(3)}):
         assert detector.choose_thresholds(model, CAPTIONS, **PLAIN | other) == default
     found = detector.detect(model, (waveform, RATE), CAPTIONS, **PLAIN)
     assert [event.caption for event in found] == CAPTIONS[:1]

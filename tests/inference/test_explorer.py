@@ -12,7 +12,7 @@ from flamlib.inference.explorer import Explorer
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.params.trials import DetectConfig
 
-CONFIG = DetectConfig(recording="", captions=[], n_absent=0)
+CONFIG = DetectConfig(recording="", captions=[], n_absent=0, median_frames=3, hysteresis=0.0)
 CAPTIONS = ["a dog barks", "雨 <b>"]
 
 

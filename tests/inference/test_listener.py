@@ -11,6 +11,7 @@ from flamlib.inference.listener import Listener
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioEmbeddings
+from flamlib.smoothing import Smoothing
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_what_is_heard_live_is_what_detect_finds(model, rate, seconds, size, mon
     asked = questions([{"threshold": 0.0}], median_frames=1)
     [event] = listen(Listener(model, asked, rate), waveform, size)
     scores = detector.score(
-        model, (waveform, rate), ["caption 0"], method="unbiased", median_frames=1
+        model, (waveform, rate), ["caption 0"], method="unbiased", smoothing=Smoothing()
     )
     live = np.full_like(scores.scores.T, np.nan)
     for first, part in heard:
@@ -87,8 +88,14 @@ SCORES = st.lists(st.tuples(*[st.sampled_from([0.1, 0.3, 0.5, 0.7])] * 2), min_s
 
 
 @settings(max_examples=60, deadline=None)
-@given(SCORES, st.sampled_from([1, 3, 5]), st.sampled_from([0.0, 1.0, 3.0]), st.integers(1, 50))
-def test_events_are_those_of_the_whole(scores, median_frames, merge_gap_s, size):
+@given(
+    SCORES,
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    st.sampled_from([0.0, 1.0, 3.0]),
+    st.integers(1, 50),
+)
+def test_events_are_those_of_the_whole(scores, median_frames, hysteresis, merge_gap_s, size):
     """With filter, hysteresis, merging and a minimum duration, on any scores."""
     asked = questions(
         [
@@ -96,6 +103,7 @@ def test_events_are_those_of_the_whole(scores, median_frames, merge_gap_s, size)
             {"threshold": 0.6, "min_duration_s": 2.0, "label": "two"},
         ],
         median_frames=median_frames,
+        hysteresis=hysteresis,
         merge_gap_s=merge_gap_s,
     )
     model = Told(scores)
@@ -105,7 +113,7 @@ def test_events_are_those_of_the_whole(scores, median_frames, merge_gap_s, size)
         (np.arange(len(scores), dtype=np.float32), 1),
         [each.caption for each in asked.captions],
         method="unbiased",
-        median_frames=median_frames,
+        smoothing=asked.smoothing,
     )
     assert found == asked.events(whole)
 

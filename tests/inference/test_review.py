@@ -37,7 +37,7 @@ def review(world):
 
 
 def test_it_answers_as_detection_does_however_it_is_cut(world, monkeypatch):
-    how = {"method": "unbiased", "median_frames": 3}
+    how = {"method": "unbiased", "smoothing": CONFIG.smoothing}
     whole = detector.score(*world, CAPTIONS, **how)
     monkeypatch.setattr(pieces, "READ_FRAMES", 7)
     cut = Review(*world, CONFIG)

@@ -9,8 +9,11 @@ from flamlib.events import Event
 from flamlib.metrics import bootstrap, f1, sed
 from flamlib.metrics import clip_scores as of_clips
 from flamlib.metrics.sed import Criteria
+from flamlib.smoothing import Smoothing
 
-CRITERIA = Criteria(segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, median_frames=3)
+CRITERIA = Criteria(
+    segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, smoothing=Smoothing(3)
+)
 
 
 def test_the_numbers_are_those_of_the_frames():
@@ -27,7 +30,9 @@ def test_the_numbers_are_those_of_the_frames():
 
 def test_smoothing_is_for_detections_and_not_for_ranking():
     plain, smooth = (
-        sed.compute(clip_scores(), Criteria(1.0, 0.1, 0.2, 0.2, median_frames=n), threshold=0.8)
+        sed.compute(
+            clip_scores(), Criteria(1.0, 0.1, 0.2, 0.2, smoothing=Smoothing(n)), threshold=0.8
+        )
         for n in (1, 3)
     )
     assert plain["psds1"] == plain["psds1_raw"] == smooth["psds1_raw"]
@@ -85,10 +90,11 @@ def test_a_number_that_one_model_lacks_is_bounded_for_the_other_alone():
 
 
 def test_the_best_threshold_is_the_best():
-    of = clip_scores()
-    threshold, best = sed.best_threshold(of, n_thresholds=19)
-    assert best == pytest.approx(sed.compute(of, CRITERIA, threshold=threshold)["f1"])
-    rows = of.by_frame
+    smooth = clip_scores().smoothed(CRITERIA.smoothing)
+    threshold, best = sed.best_threshold(smooth, n_thresholds=19)
+    found = sed.compute(clip_scores(), CRITERIA, threshold=threshold)
+    assert best == pytest.approx(found["f1"])
+    rows = smooth.by_frame
     for other in np.linspace(0.05, 0.95, 19):
         found = f1.f1_of_counts(rows.counts_at(other))["f1_macro"]
         assert found <= best + 1e-12
@@ -109,7 +115,7 @@ def test_a_caption_and_clips_without_events_crash_nothing():
 def test_a_large_set_is_judged_in_blocks_to_the_same_bit(monkeypatch, block, median_frames):
     known = np.random.default_rng(1).random((6, 3)) < 0.8
     of = clip_scores(known=known)
-    criteria = replace(CRITERIA, median_frames=median_frames)
+    criteria = replace(CRITERIA, smoothing=Smoothing(median_frames))
     whole = sed.compute_with_captions(of, criteria, threshold=0.6)
     best = sed.best_threshold(of, n_thresholds=19)
     monkeypatch.setattr(of_clips, "BLOCK", block)

@@ -5,6 +5,7 @@ import pytest
 
 from flamlib.models import caption_thresholds
 from flamlib.models.caption_thresholds import Chosen
+from flamlib.smoothing import Smoothing
 
 
 def make(folder, **changes):
@@ -36,6 +37,17 @@ def test_they_are_read_as_they_were_written(tmp_path):
     assert caption_thresholds.read(tmp_path) == thresholds
 
 
+def test_those_without_hysteresis_are_of_scores_without(tmp_path):
+    """As files of the format before have it."""
+    caption_thresholds.write(tmp_path, make(tmp_path, hysteresis=0.5, format=2))
+    path = tmp_path / "thresholds.json"
+    content = json.loads(path.read_text())
+    assert caption_thresholds.read(tmp_path).smoothing == Smoothing(3, 0.5)
+    del content["hysteresis"]
+    path.write_text(json.dumps(content | {"format": 1}))
+    assert caption_thresholds.read(tmp_path).smoothing == Smoothing(3)
+
+
 def test_those_of_another_model_are_refused(tmp_path):
     caption_thresholds.write(tmp_path, make(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"others")
@@ -49,7 +61,7 @@ def test_those_of_another_model_are_refused(tmp_path):
     ("change", "why"),
     [
         ({"fallback": 2}, r"fallback = 2.0: expected 0 to 1"),
-        ({"format": 2}, "format = 2: expected 1 to 1"),
+        ({"format": 3}, "format = 3: expected 1 to 2"),
         ({"captions": {"rain": 0.5}}, "captions.rain: expected names and values"),
         ({"captions": ["rain"]}, r"captions = \['rain'\]: expected names and values"),
         ({"method": "loud"}, "expected one of unbiased"),

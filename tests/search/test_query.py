@@ -6,11 +6,12 @@ from heldouts import write_model
 from sounds import RATE, noise, tone
 from unit_frames import unit_frames, write_index
 
-from flamlib import detection
+from flamlib import smoothing
 from flamlib.inference import detector
 from flamlib.models import baselines
 from flamlib.models.interface import CaptionEmbeddings, CosineScoring
 from flamlib.search import archive, codes, indexing, peaks, query
+from flamlib.smoothing import Smoothing
 
 CAPTIONS = ["a dog barks", "rain falls"]
 
@@ -40,7 +41,7 @@ def slow(index, caption, k, median_frames):
             cosine = codes.decode(part.coded)[at : at + stored.n_frames] @ caption
             at += stored.n_frames
             if stored.sha256 in index.paths:
-                smooth = detection.median_filter(cosine, median_frames)
+                smooth = smoothing.median_filter(cosine, median_frames)
                 path = str(index.paths[stored.sha256][0])
                 found += [(hit.cosine, path, hit.start, hit.stop) for hit in peaks.find(smooth)]
     return sorted(found, key=lambda hit: -hit[0])[:k]
@@ -105,7 +106,7 @@ def test_a_hit_has_the_score_that_detection_gives_these_frames(archived):
     found = query.by_text(index, model, CAPTIONS, 100)
     assert list(found) == CAPTIONS
     scores = {
-        path: detector.score(model, path, CAPTIONS, method="unbiased", median_frames=3)
+        path: detector.score(model, path, CAPTIONS, method="unbiased", smoothing=Smoothing(3))
         for path in (archived / "sounds").iterdir()
     }
     for j, caption in enumerate(CAPTIONS):

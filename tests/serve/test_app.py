@@ -75,7 +75,8 @@ def test_events_and_scores_are_those_of_flam_detect(client, world):
     sent = send(client, path.read_bytes(), "C:\\night\\été.wav").json()
     assert (sent["name"], sent["note"]) == ("été.wav", None)
     answer = client.post(f"/api/recordings/{sent['id']}/scores", json={"captions": CAPTIONS})
-    expected = detector.score(model, path, CAPTIONS, method="unbiased", median_frames=3)
+    how = {"method": "unbiased", "smoothing": detector.smoothing_of(model)}
+    expected = detector.score(model, path, CAPTIONS, **how)
     for of_caption, column in zip(answer.json()["captions"], expected.scores.T, strict=True):
         scores = np.frombuffer(base64.b64decode(of_caption["scores"]), "<f4")
         np.testing.assert_allclose(scores, column, atol=1e-6)
@@ -228,7 +229,8 @@ def test_the_page_in_a_browser(world, tab, tmp_path):
     thread.start()
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
     path = folder / "sounds/été.wav"
-    scores = detector.score(model, path, CAPTIONS, method="unbiased", median_frames=3)
+    how = {"method": "unbiased", "smoothing": detector.smoothing_of(model)}
+    scores = detector.score(model, path, CAPTIONS, **how)
     try:
         tab.goto(url)
         tab.fill("#wanted", "\n".join(CAPTIONS))
