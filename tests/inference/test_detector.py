@@ -17,6 +17,7 @@ from flamlib.events import Event, write_events
 from flamlib.inference import detector, pieces
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
+from flamlib.params.trials import DetectConfig
 from flamlib.smoothing import Smoothing, median_filter
 
 CAPTIONS = ["a dog barks", "a bell rings"]
@@ -271,7 +272,10 @@ def test_a_model_has_thresholds_of_its_own(model, waveform, monkeypatch):
     )
     default = [Chosen(caption, 0.9, False, 0) for caption in CAPTIONS]
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == default
+    usual = Smoothing(DetectConfig.median_frames, DetectConfig.hysteresis)
+    assert detector.smoothing_of(model) == usual
     monkeypatch.setattr(model, "thresholds", own)
+    assert detector.smoothing_of(model) == PLAIN["smoothing"]
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == chosen
     assert detector.choose_thresholds(model, detector.ask(model, CAPTIONS), **PLAIN) == chosen
     for other in ({"method": "biased"}, {"smoothing": Smoothing(3)}):
