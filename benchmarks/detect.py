@@ -27,7 +27,6 @@ RATE, CUT_S = 16_000, 10
 THINGS = ("dog", "door", "bell", "engine", "crowd", "bird", "rain drop", "siren", "clock", "violin")
 DOINGS = ("is heard far away", "sounds twice", "grows louder", "stops at once", "echoes in a hall")
 CAPTIONS = [f"a {thing} {doing}" for thing in THINGS for doing in DOINGS]
-HOW = {"method": "unbiased", "median_frames": 1}
 
 
 def write_noise(path: Path, seconds: int) -> None:
@@ -53,11 +52,17 @@ def naive(model, path: Path) -> np.ndarray:
     return np.concatenate(scores, axis=1)
 
 
+def whole(model, path: Path) -> np.ndarray:
+    """The scores of all frames, not smoothed, `[caption, frame]`."""
+    from flamlib.inference import detector
+    from flamlib.smoothing import Smoothing
+
+    return detector.score(model, path, CAPTIONS, method="unbiased", smoothing=Smoothing()).scores.T
+
+
 def check_agreement(model, path: Path) -> None:
     """Raise AssertionError if the two differ in the middle of the first cut."""
-    from flamlib.inference import detector
-
-    ours = detector.score(model, path, CAPTIONS, **HOW).scores.T
+    ours = whole(model, path)
     middle = round(CUT_S / 2 / model.frame_s)
     np.testing.assert_allclose(ours[:, middle], naive(model, path)[:, middle], atol=1e-3)
 
@@ -111,12 +116,11 @@ def measure(quick: bool, clone: Path | None, clone_model: Path | None) -> dict[s
                 "call": called(["detect", str(path), *asked, *chosen], clone),
             }
 
-        from flamlib.inference import detector
         from flamlib.models import baselines, released
 
         model = baselines.load(released.find(released.SMALL))
         check_agreement(model, short)
-        ours, _ = cpu_s(lambda: detector.score(model, path, CAPTIONS, **HOW))
+        ours, _ = cpu_s(lambda: whole(model, path))
         peer, _ = cpu_s(lambda: naive(model, path))
     return {
         "unit": f"CPU seconds for {seconds} s of audio and {len(CAPTIONS)} captions",

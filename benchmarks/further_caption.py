@@ -47,10 +47,7 @@ def least_ms(work: Callable[[object], object], given: Iterable[object]) -> float
 def measure(minutes: int) -> dict[str, object]:
     torch.set_num_threads(1)
     model, rng = baselines.load(MODEL), np.random.default_rng(0)
-    config = DetectConfig(
-        recording="", captions=[], n_absent=0, threshold=DetectConfig.threshold,
-        median_frames=DetectConfig.median_frames,
-    )  # fmt: skip
+    config = DetectConfig(recording="", captions=[], n_absent=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.wav"
         with soundfile.SoundFile(path, "w", RATE, 1) as file:
@@ -64,7 +61,7 @@ def measure(minutes: int) -> dict[str, object]:
     some = [[f"{caption} {n}" for n in range(TOGETHER)] for caption in captions[:4]]
     together = least_ms(lambda each: detector.ask(model, each), some) / TOGETHER
     asked = [detector.ask(model, [caption]) for caption in captions]
-    how = {"method": config.method, "median_frames": config.median_frames}
+    how = {"method": config.method, "smoothing": config.smoothing}
     ours = least_ms(lambda each: detector.score_heard(model, heard, each, **how), asked)
     whole = least_ms(lambda caption: review.ask([caption]), captions)
     vectors = torch.cat([each.embeddings.caption_emb for each in asked]).numpy(force=True)

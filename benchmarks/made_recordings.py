@@ -7,9 +7,9 @@ other captions, which nobody asks for. Sounds, decoys and backgrounds are held o
 of every choice. An event is found if a detection of its caption overlaps it; a detection is false
 if it overlaps no event of its caption.
 
-    peer     one threshold for all captions and no filter, as `flam detect` had it at first
+    peer     one threshold for all captions and no smoothing, as `flam detect` had it at first
     ours     as `flam detect` does: the model's thresholds by caption, chosen on validation, and its
-             filter
+             smoothing
     adapted  the same of a model that `flam adapt` fitted to recordings made of other sources of the
              captions: held out like those of the test, and none of them
 
@@ -40,6 +40,7 @@ from flamlib.models import released
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel
 from flamlib.params.trials import DetectConfig
+from flamlib.smoothing import Smoothing
 
 MINUTES, SLOT_S = 2, 15  # of a recording; a sound is put in each slot
 N_CAPTIONS = 10  # asked for, of each kind
@@ -132,24 +133,24 @@ def measure(test: Scored, thresholds: np.ndarray) -> dict[str, float]:
 
 
 def score(
-    model: AudioTextModel, made: Sequence[Made], rate: int, captions: list[str], median: int
+    model: AudioTextModel, made: Sequence[Made], rate: int, captions: list[str], smooth: Smoothing
 ) -> Scored:
     """Score recordings as `flam detect` does."""
-    how = {"method": "unbiased", "median_frames": median}
+    how = {"method": "unbiased", "smoothing": smooth}
     return [(detector.score(model, (m.waveform, rate), captions, **how), m) for m in made]
 
 
 def adapt(model: FLAM, made: Sequence[Made], rate: int, captions: list[str]) -> adapter.Adapted:
     """Adapt a model to recordings."""
-    median = DetectConfig.median_frames
+    smooth = detector.smoothing_of(model)
     heard = []
     for number, each in enumerate(made):
         frames = model.embed_audio(each.waveform, rate).frame_emb[0].numpy(force=True)
         length_s = len(each.waveform) / rate
         heard.append(Heard(Path(str(number)), sorted(each.events), None, length_s, frames))
     start, bias = learn.start_of(model.embed_captions(captions))
-    own = detector.choose_thresholds(model, captions, method="unbiased", median_frames=median)
-    examples = learn.Examples(heard, captions, model.frame_s, median, start, bias, own)
+    own = detector.choose_thresholds(model, captions, method="unbiased", smoothing=smooth)
+    examples = learn.Examples(heard, captions, model.frame_s, smooth, start, bias, own)
     rows = range(len(heard))
     chosen = learn.thresholds_of(examples, rows, "heads", Criterion("f1"))
     weights = torch.from_numpy(learn.fit(examples, rows, "heads")).float()
@@ -161,19 +162,19 @@ def run(bank: Bank, model, split: str, part: int) -> dict[str, dict[str, float]]
     sounds = bank.recordings("foreground", split)
     several = [caption for caption in sounds if len(sounds[caption]) > 1]
     captions = sorted(sorted(several, key=lambda c: (-len(sounds[c]), c))[:N_CAPTIONS])
-    rate, median = bank.sample_rate, DetectConfig.median_frames
+    rate, smooth = bank.sample_rate, detector.smoothing_of(model)
     test = list(make(bank, split, captions, n=N_TEST // part, seed=0, half=1))
     others = list(make(bank, split, captions, n=N_FITTED // part, seed=1, half=0))
-    own = detector.choose_thresholds(model, captions, method="unbiased", median_frames=median)
+    own = detector.choose_thresholds(model, captions, method="unbiased", smoothing=smooth)
     adapted, fitted = adapt(model, others, rate, captions)
 
-    def of(by: AudioTextModel, thresholds: np.ndarray, median: int) -> dict[str, float]:
-        return measure(score(by, test, rate, captions, median), thresholds)
+    def of(by: AudioTextModel, thresholds: np.ndarray, smooth: Smoothing) -> dict[str, float]:
+        return measure(score(by, test, rate, captions, smooth), thresholds)
 
     return {
-        "peer": of(model, np.full(len(captions), OLD_THRESHOLD), 1),
-        "ours": of(model, np.array([c.threshold for c in own]), median),
-        "adapted": of(adapted, fitted, median),
+        "peer": of(model, np.full(len(captions), OLD_THRESHOLD), Smoothing()),
+        "ours": of(model, np.array([c.threshold for c in own]), smooth),
+        "adapted": of(adapted, fitted, smooth),
     }
 
 

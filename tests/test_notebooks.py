@@ -171,7 +171,7 @@ def test_small_runs_in_order_leave_what_their_stages_declare_in_places_of_their_
             run(notebook, given)
             if each.params is not None:
                 assert used <= each.params | each.chosen.keys(), f"{each}: params of dvc.yaml"
-            assert used, each
+            assert used or each.notebook.startswith("10"), each  # a search has no parameters
         places = Places(root, small=not notebook.name.startswith("07"))
         made = [places.path(out) for out in each.outs if not out.endswith(".ipynb")]
         assert [out for out in made if not out.exists()] == [], each

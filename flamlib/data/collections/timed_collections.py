@@ -282,6 +282,11 @@ def _seconds(row: Row, column: str) -> float | None:
     """A time, which pandas writes as `0 days 00:00:01.250000`; None without one."""
     if not (text := row.fields.get(column, "").strip()):
         return None
+    if text.isdecimal():
+        raise ValueError(
+            f"{row.where}: {column} is {text!r} without a unit, which would be nanoseconds; a time "
+            f"is written as 0 days 00:00:08.5 or 8.5s"
+        )
     try:
         return pd.Timedelta(text).total_seconds()
     except ValueError:

@@ -91,6 +91,7 @@ def test_parquet_reads_as_csv_does_and_no_pickle_is_opened(database):
         ("db.yaml", "type: filewise", "type: misc", "not a header of audformat"),
         ("db.events.csv", "sound", "sonud", "db.events.csv, line 1: no column sound"),
         ("db.events.csv", "00:00:00.500000", "soon", "line 3: start is '0 days soon', no time"),
+        ("db.events.csv", "0 days 00:00:00.500000", "8", "line 3: start is '8' without a unit"),
         ("db.events.csv", "audio/gone", "../gone", "line 4: '../gone.wav' is no path in"),
     ],
 )
