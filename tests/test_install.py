@@ -196,6 +196,9 @@ def test_the_readme_s_example_in_python(call, folder):
 @pytest.mark.parametrize(
     ("extra", "command"),
     [
+        ("evaluate", ["thresholds", ".", "-o", "out", "--model", CHECKPOINT]),
+        ("evaluate", ["adapt", ".", "-o", "out", "--model", CHECKPOINT]),
+        ("evaluate", ["evaluate", ".", "--ground-truth", "a.tsv", "--durations", "b.tsv"]),
         ("onnx", ["export", CHECKPOINT, "out"]),
         ("serve", ["embed", ".", "out", "--model", CHECKPOINT]),
         ("search", ["search", "index", "a dog barks"]),

@@ -148,7 +148,7 @@ def fit(examples: Examples, rows: Sequence[int], level: Level) -> Weights:
         if not active.any() or active.all():
             continue
         base = weights[j, :-1]
-        along = (frames @ base)[:, None]
+        along = logistic.along(frames, base)[:, None]
         how = {"unit": 1.0, "strength": SCALE_STRENGTH}
         scale, shift = logistic.fit(along, active, importance, np.array([1.0, 0.0]), **how)
         # A caption of which others are more like than its own recordings would be turned round.

@@ -35,7 +35,7 @@ _COLUMNS = ("caption", "threshold", "events", "recall", "precision", "false/h", 
 def add_thresholds(thresholds: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam thresholds`."""
     thresholds.description = _thresholds.__doc__
-    thresholds.set_defaults(run=_thresholds)
+    thresholds.set_defaults(run=_thresholds, extra="evaluate")
     _add_labelled(thresholds)
     add = thresholds.add_argument
     add(
@@ -82,7 +82,7 @@ def _add_labelled(parser: argparse.ArgumentParser) -> None:
 def add_adapt(adapt: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam adapt`."""
     adapt.description = _adapt.__doc__
-    adapt.set_defaults(run=_adapt)
+    adapt.set_defaults(run=_adapt, extra="evaluate")
     _add_labelled(adapt)
     adapt.add_argument(
         "-o",
@@ -197,6 +197,8 @@ def _adapt(args: argparse.Namespace) -> None:
     folder = model_folder(args.model)
     _check_places(args)
 
+    from tqdm import tqdm
+
     from flamlib import audio
     from flamlib.adaptation import adapter, choose, learn, own_labels
     from flamlib.inference import detector
@@ -220,7 +222,17 @@ def _adapt(args: argparse.Namespace) -> None:
         )
         _say_skipped(skipped | unread)
         criterion, every = _criterion(args), range(len(examples.heard))
-        choices = learn.thresholds_of(examples, every, args.level, criterion)
+        levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
+        judged, n_folds = {}, len(levels) * len(learn.deal(every))
+        with tqdm(total=n_folds, desc="adapt", unit="fold", disable=not shows_progress()) as bar:
+            choices = learn.thresholds_of(examples, every, args.level, criterion)
+            if len(examples.heard) > 1:
+                judged = {
+                    level or "the model": learn.held_out(
+                        examples, level, criterion, said=bar.update
+                    )
+                    for level in (None, *levels)
+                }
         made = choose.to_thresholds(
             choices,
             model.thresholds,
@@ -230,13 +242,6 @@ def _adapt(args: argparse.Namespace) -> None:
             smoothing=smooth,
             default=DetectConfig.threshold,
         )
-        levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
-        judged = {}
-        if len(examples.heard) > 1:
-            judged = {
-                level or "the model": learn.held_out(examples, level, criterion)
-                for level in (None, *levels)
-            }
         fitted = args.level != "thresholds"
         weights = learn.fit(examples, every, args.level)
         adapter.save(

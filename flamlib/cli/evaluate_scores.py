@@ -16,7 +16,7 @@ MAX_CAPTIONS = 40  # in the printed table; the file has all of them
 def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam evaluate`."""
     evaluate.description = _evaluate.__doc__
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, extra="evaluate")
     add = evaluate.add_argument
     add(
         "scores",
