@@ -1,3 +1,4 @@
+import base64
 import re
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from flamlib.events import frame_edges
 from flamlib.inference import sound_page
 from flamlib.inference.detector import Scores
 from flamlib.inference.questions import Question, Questions
+from flamlib.plots import mel_levels
 
 FRAME_S, DURATION_S = 0.32, 12.7  # the last frame is a short one
 CAPTIONS = ["a bell </script><b>", "rain", "öffnet 窓"]
@@ -206,6 +208,21 @@ def test_of_a_long_recording_the_beginning_is_shown_and_the_rest_told(
     assert data["note"].startswith("This page holds the first 0.05 of 0.2 minutes")
     note = sound_page.write(tmp_path / "p.html", "n", recording, scores, asked(0.1, 0.1, 0.1))
     assert note == data["note"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_the_spectrogram_has_no_empty_band_and_a_tone_in_its_place_at_any_rate(rate):
+    rng = np.random.default_rng(0)
+    tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
+    made = sound_page.spectrogram(tone + 0.1 * rng.normal(size=rate), rate)
+    assert (made["low_hz"], made["high_hz"]) == (50.0, 8000.0)
+    levels = np.frombuffer(base64.b64decode(made["levels"]), np.uint8)
+    by_band = levels.reshape(made["columns"], made["bands"])[2:-2].mean(axis=0)
+    assert by_band.min() > 50
+    low, high, at = map(mel_levels.mel, (50.0, 8000.0, 1000.0))
+    band = (at - low) / (high - low) * (made["bands"] + 1) - 1
+    assert by_band.argmax() == pytest.approx(band, abs=1)
 
 
 def test_the_surest_events_alone_are_refused(scores, recording, tmp_path):

@@ -111,6 +111,17 @@ def test_names_are_letters_of_any_script_and_never_the_same(tmp_path, ramp):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "out"]
 
 
+def test_a_name_with_a_tab_or_a_line_break_is_cut_and_listed(tmp_path, ramp):
+    finds = [find(recording=name) for name in ("a\tb.wav", "a\nb  c.wav", "gone\r\n.wav")]
+    done = clips.write(
+        finds, tmp_path / "out", lambda find: None if "gone" in find.recording else ramp(find)
+    )
+    assert (done.n_written, len(done.skipped)) == (2, 1)
+    for name, listed in (("segments", ["a b.wav", "a b  c.wav"]), ("skipped", ["gone .wav"])):
+        rows = tables.read(tmp_path / f"out/{name}.tsv", ("filename", "onset"))
+        assert [row["filename"] for row in rows] == listed
+
+
 def test_a_stopped_call_goes_on_and_replaces_nothing(tmp_path, ramp):
     finds, out = [find(onset=i / 2, offset=i / 2 + 0.4) for i in range(5)], tmp_path / "out"
 
