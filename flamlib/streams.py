@@ -10,14 +10,16 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-# FFmpeg's names of encodings, as numpy has them, and what full scale is.
+# FFmpeg's names of encodings, as numpy has them, what full scale is, and bytes of a sample; numpy
+# has no numbers of three bytes, which are the upper ones of four.
 ENCODINGS = {
-    "u8": ("u1", 128.0),
-    "s16le": ("<i2", 2.0**15),
-    "s32le": ("<i4", 2.0**31),
-    "f32le": ("<f4", 1.0),
+    "u8": ("u1", 128.0, 1),
+    "s16le": ("<i2", 2.0**15, 2),
+    "s24le": ("<i4", 2.0**31, 3),
+    "s32le": ("<i4", 2.0**31, 4),
+    "f32le": ("<f4", 1.0, 4),
 }
-_OF_WAV = {(1, 8): "u8", (1, 16): "s16le", (1, 32): "s32le", (3, 32): "f32le"}
+_OF_WAV = {(1, 8): "u8", (1, 16): "s16le", (1, 24): "s24le", (1, 32): "s32le", (3, 32): "f32le"}
 _MOST = 1 << 20  # bytes before the sound of a WAV
 
 
@@ -79,7 +81,9 @@ def read_wav_header(file: io.BufferedIOBase) -> Pcm:
             if kind == 0xFFFE and n_bytes >= 26:  # extensible: the kind is in its GUID
                 [kind] = struct.unpack("<H", content[24:26])
             if (kind, n_bits) not in _OF_WAV:
-                raise StreamError(f"a WAV of kind {kind} with {n_bits} bits; PCM of 8, 16 or 32")
+                raise StreamError(
+                    f"a WAV of kind {kind} with {n_bits} bits; PCM of 8, 16, 24 or 32"
+                )
             if not _can_be(rate, n_channels):
                 raise StreamError(f"a WAV that claims {rate} Hz and {n_channels} channels: damaged")
             pcm = Pcm(_OF_WAV[kind, n_bits], rate, n_channels)
@@ -96,11 +100,14 @@ def blocks(
     Each block is given as soon as it is there; the last one is what is left. A sample that is cut
     off at the end is dropped. Raises StreamError for NaN or infinity.
     """
-    dtype, full_scale = ENCODINGS[pcm.encoding]
-    width = np.dtype(dtype).itemsize * pcm.n_channels
+    dtype, full_scale, n_bytes = ENCODINGS[pcm.encoding]
+    width = n_bytes * pcm.n_channels
     while content := file.read(n_samples * width):
         content = content[: len(content) // width * width]
-        values = np.frombuffer(content, dtype).astype(np.float32) / np.float32(full_scale)
+        packed = np.frombuffer(content, np.uint8).reshape(-1, n_bytes)
+        whole = np.zeros((len(packed), np.dtype(dtype).itemsize), np.uint8)
+        whole[:, -n_bytes:] = packed
+        values = whole.reshape(-1).view(dtype).astype(np.float32) / np.float32(full_scale)
         if dtype == "u1":
             values -= 1
         if not np.isfinite(values).all():

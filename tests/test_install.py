@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from filelock import FileLock
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from sounds import RATE, noise, tone
 from towers import sensitive_model, write_bert
@@ -43,6 +44,22 @@ def uv(*arguments, folder: Path) -> None:
         if made.returncode == 0:
             return
     raise AssertionError(made.stderr)
+
+
+def test_every_pin_is_for_the_oldest_python_that_is_promised():
+    """The first 3.11, as some have it: its packages were resolved with a later one."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest = wanted.removeprefix(">=") + ".0"
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pinned = {canonicalize_name(line.split("==")[0]) for line in lines}
+    needs = {
+        f"{of.name} {of.version}": of.metadata["Requires-Python"]
+        for of in distributions()
+        if canonicalize_name(of.name) in pinned and of.metadata["Requires-Python"]
+    }
+    assert len(needs) > 100
+    too_new = {name for name, need in needs.items() if not SpecifierSet(need).contains(oldest)}
+    assert not too_new
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,13 @@ def samples(n, n_channels=1):
 
 @pytest.mark.parametrize(
     ("encoding", "subtype"),
-    [("u8", "PCM_U8"), ("s16le", "PCM_16"), ("s32le", "PCM_32"), ("f32le", "FLOAT")],
+    [
+        ("u8", "PCM_U8"),
+        ("s16le", "PCM_16"),
+        ("s24le", "PCM_24"),
+        ("s32le", "PCM_32"),
+        ("f32le", "FLOAT"),
+    ],
 )
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_a_wav_gives_what_libsndfile_reads(encoding, subtype, n_channels):
@@ -36,9 +42,9 @@ def test_a_wav_gives_what_libsndfile_reads(encoding, subtype, n_channels):
 
 @pytest.mark.parametrize("encoding", streams.ENCODINGS)
 def test_full_scale_is_one_and_a_sample_that_is_cut_off_is_dropped(encoding):
-    dtype, full_scale = streams.ENCODINGS[encoding]
-    lowest = np.array([0 if encoding == "u8" else -full_scale], dtype)
-    file = io.BytesIO(lowest.tobytes() * 4 + lowest.tobytes()[:-1])
+    dtype, full_scale, n_bytes = streams.ENCODINGS[encoding]
+    lowest = np.array([0 if encoding == "u8" else -full_scale], dtype).tobytes()[-n_bytes:]
+    file = io.BytesIO(lowest * 4 + lowest[:-1])
     [block] = streams.blocks(file, Pcm(encoding, RATE, 2), 100)
     assert block.tolist() == [[-1, -1], [-1, -1]]
 

@@ -15,6 +15,7 @@ skipped is tried again.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -236,7 +237,9 @@ def _score_places(
 
 def _write_durations(out: Path, entries: Mapping[str, Any]) -> None:
     rows = [
-        (name, str(e["duration_s"])) for name, e in sorted(entries.items()) if "duration_s" in e
+        (" ".join(re.split(r"[\t\r\n]", name)), str(e["duration_s"]))  # as among the events
+        for name, e in sorted(entries.items())
+        if "duration_s" in e
     ]
     tables.write(out / DURATIONS, [("filename", "duration"), *rows])
 

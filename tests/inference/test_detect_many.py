@@ -42,6 +42,21 @@ def test_every_recording_is_heard_as_if_it_were_alone(model, recordings, tmp_pat
         assert found[name] == (event.onset, event.offset, event.score)
 
 
+def test_a_name_with_a_line_break_reads_alike_in_all_tables(model, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    (tmp_path / "none.wav").write_bytes(b"")
+    names = {"new\nline\t.wav": tmp_path / "a.wav", "no\nne.wav": tmp_path / "none.wav"}
+    done = detect_many.write(model, names, tmp_path / "out", ASKED, scores=tmp_path / "scores")
+    assert done.n_heard == len(done.skipped) == 1
+    for table, name in (
+        ("events", "new line .wav"),
+        ("durations", "new line .wav"),
+        ("skipped", "no ne.wav"),
+    ):
+        [_, row] = (tmp_path / f"out/{table}.tsv").read_text().splitlines()
+        assert row.startswith(f"{name}\t")
+
+
 def test_captions_are_embedded_once(model, recordings, tmp_path, monkeypatch):
     embedded = []
     read = model.read_captions
