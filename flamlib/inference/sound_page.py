@@ -30,7 +30,6 @@ from flamlib.plots import mel_levels, player
 
 MAX_S = 1800.0  # of sound in a page, some 20 MB
 SUFFIX = ".html"
-SHOWN_HZ = 20_000  # sample rate of what a spectrogram shows, up to 8 kHz of it
 
 
 def write(
@@ -133,8 +132,6 @@ def captions(scores: Scores, asked: Questions) -> list[dict[str, Any]]:
 
 def spectrogram(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> dict[str, Any]:
     """Return the loudest 70 dB as a page has them: bytes, column by column, in base64."""
-    if sample_rate > SHOWN_HZ:  # there the lowest bands are narrower than what a window tells apart
-        waveform, sample_rate = audio.resample(waveform, sample_rate, SHOWN_HZ), SHOWN_HZ
     level_db = mel_levels.levels_db(waveform, sample_rate)
     part = (level_db - level_db.max()) / mel_levels.RANGE_DB + 1
     low_hz, high_hz = mel_levels.limits(sample_rate)

@@ -6,7 +6,10 @@ import numpy as np
 from jaxtyping import Float
 from torchaudio.functional import melscale_fbanks
 
+from flamlib import audio
+
 N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
+HIGHEST_RATE = 20_000  # above it the lowest bands would be narrower than what a window tells apart
 RANGE_DB = 70.0  # of a spectrogram's colours
 N_COLUMNS = 2000  # enough for any width on paper
 
@@ -18,6 +21,9 @@ def levels_db(
 
     Its rows are `N_MELS` bands between the frequencies of `limits`.
     """
+    if sample_rate > HIGHEST_RATE:
+        waveform = audio.resample(waveform, sample_rate, HIGHEST_RATE)
+        sample_rate = HIGHEST_RATE
     hop = max(N_FFT // 4, len(waveform) // N_COLUMNS)
     padded = np.pad(waveform.astype(np.float32), N_FFT // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::hop]
