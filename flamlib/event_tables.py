@@ -67,6 +67,17 @@ def clip_of(filename: str) -> str:
     return _SUFFIX.sub("", name)
 
 
+def on_one_line(text: str) -> str:
+    """Return a text as a table holds it: as `detection.table_rows` writes the name of a recording.
+
+    Names of files may have tabs and line breaks, and cells of tables none.
+
+    >>> on_one_line("new\\n\\tline.wav")
+    'new  line.wav'
+    """
+    return re.sub(r"[\t\r\n]", " ", text)
+
+
 def _separated(delimiter: str, found: Sequence[Found]) -> bytes:
     rows = [COLUMNS]
     for name, detections, *_ in found:

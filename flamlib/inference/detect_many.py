@@ -15,7 +15,6 @@ skipped is tried again.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,7 +236,7 @@ def _score_places(
 
 def _write_durations(out: Path, entries: Mapping[str, Any]) -> None:
     rows = [
-        (" ".join(re.split(r"[\t\r\n]", name)), str(e["duration_s"]))  # as among the events
+        (event_tables.on_one_line(name), str(e["duration_s"]))
         for name, e in sorted(entries.items())
         if "duration_s" in e
     ]

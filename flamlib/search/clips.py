@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 import soundfile
 
-from flamlib import audio, files, tables, texts
+from flamlib import audio, event_tables, files, tables, texts
 from flamlib.search.finds import Find
 
 Pick = Literal["surest", "random", "balanced"]
@@ -122,24 +122,18 @@ def write(
             score = "" if find.score is None else f"{find.score:.4f}"
             times = f"{find.onset:.6f}", f"{find.offset:.6f}"
             row = name, find.recording, *times, texts.normal(find.caption), score, f"{begin:.6f}"
-            rows.append(_on_one_line(row))
+            rows.append([*map(event_tables.on_one_line, row)])
         except audio.Unreadable as error:
             skipped.append((find, error.why))
         progress(n)
     tables.write(out / TABLE, [COLUMNS, *rows])
     lost = [(find.recording, f"{find.onset:.6f}", find.caption, why) for find, why in skipped]
     if lost:
-        tables.write(
-            out / SKIPPED, [("filename", "onset", "event_label", "why"), *map(_on_one_line, lost)]
-        )
+        lost = [[*map(event_tables.on_one_line, row)] for row in lost]
+        tables.write(out / SKIPPED, [("filename", "onset", "event_label", "why"), *lost])
     else:
         (out / SKIPPED).unlink(missing_ok=True)
     return Cut(n_written, n_kept, skipped)
-
-
-def _on_one_line(row: tuple[str, ...]) -> tuple[str, ...]:
-    """A row with a blank for each tab or line break, which names of files may have and no table."""
-    return tuple(re.sub(r"[\t\r\n]+", " ", text) for text in row)
 
 
 def _surest(finds: Sequence[Find]) -> list[Find]:
