@@ -130,14 +130,14 @@ def _carry(
 
     Returns max over k >= l of min(scores[k], min over m from l to k of raised[m]). `found` is that
     of the `step` frames from l on, `lowest` the lowest that is raised in them: twice as many at a
-    time, until no score could be carried further.
+    time, until no score could be carried further. Beyond the end there is nothing to be carried.
     """
-    found, lowest, step = scores, raised, 1
+    found, lowest, step = scores.copy(), raised.copy(), 1
     while (lowest[..., :-step] > found[..., :-step]).any():
-        carried = found.copy()
-        next_found = np.minimum(lowest[..., :-step], found[..., step:])
-        np.maximum(found[..., :-step], next_found, out=carried[..., :-step])
-        further = np.zeros_like(lowest)  # beyond the end there is nothing to be carried
-        np.minimum(lowest[..., :-step], lowest[..., step:], out=further[..., :-step])
-        found, lowest, step = carried, further, 2 * step
+        carried = np.minimum(lowest[..., :-step], found[..., step:])
+        np.maximum(found[..., :-step], carried, out=found[..., :-step])
+        # numpy copies what overlaps with its result first.
+        np.minimum(lowest[..., :-step], lowest[..., step:], out=lowest[..., :-step])
+        lowest[..., -step:] = 0
+        step *= 2
     return found

@@ -16,7 +16,7 @@ sound event detection", Applied Sciences 2016, as sed_eval computes them.
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
@@ -82,9 +82,9 @@ def passed_thresholds(
 
 
 def f1_of_passed(
-    passed: Int[np.ndarray, "caption 2 n"], thresholds: Float[np.ndarray, "threshold"]
+    passed: Real[np.ndarray, "caption 2 n"], thresholds: Float[np.ndarray, "threshold"]
 ) -> dict[str, float | int | np.ndarray]:
-    """Return what `f1_over_thresholds` returns from the counts of `passed_thresholds`."""
+    """Return what `f1_over_thresholds` does from counts of `passed_thresholds`, weighted or not."""
     tp, fp = passed[:, 0, 1:], passed[:, 1, 1:]
     n_active = passed[:, 0, 0]
     has_events = n_active > 0

@@ -40,22 +40,35 @@ def test_a_fold_counts_once_however_many_captions_it_has():
     assert classes > 0.2
 
 
+@pytest.mark.parametrize("share", [0.02, 0.3])
 @pytest.mark.parametrize("smoothing", [Smoothing(), Smoothing(1, 0.5)])
-def test_the_threshold_is_the_best_of_the_mean_over_folds(smoothing):
+def test_the_threshold_is_the_best_of_the_mean_over_folds(smoothing, share):
     """By the F1 of scikit-learn, caption by caption; folds of many captions count as others do."""
     trust = (0.8, 0.5, -0.7)
     folds = [drawn(trust[:2], trust[2], seed=seed, n_captions=2 + 3 * seed) for seed in range(2)]
+
+    def f1(active, detected):
+        rarer = active.sum() / (~active).sum() * (1 - share) / share
+        return f1_score(active, detected, sample_weight=np.where(active, 1, rarer))
 
     def mean_f1(threshold):
         of_folds = []
         for of in folds:
             scores = smoothing(expit(np.tensordot(trust[:2], of.halves, 1) + trust[2]))
             asked = [
-                f1_score(of.active[known, j].ravel(), scores[known, j].ravel() >= threshold)
+                f1(of.active[known, j].ravel(), scores[known, j].ravel() >= threshold)
                 for j, known in enumerate(of.known.T)
             ]
             of_folds.append(np.mean(asked))
         return np.mean(of_folds)
 
-    found = best_threshold(folds, trust, smoothing, n_thresholds=9)
+    found = best_threshold(folds, trust, smoothing, share=share, n_thresholds=9)
     assert mean_f1(found) == pytest.approx(max(map(mean_f1, (found, *np.linspace(0.1, 0.9, 9)))))
+
+
+def test_a_rarer_caption_has_a_higher_threshold():
+    folds = [drawn((0.8, 0.5), 0.0, seed=seed) for seed in range(2)]
+    how = {"smoothing": Smoothing(), "n_thresholds": 99}
+    found = [best_threshold(folds, (0.8, 0.5, 0.0), share=s, **how) for s in (0.001, 0.02, 0.5)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[-1] + 0.1
