@@ -111,7 +111,7 @@ def release(places: Places, name: str, *, checkpoint: Path) -> Path:
             model=sha256,
             smoothing=config.detect.smoothing,
             n_thresholds=config.evaluate.n_thresholds,
-            common=(None, None) if small.familiarity is None else config.evaluate.common_thresholds,
+            novel=config.evaluate.novel_threshold if small.familiarity is not None else None,
         )
         caption_thresholds.write(made, of_model)
         card = release_card.text(

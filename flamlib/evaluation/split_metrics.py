@@ -95,9 +95,9 @@ def choose_threshold(
     """Choose the threshold of a part, that of the highest mean F1 on the mixtures for validation.
 
     For a part of unseen captions by those captions of validation that are not trained on, for
-    another one by those that are; by all, if there are fewer than `MIN_CAPTIONS` of them. The
-    unbiased scores of a model that tells them from others have `novel_threshold` and
-    `known_threshold` instead, unless these are None.
+    another one by those that are; by all, if there are fewer than `MIN_CAPTIONS` of them. Those not
+    trained on are few: the unbiased scores of a model that tells them from others have
+    `novel_threshold` instead, unless it is None.
 
     Args:
         valid: a model's logits of the mixtures for validation.
@@ -107,8 +107,8 @@ def choose_threshold(
         knows_captions: whether the model knows which captions it was trained on, see `familiarity`.
     """
     novel = part.startswith("unseen")
-    own = config.common_thresholds[novel]
-    if knows_captions and valid.method == "unbiased" and own is not None:
+    own = config.novel_threshold
+    if novel and knows_captions and valid.method == "unbiased" and own is not None:
         return own
     of = np.array([caption not in trained_on for caption in valid.split.captions]) == novel
     if of.sum() < MIN_CAPTIONS:

@@ -3,9 +3,9 @@
 The threshold of a caption is the one at which the F1 of its frames is highest, halfway between the
 lowest score that is detected there and the next below. Scores are smoothed first, as `flam detect`
 does. A caption of few events, or none, has a common threshold, of the highest mean F1 over
-captions: one for those that the model was trained on, one for novel ones. These are better chosen
-elsewhere, see `EvaluationConfig.known_threshold`: few captions for validation are novel, and its
-recordings are of the same packages as those for training.
+captions: one for those that the model was trained on, one for novel ones, which score lower. As
+few captions for validation are novel, the latter is better chosen elsewhere, see
+`EvaluationConfig.novel_threshold`.
 
 Validation has few recordings of a caption, mixed again and again: a threshold is as good as those.
 """
@@ -26,7 +26,7 @@ from flamlib.smoothing import Smoothing
 MIN_EVENTS = 10  # from which on a caption has a threshold of its own
 MIN_CAPTIONS = 3  # from which on a common threshold is theirs, and not that of all captions
 CRITERION = "highest F1 of the caption's frames in the mixtures for validation"
-COMMON_GIVEN = f"{CRITERION}; of other captions, in folds of the recordings for training"
+NOVEL_GIVEN = f"{CRITERION}; of novel captions, in folds of the recordings for training"
 DIGITS = 6  # of a threshold
 
 
@@ -37,7 +37,7 @@ def compute(
     model: str,
     smoothing: Smoothing,
     n_thresholds: int,
-    common: tuple[float | None, float | None] = (None, None),
+    novel: float | None = None,
 ) -> CaptionThresholds:
     """Choose the thresholds.
 
@@ -47,8 +47,7 @@ def compute(
         model: SHA-256 of the file of the model's weights.
         smoothing: Of the scores.
         n_thresholds: Candidates for a common threshold, see `sed.candidate_thresholds`.
-        common: Common thresholds, of captions that the model was trained on and of novel ones;
-            None: chosen here.
+        novel: Common threshold of novel captions; None: chosen as the others.
 
     Raises:
         ValueError: There is no event of any caption.
@@ -66,11 +65,9 @@ def compute(
             captions[caption] = OwnThreshold(threshold=threshold, n_events=n_events, f1=f1)
     has_own = np.array([caption in captions for caption in scores.captions])
     groups = [has_own & (known >= 0.5), has_own & (known < 0.5)]
-    fallback, novel = (
+    fallback, of_novel = (
         _common(frames, group if group.sum() >= MIN_CAPTIONS else has_own, n_thresholds)
-        if given is None
-        else given
-        for group, given in zip(groups, common, strict=True)
+        for group in groups
     )
     return CaptionThresholds(
         format=FORMAT,
@@ -78,10 +75,10 @@ def compute(
         method="unbiased",
         median_frames=smoothing.median_frames,
         hysteresis=smoothing.hysteresis,
-        criterion=CRITERION if common == (None, None) else COMMON_GIVEN,
+        criterion=CRITERION if novel is None else NOVEL_GIVEN,
         min_events=MIN_EVENTS,
         fallback=fallback,
-        novel=novel,
+        novel=of_novel if novel is None else novel,
         captions=captions,
     )
 

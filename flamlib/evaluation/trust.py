@@ -8,15 +8,14 @@ of the ablation study, as `cross_validate` does, and prints values for `train.tr
 cost the fewest nats on the fold's packages, for captions of the fold's families and for those that
 the fold trains on. How frequent a caption is there is given: it is no part of what is fitted.
 
-With these it prints values for `evaluate.known_threshold` and `evaluate.novel_threshold`, those of
-the highest F1 in the folds. Validation has only a few captions that are not trained on, and its
-recordings are of the packages that are.
+With these it prints a value for `evaluate.novel_threshold`, that of the highest F1 of captions of
+the fold's families: validation has only a few captions that are not trained on.
 
-A fold asks for a few frequent captions, where the whole experiment asks for many rare ones. So the
-shift is not the same: that of known captions is fitted once more, on the validation mixtures of the
-whole experiment. And a rare caption is best detected at a higher threshold: F1 is that of captions
-as frequent as those that the whole experiment trains on are in the mean, which is what its FLAM
-takes for the prior of a novel one. The parts that the README reports are not touched.
+A fold asks for a few frequent captions, where the whole experiment asks for many rare ones. The
+rarer a caption, the higher its best threshold: so F1 is that of captions as frequent as the whole
+experiment's FLAM takes a novel one to be. And the shift is not the same: that of known captions is
+fitted once more, on the whole experiment's validation mixtures. The parts that the README reports
+are not touched.
 """
 
 import sys
@@ -208,10 +207,12 @@ def judge(
 
 
 def main() -> int:
-    """Train in each fold, and print trust and thresholds of all folds and of each alone."""
+    """Train in each fold, and print the trust of all folds and of each alone."""
     places, config = paths.places(small=False), load_config()
     whole = places.existing(paths.CHECKPOINTS) / "flam"
-    share = float(FLAM.from_pretrained(whole).familiarity.prior.sigmoid())
+    if (familiarity := FLAM.from_pretrained(whole).familiarity) is None:
+        raise ValueError(f"{whole} does not know on which captions it was trained: trust is null")
+    share = float(familiarity.prior.sigmoid())
     aware = {f"train.trust_{kind}": [1, 1, 0] for kind in PARTS}
     base = config.override(dict(config.ablate.budget) | aware)
     folds: dict[str, list[Evidence]] = {kind: [] for kind in PARTS}
@@ -221,14 +222,13 @@ def main() -> int:
             found = judge(at, mixtures, folder, PARTS.values(), base)
         for kind, part in PARTS.items():
             folds[kind].append(found[part])
-    n = {"n_thresholds": config.evaluate.n_thresholds}
     for kind, of_kind in folds.items():
-        trust = fit(of_kind)
         each = [fit([of_fold]).round(2).tolist() for of_fold in of_kind]
-        print(f"trust_{kind}: {trust.round(2).tolist()}  # folds {each}")
-        how = {"trust": trust, "smoothing": config.evaluate.smoothing, "share": share} | n
-        each = [round(best_threshold([of_fold], **how), 2) for of_fold in of_kind]
-        print(f"{kind}_threshold: {best_threshold(of_kind, **how):.2f}  # folds {each}")
+        print(f"trust_{kind}: {fit(of_kind).round(2).tolist()}  # folds {each}")
+    how = {"share": share, "n_thresholds": config.evaluate.n_thresholds}
+    of = fit(folds["novel"]), config.evaluate.smoothing
+    each = [round(best_threshold([fold], *of, **how), 2) for fold in folds["novel"]]
+    print(f"novel_threshold: {best_threshold(folds['novel'], *of, **how):.2f}  # folds {each}")
     *weights, _ = fit(folds["known"])
     found = judge(places, places.path(paths.MIXTURES), whole, [VALID], config)
     print(f"shift of known captions in validation: {fit_shift(found[VALID], weights):.2f}")

@@ -55,13 +55,9 @@ class EvaluationConfig(_Smoothed):
         "threshold", unit="nats", low=0, high=MAX_HYSTERESIS
     )  # fmt: skip
     n_thresholds: int = parameter("thresholds that F1 is computed at", low=1)
-    known_threshold: float | None = parameter(
-        "lowest unbiased score of an active frame of a caption that FLAM was trained on; null, and "
-        "for models without trust_known: by validation", low=0, high=1
-    )  # fmt: skip
     novel_threshold: float | None = parameter(
-        "the same of a caption that FLAM was not trained on; null, and for models without "
-        "trust_novel: by the few such captions of validation", low=0, high=1
+        "lowest unbiased score of an active frame of a caption that FLAM was not trained on; null, "
+        "and for models without trust_novel: by the few such captions of validation", low=0, high=1
     )  # fmt: skip
     n_bins: int = parameter("bins of a reliability diagram", low=1)
     segment_s: float = parameter(
@@ -77,11 +73,6 @@ class EvaluationConfig(_Smoothed):
         "or at its offset this share of its length, if that is more", low=0, paper="0.2"
     )
     n_resamples: int = parameter("bootstrap draws of the intervals", low=1)
-
-    @property
-    def common_thresholds(self) -> tuple[float | None, float | None]:
-        """The threshold of captions that FLAM was trained on, and that of others."""
-        return self.known_threshold, self.novel_threshold
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,11 +81,9 @@ def test_novel_captions_have_a_common_threshold_of_their_own(scored, monkeypatch
     monkeypatch.setattr(thresholds, "MIN_CAPTIONS", 1)
     made = thresholds.compute(scores, known, **how)
     assert made.novel < made.fallback
-    given = thresholds.compute(scores, known, common=(0.47, 0.42), **how)
-    assert given == replace(made, fallback=0.47, novel=0.42, criterion=given.criterion)
+    given = thresholds.compute(scores, known, novel=0.42, **how)
+    assert given == replace(made, novel=0.42, criterion=given.criterion)
     assert given.criterion != made.criterion
-    of_novel = thresholds.compute(scores, known, common=(None, 0.42), **how)
-    assert of_novel == replace(given, fallback=made.fallback)
 
 
 def test_scores_of_other_clips_are_refused(scored, tmp_path):

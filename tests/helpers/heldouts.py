@@ -40,7 +40,6 @@ EVALUATE = {  # the section of this name, small
     "median_frames": 1,
     "hysteresis": 0.0,
     "n_thresholds": 19,
-    "known_threshold": None,
     "novel_threshold": None,
     "n_bins": 10,
     "segment_s": 1.0,
