@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from threadpoolctl import threadpool_limits
 
 from flamlib.inference import detector, pieces
 from flamlib.inference.review import Review
@@ -72,7 +73,9 @@ def measure(minutes: int) -> dict[str, object]:
     vectors = torch.cat([each.embeddings.caption_emb for each in asked]).numpy(force=True)
     frames = rng.standard_normal((len(review.scores().scores), vectors.shape[1]), np.float32)
     frames /= np.linalg.norm(frames, axis=1, keepdims=True)
-    peer = least_ms(lambda vector: 1 / (1 + np.exp(4 - 20 * (frames @ vector))), vectors)
+    # Further threads of numpy's go on spinning after a product, which would not be counted.
+    with threadpool_limits(1):
+        peer = least_ms(lambda vector: 1 / (1 + np.exp(4 - 20 * (frames @ vector))), vectors)
     layers = model.caption.encoder.encoder.parameters()
     n_read = frames.size + sum(each.numel() for each in layers)
     memory = least_ms(torch.sum, [torch.ones(n_read)] * 9)
