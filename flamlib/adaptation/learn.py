@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
@@ -29,7 +29,7 @@ from flamlib.adaptation import choose, logistic, own_labels
 from flamlib.adaptation.choose import EPSILON, Choice, Criterion
 from flamlib.adaptation.own_labels import Clips, Heard, Labelled
 from flamlib.detection import frames_first
-from flamlib.events import active_frames
+from flamlib.events import Event, frame_edges
 from flamlib.inference import detector, pieces
 from flamlib.losses import frame_wise
 from flamlib.models.caption_thresholds import Chosen
@@ -184,20 +184,29 @@ def out_of_fold(examples: Examples, rows: Sequence[int], level: Level) -> dict[i
 
     A single one is fitted to itself.
     """
-    if level == "thresholds" or len(rows) < 2:
+    folds = deal(examples, rows)
+    if level == "thresholds" or len(folds) < 2:
         return dict.fromkeys(rows, fit(examples, rows, level))
     found = {}
-    for held_out in deal(rows):
+    for held_out in folds:
         others = [row for row in rows if row not in held_out]
         found |= dict.fromkeys(held_out, fit(examples, others, level))
     return found
 
 
-def deal(rows: Sequence[int]) -> list[list[int]]:
-    """Return folds of some recordings, at most `N_FOLDS`, each with one recording at least."""
-    n_folds = min(N_FOLDS, len(rows))
-    mixed = np.random.default_rng(0).permutation(np.array(rows)).tolist()
-    return [mixed[fold::n_folds] for fold in range(n_folds)]
+def deal(examples: Examples, rows: Sequence[int]) -> list[list[int]]:
+    """Return folds of some recordings, at most `N_FOLDS`, each with one recording at least.
+
+    What is known of one recording from two sources, labels and a review, is in one fold.
+    """
+    same: dict[Path, list[int]] = {}
+    for row in rows:
+        same.setdefault(examples.heard[row].path, []).append(row)
+    groups, n_folds = list(same.values()), min(N_FOLDS, len(same))
+    mixed = np.random.default_rng(0).permutation(len(groups)).tolist()
+    return [
+        [row for place in mixed[fold::n_folds] for row in groups[place]] for fold in range(n_folds)
+    ]
 
 
 def thresholds_of(
@@ -233,7 +242,7 @@ def held_out(
     every = list(range(len(examples.heard)))
     own = np.array([chosen.threshold for chosen in examples.own])
     weights, thresholds = dict.fromkeys(every, examples.start), dict.fromkeys(every, own)
-    for fold in deal(every) if level else []:
+    for fold in deal(examples, every) if level else []:
         others = [row for row in every if row not in fold]
         weights |= dict.fromkeys(fold, fit(examples, others, level))
         try:
@@ -287,16 +296,14 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
     frames, active, importance = [], [], []
     for row in rows:
         heard = examples.heard[row]
-        n_frames = len(heard.values)
-        share, absent = np.zeros(n_frames), np.zeros(n_frames, dtype=bool)
+        edges = frame_edges(heard.duration_s, examples.frame_s)
+        share, absent = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1, dtype=bool)
         if heard.decisions is None:
             absent[:] = True
         for i, event in enumerate(heard.events):
             if event.caption != caption:
                 continue
-            [inside] = active_frames(
-                [event], [caption], n_frames=n_frames, frame_s=examples.frame_s
-            )
+            inside = _inside(event, edges)
             if heard.decisions is None or heard.decisions[i]:
                 share[inside] = 1 / max(1, inside.sum())
                 absent[inside] = False
@@ -316,3 +323,12 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
         frames, active, importance = frames[kept], active[kept], importance[kept]
     importance[~active] = importance.sum() / max(1, int((~active).sum()))
     return frames.astype(float), active, importance
+
+
+def _inside(event: Event, edges: Float[np.ndarray, "edge"]) -> Bool[np.ndarray, "frame"]:
+    """Which frames an event is active in, as in `events.active_frames`, but by what there is of
+    the last one: of clips of a second that are one event it would be a quarter of the frames, and
+    the only ones without it."""
+    overlap = np.minimum(event.offset, edges[1:]) - np.maximum(event.onset, edges[:-1])
+    needed = np.minimum(np.diff(edges), event.offset - event.onset) / 2 - 1e-9
+    return (overlap >= needed) & (overlap > 0)

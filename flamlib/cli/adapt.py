@@ -223,10 +223,11 @@ def _adapt(args: argparse.Namespace) -> None:
         _say_skipped(skipped | unread)
         criterion, every = _criterion(args), range(len(examples.heard))
         levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
-        judged, n_folds = {}, len(levels) * len(learn.deal(every))
+        judged, folds = {}, learn.deal(examples, every)
+        n_folds = len(levels) * len(folds)
         with tqdm(total=n_folds, desc="adapt", unit="fold", disable=not shows_progress()) as bar:
             choices = learn.thresholds_of(examples, every, args.level, criterion)
-            if len(examples.heard) > 1:
+            if len(folds) > 1:
                 judged = {
                     level or "the model": learn.held_out(
                         examples, level, criterion, said=bar.update

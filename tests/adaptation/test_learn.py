@@ -72,7 +72,7 @@ def test_each_level_is_worth_more_where_the_text_points_elsewhere(examples):
 def test_a_recording_that_is_held_out_has_no_say(examples):
     rows = list(range(6))
     before = learn.out_of_fold(examples, rows, "heads")
-    [fold] = [fold for fold in learn.deal(rows) if 0 in fold]
+    [fold] = [fold for fold in learn.deal(examples, rows) if 0 in fold]
     changed = [
         heard._replace(events=[Event(0.0, 1.0, "rain")]) if row in fold else heard
         for row, heard in enumerate(examples.heard)
@@ -82,11 +82,37 @@ def test_a_recording_that_is_held_out_has_no_say(examples):
     assert any((after[row] != before[row]).any() for row in rows if row not in fold)
 
 
-def test_every_recording_is_held_out_once():
+def test_every_recording_is_held_out_once(examples):
     for n in (2, 3, 5, 11):
-        folds = learn.deal(list(range(n)))
+        heard = [examples.heard[0]._replace(path=f"{number}.wav") for number in range(n)]
+        folds = learn.deal(replace(examples, heard=heard), list(range(n)))
         assert sorted(row for fold in folds for row in fold) == list(range(n))
         assert len(folds) == min(n, learn.N_FOLDS)
+
+
+def test_a_recording_with_labels_and_a_review_is_on_one_side(examples):
+    reviewed = [each._replace(decisions=[True, True]) for each in examples.heard]
+    both = replace(examples, heard=[*examples.heard, *reviewed])
+    folds = learn.deal(both, list(range(12)))
+    sides = [{both.heard[row].path for row in fold} for fold in folds]
+    assert sum(map(len, sides)) == 6
+    assert sorted(row for fold in folds for row in fold) == list(range(12))
+    one = replace(examples, heard=[examples.heard[0], reviewed[0]])
+    assert len(learn.deal(one, [0, 1])) == 1
+    [rain, _] = learn.thresholds_of(one, [0, 1], "heads", F1)
+    assert rain.n_events == 4, "of a single recording: it is fitted to itself"
+
+
+@pytest.mark.parametrize("duration_s", [0.4, 0.33, 0.39])
+def test_a_caption_all_through_its_clips_has_no_frame_without_it(examples, duration_s):
+    """However little of the last frame lies in the clip."""
+    frames = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
+    clips = [
+        Heard(f"{number}.wav", [Event(0.0, duration_s, "rain")], None, duration_s, frames)
+        for number in range(3)
+    ]
+    whole = replace(examples, heard=clips)
+    assert (learn.fit(whole, range(3), "heads") == examples.start).all()
 
 
 @pytest.mark.parametrize("level", learn.LEVELS)
