@@ -10,10 +10,10 @@ from jaxtyping import Float
 from flamlib import smoothing
 from flamlib.detection import GRACE_S, Detection
 from flamlib.events import count_frames
-from flamlib.inference import detector
+from flamlib.inference import detector, pieces
 from flamlib.inference.detector import Asked
 from flamlib.inference.questions import Question, Questions
-from flamlib.models.interface import AudioTextModel
+from flamlib.models.interface import AudioPiece, AudioTextModel
 
 HOP_FRAMES = 4  # scored at a time; fewer are told sooner, and cost more for their context
 
@@ -88,10 +88,10 @@ class Listener:
         begin = max(0, self._n_scored - context)
         ends = self._sample_of(begin), self._sample_of(stop + context)
         waveform = self._samples[ends[0] - self._first_sample : ends[1] - self._first_sample]
-        heard = self._model.embed_audio(waveform, self._rate)
+        piece = AudioPiece(waveform, self._n_scored - begin, stop - self._n_scored)
+        heard = pieces.embed_piece(self._model, piece, self._rate)
         scores = self._model.score_embeddings(heard, self._embedded.embeddings, self._asked.method)
-        [by_caption] = scores.numpy(force=True)
-        new = by_caption[:, self._n_scored - begin : stop - begin]
+        [new] = scores.numpy(force=True)
         self._scores = np.concatenate([self._scores, new], axis=1)
         self._n_scored = stop
         kept = self._sample_of(max(0, stop - context))

@@ -95,13 +95,28 @@ def cut(
 
 
 def embed(model: AudioTextModel, opened: Pieces) -> Iterator[AudioEmbeddings]:
-    """Embed a recording piece by piece.
+    """Embed a recording piece by piece, each as `embed_piece` does."""
+    for piece in opened.pieces:
+        yield embed_piece(model, piece, opened.sample_rate)
 
-    Each has the frames of its piece, without those of the context; its `clip_emb` is of both.
+
+def embed_piece(model: AudioTextModel, piece: AudioPiece, sample_rate: int) -> AudioEmbeddings:
+    """Embed a piece of a recording.
+
+    It has the frames of the piece, without those of the context; its `clip_emb` is of both. A last
+    frame that begins less than a sample before the end, at the model's sample rate, may be lost in
+    resampling: it is as the one before.
+
+    Args:
+        model: Any that embeds audio.
+        piece: The piece.
+        sample_rate: Of its samples, in hertz.
     """
-    for waveform, n_before, n_frames in opened.pieces:
-        frames, clips = model.embed_audio(waveform, opened.sample_rate)
-        yield AudioEmbeddings(frames[:, n_before:][:, :n_frames], clips)
+    waveform, n_before, n_frames = piece
+    frames, clips = model.embed_audio(waveform, sample_rate)
+    if n_missing := max(0, n_before + n_frames - frames.shape[1]):
+        frames = torch.cat([frames, frames[:, -1:].expand(-1, n_missing, -1)], dim=1)
+    return AudioEmbeddings(frames[:, n_before:][:, :n_frames], clips)
 
 
 def embed_whole(model: AudioTextModel, opened: Pieces) -> AudioEmbeddings:

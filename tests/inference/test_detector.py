@@ -46,6 +46,23 @@ def test_where_a_recording_is_cut_changes_nothing(model, waveform, monkeypatch, 
     assert heard.captions == CAPTIONS
 
 
+@pytest.mark.parametrize(("rate", "n_over"), [(44_100, 1), (48_000, 1), (96_000, 2), (192_000, 5)])
+@pytest.mark.parametrize("n_frames", [1, 7, 8])
+def test_a_last_frame_of_less_than_a_sample_of_the_model_is_one(
+    model, monkeypatch, rate, n_over, n_frames
+):
+    """As many samples over whole frames as resampling may leave nothing of."""
+    monkeypatch.setattr(pieces, "READ_FRAMES", 7)
+    n_samples = round(n_frames * model.frame_s * rate)
+    waveform = noise(3.0, rate=rate)[: n_samples + n_over].astype(np.float32)
+    found = detector.score(model, (waveform, rate), CAPTIONS, **PLAIN)
+    assert len(found.scores) == len(found.frame_edges) - 1 == n_frames + 1
+    before = detector.score(model, (waveform[:n_samples], rate), CAPTIONS, **PLAIN)
+    assert found.scores[:-1] == pytest.approx(before.scores, abs=1e-3)
+    [event, _] = detector.events(found, threshold=0.0, min_duration_s=0.0, merge_gap_s=0.0)
+    assert event.offset == len(waveform) / rate
+
+
 def test_a_few_milliseconds_after_a_piece_are_heard_with_it(monkeypatch, tmp_path):
     """Where a tower has windows, too: the same scores, whether the cut is there or not."""
     roberta = write_roberta(tmp_path / "roberta")

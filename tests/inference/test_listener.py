@@ -33,11 +33,13 @@ def listen(listener, waveform, size):
     return sorted(found + listener.finish())
 
 
-@pytest.mark.parametrize(("rate", "seconds"), [(16000, 9.0), (44100, 5.3), (8000, 0.1)])
+@pytest.mark.parametrize(
+    ("rate", "seconds"), [(16000, 9.0), (44100, 5.3), (8000, 0.1), (48000, 2.56 + 1 / 48000)]
+)
 @pytest.mark.parametrize("size", [1000, 100_000])
 def test_what_is_heard_live_is_what_detect_finds(model, rate, seconds, size, monkeypatch):
     """Scores to 1e-5, and the events of these scores, however the audio is cut."""
-    waveform = noise(seconds * 2)[: round(seconds * rate)].astype(np.float32)
+    waveform = noise(seconds + 0.1, rate=rate)[: round(seconds * rate)].astype(np.float32)
     heard = []
     spot = Listener._spot
 
