@@ -10,8 +10,8 @@
     out/durations.tsv       how long each is, where scores are written, too
     scores/CLIP.tsv         the scores of a recording, as sed_scores_eval has them
 
-A recording of a finished line is not heard again while its content is the same. One that was
-skipped is tried again.
+A recording of a finished line is not heard again while its content is the same, and so are the page
+and the scores that a call wants of it. One that was skipped is tried again.
 """
 
 import json
@@ -159,22 +159,23 @@ def hear(
         embedded: The captions.
         asked: The questions they are of.
         before: What was returned of it before; returned as it is if its content is the same, and
-            there are a page and scores of it where they are wanted.
+            the page and the scores that are wanted are still those that were written then.
         pages: As in `write`.
         scores: File for the scores of all frames; None: they are not written.
 
     Returns:
-        `name`, `path`, and `sha256`, `sample_rate`, `channel`, `duration_s` and `events`, or `why`.
+        `name`, `path`, and `sha256`, `sample_rate`, `channel`, `duration_s` and `events`, or `why`;
+        and the SHA-256 of its `page` and of its `scores`, where they were written.
     """
-    entry = {"name": name, "path": str(path.absolute())}
+    entry: dict[str, Any] = {"name": name, "path": str(path.absolute())}
+    written = {} if pages is None else {"page": pages.place(name)}
+    written |= {} if scores is None else {"scores": scores}
     try:
         if not path.is_file():
             raise audio.Unreadable(path, "not a file" if path.exists() else "no such file")
         sha256 = files.sha256(path)
-        is_shown = pages is None or pages.place(name).exists()
-        is_written = scores is None or (scores.exists() and "duration_s" in (before or {}))
         is_same = before is not None and before.get("sha256") == sha256
-        if is_same and is_shown and is_written:
+        if is_same and all(_is_still(before.get(kind), file) for kind, file in written.items()):
             return before
         with audio.Recording(path, channel=asked.channel) as opened:
             found = detector.score(
@@ -182,7 +183,7 @@ def hear(
             )
             rate = opened.sample_rate
         if pages is not None:
-            page = pages.place(name)
+            page = written["page"]
             if note := sound_page.write(page, name, path, found, asked, model=pages.model):
                 pages.notes.append(f"{page}: {note}")
     except (audio.Unreadable, OSError, ValueError) as error:
@@ -194,7 +195,14 @@ def hear(
         detection.write_scores(scores, *found)
     entry |= {"sha256": sha256, "sample_rate": rate, "channel": asked.channel or 1}
     entry |= {"duration_s": float(found.frame_edges[-1])}
+    entry |= {kind: before[kind] for kind in ("page", "scores") if is_same and kind in before}
+    entry |= {kind: files.sha256(file) for kind, file in written.items()}
     return entry | {"events": [list(event) for event in asked.events(found)]}
+
+
+def _is_still(sha256: str | None, file: Path) -> bool:
+    """Whether a file is the one that was written; another call may have put its own there."""
+    return sha256 is not None and file.is_file() and files.sha256(file) == sha256
 
 
 def found_in(entry: Mapping[str, Any]) -> Found:

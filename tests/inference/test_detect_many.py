@@ -8,6 +8,7 @@ import soundfile
 from heldouts import write_model
 from sounds import RATE, noise
 
+from flamlib import detection
 from flamlib.inference import detect_many, detector
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.flam import FLAM
@@ -99,6 +100,32 @@ def test_a_file_that_goes_meanwhile_is_skipped_and_heard_once_it_is_back(
     done = detect_many.write(model, recordings, tmp_path / "out", ASKED)
     assert (done.n_heard, done.n_kept, done.skipped) == (1, 2, {})
     assert not (tmp_path / "out/skipped.tsv").exists()
+
+
+@pytest.mark.parametrize("meanwhile", ["heard without them", "written by another call"])
+def test_pages_and_scores_are_those_of_the_recording_as_it_is(
+    model, recordings, tmp_path, meanwhile
+):
+    one, out = {"0.wav": recordings["0.wav"]}, tmp_path / "out"
+    pages = detect_many.Pages(tmp_path / "pages", "model", [])
+    wanted = {"pages": pages, "scores": tmp_path / "scores"}
+
+    def call(out, **wanted):
+        return detect_many.write(model, one, out, ASKED, **wanted)
+
+    call(out, pages=pages)
+    call(out, scores=tmp_path / "scores")
+    assert call(out, **wanted).n_kept == 1
+    soundfile.write(recordings["0.wav"], noise(2.0), RATE)
+    call(out)
+    if meanwhile == "written by another call":
+        soundfile.write(recordings["0.wav"], noise(4.0), RATE)
+        call(tmp_path / "another", **wanted)
+        soundfile.write(recordings["0.wav"], noise(2.0), RATE)
+    assert call(out, **wanted).n_heard == 1
+    assert detection.read_scores(tmp_path / "scores/0.tsv")[1][-1] == 2.0
+    assert (out / "durations.tsv").read_text() == "filename\tduration\n0.wav\t2.0\n"
+    assert '"duration_s": 2.0' in pages.place("0.wav").read_text()
 
 
 def test_silence_is_no_error(model, tmp_path):
