@@ -242,6 +242,11 @@ def _thresholds(
     told = [e for e, each in zip(chosen, asked, strict=True) if each.threshold is None]
     own = [f"{e.caption} {e.threshold:.3g} ({e.n_events} events)" for e in told if e.is_own]
     others = [each for each in told if not each.is_own]
+    if told and detector.thresholds_of(model, **how) is None:
+        has_others = getattr(model, "thresholds", None) is not None
+        why = "the model's own are of other scores" if has_others else "the model has none"
+        notes.append(f"threshold of every caption: {told[0].threshold:.3g}, as {why}")
+        return [each.threshold for each in chosen]
     with_own, without = "that validation knows", "that validation does not know"
     if args.thresholds is not None or args.adapter is not None:
         with_own, without = "with examples", "without examples"

@@ -84,8 +84,8 @@ def _segments(args: argparse.Namespace) -> int:
     for given in dict.fromkeys(args.finds):
         with _on_disk(given) as path:
             for find in finds.read(path):
-                at = recordings.find(find.recording, path)
-                named = find.recording or (path.name if at is None else at.name)
+                at = recordings.find(find.recording, find.table)
+                named = find.recording or (find.table.name if at is None else at.name)
                 found.append(find._replace(recording=named if at is None else str(at)))
                 file_of[found[-1].recording] = at
     if args.join is not None:

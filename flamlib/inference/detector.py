@@ -16,7 +16,7 @@ from flamlib import audio, detection, labels, texts
 from flamlib.detection import Detection
 from flamlib.events import Event, frame_edges, read_events
 from flamlib.inference import pieces
-from flamlib.models.caption_thresholds import Chosen
+from flamlib.models.caption_thresholds import CaptionThresholds, Chosen
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings, Method
 from flamlib.params.trials import DetectConfig
 from flamlib.smoothing import Smoothing
@@ -169,6 +169,14 @@ def smoothing_of(model: AudioTextModel) -> Smoothing:
     return Smoothing(DetectConfig.median_frames, DetectConfig.hysteresis)
 
 
+def thresholds_of(
+    model: AudioTextModel, *, method: Method, smoothing: Smoothing
+) -> CaptionThresholds | None:
+    """Return the model's own thresholds; None if it has none, or of other scores than these."""
+    own = getattr(model, "thresholds", None)
+    return own if own and (own.method, own.smoothing) == (method, smoothing) else None
+
+
 def choose_thresholds(
     model: AudioTextModel,
     captions: Sequence[str] | Asked,
@@ -187,9 +195,9 @@ def choose_thresholds(
         method: See `score`.
         smoothing: See `score`.
     """
-    own = getattr(model, "thresholds", None)
+    own = thresholds_of(model, method=method, smoothing=smoothing)
     names = captions.captions if isinstance(captions, Asked) else captions
-    if own is None or (own.method, own.smoothing) != (method, smoothing):
+    if own is None:
         return [Chosen(caption, DetectConfig.threshold, False, 0) for caption in names]
     if isinstance(captions, Asked):
         known = captions.known

@@ -27,7 +27,8 @@ class Find(NamedTuple):
     """Something that was found.
 
     Attributes:
-        where: File and line that say so.
+        table: File that says so. A recording that it does not name is named like it.
+        where: The same, with the line.
         recording: As the file names it; "" if it names none.
         onset: In seconds.
         offset: In seconds.
@@ -35,6 +36,7 @@ class Find(NamedTuple):
         score: How sure that is; None: nobody said.
     """
 
+    table: Path
     where: str
     recording: str
     onset: float
@@ -133,7 +135,7 @@ def _detected(path: Path) -> list[Find]:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f"{where}: not what `flam detect` writes") from error
     return [
-        _checked(entry["where"], entry["path"], *event)
+        _checked(path, entry["where"], entry["path"], *event)
         for entry in entries.values()
         for event in entry["events"]
     ]
@@ -141,10 +143,10 @@ def _detected(path: Path) -> list[Find]:
 
 def _file(path: Path) -> list[Find]:
     if path.suffix.lower() in (".jsonl", ".parquet"):
-        return [_of_object(where, entry) for where, entry in _objects(path)]
+        return [_of_object(path, where, entry) for where, entry in _objects(path)]
     file, scores = labels.read(path), _scores(path)
     return [
-        Find(where, recording, onset, offset, caption, scores.get(where))
+        Find(path, where, recording, onset, offset, caption, scores.get(where))
         for recording, events in file.events.items()
         for where, onset, offset, caption in events
     ]
@@ -191,7 +193,7 @@ def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield where, entry
 
 
-def _of_object(where: str, entry: Mapping[str, Any]) -> Find:
+def _of_object(table: Path, where: str, entry: Mapping[str, Any]) -> Find:
     lacking = [name for name in detection.COLUMNS[:-1] if entry.get(name) is None]
     if lacking:
         raise NoLabels(f"{where}: no {lacking[0]}; expected {', '.join(detection.COLUMNS)}")
@@ -199,13 +201,20 @@ def _of_object(where: str, entry: Mapping[str, Any]) -> Find:
     score = entry.get("score")
     try:
         times = float(onset), float(offset)
-        return _checked(where, recording, *times, caption, None if score is None else float(score))
+        sure = None if score is None else float(score)
+        return _checked(table, where, recording, *times, caption, sure)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
 
 
 def _checked(
-    where: str, recording: str, onset: float, offset: float, caption: str, score: float | None
+    table: Path,
+    where: str,
+    recording: str,
+    onset: float,
+    offset: float,
+    caption: str,
+    score: float | None,
 ) -> Find:
     labels.check(RawEvent(where, onset, offset, caption))
-    return Find(where, recording, onset, offset, texts.normal(caption), score)
+    return Find(table, where, recording, onset, offset, texts.normal(caption), score)

@@ -77,6 +77,19 @@ def test_recordings_that_are_elsewhere(table, capsys):
     assert not Path("out/skipped.tsv").exists()
 
 
+@pytest.mark.parametrize("is_beside", [True, False])
+def test_label_files_of_a_folder_are_named_after_their_recordings(table, capsys, is_beside):
+    Path("labels").mkdir()
+    folder = Path("labels" if is_beside else "audio")
+    folder.mkdir(exist_ok=True)
+    for name in ("a", "b"):
+        soundfile.write(folder / f"{name}.wav", noise(3.0), RATE)
+        Path(f"labels/{name}.txt").write_text("0.5\t1.5\train\n")
+    elsewhere = [] if is_beside else ["--audio", "audio"]
+    out, told = cut(capsys, "labels", "-o", "out", *elsewhere)
+    assert (out, told) == ("out: 2 clips of 1 captions\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ RATE = 8000
 
 
 def find(onset=1.0, offset=1.5, caption="rain", score=0.5, recording="a.wav"):
-    return Find("t.tsv, line 2", recording, onset, offset, caption, score)
+    return Find(Path("t.tsv"), "t.tsv, line 2", recording, onset, offset, caption, score)
 
 
 @pytest.fixture

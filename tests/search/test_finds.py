@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from label_files import DOG, KINDS, RAIN, write
@@ -17,7 +18,7 @@ def test_what_detect_writes_is_read_with_its_scores(tmp_path, form):
     path = tmp_path / f"a{FORMATS[form].suffix}"
     path.write_bytes(FORMATS[form].encode([Found("sub/a.wav", SOUNDS, 16000)]))
     found = finds.read(path)
-    assert [find[2:] for find in found] == EXPECTED
+    assert [find[3:] for find in found] == EXPECTED
     assert {find.recording for find in found} == ({"sub/a.wav"} if FORMATS[form].is_joint else {""})
 
 
@@ -26,7 +27,7 @@ def test_label_files_of_other_tools_have_no_scores(tmp_path, kind):
     suffix, text = KINDS[kind]
     write(tmp_path / f"a{suffix}", text(DOG, RAIN))
     for path in (tmp_path / f"a{suffix}", tmp_path):
-        assert [find[2:] for find in finds.read(path)] == [(*DOG, None), (*RAIN, None)]
+        assert [find[3:] for find in finds.read(path)] == [(*DOG, None), (*RAIN, None)]
 
 
 def test_a_table_of_birdnet_has_confidences(tmp_path):
@@ -34,7 +35,7 @@ def test_a_table_of_birdnet_has_confidences(tmp_path):
     rows = [header, ["1", "3.0", "6.0", "Rook", "0.8123"]]
     write(tmp_path / "a.BirdNET.selection.table.txt", "".join("\t".join(r) + "\n" for r in rows))
     [find] = finds.read(tmp_path)
-    assert find[2:] == (3.0, 6.0, "Rook", 0.8123)
+    assert find[3:] == (3.0, 6.0, "Rook", 0.8123)
 
 
 def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
@@ -46,7 +47,7 @@ def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
     log = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / finds.DETECTED).write_text(log + '{"name": "c.wav", "pa')  # killed here
     [find] = finds.read(tmp_path)
-    assert find[1:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
+    assert find[2:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_what_is_none_is_refused_with_its_line(tmp_path, name, text, message):
 
 def test_neighbours_of_one_caption_and_recording_are_joined():
     def of(onset, offset, score=None, recording="a", caption="rain"):
-        return Find("t, line 1", recording, onset, offset, caption, score)
+        return Find(Path("t"), "t, line 1", recording, onset, offset, caption, score)
 
     apart = [of(6.0, 9.0, 0.2), of(0.0, 3.0, 0.5), of(3.5, 6.0, 0.9), of(0.5, 1.0)]
     others = [of(3.0, 4.0, recording="b"), of(3.0, 4.0, caption="wind")]
