@@ -53,12 +53,10 @@ def test_a_last_frame_of_less_than_a_sample_of_the_model_is_one(
 ):
     """As many samples over whole frames as resampling may leave nothing of."""
     monkeypatch.setattr(pieces, "READ_FRAMES", 7)
-    n_samples = round(n_frames * model.frame_s * rate)
-    waveform = noise(3.0, rate=rate)[: n_samples + n_over].astype(np.float32)
+    n_samples = round(n_frames * model.frame_s * rate) + n_over
+    waveform = noise(3.0, rate=rate)[:n_samples].astype(np.float32)
     found = detector.score(model, (waveform, rate), CAPTIONS, **PLAIN)
     assert len(found.scores) == len(found.frame_edges) - 1 == n_frames + 1
-    before = detector.score(model, (waveform[:n_samples], rate), CAPTIONS, **PLAIN)
-    assert found.scores[:-1] == pytest.approx(before.scores, abs=1e-3)
     [event, _] = detector.events(found, threshold=0.0, min_duration_s=0.0, merge_gap_s=0.0)
     assert event.offset == len(waveform) / rate
 
