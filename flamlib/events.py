@@ -68,22 +68,30 @@ def frame_edges(duration_s: float, frame_s: float) -> Float[np.ndarray, "edge"]:
 
 
 def active_frames(
-    events: Sequence[Event], captions: Sequence[str], *, n_frames: int, frame_s: float
+    events: Sequence[Event],
+    captions: Sequence[str],
+    *,
+    n_frames: int,
+    frame_s: float,
+    clip_s: float | None = None,
 ) -> Bool[np.ndarray, "caption frame"]:
     """Return which captions are active in which frames.
 
     A frame is active if an event of the caption covers at least half of it, or if at least half of
     the event lies in it:
 
-        overlap(event, l) >= 1/2 * min(frame_s, event.offset - event.onset)
+        overlap(event, l) >= 1/2 * min(length of l, event.offset - event.onset)
 
-    So an event within the clip has at least one active frame, however short it is.
+    So an event within the clip has at least one active frame, however short it is. The last frame
+    is as long as what lies of it in the clip, see `frame_edges`: a sound that lasts to the end is
+    active to the end.
 
     Args:
         events: of one clip; those of other captions are ignored.
         captions: the rows of the result.
         n_frames: frames of the clip.
         frame_s: length of a frame in seconds.
+        clip_s: length of the clip in seconds; None: that of its frames.
 
     >>> bark = Event(0.5, 1.6, "dog bark")
     >>> active_frames([bark], ["dog bark", "rain"], n_frames=4, frame_s=0.5).astype(int)
@@ -92,6 +100,7 @@ def active_frames(
     """
     active = np.zeros((len(captions), n_frames), dtype=bool)
     starts = np.arange(n_frames) * frame_s
+    ends = np.minimum(starts + frame_s, np.inf if clip_s is None else clip_s)
     rows = defaultdict(list)
     for row, caption in enumerate(captions):
         rows[caption].append(row)
@@ -99,9 +108,9 @@ def active_frames(
     for onset, offset, caption in events:
         if caption not in rows:
             continue
-        overlap = np.minimum(offset, starts + frame_s) - np.maximum(onset, starts)
+        overlap = np.minimum(offset, ends) - np.maximum(onset, starts)
         # A tolerance of a nanosecond: three tenths add up to 0.30000000000000004.
-        needed = 0.5 * min(frame_s, offset - onset) - 1e-9
+        needed = 0.5 * np.minimum(ends - starts, offset - onset) - 1e-9
         active[rows[caption]] |= (overlap >= needed) & (overlap > 0)
     return active
 

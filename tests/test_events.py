@@ -26,12 +26,13 @@ events_inside = st.builds(
 )
 
 
-def slow_active_frames(events, captions, n_frames, frame_s):
+def slow_active_frames(events, captions, n_frames, frame_s, clip_s):
     """The definition, one frame at a time."""
 
     def fills(event, frame):
-        overlap = min(event.offset, (frame + 1) * frame_s) - max(event.onset, frame * frame_s)
-        return overlap > 0 and overlap + 1e-9 >= min(frame_s, event.offset - event.onset) / 2
+        start, end = frame * frame_s, min((frame + 1) * frame_s, clip_s)
+        overlap = min(event.offset, end) - max(event.onset, start)
+        return overlap > 0 and overlap + 1e-9 >= min(end - start, event.offset - event.onset) / 2
 
     return [
         [any(e.caption == c and fills(e, frame) for e in events) for frame in range(n_frames)]
@@ -39,10 +40,18 @@ def slow_active_frames(events, captions, n_frames, frame_s):
     ]
 
 
-@given(st.lists(events_inside, max_size=6))
-def test_it_agrees_with_the_definition(events):
-    fast = active_frames(events, CAPTIONS, n_frames=32, frame_s=0.32)
-    assert fast.tolist() == slow_active_frames(events, CAPTIONS, 32, 0.32)
+@given(st.lists(events_inside, max_size=6), st.sampled_from([10.24, 10.0, 9.93]))
+def test_it_agrees_with_the_definition(events, clip_s):
+    fast = active_frames(events, CAPTIONS, n_frames=32, frame_s=0.32, clip_s=clip_s)
+    assert fast.tolist() == slow_active_frames(events, CAPTIONS, 32, 0.32, clip_s)
+
+
+@pytest.mark.parametrize("clip_s", [1.0, 0.97, 1.27, 1.28])
+def test_what_lasts_to_the_end_of_a_clip_is_active_to_the_end(clip_s):
+    event = Event(0.3, clip_s, "rain")
+    n_frames = count_frames(clip_s, 0.32)
+    [active] = active_frames([event], ["rain"], n_frames=n_frames, frame_s=0.32, clip_s=clip_s)
+    assert active.tolist() == [False, *[True] * (n_frames - 1)]
 
 
 @given(events_inside)

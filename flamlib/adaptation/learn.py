@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
@@ -29,7 +29,7 @@ from flamlib.adaptation import choose, logistic, own_labels
 from flamlib.adaptation.choose import EPSILON, Choice, Criterion
 from flamlib.adaptation.own_labels import Clips, Heard, Labelled
 from flamlib.detection import frames_first
-from flamlib.events import Event, frame_edges
+from flamlib.events import active_frames
 from flamlib.inference import detector, pieces
 from flamlib.losses import frame_wise
 from flamlib.models.caption_thresholds import Chosen
@@ -296,14 +296,20 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
     frames, active, importance = [], [], []
     for row in rows:
         heard = examples.heard[row]
-        edges = frame_edges(heard.duration_s, examples.frame_s)
-        share, absent = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1, dtype=bool)
+        n_frames = len(heard.values)
+        share, absent = np.zeros(n_frames), np.zeros(n_frames, dtype=bool)
         if heard.decisions is None:
             absent[:] = True
         for i, event in enumerate(heard.events):
             if event.caption != caption:
                 continue
-            inside = _inside(event, edges)
+            [inside] = active_frames(
+                [event],
+                [caption],
+                n_frames=n_frames,
+                frame_s=examples.frame_s,
+                clip_s=heard.duration_s,
+            )
             if heard.decisions is None or heard.decisions[i]:
                 share[inside] = 1 / max(1, inside.sum())
                 absent[inside] = False
@@ -323,12 +329,3 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
         frames, active, importance = frames[kept], active[kept], importance[kept]
     importance[~active] = importance.sum() / max(1, int((~active).sum()))
     return frames.astype(float), active, importance
-
-
-def _inside(event: Event, edges: Float[np.ndarray, "edge"]) -> Bool[np.ndarray, "frame"]:
-    """Which frames an event is active in, as in `events.active_frames`, but by what there is of
-    the last one: of clips of a second that are one event it would be a quarter of the frames, and
-    the only ones without it."""
-    overlap = np.minimum(event.offset, edges[1:]) - np.maximum(event.onset, edges[:-1])
-    needed = np.minimum(np.diff(edges), event.offset - event.onset) / 2 - 1e-9
-    return (overlap >= needed) & (overlap > 0)

@@ -218,6 +218,7 @@ def score_clips(
                 list(dataset.captions),
                 n_frames=logit.shape[1],
                 frame_s=model.frame_s,
+                clip_s=duration_s,
             )
             one, sizes = np.zeros(active.shape, int), {"n_clips": 1, "n_bins": settings.n_bins}
             sums.append(calibration.bin_sums(logit.sigmoid().numpy(), active, one, **sizes))

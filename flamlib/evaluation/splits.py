@@ -89,6 +89,7 @@ class EvalSplit:
             captions,
             n_frames=count_frames(_clip_s(mixtures), frame_s),
             frame_s=frame_s,
+            clip_s=_clip_s(mixtures),
         )
         listed = set(captions)
         events = [

@@ -130,7 +130,8 @@ def read_scores(folder: str | Path, model: str, split: str = "valid") -> ClipSco
         raise ValueError(f"{path} holds scores of other clips than {truth}: evaluate again")
     frame_s = float(table["offset"].iloc[0] - table["onset"].iloc[0])
     events = read_events(truth / "events.tsv")
-    unknown = pd.read_csv(truth / "unknown.tsv", sep="\t")
+    # Captions such as "none" are texts, and no missing values.
+    unknown = pd.read_csv(truth / "unknown.tsv", sep="\t", dtype=str, keep_default_na=False)
     known = np.ones((len(clips), len(captions)), bool)
     row, column = ({name: i for i, name in enumerate(names)} for names in (clips, captions))
     for clip, caption in zip(unknown["filename"], unknown["event_label"], strict=True):

@@ -103,7 +103,7 @@ class ClipScores:
     ) -> Bool[np.ndarray, "frame caption"]:
         """Return which captions are active in which frames of a clip that is so long."""
         n_frames = len(self.edges(duration_s)) - 1
-        sizes = {"n_frames": n_frames, "frame_s": self.frame_s}
+        sizes = {"n_frames": n_frames, "frame_s": self.frame_s, "clip_s": duration_s}
         return frames_first(active_frames(events, list(self.captions), **sizes))
 
     @cached_property

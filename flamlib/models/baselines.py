@@ -101,10 +101,16 @@ class LabelMatching(CosineScoring):
 
     @torch.inference_mode()
     def embed_audio(
-        self, waveform: Float[Tensor, "clip sample"] | np.ndarray, sample_rate: int
+        self, waveform: Float[Tensor, "*clip sample"] | np.ndarray, sample_rate: int
     ) -> AudioEmbeddings:
-        """Return the class vector of each frame, and of the clip's mean evidence."""
-        waveform = resample_to_model(torch.as_tensor(waveform).float(), sample_rate, self)
+        """Return the class vector of each frame, and of the clip's mean evidence.
+
+        Args:
+            waveform: `[sample]` or `[clip, sample]`, mono, full scale 1.
+            sample_rate: In hertz.
+        """
+        clips = torch.as_tensor(waveform).float().reshape(-1, waveform.shape[-1])
+        waveform = resample_to_model(clips, sample_rate, self)
         n_frames = self.tower.n_frames(len(waveform[0]))
         return self._embed(self.tower(self.tower.trunk(waveform))[:, :n_frames])
 

@@ -174,16 +174,18 @@ def resample_to_model(
 ) -> Float[Tensor, "clip resampled"]:
     """Resample clips to the model's rate, with the resampler that the training data went through.
 
-    Clips shorter than a frame are first padded with zeros to one frame.
+    Clips shorter than a frame are first padded with zeros to one frame. The result is no shorter
+    than the clips, so that a frame which begins before their end is in it.
     """
     if sample_rate == model.sample_rate:
         return waveform
     # A few samples could resample to none.
     n_missing = max(0, math.ceil(model.frame_s * sample_rate) - waveform.shape[1])
     padded = F.pad(waveform, (0, n_missing)).numpy()
-    return torch.from_numpy(
-        np.stack([resample(clip, sample_rate, model.sample_rate) for clip in padded])
-    )
+    heard = np.stack([resample(clip, sample_rate, model.sample_rate) for clip in padded])
+    # Less than half a sample at the end is rounded away.
+    n_least = -(-waveform.shape[1] * model.sample_rate // sample_rate)
+    return F.pad(torch.from_numpy(heard), (0, max(0, n_least - heard.shape[1])))
 
 
 def require_finite(embeddings: Embeddings, what: str) -> Embeddings:

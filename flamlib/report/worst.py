@@ -66,9 +66,8 @@ def _missed(split: EvalSplit, scores: np.ndarray, bank: Bank, caption: int) -> d
             continue
         for event in events:
             if event.caption == split.captions[caption]:
-                [inside] = active_frames(
-                    [event], [event.caption], n_frames=scores.shape[2], frame_s=split.frame_s
-                )
+                sizes = {"n_frames": scores.shape[2], "frame_s": split.frame_s}
+                [inside] = active_frames([event], [event.caption], clip_s=split.clip_s, **sizes)
                 if inside.any():
                     found.append((float(scores[clip, caption, inside].max()), clip, event))
     score, clip, event = min(found, key=lambda one: one[:2])

@@ -85,7 +85,8 @@ def fit(
              + prior * prior_loss + hard * hard_negative_loss + even * l1_l2_loss
 
     with the weights of `config.objectives[model]`. The gradient is that of the whole step, however
-    many processes share it. The learning rates rise linearly and fall to zero by a cosine.
+    many processes share it, but for the last two losses, which are of each process's own clips. The
+    learning rates rise linearly and fall to zero by a cosine.
 
     Args:
         config: `seed`, `mixture`, `network`, `objectives`, `codebook` and `train` are used.

@@ -46,8 +46,8 @@ class Logbook:
         for row in history:
             self._write(row)
         self._speeds = speeds
-        if shown and not (first and speeds.exists()):
-            files.atomic_write(speeds, "\t".join(SPEEDS) + "\n")
+        if shown:
+            files.atomic_write(speeds, _until(speeds, first))
         self._bar = tqdm(total=n_steps, initial=first, desc="train", disable=not shown, unit="step")
 
     def add(self, step: int, row: Row, speed: Row | None = None) -> None:
@@ -76,6 +76,16 @@ class Logbook:
         for name, value in row.items():
             if name != "step":
                 self._live.log_metric(name, value)
+
+
+def _until(speeds: Path, first: int) -> str:
+    """A file of speeds as it was before a step; what a killed run did after its last state is done
+    again."""
+    header = "\t".join(SPEEDS)
+    lines = speeds.read_text(encoding="utf-8").splitlines()[1:] if first and speeds.exists() else []
+    rows = [line for line in lines if line.count("\t") == len(SPEEDS) - 1]  # whole ones
+    kept = [row for row in rows if float(row.split("\t")[0]) <= first]
+    return "\n".join([header, *kept, ""])
 
 
 class Clock:

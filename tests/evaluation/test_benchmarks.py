@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import set_files
+import soundfile
 import torch
 from heldouts import read_split, write_artifacts
 
@@ -250,7 +251,8 @@ def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
     for start, n in ((0, 10), (51200, 10), (102400, 10), (153600, 2)):
         window = waveform[:, start : start + 51200]
         probs.append(model.score(window, 16000, list(found.captions), "biased")[0, :, :n].numpy())
-    active = active_frames(clip.events, list(found.captions), n_frames=32, frame_s=0.32)
+    sizes = {"n_frames": 32, "frame_s": 0.32, "clip_s": 10.0}
+    active = active_frames(clip.events, list(found.captions), **sizes)
     prob = np.concatenate(probs, axis=1)
     ece = calibration.expected_calibration_error(prob, active, 10)
     assert outcome.metrics["ece"] == pytest.approx(ece, abs=1e-6)
@@ -258,6 +260,18 @@ def test_a_flam_says_how_probable_a_class_is_on_any_set(folder, tmp_path):
     assert outcome.reliability["count"].sum() == active.size
     table = outcomes.compare({"flam": outcome}, against="flam", n_resamples=3, seed=0)
     assert table["flam"]["ece_low"] == pytest.approx(ece, abs=1e-6)
+
+
+def test_a_clip_of_a_sample_more_than_whole_frames_ends_no_evaluation(folder, tmp_path):
+    """At 48 kHz, of which resampling to 16 kHz leaves nothing."""
+    model, n_samples = FLAM.from_pretrained(folder / "artifacts/checkpoints/flam"), 2 * 15_360 + 1
+    noise = 0.1 * np.random.default_rng(0).standard_normal(n_samples)
+    soundfile.write(tmp_path / "a.wav", noise, 48_000, subtype="FLOAT")
+    clip = Clip("a", tmp_path / "a.wav", n_samples / 48_000, [Event(0.0, 0.3, "rain")])
+    scores, _ = benchmarks.score_clips(
+        model, AnnotatedSet("one", "sed", [clip], ["rain"]), SETTINGS
+    )
+    assert [len(of_clip) for of_clip in scores.scores] == [3]
 
 
 @pytest.fixture(scope="module")

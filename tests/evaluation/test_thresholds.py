@@ -51,6 +51,23 @@ def test_scores_are_read_as_they_were_written(scored):
     ]
 
 
+def test_a_caption_may_read_like_a_missing_value(scored, tmp_path):
+    split = replace(scored[1].split, known=np.zeros_like(scored[1].split.known))
+    names = dict(zip(split.captions, ["None", "nan", "NA", "null", "n/a"], strict=False))
+    split = replace(
+        split,
+        captions=[names.get(caption, caption) for caption in split.captions],
+        events=[
+            [event._replace(caption=names.get(event.caption, event.caption)) for event in events]
+            for events in split.events
+        ],
+    )
+    write_scores(tmp_path, {"valid": split}, {"valid": {"flam": replace(scored[1], split=split)}})
+    read = thresholds.read_scores(tmp_path, "flam")
+    assert read.captions == split.captions
+    assert not read.known.any()
+
+
 def test_a_caption_of_few_events_has_the_fallback(scored, monkeypatch):
     folder, _ = scored
     scores = thresholds.read_scores(folder, "flam")

@@ -112,6 +112,7 @@ def test_all_of_them_are_asked_in_the_same_way(folder, waveform):
         assert listener.context_frames == model.context_frames + classes
         score = listener.score(waveform, RATE, ["rain", "a bell rings"])
         assert torch.equal(score, listener.score(waveform.numpy(), RATE, ["rain", "a bell rings"]))
+        assert torch.equal(score, listener.score(waveform[0], RATE, ["rain", "a bell rings"]))
         assert score.shape == (1, 2, 4)
         assert ((score >= 0) & (score <= 1)).all()
 

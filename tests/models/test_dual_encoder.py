@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from towers import HTSAT, SETTINGS, sensitive_model, write_bert, write_roberta
 from towers import changing_noise as noise
 
+from flamlib.events import count_frames
 from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
 
@@ -107,6 +108,14 @@ def test_audio_of_any_rate_and_length_has_the_frames_it_reaches(net, sample_rate
     assert frame_emb.shape[1] >= 1
     assert frame_emb.isfinite().all()
     assert clip_emb.isfinite().all()
+
+
+@pytest.mark.parametrize(("rate", "n_over"), [(44_100, 1), (48_000, 1), (96_000, 2), (192_000, 5)])
+@pytest.mark.parametrize("n_frames", [1, 8])
+def test_a_frame_that_hardly_begins_is_one_at_any_rate(net, rate, n_over, n_frames):
+    n_samples = round(n_frames * net.frame_s * rate) + n_over
+    assert count_frames(n_samples / rate, net.frame_s) == n_frames + 1
+    assert net.embed_audio(noise(n_samples), rate).frame_emb.shape[1] == n_frames + 1
 
 
 @pytest.mark.parametrize("n_samples", [1, 1600, 5000])
