@@ -40,7 +40,7 @@ from flamlib.smoothing import Smoothing
 Level = Literal["thresholds", "scale", "heads"]
 LEVELS: tuple[Level, ...] = ("thresholds", "scale", "heads")
 SCALE_STRENGTH = 10.0  # events that the model's own scale and shift are worth
-HEAD_STRENGTH = 0.5  # and the direction of its text
+HEAD_STRENGTH = 4.0  # and the direction of its text
 N_FOLDS = 5
 MAX_ABSENT = 4000  # frames without a caption that a fit sees
 
