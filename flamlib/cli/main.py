@@ -70,18 +70,21 @@ is the same.
 
 The exit code is 0, also if no event was found; 1 if `flam detect`, `flam index` or `flam segments`
 could not use some of several recordings; 2 if an argument or a file is invalid, or an optional
-package is missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
+package is missing; 130 after Ctrl-C, 143 after SIGTERM, 129 if the terminal is closed; 141 if the
+pipe it prints to is closed.
 """
 
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from types import ModuleType
 
 from flamlib import memory
-from flamlib.cli import aside
+from flamlib.cli import aside, stop
 from flamlib.cli.errors import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
@@ -114,7 +117,7 @@ _COMMANDS = {
     "caption": ("make", "write captions for recordings that have none"),
     "verify": ("make", "compare the files of `flam mix` or `flam embed` with their checksums"),
 }
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+SIGNAL = 128  # and the number of the signal that ended it: the exit code, as shells have it
 CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
@@ -135,20 +138,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait sleep: while they count, they take the core of those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        with aside.silenced(args.quiet):
+        with stop.raised(), aside.silenced(args.quiet):
             code = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells it, too
         return CLOSED
-    except KeyboardInterrupt:
-        print(
-            "flam: interrupted; detect -o FOLDER, index, segments, embed, mix, caption go on if "
-            "called again",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        with suppress(OSError):  # there is nobody to be told when the terminal is closed
+            print(
+                "flam: interrupted; detect -o FOLDER, index, segments, embed, mix, caption go on "
+                "if called again",
+                file=sys.stderr,
+            )
+        return SIGNAL + (error.number if isinstance(error, stop.Stopped) else signal.SIGINT)
     except ModuleNotFoundError as error:
         if args.extra is None:  # not an optional package: the installation is broken
             raise

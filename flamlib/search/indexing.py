@@ -1,5 +1,6 @@
 """Bring an index up to date with its files: embed what is new, forget what is gone."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from flamlib.search.archive_part import Stored
 PART_FRAMES = 2**17  # about ten hours; a longer recording is a part of its own
 JOB_BYTES = 256 * 2**20  # of files that are embedded one after the other, an hour or so
 JOB_FILES = 256
+SAVE_S = 30.0  # after so long what is embedded is stored, though its part is to grow
 
 
 class Summary(NamedTuple):
@@ -55,8 +57,12 @@ def update(
     """Bring an index up to date.
 
     Frames are stored by content. A file of the same size and time of change as before is taken for
-    unchanged; every other is known by its SHA-256, and embedded if that is new. What is complete
-    stays, however a call ends, and the next one goes on from there.
+    unchanged; every other is known by its SHA-256, and embedded if that is new.
+
+    The next call goes on from where one was stopped. After an exception, KeyboardInterrupt among
+    them, every recording that this process had embedded can be found at once, and of those of other
+    processes all but the last `SAVE_S` seconds of each. After a kill these are stored, too, and are
+    found when the next call is done.
 
     Args:
         model: Folder of a saved model that `baselines.load` reads.
@@ -77,7 +83,7 @@ def update(
         _check_model(model, out, model_name or str(model))
         before, given = archive.read_files(out), {str(path): path for path in recordings}
         kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}
-        stored = {r.sha256 for part in archive.read_parts(out) for r in part.recordings}
+        stored = _stored(out)
         how = {"n_jobs": n_jobs, "progress": progress}
         found, skipped = _identify(given, before, **how)
         kept = {path: f for path, f in kept.items() if path not in skipped} | found
@@ -88,11 +94,11 @@ def update(
         try:
             jobs = _jobs({path: found[path] for path in sorted(new)})
             for _, done in parallel.each(work, jobs, scheduler=scheduler, what="index", **how):
-                stored |= set(done["stored"])
-                n_embedded += len(done["stored"])
+                n_embedded += done["n_stored"]
                 skipped |= done["skipped"]
                 notes |= done["notes"]
         finally:  # whatever stopped it: what is embedded can be found
+            stored = _stored(out)  # also by jobs that are not done
             kept = {path: file for path, file in kept.items() if file.sha256 in stored}
             archive.write_files(out, kept)
         for path, file in found.items():  # copies of a file that cannot be used
@@ -102,6 +108,11 @@ def update(
         coarse.update(out, list(archive.read_parts(out)))
     n_forgotten = len(before.keys() - kept.keys() - skipped.keys())
     return Summary(len(kept), n_embedded, n_forgotten, skipped, notes, freed)
+
+
+def _stored(out: Path) -> set[str]:
+    """The contents whose frames an index has."""
+    return {r.sha256 for part in archive.read_parts(out) for r in part.recordings}
 
 
 def _check_model(model: Path, out: Path, name: str) -> None:
@@ -178,31 +189,59 @@ def _jobs(new: Mapping[str, File]) -> list[dict[str, Any]]:
 
 
 def _embed_all(model: Path, parts: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the frames of some files; return what was stored, skipped and noted."""
+    """Write the frames of some files; return how many were stored, what was skipped and noted."""
     opened = _open(model)
-    stored, skipped, notes = [], {}, {}
-    waiting: list[tuple[Stored, Float[np.ndarray, "frame dim"]]] = []
+    n_stored, skipped, notes = 0, {}, {}
+    part = _Growing(parts)
+    try:
+        for path, sha256 in job["files"].items():
+            try:
+                frames, duration_s, told = embed(opened, path)
+            except (audio.Unreadable, OSError, ValueError) as error:
+                skipped[path] = audio.reason(error)
+                continue
+            if told:
+                notes[path] = "; ".join(told)
+            if part.n_frames + len(frames) > PART_FRAMES:
+                part.save()
+                part = _Growing(parts)
+            part.add(Stored(sha256, duration_s, len(frames)), frames)
+            n_stored += 1
+    finally:  # whatever stopped it, the recordings before it are complete
+        part.save()
+    return {"n_stored": n_stored, "skipped": skipped, "notes": notes}
 
-    def write() -> None:
-        if waiting:
-            recordings, blocks = zip(*waiting, strict=True)
-            archive_part.write(parts, recordings, codes.encode(blocks))
-            stored.extend(recording.sha256 for recording in recordings)
-            waiting.clear()
 
-    for path, sha256 in job["files"].items():
-        try:
-            frames, duration_s, told = embed(opened, path)
-        except (audio.Unreadable, OSError, ValueError) as error:
-            skipped[path] = audio.reason(error)
-            continue
-        if told:
-            notes[path] = "; ".join(told)
-        if sum(r.n_frames for r, _ in waiting) + len(frames) > PART_FRAMES:
-            write()
-        waiting.append((Stored(sha256, duration_s, len(frames)), frames))
-    write()
-    return {"stored": stored, "skipped": skipped, "notes": notes}
+class _Growing:
+    """A part of an index, as long as recordings are added to it.
+
+    It is written now and then, so that a kill costs little, each time in the place of the one
+    before: an index is to have few large parts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: list[tuple[Stored, Float[np.ndarray, "frame dim"]]] = []
+        self._n_saved, self._path, self._saved_at = 0, None, time.monotonic()
+
+    @property
+    def n_frames(self) -> int:
+        return sum(recording.n_frames for recording, _ in self._held)
+
+    def add(self, recording: Stored, frames: Float[np.ndarray, "frame dim"]) -> None:
+        self._held.append((recording, frames))  # in one step: a signal may come after any
+        if time.monotonic() - self._saved_at >= SAVE_S:
+            self.save()
+
+    def save(self) -> None:
+        if len(self._held) == self._n_saved:
+            return
+        recordings, blocks = zip(*self._held, strict=True)
+        before = self._path
+        self._path = archive_part.write(self._folder, recordings, codes.encode(blocks))
+        self._n_saved, self._saved_at = len(recordings), time.monotonic()
+        if before is not None:
+            before.unlink(missing_ok=True)
 
 
 def embed(
