@@ -32,7 +32,13 @@ def add_segments(segments: argparse.ArgumentParser) -> None:
         "Audacity, Raven, BirdNET, JAMS or DCASE, or a folder of them; - for a table from standard "
         "input",
     )
-    add("-o", "--out", metavar="FOLDER", required=True, help="folder of the clips")
+    add(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        required=True,
+        help="folder of the clips; other finds, another -n or another option need another folder",
+    )
     add(
         "--audio",
         metavar="FOLDER",

@@ -13,12 +13,10 @@ import hashlib
 import json
 import resource
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import numpy as np
 
 from flamlib import files
@@ -226,19 +224,3 @@ def drop_unused(folder: Path, used: Iterable[str]) -> int:
         part.path.unlink()
         freed += before
     return freed
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold an index for this process; the system's lock ends with it, however that ends.
-
-    Raises ValueError if another process holds it.
-    """
-    files.make_folder(folder)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise ValueError(
-            f"{folder}: another flam index is writing to this index; wait for it or stop it"
-        ) from None

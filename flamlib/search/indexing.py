@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, collection, files, parallel
+from flamlib import audio, collection, files, one_writer, parallel
 from flamlib.inference import pieces
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
@@ -79,7 +79,7 @@ def update(
         ValueError: The index is of another model, is damaged, or another process is writing to it.
     """
     model, out = Path(model).resolve(), Path(out)
-    with archive.alone(out):
+    with one_writer.alone(out, "flam index"):
         _check_model(model, out, model_name or str(model))
         before, given = archive.read_files(out), {str(path): path for path in recordings}
         kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}

@@ -400,7 +400,7 @@ def test_two_calls_do_not_write_to_one_folder(here, night, tmp_path, capsys):
     files_of.parent.mkdir()
     with lock:
         assert call(night, *MANY, "-o", tmp_path / "out") == 2
-    assert "another flam detect is writing to this folder" in capsys.readouterr().err
+    assert "another flam detect is writing there" in capsys.readouterr().err
 
 
 def test_outputs_that_cannot_be_are_refused_before_the_work(here, night, capsys, monkeypatch):

@@ -1,7 +1,6 @@
 import os
 import resource
 
-import filelock
 import numpy as np
 import pytest
 from heldouts import write_model
@@ -132,17 +131,6 @@ def test_a_part_that_is_written_anew_while_it_is_opened_is_found(index, monkeypa
     [part] = archive.read(index.folder).parts
     assert [each.sha256 for each in part.recordings] == [of[path].sha256]
     assert part.path not in [each.path for each in index.parts]
-
-
-def test_another_writer_is_locked_out(tmp_path):
-    with (
-        archive.alone(tmp_path / "new"),
-        pytest.raises(ValueError, match="another flam index is writing"),
-        archive.alone(tmp_path / "new"),
-    ):
-        pass
-    with filelock.FileLock(tmp_path / "new/.lock", timeout=0):
-        pass
 
 
 def test_another_model_is_refused_by_its_weights(tmp_path):

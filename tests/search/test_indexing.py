@@ -10,6 +10,7 @@ from distributed import LocalCluster
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
+from flamlib import one_writer
 from flamlib.models import baselines
 from flamlib.search import archive, archive_part, codes, indexing
 
@@ -211,12 +212,13 @@ def test_of_two_writers_one_is_refused(model, sounds, tmp_path):
         except ValueError as error:
             said.append(str(error))
 
-    with archive.alone(tmp_path / "index"):
+    with one_writer.alone(tmp_path / "index", "flam index"):
         other = threading.Thread(target=update)
         other.start()
         other.join()
     assert said == [
-        f"{tmp_path / 'index'}: another flam index is writing to this index; wait for it or stop it"
+        f"{tmp_path / 'index'}: another flam index is writing there; wait for it, or name another "
+        "folder"
     ]
 
 
