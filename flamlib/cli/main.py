@@ -81,6 +81,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from types import ModuleType
 
 from flamlib import memory
@@ -229,12 +230,21 @@ class _Parser(argparse.ArgumentParser):
     """
 
     def parse_known_args(self, args=None, namespace=None):
+        if self._subparsers is None:
+            self._check_files(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if options := [text for text in unknown if text.startswith("-")]:
             self.error("; ".join(map(self._no_option, options)))
         if unknown:  # behind an option that is unknown they are its values
             self.error(f"unexpected {' '.join(unknown)}: files stand together, not among options")
         return namespace, unknown
+
+    def _check_files(self, args: Sequence[str]) -> None:
+        """Refuse names of files that would be taken for options, as -o.wav for -o with .wav."""
+        options = self._option_string_actions
+        for text in takewhile(lambda text: text != "--", args):
+            if text.startswith("-") and text not in ("-", *options) and os.path.lexists(text):
+                self.error(f"{text} is taken for an option; the file of this name is ./{text}")
 
     def _no_option(self, text: str) -> str:
         name = text.split("=")[0]

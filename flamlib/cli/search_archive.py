@@ -112,12 +112,19 @@ def _index(args: argparse.Namespace) -> int:
 
     removed = _beneath([*args.remove, *map(os.path.realpath, args.remove)])
     is_given, is_closed = _beneath(given), _beneath(closed)
+    is_gone, unseen = _beneath(text for text in given if not os.path.exists(text)), set()
+
+    def forget(path: Path) -> bool:
+        if not removed(path) and is_gone(path.parent):  # a disk that is not mounted, say
+            unseen.add(path)
+        return removed(path) or (is_given(path) and path not in unseen and not is_closed(path))
+
     with warnings_in_a_line((Fetching,)):
         done = indexing.update(
             model,
             [path for path in recordings.values() if not removed(path)],
             args.out,
-            forget=lambda path: removed(path) or (is_given(path) and not is_closed(path)),
+            forget=forget,
             model_name=args.model or model.name,
             n_jobs=args.jobs,
             scheduler=args.scheduler,
@@ -128,6 +135,8 @@ def _index(args: argparse.Namespace) -> int:
         say(f"skipped {path}: {why}")
     for path, note in done.notes.items():
         say(f"note on {path}: {note}")
+    if unseen:
+        say(f"{len(unseen)} files in folders that are not there stay; --remove forgets them")
     parts = [f"{done.n_files} files", f"{done.n_embedded} recordings embedded"]
     parts += [f"{n} {what}" for n, what in ((done.n_forgotten, "forgotten"),) if n]
     parts += [f"{len(skipped)} skipped"] if skipped else []

@@ -253,6 +253,11 @@ def _write_durations(out: Path, entries: Mapping[str, Any]) -> None:
 def _same_questions(path: Path, asked: Questions) -> None:
     """Raise ValueError if the folder holds results of other questions, and say what differs."""
     if not path.exists():
+        if (path.parent / LOG).exists():  # which would be written to
+            raise ValueError(
+                f"{path.parent}: its {LOG} is of something else, as an index has one; name another "
+                "folder"
+            )
         return
     before, now = (json.loads(questions.to_text(q)) for q in (questions.read(path), asked))
     if other := [name for name in now if now[name] != before[name]]:

@@ -125,6 +125,11 @@ def _check_model(model: Path, out: Path, name: str) -> None:
             f"{out}: holds parts of an index, but nothing says of which model ({archive.ABOUT} is "
             "missing); choose another folder, or delete this one"
         )
+    if (out / archive.RECORDINGS).exists():
+        raise ValueError(
+            f"{out}: no index, but its {archive.RECORDINGS} is of something else, as `flam detect` "
+            "writes one; choose another folder"
+        )
     opened, sha256 = _open(model), archive.digest(model)
     dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
     about = About(format=1, model=sha256, model_name=name, frame_s=opened.frame_s, dim=dim)
