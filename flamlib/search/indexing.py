@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from tqdm import tqdm
 
 from flamlib import audio, collection, files, one_writer, parallel
 from flamlib.inference import pieces
@@ -84,19 +85,23 @@ def update(
         before, given = archive.read_files(out), {str(path): path for path in recordings}
         kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}
         stored = _stored(out)
-        how = {"n_jobs": n_jobs, "progress": progress}
-        found, skipped = _identify(given, before, **how)
+        found, skipped = _identify(given, before, n_jobs=n_jobs, progress=progress)
         kept = {path: f for path, f in kept.items() if path not in skipped} | found
         first_of = {file.sha256: path for path, file in reversed(sorted(found.items()))}
         new = [first_of[sha256] for sha256 in first_of.keys() - stored]
         n_embedded, notes = 0, {}
-        work = partial(_embed_all, model, out / archive.PARTS)
         try:
             jobs = _jobs({path: found[path] for path in sorted(new)})
-            for _, done in parallel.each(work, jobs, scheduler=scheduler, what="index", **how):
-                n_embedded += done["n_stored"]
-                skipped |= done["skipped"]
-                notes |= done["notes"]
+            with _bar([found[path].n_bytes for path in new], progress) as bar:
+                is_here = n_jobs == 1 and scheduler is None  # where each recording can be told
+                tick = (lambda path: bar.update(found[path].n_bytes)) if is_here else None
+                work = partial(_embed_all, model, out / archive.PARTS, tick=tick)
+                how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": False}
+                for job, done in parallel.each(work, jobs, **how):
+                    n_embedded += done["n_stored"]
+                    skipped |= done["skipped"]
+                    notes |= done["notes"]
+                    bar.update(0 if is_here else sum(found[path].n_bytes for path in job["files"]))
         finally:  # whatever stopped it: what is embedded can be found
             stored = _stored(out)  # also by jobs that are not done
             kept = {path: file for path, file in kept.items() if file.sha256 in stored}
@@ -108,6 +113,12 @@ def update(
         coarse.update(out, list(archive.read_parts(out)))
     n_forgotten = len(before.keys() - kept.keys() - skipped.keys())
     return Summary(len(kept), n_embedded, n_forgotten, skipped, notes, freed)
+
+
+def _bar(n_bytes: Sequence[int], progress: bool) -> tqdm:
+    """By bytes, as a recording of an hour takes longer than one of a second."""
+    total = sum(n_bytes)
+    return tqdm(total=total, unit="B", unit_scale=True, desc="index", disable=not progress)
 
 
 def _stored(out: Path) -> set[str]:
@@ -193,8 +204,13 @@ def _jobs(new: Mapping[str, File]) -> list[dict[str, Any]]:
     return jobs
 
 
-def _embed_all(model: Path, parts: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the frames of some files; return how many were stored, what was skipped and noted."""
+def _embed_all(
+    model: Path, parts: Path, job: Mapping[str, Any], *, tick: Callable[[str], object] | None
+) -> dict[str, Any]:
+    """Write the frames of some files; return how many were stored, what was skipped and noted.
+
+    `tick` is called with the path of each when it is done.
+    """
     opened = _open(model)
     n_stored, skipped, notes = 0, {}, {}
     part = _Growing(parts)
@@ -205,6 +221,9 @@ def _embed_all(model: Path, parts: Path, job: Mapping[str, Any]) -> dict[str, An
             except (audio.Unreadable, OSError, ValueError) as error:
                 skipped[path] = audio.reason(error)
                 continue
+            finally:
+                if tick is not None:
+                    tick(path)
             if told:
                 notes[path] = "; ".join(told)
             if part.n_frames + len(frames) > PART_FRAMES:

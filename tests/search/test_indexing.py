@@ -166,6 +166,21 @@ def test_what_is_stored_now_and_then_is_one_part_in_the_end(model, sounds, tmp_p
     assert two.path.read_bytes() == one.path.read_bytes()
 
 
+def test_how_far_it_is_is_told_by_bytes_recording_by_recording(
+    model, sounds, tmp_path, monkeypatch
+):
+    told = []
+
+    class Bar(indexing.tqdm):
+        def update(self, n=1):
+            told.append(n)
+
+    monkeypatch.setattr(indexing, "tqdm", Bar)
+    (sounds / "bad.wav").write_bytes(b"no sound")
+    indexing.update(model, listing(sounds), tmp_path / "index")
+    assert sorted(filter(None, told)) == sorted(path.stat().st_size for path in listing(sounds))
+
+
 def test_after_a_kill_the_parts_that_were_written_are_not_embedded_again(
     model, sounds, tmp_path, monkeypatch
 ):
