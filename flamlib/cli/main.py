@@ -89,6 +89,12 @@ from flamlib.cli import aside, stop
 from flamlib.cli.errors import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
+_EPILOG = (
+    'For example: flam detect street.wav -c "a dog barks". flam COMMAND --help tells all of a '
+    "command. The exit code is 0, also if no event was found; 1 if some of several recordings "
+    "could not be used; 2 if an argument or a file is invalid, or an optional package is missing; "
+    "after Ctrl-C, or another signal that ends it, 128 and the number of the signal."
+)
 # The module of each command, which has a function `add_COMMAND` for its arguments, and what it is
 # for. Only the module of the command that is called is imported: --help is to be there at once.
 _COMMANDS = {
@@ -180,7 +186,7 @@ def _sentence(error: Exception) -> str:
 
 def _parser(only: str | None = None) -> argparse.ArgumentParser:
     """Build the parser, with the arguments of one command alone, or of all of them."""
-    parser = _Parser(prog="flam", description=_DESCRIPTION)
+    parser = _Parser(prog="flam", description=_DESCRIPTION, epilog=_EPILOG)
     parser.set_defaults(extra=None)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -236,7 +242,10 @@ class _Parser(argparse.ArgumentParser):
         if options := [text for text in unknown if text.startswith("-")]:
             self.error("; ".join(map(self._no_option, options)))
         if unknown:  # behind an option that is unknown they are its values
-            self.error(f"unexpected {' '.join(unknown)}: files stand together, not among options")
+            self.error(
+                f"unexpected {' '.join(unknown)}: files stand together, not among options, and an "
+                "option has one value: repeat it for more"
+            )
         return namespace, unknown
 
     def _check_files(self, args: Sequence[str]) -> None:

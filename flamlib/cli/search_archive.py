@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamlib import collection, event_tables, files, tables
+from flamlib import collection, event_tables, files
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
@@ -91,7 +91,7 @@ def add_search(search: argparse.ArgumentParser) -> None:
     add(
         "--format",
         choices=_JOINT,
-        help="of the moments (default: csv for a FILE.csv, else tsv)",
+        help="of the moments (default: by the suffix of FILE, else tsv)",
     )
     add("-o", "--output", metavar="FILE", help="file to write them to (default: print them)")
 
@@ -198,8 +198,8 @@ def _search(args: argparse.Namespace) -> None:
 def _write(args: argparse.Namespace, hits: Sequence["Hit"]) -> None:
     # The rate is of no use in these formats.
     found = [event_tables.Found(_shown(hit.path), [hit.detection], 0) for hit in hits]
-    is_csv = tables.delimiter_of(args.output or "") == ","
-    content = event_tables.FORMATS[args.format or ("csv" if is_csv else "tsv")].encode(found)
+    kind = args.format or event_tables.format_of(args.output, _JOINT)
+    content = event_tables.FORMATS[kind].encode(found)
     if args.output is None:
         print(content.decode(), end="")
     else:

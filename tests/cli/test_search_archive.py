@@ -70,7 +70,9 @@ def test_captions_of_a_table_and_a_file_of_objects(index, capsys, tmp_path):
     tables.write("captions.tsv", [("caption", "label"), ("rain falls", "rain")])
     asked = ["search", index, "--captions", "captions.tsv", "-o"]
     assert main.main([*asked, "found.csv"]) == 0
-    assert main.main([*asked, "found.jsonl", "--format", "jsonl"]) == 0
+    assert main.main([*asked, "found.jsonl"]) == 0
+    assert main.main([*asked, "found.txt", "--format", "jsonl"]) == 0
+    assert Path("found.txt").read_bytes() == Path("found.jsonl").read_bytes()
     rows = [json.loads(line) for line in Path("found.jsonl").read_text("utf-8").splitlines()]
     assert {row["event_label"] for row in rows} <= {"rain"}
     in_table = [*tables.read("found.csv", COLUMNS)]
