@@ -61,9 +61,9 @@ def update(
     unchanged; every other is known by its SHA-256, and embedded if that is new.
 
     The next call goes on from where one was stopped. After an exception, KeyboardInterrupt among
-    them, every recording that this process had embedded can be found at once, and of those of other
-    processes all but the last `SAVE_S` seconds of each. After a kill these are stored, too, and are
-    found when the next call is done.
+    them, every recording that this process had embedded can be found at once, and those of other
+    processes but for the last `SAVE_S` seconds. After a kill all but the last `SAVE_S` seconds are
+    stored, and found when the next call is done.
 
     Args:
         model: Folder of a saved model that `baselines.load` reads.
