@@ -9,13 +9,13 @@ reads both:
     jams          recording_names             crowsetta_labels            labels        ogg
     mpeg          chunks        decoders      chain         formats       fir           decibels
     audio         collection    runs          detection     event_tables  streams       provenance
-    run_notebook  few_rows
+    run_notebook  few_rows      one_writer
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli
 
 The modules of the first seven rows are the ground floor: files, numbers, events and audio, without
-knowledge of models, digests of code, the running of notebooks, and products of matrices. The
+knowledge of models, digests of code, the running of notebooks, products of matrices, and locks. The
 packages of the rest are losses; metrics; data, from recordings to batches; models; plots; the
 training loop; what a trained model is used for, also over HTTP; evaluation and the ablation study;
 the HTML report; the command line. `estimate` says how long all that takes, `release` makes a model

@@ -14,7 +14,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from flamlib import detection, tables, texts
@@ -162,3 +162,14 @@ FORMATS = {
     "raven": Format(".Table.1.selections.txt", False, _raven),
     "vtt": Format(".vtt", False, _web_vtt),
 }
+BY_SUFFIX = ("tsv", "csv", "jsonl", "parquet", "vtt")  # others share theirs
+
+
+def format_of(path: str | Path | None, formats: Sequence[str] = BY_SUFFIX) -> str:
+    """Return which of these formats a file's suffix stands for, in any case; tsv if for none.
+
+    >>> [format_of(name) for name in ("a.CSV", "a.vtt", "a.txt", "a", None)]
+    ['csv', 'vtt', 'tsv', 'tsv', 'tsv']
+    """
+    suffix = Path(path or "").suffix.lower()
+    return next((name for name in formats if FORMATS[name].suffix == suffix), "tsv")

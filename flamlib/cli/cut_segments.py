@@ -32,7 +32,13 @@ def add_segments(segments: argparse.ArgumentParser) -> None:
         "Audacity, Raven, BirdNET, JAMS or DCASE, or a folder of them; - for a table from standard "
         "input",
     )
-    add("-o", "--out", metavar="FOLDER", required=True, help="folder of the clips")
+    add(
+        "-o",
+        "--out",
+        metavar="FOLDER",
+        required=True,
+        help="folder of the clips; other finds, another -n or another option need another folder",
+    )
     add(
         "--audio",
         metavar="FOLDER",
@@ -78,6 +84,7 @@ def _segments(args: argparse.Namespace) -> int:
     if args.audio is not None and not Path(args.audio).is_dir():
         raise UsageError(f"{args.audio}: no such folder; --audio is where the recordings are")
 
+    from flamlib import labels
     from flamlib.search import clips, finds
 
     recordings, found, file_of = finds.Recordings(args.audio), [], {}
@@ -85,14 +92,15 @@ def _segments(args: argparse.Namespace) -> int:
         with _on_disk(given) as path:
             for find in finds.read(path):
                 at = recordings.find(find.recording, find.table)
-                named = find.recording or (find.table.name if at is None else at.name)
+                named = find.recording or labels.stem(find.table)
                 found.append(find._replace(recording=named if at is None else str(at)))
                 file_of[found[-1].recording] = at
     if args.join is not None:
         found = finds.join(found, args.join)
     chosen = clips.choose(found, clips.Wanted(args.n, args.pick, args.min_score))
     if not chosen:
-        raise UsageError(f"nothing to cut: {len(found)} finds, and none of them is asked for")
+        of_these = ", and none of them is asked for" if found else f" in {', '.join(args.finds)}"
+        raise UsageError(f"nothing to cut: {len(found)} finds{of_these}")
     with tqdm(total=len(chosen), desc="segments", disable=not shows_progress()) as bar:
         done = clips.write(
             chosen,

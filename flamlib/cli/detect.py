@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamlib import collection, event_tables, files, streams, tables
+from flamlib import collection, event_tables, files, streams
 from flamlib.cli.arguments import UsageError, count, model_folder, usage_errors
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.ask_model import add_questions, check_captions, loaded
@@ -51,8 +51,8 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
         action="append",
         type=_formats,
         metavar="FORMAT[,FORMAT]",
-        help=f"of the events, one or several of {', '.join(event_tables.FORMATS)} (default: csv "
-        "for a FILE.csv, else tsv)",
+        help=f"of the events, one or several of {', '.join(event_tables.FORMATS)} (default: by the "
+        "suffix of FILE, as .csv, .jsonl, .parquet or .vtt, else tsv)",
     )
     add(
         "--scores",
@@ -211,8 +211,7 @@ def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: l
         found = event_tables.Found(
             name, questions.events(scores), opened.sample_rate, questions.channel or 1
         )
-        is_csv = tables.delimiter_of(args.output or "") == ","
-        [kind] = formats or ["csv" if is_csv else "tsv"]
+        [kind] = formats or [event_tables.format_of(args.output)]
         content = event_tables.FORMATS[kind].encode([found])
         if args.output is None:
             print(content.decode(), end="")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flamlib import files, memory
+from flamlib import files, memory, tables
 from flamlib.cli.arguments import add_smoothing, number, seconds, share, smoothing, whole
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
@@ -86,6 +86,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.resamples < 0 or not args.segment:
         raise UsageError("--resamples must be 0 or more, --segment more than 0 s")
     names = _names(args.scores)
+    for path in map(Path, (args.ground_truth, args.durations)):
+        if path.is_file() and not tables.first_line(path):
+            raise UsageError(f"{path}: the file is empty")
     if args.output is not None:
         files.check_file(args.output)
 

@@ -70,21 +70,31 @@ is the same.
 
 The exit code is 0, also if no event was found; 1 if `flam detect`, `flam index` or `flam segments`
 could not use some of several recordings; 2 if an argument or a file is invalid, or an optional
-package is missing; 130 after Ctrl-C; 141 if the pipe it prints to is closed.
+package is missing; 130 after Ctrl-C, 143 after SIGTERM, 129 if the terminal is closed; 141 if the
+pipe it prints to is closed.
 """
 
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from types import ModuleType
 
 from flamlib import memory
-from flamlib.cli import aside
+from flamlib.cli import aside, stop
 from flamlib.cli.errors import UsageError, printable
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
+_EPILOG = (
+    'For example: flam detect street.wav -c "a dog barks". flam COMMAND --help tells all of a '
+    "command. The exit code is 0, also if no event was found; 1 if some of several recordings "
+    "could not be used; 2 if an argument or a file is invalid, or an optional package is missing; "
+    "after Ctrl-C, or another signal that ends it, 128 and the number of the signal."
+)
 # The module of each command, which has a function `add_COMMAND` for its arguments, and what it is
 # for. Only the module of the command that is called is imported: --help is to be there at once.
 _COMMANDS = {
@@ -114,7 +124,7 @@ _COMMANDS = {
     "caption": ("make", "write captions for recordings that have none"),
     "verify": ("make", "compare the files of `flam mix` or `flam embed` with their checksums"),
 }
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+SIGNAL = 128  # and the number of the signal that ended it: the exit code, as shells have it
 CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
@@ -135,20 +145,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait sleep: while they count, they take the core of those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        with aside.silenced(args.quiet):
+        with stop.raised(), aside.silenced(args.quiet):
             code = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells it, too
         return CLOSED
-    except KeyboardInterrupt:
-        print(
-            "flam: interrupted; detect -o FOLDER, index, segments, embed, mix, caption go on if "
-            "called again",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        with suppress(OSError):  # there is nobody to be told when the terminal is closed
+            print(
+                "flam: interrupted; detect -o FOLDER, index, segments, embed, mix, caption go on "
+                "if called again",
+                file=sys.stderr,
+            )
+        return SIGNAL + (error.number if isinstance(error, stop.Stopped) else signal.SIGINT)
     except ModuleNotFoundError as error:
         if args.extra is None:  # not an optional package: the installation is broken
             raise
@@ -175,7 +186,7 @@ def _sentence(error: Exception) -> str:
 
 def _parser(only: str | None = None) -> argparse.ArgumentParser:
     """Build the parser, with the arguments of one command alone, or of all of them."""
-    parser = _Parser(prog="flam", description=_DESCRIPTION)
+    parser = _Parser(prog="flam", description=_DESCRIPTION, epilog=_EPILOG)
     parser.set_defaults(extra=None)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
@@ -225,12 +236,24 @@ class _Parser(argparse.ArgumentParser):
     """
 
     def parse_known_args(self, args=None, namespace=None):
+        if self._subparsers is None:
+            self._check_files(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if options := [text for text in unknown if text.startswith("-")]:
             self.error("; ".join(map(self._no_option, options)))
         if unknown:  # behind an option that is unknown they are its values
-            self.error(f"unexpected {' '.join(unknown)}: files stand together, not among options")
+            self.error(
+                f"unexpected {' '.join(unknown)}: files stand together, not among options, and an "
+                "option has one value: repeat it for more"
+            )
         return namespace, unknown
+
+    def _check_files(self, args: Sequence[str]) -> None:
+        """Refuse names of files that would be taken for options, as -o.wav for -o with .wav."""
+        options = self._option_string_actions
+        for text in takewhile(lambda text: text != "--", args):
+            if text.startswith("-") and text not in ("-", *options) and os.path.lexists(text):
+                self.error(f"{text} is taken for an option; the file of this name is ./{text}")
 
     def _no_option(self, text: str) -> str:
         name = text.split("=")[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamlib import collection, event_tables, files, tables
+from flamlib import collection, event_tables, files
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
@@ -91,7 +91,7 @@ def add_search(search: argparse.ArgumentParser) -> None:
     add(
         "--format",
         choices=_JOINT,
-        help="of the moments (default: csv for a FILE.csv, else tsv)",
+        help="of the moments (default: by the suffix of FILE, else tsv)",
     )
     add("-o", "--output", metavar="FILE", help="file to write them to (default: print them)")
 
@@ -112,12 +112,19 @@ def _index(args: argparse.Namespace) -> int:
 
     removed = _beneath([*args.remove, *map(os.path.realpath, args.remove)])
     is_given, is_closed = _beneath(given), _beneath(closed)
+    is_gone, unseen = _beneath(text for text in given if not os.path.exists(text)), set()
+
+    def forget(path: Path) -> bool:
+        if not removed(path) and is_gone(path.parent):  # a disk that is not mounted, say
+            unseen.add(path)
+        return removed(path) or (is_given(path) and path not in unseen and not is_closed(path))
+
     with warnings_in_a_line((Fetching,)):
         done = indexing.update(
             model,
             [path for path in recordings.values() if not removed(path)],
             args.out,
-            forget=lambda path: removed(path) or (is_given(path) and not is_closed(path)),
+            forget=forget,
             model_name=args.model or model.name,
             n_jobs=args.jobs,
             scheduler=args.scheduler,
@@ -128,6 +135,8 @@ def _index(args: argparse.Namespace) -> int:
         say(f"skipped {path}: {why}")
     for path, note in done.notes.items():
         say(f"note on {path}: {note}")
+    if unseen:
+        say(f"{len(unseen)} files in folders that are not there stay; --remove forgets them")
     parts = [f"{done.n_files} files", f"{done.n_embedded} recordings embedded"]
     parts += [f"{n} {what}" for n, what in ((done.n_forgotten, "forgotten"),) if n]
     parts += [f"{len(skipped)} skipped"] if skipped else []
@@ -189,8 +198,8 @@ def _search(args: argparse.Namespace) -> None:
 def _write(args: argparse.Namespace, hits: Sequence["Hit"]) -> None:
     # The rate is of no use in these formats.
     found = [event_tables.Found(_shown(hit.path), [hit.detection], 0) for hit in hits]
-    is_csv = tables.delimiter_of(args.output or "") == ","
-    content = event_tables.FORMATS[args.format or ("csv" if is_csv else "tsv")].encode(found)
+    kind = args.format or event_tables.format_of(args.output, _JOINT)
+    content = event_tables.FORMATS[kind].encode(found)
     if args.output is None:
         print(content.decode(), end="")
     else:

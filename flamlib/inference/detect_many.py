@@ -20,10 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import filelock
 from tqdm import tqdm
 
-from flamlib import audio, detection, event_tables, files, tables
+from flamlib import audio, detection, event_tables, files, one_writer, tables
 from flamlib.detection import Detection
 from flamlib.event_tables import Found
 from flamlib.inference import detector, questions, sound_page
@@ -98,14 +97,14 @@ def write(
         progress: Whether to show a progress bar, with the time that is left.
 
     Raises:
-        OSError: The folder cannot be written to, or another process is writing there.
-        ValueError: The folder holds results of other questions, or captions that the model or a
-            score table does not take; or score tables of two recordings have one name.
+        OSError: The folder cannot be written to.
+        ValueError: The folder holds results of other questions, or another process is writing
+            there; or captions that the model or a score table does not take; or score tables of two
+            recordings have one name.
     """
     out = Path(out)
     places = {} if scores is None else _score_places(Path(scores), recordings, asked)
-    files.make_folder(out)
-    with _alone(out):
+    with one_writer.alone(out, "flam detect"):
         _same_questions(out / PARAMETERS, asked)
         finished = _read_log(out / LOG)
         embedded = detector.ask(model, asked.texts) if embedded is None else embedded
@@ -251,25 +250,14 @@ def _write_durations(out: Path, entries: Mapping[str, Any]) -> None:
     tables.write(out / DURATIONS, [("filename", "duration"), *rows])
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder for this process; the system's lock ends with it, however that ends."""
-    lock = filelock.FileLock(out / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise OSError(
-            f"{out}: another flam detect is writing to this folder; wait for it, or name another"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _same_questions(path: Path, asked: Questions) -> None:
     """Raise ValueError if the folder holds results of other questions, and say what differs."""
     if not path.exists():
+        if (path.parent / LOG).exists():  # which would be written to
+            raise ValueError(
+                f"{path.parent}: its {LOG} is of something else, as an index has one; name another "
+                "folder"
+            )
         return
     before, now = (json.loads(questions.to_text(q)) for q in (questions.read(path), asked))
     if other := [name for name in now if now[name] != before[name]]:

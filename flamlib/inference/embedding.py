@@ -68,6 +68,9 @@ def write(
         ValueError: What `manifest.split`, `baselines.load` and `manifest.fill` raise.
     """
     model, folder = Path(model).resolve(), Path(recordings).resolve()
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "no such folder"
+        raise FileNotFoundError(f"{recordings}: {what}; a folder of recordings is embedded")
     frame_s = _open(model).frame_s  # loaded here first, so that a wrong model fails at once
     found, closed = collection.find(folder)
     paths = [path.relative_to(folder).as_posix() for path in found]

@@ -15,6 +15,7 @@ The files are run in onnxruntime and compared with torch before they get their f
 """
 
 import json
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,10 +24,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import onnxscript  # noqa: F401  torch's exporter needs it; without it nothing need be begun
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxscript import opset18
 from torch import Tensor, nn
 
 from flamlib import files
@@ -39,7 +40,12 @@ CAPTIONS = ["a dog barks", "rain"]  # for the comparison: more and fewer tokens
 ABOUT = "export.json"
 OPSET = 18
 _PARTS = ("audio", "captions")
-_MEL_FILTERS = "model.audio.log_mel."  # of all audio towers, as the exporter names their buffers
+# The exporter says of each operation of torchvision that it is not installed; no model needs one.
+logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(
+    lambda record: "torchvision" not in record.getMessage()
+)
+# As the exporter names the buffers of all audio towers, and those of `familiarity`.
+_MEL_FILTERS, _STATISTICS = "model.audio.log_mel.", "model.familiarity."
 
 
 class ExportMismatch(ValueError):
@@ -163,9 +169,15 @@ def _write(
             dynamic_shapes=dynamic,
             opset_version=OPSET,
             dynamo=True,
+            custom_translation_table={torch.ops.aten.log_sigmoid.default: _log_sigmoid},
             external_data=False,
             verbose=False,
         )
+
+
+def _log_sigmoid(x: Any) -> Any:
+    """For the exporter, whose own is log(Sigmoid(x)): onnxruntime's sigmoid is 0 from -17 down."""
+    return opset18.Neg(opset18.Softplus(opset18.Neg(x)))
 
 
 def _quantise(path: Path, out: Path) -> None:
@@ -174,18 +186,20 @@ def _quantise(path: Path, out: Path) -> None:
     Weights use 7 of the 8 bits (`reduce_range`). CPUs without VNNI add pairs of products in int16,
     where 2 * 255 * 127 saturates and 2 * 255 * 64 does not: with all 8 bits the embeddings depend
     on the CPU. The mel filters stay in float32: magnitudes of a spectrum span far more than the
-    256 levels of uint8, so that all quiet bands would become zero.
+    256 levels of uint8, so that all quiet bands would become zero. So do mean and covariance of
+    frames (`familiarity`), which no one trained, and of which onnxruntime refuses the mean.
     """
     with tempfile.TemporaryDirectory() as folder:
         ready = Path(folder) / "ready.onnx"
         quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
         nodes = onnx.load(ready).graph.node
-        mel = [n.name for n in nodes if any(i.startswith(_MEL_FILTERS) for i in n.input)]
+        in_float = (_MEL_FILTERS, _STATISTICS)
+        kept = [n.name for n in nodes if any(i.startswith(in_float) for i in n.input)]
         quantize_dynamic(
             str(ready),
             str(out),
             op_types_to_quantize=["MatMul", "Gemm"],
-            nodes_to_exclude=mel,
+            nodes_to_exclude=kept,
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,

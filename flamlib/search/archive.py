@@ -11,13 +11,12 @@ gone is written anew without them.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import resource
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import numpy as np
 
 from flamlib import files
@@ -30,6 +29,7 @@ from flamlib.search.codes import Coded
 FORMAT = 1
 ABOUT, RECORDINGS, PARTS = "index.json", "recordings.jsonl", "parts"
 LEAST_USED = 0.5  # share of a part's frames below which it is written anew
+_OTHER_FILES = 512  # that a process has open beside those of an index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,9 @@ def read(folder: str | Path) -> Index:
     paths: dict[str, list[Path]] = {}
     for path, file in found.items():
         paths.setdefault(file.sha256, []).append(Path(path))
-    parts = [part for part in read_parts(folder) if any(r.sha256 in paths for r in part.recordings)]
-    lacking = paths.keys() - {r.sha256 for part in parts for r in part.recordings}
+    parts, lacking = _parts_with(folder, paths)
+    if lacking:  # another call may have written parts anew while they were opened
+        parts, lacking = _parts_with(folder, paths)
     if lacking:
         [first, *_] = paths[min(lacking)]
         raise ValueError(
@@ -171,8 +172,30 @@ def write_files(folder: Path, found: Mapping[str, File]) -> None:
 
 def read_parts(folder: Path) -> Iterator[Part]:
     """Open the files with the frames of an index, see `archive_part.read`."""
-    for path in sorted((folder / PARTS).glob(f"*{archive_part.SUFFIX}")):
-        yield archive_part.read(path)
+    paths = sorted((folder / PARTS).glob(f"*{archive_part.SUFFIX}"))
+    _allow_open(2 * len(paths))  # with what `coarse` has of each
+    for path in paths:
+        try:
+            part = archive_part.read(path)
+        except FileNotFoundError:  # written anew under another name since they were listed
+            continue
+        yield part
+
+
+def _parts_with(folder: Path, contents: Collection[str]) -> tuple[list[Part], set[str]]:
+    """The parts that have frames of these contents, and those that no part has."""
+    parts = [p for p in read_parts(folder) if any(r.sha256 in contents for r in p.recordings)]
+    return parts, set(contents) - {r.sha256 for part in parts for r in part.recordings}
+
+
+def _allow_open(n_files: int) -> None:
+    """Let this process have so many more files open, as far as the system does: 1024 are usual."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = n_files + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def drop_unused(folder: Path, used: Iterable[str]) -> int:
@@ -201,19 +224,3 @@ def drop_unused(folder: Path, used: Iterable[str]) -> int:
         part.path.unlink()
         freed += before
     return freed
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold an index for this process; the system's lock ends with it, however that ends.
-
-    Raises ValueError if another process holds it.
-    """
-    files.make_folder(folder)
-    try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise ValueError(
-            f"{folder}: another flam index is writing to this index; wait for it or stop it"
-        ) from None

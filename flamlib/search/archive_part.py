@@ -75,7 +75,8 @@ def read(path: Path) -> Part:
             header = json.loads(file.read(n_header))
         rows = json.loads(header["__metadata__"]["recordings"])
         recordings = [Stored(str(a), float(b), int(c)) for a, b, c in rows]
-        arrays = {name: _map(path, 8 + n_header, name, header[name]) for name in _KINDS}
+        mapped = np.memmap(path, np.uint8, "r")  # once: as long as it is mapped, a file is open
+        arrays = {name: _array(mapped, 8 + n_header, name, header[name]) for name in _KINDS}
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         why = error if isinstance(error, _Unlike) else "it is damaged or no file of an index"
         raise ValueError(f"{path}: {why}; {_MEND}") from error
@@ -94,15 +95,14 @@ class _Unlike(ValueError):
     """What is wrong with a file, to be told as it is."""
 
 
-def _map(path: Path, start: int, name: str, entry: dict[str, Any]) -> np.ndarray:
+def _array(mapped: np.ndarray, start: int, name: str, entry: dict[str, Any]) -> np.ndarray:
     kind, dtype = _KINDS[name]
     if entry["dtype"] != kind:
         raise _Unlike(f"its {name} are {entry['dtype']}, expected {kind}, as if of another version")
     shape = tuple(map(int, entry["shape"]))
     first, end = entry["data_offsets"]
-    size = path.stat().st_size
-    if start + end > size:
-        raise _Unlike(f"it is cut off, {size:,} bytes of {start + end:,} or more are there")
+    if start + end > mapped.size:
+        raise _Unlike(f"it is cut off, {mapped.size:,} bytes of {start + end:,} or more are there")
     if end - first != np.dtype(dtype).itemsize * int(np.prod(shape)):
         raise _Unlike(f"its {name} are not as long as its header says")
-    return np.memmap(path, dtype, "r", start + first, shape)
+    return mapped[start + first : start + end].view(dtype).reshape(shape)

@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 import soundfile
 
-from flamlib import audio, event_tables, files, tables, texts
+from flamlib import audio, event_tables, files, one_writer, tables, texts
 from flamlib.search.finds import Find
 
 Pick = Literal["surest", "random", "balanced"]
@@ -103,37 +103,39 @@ def write(
         progress: Is called with the number of finds that are done.
 
     Raises:
-        ValueError: The folder holds clips of other finds or of another form.
+        ValueError: The folder holds clips of other finds or of another form, or another process is
+            writing there.
         OSError: It cannot be written to.
     """
     out = Path(out)
-    files.make_folder(out)
-    _same_parameters(out / PARAMETERS, _parameters(finds, form, context_s))
-    rows, skipped, n_written, n_kept = [], [], 0, 0
-    for n, (find, name) in enumerate(_named(finds, form), start=1):
-        place = out / name
-        begin = max(0.0, find.onset - context_s)
-        try:
-            if place.exists():
-                n_kept += 1
-            else:
-                _cut(find, path_of(find), begin, find.offset + context_s, place, form)
-                n_written += 1
-            score = "" if find.score is None else f"{find.score:.4f}"
-            times = f"{find.onset:.6f}", f"{find.offset:.6f}"
-            row = name, find.recording, *times, texts.normal(find.caption), score, f"{begin:.6f}"
-            rows.append([*map(event_tables.on_one_line, row)])
-        except audio.Unreadable as error:
-            skipped.append((find, error.why))
-        progress(n)
-    tables.write(out / TABLE, [COLUMNS, *rows])
-    lost = [(find.recording, f"{find.onset:.6f}", find.caption, why) for find, why in skipped]
-    if lost:
-        lost = [[*map(event_tables.on_one_line, row)] for row in lost]
-        tables.write(out / SKIPPED, [("filename", "onset", "event_label", "why"), *lost])
-    else:
-        (out / SKIPPED).unlink(missing_ok=True)
-    return Cut(n_written, n_kept, skipped)
+    with one_writer.alone(out, "flam segments"):
+        _same_parameters(out / PARAMETERS, _parameters(finds, form, context_s))
+        rows, skipped, n_written, n_kept = [], [], 0, 0
+        for n, (find, name) in enumerate(_named(finds, form), start=1):
+            place = out / name
+            begin = max(0.0, find.onset - context_s)
+            try:
+                if place.exists():
+                    n_kept += 1
+                else:
+                    _cut(find, path_of(find), begin, find.offset + context_s, place, form)
+                    n_written += 1
+                score = "" if find.score is None else f"{find.score:.4f}"
+                times = [f"{at:.6f}" for at in (find.onset, find.offset)]
+                caption = texts.normal(find.caption)
+                row = name, find.recording, *times, caption, score, f"{begin:.6f}"
+                rows.append([*map(event_tables.on_one_line, row)])
+            except audio.Unreadable as error:
+                skipped.append((find, error.why))
+            progress(n)
+        tables.write(out / TABLE, [COLUMNS, *rows])
+        lost = [(find.recording, f"{find.onset:.6f}", find.caption, why) for find, why in skipped]
+        if lost:
+            lost = [[*map(event_tables.on_one_line, row)] for row in lost]
+            tables.write(out / SKIPPED, [("filename", "onset", "event_label", "why"), *lost])
+        else:
+            (out / SKIPPED).unlink(missing_ok=True)
+        return Cut(n_written, n_kept, skipped)
 
 
 def _surest(finds: Sequence[Find]) -> list[Find]:
@@ -234,7 +236,7 @@ def _same_parameters(path: Path, parameters: Mapping[str, str | float]) -> None:
         if before != parameters:
             raise ValueError(
                 f"{path.parent}: holds clips of other finds, or cut in another way; name another "
-                "folder"
+                "folder, or give the finds and options that it was made with"
             )
     files.atomic_write(path, json.dumps(dict(parameters), indent=2) + "\n")
 

@@ -107,12 +107,19 @@ class Recordings:
         self.folder = None if folder is None else AudioFolder(Path(folder))
 
     def find(self, name: str, table: Path) -> Path | None:
-        """Return the file of a recording that a table names, or that it is named after."""
+        """Return the file of a recording that a table names, or that it is named after.
+
+        Raises ValueError if two files in the folder of audio may be meant.
+        """
         named = name or labels.stem(table)
         if Path(named).is_absolute() and Path(named).is_file():
             return Path(named)
-        if self.folder is not None:
-            return self.folder.named(named)
+        if self.folder is not None and name:
+            return self.folder.named(name)
+        if self.folder is not None:  # in folders of the same names as the table's, or anywhere
+            parts = table.with_name(named).parts
+            ways = (self.folder.named("/".join(parts[i:])) for i in range(len(parts)))
+            return next((path for path in ways if path is not None), None)
         for place in (Path(), table.parent):
             if name and (place / name).is_file():
                 return place / name

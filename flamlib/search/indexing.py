@@ -1,5 +1,6 @@
 """Bring an index up to date with its files: embed what is new, forget what is gone."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from tqdm import tqdm
 
-from flamlib import audio, collection, files, parallel
+from flamlib import audio, collection, files, one_writer, parallel
 from flamlib.inference import pieces
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
@@ -19,6 +21,7 @@ from flamlib.search.archive_part import Stored
 PART_FRAMES = 2**17  # about ten hours; a longer recording is a part of its own
 JOB_BYTES = 256 * 2**20  # of files that are embedded one after the other, an hour or so
 JOB_FILES = 256
+SAVE_S = 30.0  # after so long what is embedded is stored, though its part is to grow
 
 
 class Summary(NamedTuple):
@@ -55,8 +58,12 @@ def update(
     """Bring an index up to date.
 
     Frames are stored by content. A file of the same size and time of change as before is taken for
-    unchanged; every other is known by its SHA-256, and embedded if that is new. What is complete
-    stays, however a call ends, and the next one goes on from there.
+    unchanged; every other is known by its SHA-256, and embedded if that is new.
+
+    The next call goes on from where one was stopped. After an exception, KeyboardInterrupt among
+    them, every recording that this process had embedded can be found at once, and those of other
+    processes but for the last `SAVE_S` seconds. After a kill all but the last `SAVE_S` seconds are
+    stored, and found when the next call is done.
 
     Args:
         model: Folder of a saved model that `baselines.load` reads.
@@ -73,26 +80,30 @@ def update(
         ValueError: The index is of another model, is damaged, or another process is writing to it.
     """
     model, out = Path(model).resolve(), Path(out)
-    with archive.alone(out):
+    with one_writer.alone(out, "flam index"):
         _check_model(model, out, model_name or str(model))
         before, given = archive.read_files(out), {str(path): path for path in recordings}
         kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}
-        stored = {r.sha256 for part in archive.read_parts(out) for r in part.recordings}
-        how = {"n_jobs": n_jobs, "progress": progress}
-        found, skipped = _identify(given, before, **how)
+        stored = _stored(out)
+        found, skipped = _identify(given, before, n_jobs=n_jobs, progress=progress)
         kept = {path: f for path, f in kept.items() if path not in skipped} | found
         first_of = {file.sha256: path for path, file in reversed(sorted(found.items()))}
         new = [first_of[sha256] for sha256 in first_of.keys() - stored]
         n_embedded, notes = 0, {}
-        work = partial(_embed_all, model, out / archive.PARTS)
         try:
             jobs = _jobs({path: found[path] for path in sorted(new)})
-            for _, done in parallel.each(work, jobs, scheduler=scheduler, what="index", **how):
-                stored |= set(done["stored"])
-                n_embedded += len(done["stored"])
-                skipped |= done["skipped"]
-                notes |= done["notes"]
+            with _bar([found[path].n_bytes for path in new], progress) as bar:
+                is_here = n_jobs == 1 and scheduler is None  # where each recording can be told
+                tick = (lambda path: bar.update(found[path].n_bytes)) if is_here else None
+                work = partial(_embed_all, model, out / archive.PARTS, tick=tick)
+                how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": False}
+                for job, done in parallel.each(work, jobs, **how):
+                    n_embedded += done["n_stored"]
+                    skipped |= done["skipped"]
+                    notes |= done["notes"]
+                    bar.update(0 if is_here else sum(found[path].n_bytes for path in job["files"]))
         finally:  # whatever stopped it: what is embedded can be found
+            stored = _stored(out)  # also by jobs that are not done
             kept = {path: file for path, file in kept.items() if file.sha256 in stored}
             archive.write_files(out, kept)
         for path, file in found.items():  # copies of a file that cannot be used
@@ -104,6 +115,17 @@ def update(
     return Summary(len(kept), n_embedded, n_forgotten, skipped, notes, freed)
 
 
+def _bar(n_bytes: Sequence[int], progress: bool) -> tqdm:
+    """By bytes, as a recording of an hour takes longer than one of a second."""
+    total = sum(n_bytes)
+    return tqdm(total=total, unit="B", unit_scale=True, desc="index", disable=not progress)
+
+
+def _stored(out: Path) -> set[str]:
+    """The contents whose frames an index has."""
+    return {r.sha256 for part in archive.read_parts(out) for r in part.recordings}
+
+
 def _check_model(model: Path, out: Path, name: str) -> None:
     """Write what a new index is of. Raises ValueError for one of another model."""
     if about := archive.read_about(out):
@@ -113,6 +135,11 @@ def _check_model(model: Path, out: Path, name: str) -> None:
         raise ValueError(
             f"{out}: holds parts of an index, but nothing says of which model ({archive.ABOUT} is "
             "missing); choose another folder, or delete this one"
+        )
+    if (out / archive.RECORDINGS).exists():
+        raise ValueError(
+            f"{out}: no index, but its {archive.RECORDINGS} is of something else, as `flam detect` "
+            "writes one; choose another folder"
         )
     opened, sha256 = _open(model), archive.digest(model)
     dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
@@ -177,32 +204,68 @@ def _jobs(new: Mapping[str, File]) -> list[dict[str, Any]]:
     return jobs
 
 
-def _embed_all(model: Path, parts: Path, job: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the frames of some files; return what was stored, skipped and noted."""
+def _embed_all(
+    model: Path, parts: Path, job: Mapping[str, Any], *, tick: Callable[[str], object] | None
+) -> dict[str, Any]:
+    """Write the frames of some files; return how many were stored, what was skipped and noted.
+
+    `tick` is called with the path of each when it is done.
+    """
     opened = _open(model)
-    stored, skipped, notes = [], {}, {}
-    waiting: list[tuple[Stored, Float[np.ndarray, "frame dim"]]] = []
+    n_stored, skipped, notes = 0, {}, {}
+    part = _Growing(parts)
+    try:
+        for path, sha256 in job["files"].items():
+            try:
+                frames, duration_s, told = embed(opened, path)
+            except (audio.Unreadable, OSError, ValueError) as error:
+                skipped[path] = audio.reason(error)
+                continue
+            finally:
+                if tick is not None:
+                    tick(path)
+            if told:
+                notes[path] = "; ".join(told)
+            if part.n_frames + len(frames) > PART_FRAMES:
+                part.save()
+                part = _Growing(parts)
+            part.add(Stored(sha256, duration_s, len(frames)), frames)
+            n_stored += 1
+    finally:  # whatever stopped it, the recordings before it are complete
+        part.save()
+    return {"n_stored": n_stored, "skipped": skipped, "notes": notes}
 
-    def write() -> None:
-        if waiting:
-            recordings, blocks = zip(*waiting, strict=True)
-            archive_part.write(parts, recordings, codes.encode(blocks))
-            stored.extend(recording.sha256 for recording in recordings)
-            waiting.clear()
 
-    for path, sha256 in job["files"].items():
-        try:
-            frames, duration_s, told = embed(opened, path)
-        except (audio.Unreadable, OSError, ValueError) as error:
-            skipped[path] = audio.reason(error)
-            continue
-        if told:
-            notes[path] = "; ".join(told)
-        if sum(r.n_frames for r, _ in waiting) + len(frames) > PART_FRAMES:
-            write()
-        waiting.append((Stored(sha256, duration_s, len(frames)), frames))
-    write()
-    return {"stored": stored, "skipped": skipped, "notes": notes}
+class _Growing:
+    """A part of an index, as long as recordings are added to it.
+
+    It is written now and then, so that a kill costs little, each time in the place of the one
+    before: an index is to have few large parts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: list[tuple[Stored, Float[np.ndarray, "frame dim"]]] = []
+        self._n_saved, self._path, self._saved_at = 0, None, time.monotonic()
+
+    @property
+    def n_frames(self) -> int:
+        return sum(recording.n_frames for recording, _ in self._held)
+
+    def add(self, recording: Stored, frames: Float[np.ndarray, "frame dim"]) -> None:
+        self._held.append((recording, frames))  # in one step: a signal may come after any
+        if time.monotonic() - self._saved_at >= SAVE_S:
+            self.save()
+
+    def save(self) -> None:
+        if len(self._held) == self._n_saved:
+            return
+        recordings, blocks = zip(*self._held, strict=True)
+        before = self._path
+        self._path = archive_part.write(self._folder, recordings, codes.encode(blocks))
+        self._n_saved, self._saved_at = len(recordings), time.monotonic()
+        if before is not None:
+            before.unlink(missing_ok=True)
 
 
 def embed(

@@ -65,7 +65,6 @@ def by_text(
     captions: Sequence[str],
     k: int,
     *,
-    median_frames: int = MEDIAN_FRAMES,
     where: Coarse | None = None,
 ) -> dict[str, list[Hit]]:
     """Find the surest moments of captions.
@@ -75,7 +74,6 @@ def by_text(
         model: The one that the index is of.
         captions: At least one; no two may read the same.
         k: How many hits there are of a caption at most. A cosine of 0 or below is no hit.
-        median_frames: Length of the median filter, odd; 1: none.
         where: From `coarse.read`, to look at `coarse.SHARE` of the frames alone, those that may be
             the most like the caption; None: at all of them.
 
@@ -95,9 +93,9 @@ def by_text(
         for j, caption in enumerate(names):
             one = CaptionEmbeddings(*(of[j : j + 1] for of in some))
             if where is not None:
-                top = _top_of_picked(index, where, recordings, vectors[j], k, median_frames)
+                top = _top_of_picked(index, where, recordings, vectors[j], k)
             else:
-                top = _top(recordings, cosines[j], k, median_frames)
+                top = _top(recordings, cosines[j], k)
             scores = _scores(model, one, [peak.cosine for _, peak in top])
             found[caption] = [
                 _hit(index, recording, peak, caption, score)
@@ -111,8 +109,6 @@ def by_example(
     example: Float[np.ndarray, "frame dim"],
     label: str,
     k: int,
-    *,
-    median_frames: int = MEDIAN_FRAMES,
 ) -> list[Hit]:
     """Find the moments that sound most like an example.
 
@@ -126,7 +122,6 @@ def by_example(
         label: What the hits are called.
         k: How many hits there are at most. What is less like the example than frames are on average
             is no hit.
-        median_frames: Length of the median filter, odd; 1: none.
 
     Returns:
         The hits, the most similar first; a score is (1 + cosine) / 2.
@@ -141,7 +136,7 @@ def by_example(
     along, common = kernel.products(index.parts, np.stack([asked, ordinary]))
     length = np.sqrt(np.maximum(1 - 2 * common + ordinary @ ordinary, 1e-6))
     cosine = np.minimum((along - asked @ ordinary) / length, 1)
-    top = _top(list(_recordings(index)), cosine, k, median_frames)
+    top = _top(list(_recordings(index)), cosine, k)
     return [_hit(index, recording, peak, label, (1 + peak.cosine) / 2) for recording, peak in top]
 
 
@@ -158,7 +153,7 @@ def _recordings(index: Index) -> Iterator[_Recording]:
 
 
 def _top(
-    recordings: Sequence[_Recording], cosine: Float[np.ndarray, "frame"], k: int, median_frames: int
+    recordings: Sequence[_Recording], cosine: Float[np.ndarray, "frame"], k: int
 ) -> list[tuple[_Recording, peaks.Peak]]:
     """The `k` hits of the highest cosines, in that order; of equal ones those that stand first."""
     if not recordings:
@@ -166,7 +161,7 @@ def _top(
     # Every second stretch lies between recordings; the end of all is no edge of `reduceat`.
     edges = np.array([edge for each in recordings for edge in (each.start, each.stop)])
     highest = np.maximum.reduceat(cosine, edges[edges < len(cosine)])[::2]
-    return _best(recordings, highest, lambda of: cosine[of.start : of.stop], k, median_frames)
+    return _best(recordings, highest, lambda of: cosine[of.start : of.stop], k)
 
 
 def _top_of_picked(
@@ -175,7 +170,6 @@ def _top_of_picked(
     recordings: Sequence[_Recording],
     vector: Float[np.ndarray, "dim"],
     k: int,
-    median_frames: int,
 ) -> list[tuple[_Recording, peaks.Peak]]:
     """Those of `_top` in recordings of which a frame is picked that is high enough."""
     if not recordings:
@@ -208,7 +202,7 @@ def _top_of_picked(
         rows = slice(recording.start - starts[i], recording.stop - starts[i])
         return kernel.products([_rows(index.parts[i], rows)], vector[None], n_threads=1)[0]
 
-    return _best(recordings, highest, whole, k, median_frames)
+    return _best(recordings, highest, whole, k)
 
 
 def _rows(part: Part, rows: np.ndarray | slice) -> Part:
@@ -222,14 +216,13 @@ def _best(
     highest: Float[np.ndarray, "recording"],
     cosine: Callable[[_Recording], Float[np.ndarray, "frame"]],
     k: int,
-    median_frames: int,
 ) -> list[tuple[_Recording, peaks.Peak]]:
     """The `k` best hits, by the cosines of recordings, the highest of which are known."""
     best: list[tuple[float, int, int, peaks.Peak]] = []
     for i in np.argsort(-highest, kind="stable").tolist():
         if highest[i] == -np.inf or (len(best) == k and highest[i] <= best[0][0]):
             break
-        smooth = smoothing.median_filter(cosine(recordings[i]), median_frames)
+        smooth = smoothing.median_filter(cosine(recordings[i]), MEDIAN_FRAMES)
         for peak in peaks.find(smooth):
             if len(best) == k and peak.cosine <= best[0][0]:
                 break

@@ -42,8 +42,14 @@ def test_a_folder_of_recordings_becomes_embeddings(here, tmp_path, capsys):
     assert pyarrow.parquet.read_table(tmp_path / "out/00000.parquet")["path"].to_pylist() == [
         "a.wav"
     ]
-    assert main.main(["embed", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
-    assert "in this folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    for given, why in (
+        ("nothing", "no such folder; a folder"),
+        ("sounds/a.wav", "a file; a folder"),
+        ("empty", "no WAV, FLAC, MP3 or other audio in this folder"),
+    ):
+        assert main.main(["embed", str(tmp_path / given), str(tmp_path / "out")]) == 2
+        assert f"{tmp_path / given}: {why}" in capsys.readouterr().err
 
 
 def test_of_a_folder_of_bad_files_the_good_one_is_embedded(here, tmp_path, capsys):

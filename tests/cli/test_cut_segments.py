@@ -86,6 +86,9 @@ def test_label_files_of_a_folder_are_named_after_their_recordings(table, capsys,
         soundfile.write(folder / f"{name}.wav", noise(3.0), RATE)
         Path(f"labels/{name}.txt").write_text("0.5\t1.5\train\n")
     elsewhere = [] if is_beside else ["--audio", "audio"]
+    if not is_beside:
+        _, told = cut(capsys, "labels", "-o", "nowhere", code=1)
+        assert "flam: skipped a, 0.50 s, rain: no such recording\n" in told
     out, told = cut(capsys, "labels", "-o", "out", *elsewhere)
     assert (out, told) == ("out: 2 clips of 1 captions\n", "")
 
@@ -95,7 +98,7 @@ def test_label_files_of_a_folder_are_named_after_their_recordings(table, capsys,
     [
         (["gone.tsv"], "flam: gone.tsv: No such file or directory"),
         (["a.wav"], "flam: a.wav: "),
-        (["empty.tsv"], "flam: nothing to cut: 0 finds"),
+        (["empty.tsv"], "flam: nothing to cut: 0 finds in empty.tsv"),
         (["found.tsv", "--min-score", "1"], "flam: nothing to cut: 6 finds, and none of them is"),
         (["found.tsv", "--audio", "gone"], "flam: gone: no such folder"),
         (["bare.txt", "-n", "1"], "flam: bare.txt, line 1: has no score, and 1 of 2 'x' are"),

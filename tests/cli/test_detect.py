@@ -64,6 +64,14 @@ def test_or_to_a_file(here, tmp_path, capsys):
     assert 0 <= score <= 1
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "vtt"])
+def test_or_in_the_format_that_the_name_of_the_file_says(here, tmp_path, suffix):
+    asked = ["sound.wav", "-c", "a bell", "--threshold", "0", "-o"]
+    assert call(*asked, tmp_path / f"a.{suffix}") == 0
+    assert call(*asked, tmp_path / "b", "--format", suffix) == 0
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 @pytest.mark.parametrize("name", ["events.csv", "events.CSV"])
 def test_or_with_commas_as_a_file_of_that_name_has(here, tmp_path, capsys, name):
     assert call("sound.wav", "-c", 'a "bell", far', "--threshold", "0", "-o", tmp_path / name) == 0
@@ -400,7 +408,7 @@ def test_two_calls_do_not_write_to_one_folder(here, night, tmp_path, capsys):
     files_of.parent.mkdir()
     with lock:
         assert call(night, *MANY, "-o", tmp_path / "out") == 2
-    assert "another flam detect is writing to this folder" in capsys.readouterr().err
+    assert "another flam detect is writing there" in capsys.readouterr().err
 
 
 def test_outputs_that_cannot_be_are_refused_before_the_work(here, night, capsys, monkeypatch):

@@ -55,3 +55,11 @@ def test_a_mistake_is_a_sentence(world, capsys, more, complaint):
     assert complaint in told
     assert "Traceback" not in told
     assert out == ""
+
+
+@pytest.mark.parametrize("name", ["truth.tsv", "durations.tsv"])
+@pytest.mark.parametrize("content", ["", "\n \r\n", "\ufeff"])
+def test_a_file_with_nothing_in_it_is_called_empty(world, capsys, name, content):
+    (world / name).write_text(content, encoding="utf-8")
+    assert evaluate() == 2
+    assert capsys.readouterr() == ("", f"flam: {name}: the file is empty\n")

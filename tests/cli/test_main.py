@@ -123,3 +123,22 @@ def test_what_is_misspelled_is_told_with_the_usage_of_its_command(capsys, given,
     assert said.startswith(f"usage: {usage} ")
     last = said.splitlines()[-1]
     assert last.startswith(f"{usage}: error: {told}")
+
+
+@pytest.mark.parametrize("name", ["-a.wav", "-o.wav", "--channel.wav"])
+def test_a_file_whose_name_looks_like_an_option_is_told_how_to_name_it(
+    monkeypatch, capsys, tmp_path, name
+):
+    """Not the -o that -o.wav would be."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["detect", "-c", "rain", "b.wav", name])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        f"flam detect: error: {name} is taken for an option; the file of this name is ./{name}"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    for named in ([f"./{name}"], ["--", name]):
+        assert main.main(["detect", "-c", "rain", "--model", "nowhere", *named]) == 2
+        assert "nowhere: no such folder" in capsys.readouterr().err

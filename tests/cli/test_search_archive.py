@@ -70,7 +70,9 @@ def test_captions_of_a_table_and_a_file_of_objects(index, capsys, tmp_path):
     tables.write("captions.tsv", [("caption", "label"), ("rain falls", "rain")])
     asked = ["search", index, "--captions", "captions.tsv", "-o"]
     assert main.main([*asked, "found.csv"]) == 0
-    assert main.main([*asked, "found.jsonl", "--format", "jsonl"]) == 0
+    assert main.main([*asked, "found.jsonl"]) == 0
+    assert main.main([*asked, "found.txt", "--format", "jsonl"]) == 0
+    assert Path("found.txt").read_bytes() == Path("found.jsonl").read_bytes()
     rows = [json.loads(line) for line in Path("found.jsonl").read_text("utf-8").splitlines()]
     assert {row["event_label"] for row in rows} <= {"rain"}
     in_table = [*tables.read("found.csv", COLUMNS)]
@@ -107,6 +109,39 @@ def test_a_folder_that_is_empty_today_forgets_nothing(index, sounds, capsys):
     assert main.main(["index", "sounds", "--out", index]) == 2
     assert "sounds: no WAV" in capsys.readouterr().err
     assert len(archive.read(sounds.parent / index).paths) == 2
+
+
+def test_a_folder_that_is_not_there_today_forgets_nothing(index, sounds, capsys):
+    """And neither does one in it; a file that was named is forgotten when it is gone."""
+    (sounds / "deep").mkdir()
+    soundfile.write("sounds/deep/b.wav", noise(0.5, seed=7), RATE)
+    assert main.main(["index", "sounds", "--out", index]) == 0
+    shutil.move("sounds", "elsewhere")
+    for given in ("sounds", "sounds/deep"):
+        capsys.readouterr()
+        assert main.main(["index", given, "--out", index]) == 1
+        out, told = capsys.readouterr()
+        assert out == "index: 3 files, 0 recordings embedded, 1 skipped\n"
+        assert f"{given}: no such file" in told
+        assert "stay; --remove forgets them" in told
+    assert main.main(["index", "sounds/a.wav", "--out", index]) == 1
+    assert len(archive.read(sounds.parent / index).paths) == 2
+    assert main.main(["index", "--remove", "sounds", "--out", index]) == 0
+    assert archive.read(sounds.parent / index).paths == {}
+
+
+def test_a_folder_of_detections_becomes_no_index_and_an_index_no_such_folder(index, sounds, capsys):
+    """Both have a recordings.jsonl."""
+    assert main.main(["detect", "sounds", "-c", "rain", "-o", "found", "--model", "model"]) == 0
+    before = {p: p.read_bytes() for of in ("found", index) for p in Path(of).glob("*.*")}
+    for command in (
+        ["index", "sounds", "-o", "found"],
+        ["detect", "sounds", "-c", "rain", "-o", index],
+    ):
+        capsys.readouterr()
+        assert main.main([*command, "--model", "model"]) == 2
+        assert "recordings.jsonl is of something else" in capsys.readouterr().err
+    assert {p: p.read_bytes() for of in ("found", index) for p in Path(of).glob("*.*")} == before
 
 
 def test_an_index_is_made_from_elsewhere_too(index, sounds, capsys, monkeypatch):

@@ -154,8 +154,12 @@ def test_a_recording_that_was_edited_needs_another_folder(folder, tmp_path):
 
 def test_a_folder_without_recordings_is_refused_before_anything_is_written(folder, tmp_path):
     (tmp_path / "notes.txt").touch()
-    for place in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(FileNotFoundError, match="in this folder"):
+    for place, why in (
+        (tmp_path, "in this folder"),
+        (tmp_path / "nothing", "nothing: no such folder"),
+        (tmp_path / "notes.txt", "notes.txt: a file"),
+    ):
+        with pytest.raises(FileNotFoundError, match=why):
             embedding.write(folder / "model", place, tmp_path / "out", **HOW)
     with pytest.raises(ValueError, match="shard_size"):
         embedding.write(

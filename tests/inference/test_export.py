@@ -4,10 +4,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch.nn.functional import normalize
 from towers import MEAN, SETTINGS, YAMNET, write_bert, write_roberta
 from transformers import AutoTokenizer
 
 from flamlib.inference import export
+from flamlib.models.class_features import concat_unit
+from flamlib.models.familiarity import Trust
 from flamlib.models.flam import FLAM
 
 # The exporter takes a quarter of a minute for each model, and minutes on a busy machine.
@@ -38,6 +41,16 @@ def give_tags(model):
     doings = ("barks", "rings", "falls")
     names = [f"the {sound} {doing}" for sound in sounds for doing in doings]
     model.set_class_names([names[i % len(names)] for i in range(model.audio.n_tags)])
+    with torch.no_grad():  # of most classes a trained classifier is all but sure that they are not
+        model.audio.classifier.bias[::2] -= torch.linspace(0, 60, model.audio.n_tags)[::2]
+
+
+def give_familiarity(model):
+    """Captions that it knows, and ordinary frames, in which anything may sound."""
+    halves = noise(300, SETTINGS["dim"]), noise(300, model.audio.n_tags + 1)
+    frames = concat_unit(*(normalize(half, dim=1) for half in halves))
+    trust = Trust(known=(1.0, 1.0, -0.5), novel=(0.5, 1.5, -0.2))
+    model.set_known_captions(["a dog barks", "the bell rings"], trust, frames)
 
 
 @pytest.fixture(scope="module", params=TOWERS)
@@ -48,6 +61,7 @@ def exported(request, tmp_path_factory):
     model = FLAM(write(folder / "tiny_text"), **SETTINGS | settings).eval()
     if model.audio.n_tags:
         give_tags(model)
+        give_familiarity(model)
     about = export.export(model, folder / "onnx", clip_s=2.0)
     return model, folder / "onnx", about
 
@@ -57,22 +71,22 @@ def noise(*shape):
 
 
 @pytest.mark.parametrize("exported", ["default"], indirect=True)
-def test_tags_are_half_of_what_is_exported(exported):
-    """And they tell frames, and captions, apart."""
+def test_tags_are_a_third_of_what_is_exported(exported):
+    """Beside what was learned and a constant. They tell frames, and captions, apart."""
     model, folder, about = exported
     n_tags = model.audio.n_tags
     assert n_tags > 0
     waveform = noise(1, round(about["clip_s"] * about["sample_rate"])) * torch.tensor(10.0)
     frame_emb, _ = export.run(folder / "audio.onnx", waveform=waveform.numpy())
     tokens = model.caption.tokenize(["a dog barks", "rain falls"])
-    caption_emb = export.run(folder / "captions.onnx", **{k: v.numpy() for k, v in tokens.items()})[
-        0
-    ]
-    assert frame_emb.shape[-1] == caption_emb.shape[-1] == SETTINGS["dim"] + n_tags + 1
-    for emb in (frame_emb.reshape(-1, frame_emb.shape[-1]), caption_emb):
-        half = emb[:, SETTINGS["dim"] :]
-        np.testing.assert_allclose((half**2).sum(axis=1), 0.5, atol=1e-5)
-        assert half.std(axis=0).max() > 1e-3
+    caption_emb, *_ = export.run(
+        folder / "captions.onnx", **{k: v.numpy() for k, v in tokens.items()}
+    )
+    assert frame_emb.shape[-1] == caption_emb.shape[-1] == SETTINGS["dim"] + n_tags + 2
+    third = frame_emb[0, :, SETTINGS["dim"] : -1]
+    np.testing.assert_allclose((third**2).sum(axis=1), 1 / 3, atol=1e-5)
+    for emb in (third, caption_emb[:, SETTINGS["dim"] : -1]):
+        assert emb.std(axis=0).max() > 1e-3
 
 
 @pytest.mark.parametrize("n_clips", [1, 3])
@@ -168,6 +182,16 @@ def test_mel_filters_stay_in_float(exported):
     for kind in ("", ".int8"):
         constants = onnx.load(folder / f"audio{kind}.onnx").graph.initializer
         assert [c.name for c in constants if c.name.startswith(export._MEL_FILTERS)]
+
+
+@pytest.mark.parametrize("exported", ["default"], indirect=True)
+def test_statistics_of_frames_stay_in_float(exported):
+    model, folder, _ = exported
+    n_tags = model.audio.n_tags + 1
+    assert model.familiarity.class_covariance.shape == (n_tags, n_tags)
+    assert (n_tags, n_tags) not in {
+        m.shape for m in quantised(folder / "captions.int8.onnx").values()
+    }
 
 
 def test_a_file_that_computes_something_else_is_not_kept(exported, tmp_path, monkeypatch):

@@ -1,12 +1,12 @@
 import os
+import resource
 
-import filelock
 import numpy as np
 import pytest
 from heldouts import write_model
 from unit_frames import unit_frames, write_index
 
-from flamlib.search import archive, codes
+from flamlib.search import archive, archive_part, codes
 from flamlib.search.archive import File
 
 RECORDINGS = {f"/sounds/{k}.wav": unit_frames(2 + k, 6, k) for k in range(4)}
@@ -104,15 +104,33 @@ def test_unused_frames_are_dropped_and_the_others_stay(index):
     assert [str(path) for [path] in opened.paths.values()] == ["/sounds/1.wav"]
 
 
-def test_another_writer_is_locked_out(tmp_path):
-    with (
-        archive.alone(tmp_path / "new"),
-        pytest.raises(ValueError, match="another flam index is writing"),
-        archive.alone(tmp_path / "new"),
-    ):
-        pass
-    with filelock.FileLock(tmp_path / "new/.lock", timeout=0):
-        pass
+def test_parts_may_be_more_than_the_files_that_a_process_may_open(tmp_path):
+    many = {f"/{k}.wav": unit_frames(2, 6, k) for k in range(40)}
+    folder = write_index(tmp_path / "index", many, n_in_part=1).folder
+    limits, n_open = resource.getrlimit(resource.RLIMIT_NOFILE), len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 20, limits[1]))
+    try:
+        parts = [*archive.read_parts(folder)]
+        n_held = len(os.listdir("/proc/self/fd")) - n_open
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert (len(parts), n_held <= len(parts)) == (40, True)
+
+
+def test_a_part_that_is_written_anew_while_it_is_opened_is_found(index, monkeypatch):
+    """As when frames are dropped by a call that ends just then."""
+    read, of, path = archive_part.read, archive.read_files(index.folder), "/sounds/0.wav"
+    archive.write_files(index.folder, {path: of[path]})
+
+    def late(part):
+        monkeypatch.setattr(archive_part, "read", read)
+        archive.drop_unused(index.folder, [of[path].sha256])
+        return read(part)
+
+    monkeypatch.setattr(archive_part, "read", late)
+    [part] = archive.read(index.folder).parts
+    assert [each.sha256 for each in part.recordings] == [of[path].sha256]
+    assert part.path not in [each.path for each in index.parts]
 
 
 def test_another_model_is_refused_by_its_weights(tmp_path):

@@ -145,6 +145,20 @@ def test_a_stopped_call_goes_on_and_replaces_nothing(tmp_path, ramp):
         clips.write(finds[1:], out, ramp)
 
 
+def test_of_two_calls_at_once_one_is_refused(tmp_path, ramp):
+    """Both would count clips that the other writes, and the last would say what there is."""
+    finds, said = [find()], []
+
+    def other(n):
+        with pytest.raises(ValueError, match="another flam segments is writing there"):
+            clips.write(finds, tmp_path / "out", ramp)
+        said.append(n)
+
+    assert clips.write(finds, tmp_path / "out", ramp, progress=other) == (1, 0, [])
+    assert said == [1]
+    assert clips.write(finds, tmp_path / "out", ramp) == (0, 1, [])
+
+
 def test_what_cannot_be_cut_is_listed_and_tried_again(tmp_path, ramp):
     (tmp_path / "bad.wav").write_text("no sound")
     where = {"a.wav": tmp_path / "a.wav", "bad.wav": tmp_path / "bad.wav", "gone.wav": None}

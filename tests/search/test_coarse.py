@@ -21,15 +21,14 @@ def made(folder, recordings, **how):
     return index
 
 
-@pytest.mark.parametrize("median_frames", [1, 3])
 @pytest.mark.parametrize(("k", "lengths"), [(1, [1]), (7, [13, 1, 40, 2]), (500, [5, 30, 31, 9])])
-def test_of_all_frames_it_is_the_exact_search(tmp_path, monkeypatch, k, lengths, median_frames):
+def test_of_all_frames_it_is_the_exact_search(tmp_path, monkeypatch, k, lengths):
     monkeypatch.setattr(coarse, "SHARE", 1.0)
     recordings = {f"/{n}.wav": unit_frames(length, 16, n) for n, length in enumerate(lengths)}
     index = made(tmp_path, recordings, n_in_part=2)
     gone = next(iter(index.paths)) if len(lengths) > 1 else None
     index = index._replace(paths={s: paths for s, paths in index.paths.items() if s != gone})
-    exact, found = both(index, unit_frames(1, 16, 99)[0], k, median_frames=median_frames)
+    exact, found = both(index, unit_frames(1, 16, 99)[0], k)
     assert found == exact
 
 

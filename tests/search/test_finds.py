@@ -98,3 +98,25 @@ def test_a_recording_is_found_by_path_here_beside_its_table_and_in_a_folder(tmp_
     in_folder = finds.Recordings(tmp_path / "audio")
     for name in ("c.mp3", "sub/c.mp3", "c", "sub\\c.mp3"):
         assert in_folder.find(name, table) == tmp_path / "audio/sub/c.mp3"
+
+
+def test_label_files_in_a_folder_are_of_the_recordings_that_they_are_named_after(tmp_path):
+    selection = "Begin Time (s)\tEnd Time (s)\tAnnotation\n0.5\t1.5\train\n"
+    for name, content in {
+        "labels/one/a.Table.1.selections.txt": selection,
+        "labels/two/a.Table.1.selections.txt": selection,
+        "labels/deep/b.txt": selection,
+        "labels/deep/b.flac": "",  # beside it
+        "audio/one/a.wav": "",
+        "audio/two/a.wav": "",
+        "audio/b.wav": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    beside, in_folder = finds.Recordings(), finds.Recordings(tmp_path / "audio")
+    tables = [find.table for find in finds.read(tmp_path / "labels")]
+    assert [t.parent.name for t in tables] == ["deep", "one", "two"]
+    assert [in_folder.find("", table) for table in tables] == [
+        tmp_path / "audio" / name for name in ("b.wav", "one/a.wav", "two/a.wav")
+    ]
+    assert [beside.find("", t) for t in tables] == [tmp_path / "labels/deep/b.flac", None, None]

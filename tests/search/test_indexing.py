@@ -10,6 +10,7 @@ from distributed import LocalCluster
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
+from flamlib import one_writer
 from flamlib.models import baselines
 from flamlib.search import archive, archive_part, codes, indexing
 
@@ -127,6 +128,59 @@ def test_a_call_that_was_stopped_keeps_what_it_had(model, sounds, tmp_path, monk
     assert len(archive.read(out).parts) == 3
 
 
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, MemoryError])
+def test_what_a_stopped_call_had_embedded_is_found_at_once(
+    model, sounds, tmp_path, monkeypatch, stopped_by
+):
+    """Though it would have been part of one file with what follows."""
+    out, embed = tmp_path / "index", indexing.embed
+
+    def stop(model, path):
+        if path == str(sounds / "c.wav"):
+            raise stopped_by
+        return embed(model, path)
+
+    monkeypatch.setattr(indexing, "embed", stop)
+    with pytest.raises(stopped_by):
+        indexing.update(model, listing(sounds), out)
+    found = [path for paths in archive.read(out).paths.values() for path in paths]
+    assert sorted(found) == [sounds / "a.wav", sounds / "b.wav"]
+    monkeypatch.setattr(indexing, "embed", embed)
+    done = indexing.update(model, listing(sounds), out)
+    assert (done.n_files, done.n_embedded) == (3, 1)
+
+
+def test_what_is_stored_now_and_then_is_one_part_in_the_end(model, sounds, tmp_path, monkeypatch):
+    indexing.update(model, listing(sounds), tmp_path / "one")
+    monkeypatch.setattr(indexing, "SAVE_S", 0.0)
+    n_there, embed = [], indexing.embed
+
+    def look(model, path):
+        n_there.append(sum(len(part.recordings) for part in archive.read_parts(tmp_path / "two")))
+        return embed(model, path)
+
+    monkeypatch.setattr(indexing, "embed", look)
+    indexing.update(model, listing(sounds), tmp_path / "two")
+    assert n_there == [0, 1, 2]
+    [one], [two] = (archive.read(tmp_path / name).parts for name in ("one", "two"))
+    assert two.path.read_bytes() == one.path.read_bytes()
+
+
+def test_how_far_it_is_is_told_by_bytes_recording_by_recording(
+    model, sounds, tmp_path, monkeypatch
+):
+    told = []
+
+    class Bar(indexing.tqdm):
+        def update(self, n=1):
+            told.append(n)
+
+    monkeypatch.setattr(indexing, "tqdm", Bar)
+    (sounds / "bad.wav").write_bytes(b"no sound")
+    indexing.update(model, listing(sounds), tmp_path / "index")
+    assert sorted(filter(None, told)) == sorted(path.stat().st_size for path in listing(sounds))
+
+
 def test_after_a_kill_the_parts_that_were_written_are_not_embedded_again(
     model, sounds, tmp_path, monkeypatch
 ):
@@ -173,12 +227,13 @@ def test_of_two_writers_one_is_refused(model, sounds, tmp_path):
         except ValueError as error:
             said.append(str(error))
 
-    with archive.alone(tmp_path / "index"):
+    with one_writer.alone(tmp_path / "index", "flam index"):
         other = threading.Thread(target=update)
         other.start()
         other.join()
     assert said == [
-        f"{tmp_path / 'index'}: another flam index is writing to this index; wait for it or stop it"
+        f"{tmp_path / 'index'}: another flam index is writing there; wait for it, or name another "
+        "folder"
     ]
 
 
