@@ -92,7 +92,9 @@ def read(
     lines = _split_lines(path, text, delimiter, header=header)
     names = list(columns)
     if header:
-        number, first = lines.pop(0) if lines else (1, [])
+        if not lines:
+            raise ValueError(f"{path}: the file is empty; expected columns {', '.join(columns)}")
+        number, first = lines.pop(0)
         names = _without_empty_end([texts.normal(name) for name in first])
         hint = _separator_hint(first, delimiter)
         _check_names(f"{path}, line {number}", names, columns, optional, hint)

@@ -49,7 +49,7 @@ def test_what_is_no_such_table_is_refused_with_file_and_line(tmp_path):
     with pytest.raises(ValueError, match=r"t.csv, line 1: no column a; found \['b', 'c'\]"):
         tables.read(path, ("a",), delimiter=",")
     write_text(path)
-    with pytest.raises(ValueError, match=r"line 1: no column"):
+    with pytest.raises(ValueError, match=r"t.csv: the file is empty; expected columns a"):
         tables.read(path, ("a",), delimiter=",")
     write_text(path, "a", "naïve", encoding="latin-1")
     with pytest.raises(ValueError, match=r"t.csv: not UTF-8 text"):
@@ -243,3 +243,11 @@ def test_other_readers_have_the_same_fields(texts):
     rows = [["file", "label"], *(["a.wav", text] for text in texts)]
     lines = io.StringIO(tables.to_text(rows, "\t"))
     assert list(csv.reader(lines, delimiter="\t")) == rows
+
+
+@pytest.mark.parametrize("content", ["", "\n \r\n", "\ufeff"])
+def test_a_file_with_nothing_in_it_is_called_empty(tmp_path, content):
+    (tmp_path / "a.tsv").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a.tsv: the file is empty; expected columns id, x"):
+        tables.read(tmp_path / "a.tsv", ("id", "x"))
+    assert tables.read(tmp_path / "a.tsv", ("id", "x"), header=False) == []
