@@ -1,6 +1,5 @@
-from types import SimpleNamespace
-
 import numpy as np
+import own_thresholds
 import pytest
 import soundfile
 import torch
@@ -281,9 +280,9 @@ def test_an_excerpt_has_the_frames_that_meet_it_and_their_times(start_s, stop_s,
 
 def test_a_model_has_thresholds_of_its_own(model, waveform, monkeypatch):
     """For the kind of scores that they are of; else, and without any, there is one default."""
-    chosen = [Chosen(CAPTIONS[0], 0.0, True, 9), Chosen(CAPTIONS[1], 1.0, False, 0)]
-    own = SimpleNamespace(
-        method="unbiased", smoothing=Smoothing(1), threshold_for=lambda *_: chosen
+    chosen = [Chosen(CAPTIONS[0], 0.0, True, 12), Chosen(CAPTIONS[1], 1.0, False, 0)]
+    own = own_thresholds.made(
+        {CAPTIONS[0]: (0.0, 12)}, median_frames=1, hysteresis=0.0, fallback=1.0, novel=1.0
     )
     default = [Chosen(caption, 0.9, False, 0) for caption in CAPTIONS]
     assert detector.choose_thresholds(model, CAPTIONS, **PLAIN) == default
