@@ -209,9 +209,9 @@ def test_a_missing_column_is_named(tmp_path, missing):
         Lexicon.read(path)
 
 
-def test_a_file_that_holds_nothing_lacks_every_column(tmp_path):
+def test_a_file_that_holds_nothing_is_called_empty(tmp_path):
     (tmp_path / "captions.tsv").write_text("")
-    with pytest.raises(ValueError, match=r"captions.tsv, line 1: no column caption, family"):
+    with pytest.raises(ValueError, match=r"captions.tsv: the file is empty; expected .* caption"):
         Lexicon.read(tmp_path / "captions.tsv")
 
 
