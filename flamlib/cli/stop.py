@@ -1,7 +1,8 @@
 """A command that is told to end, or whose terminal is closed, ends as after Ctrl-C.
 
 Python ends at once at SIGTERM, which `kill`, `timeout`, schedulers of clusters and a system that
-shuts down send, and at SIGHUP: what is in memory would be lost, and temporary files left.
+shuts down send, and at SIGHUP, which Windows does not have: what is in memory would be lost, and
+temporary files left.
 """
 
 import signal
@@ -9,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):

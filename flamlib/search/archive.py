@@ -11,7 +11,6 @@ gone is written anew without them.
 
 import hashlib
 import json
-import resource
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +189,10 @@ def _parts_with(folder: Path, contents: Collection[str]) -> tuple[list[Part], se
 
 def _allow_open(n_files: int) -> None:
     """Let this process have so many more files open, as far as the system does: 1024 are usual."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = n_files + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
