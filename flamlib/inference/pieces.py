@@ -103,9 +103,7 @@ def embed(model: AudioTextModel, opened: Pieces) -> Iterator[AudioEmbeddings]:
 def embed_piece(model: AudioTextModel, piece: AudioPiece, sample_rate: int) -> AudioEmbeddings:
     """Embed a piece of a recording.
 
-    It has the frames of the piece, without those of the context; its `clip_emb` is of both. A last
-    frame that begins less than a sample before the end, at the model's sample rate, may be lost in
-    resampling: it is as the one before.
+    It has the frames of the piece, without those of the context; its `clip_emb` is of both.
 
     Args:
         model: Any that embeds audio.
@@ -114,8 +112,6 @@ def embed_piece(model: AudioTextModel, piece: AudioPiece, sample_rate: int) -> A
     """
     waveform, n_before, n_frames = piece
     frames, clips = model.embed_audio(waveform, sample_rate)
-    if n_missing := max(0, n_before + n_frames - frames.shape[1]):
-        frames = torch.cat([frames, frames[:, -1:].expand(-1, n_missing, -1)], dim=1)
     return AudioEmbeddings(frames[:, n_before:][:, :n_frames], clips)
 
 
