@@ -73,7 +73,7 @@ def active_frames(
     *,
     n_frames: int,
     frame_s: float,
-    clip_s: float | None = None,
+    clip_s: float,
 ) -> Bool[np.ndarray, "caption frame"]:
     """Return which captions are active in which frames.
 
@@ -91,16 +91,16 @@ def active_frames(
         captions: the rows of the result.
         n_frames: frames of the clip.
         frame_s: length of a frame in seconds.
-        clip_s: length of the clip in seconds; None: that of its frames.
+        clip_s: length of the clip in seconds.
 
     >>> bark = Event(0.5, 1.6, "dog bark")
-    >>> active_frames([bark], ["dog bark", "rain"], n_frames=4, frame_s=0.5).astype(int)
+    >>> active_frames([bark], ["dog bark", "rain"], n_frames=4, frame_s=0.5, clip_s=2.0).astype(int)
     array([[0, 1, 1, 0],
            [0, 0, 0, 0]])
     """
     active = np.zeros((len(captions), n_frames), dtype=bool)
     starts = np.arange(n_frames) * frame_s
-    ends = np.minimum(starts + frame_s, np.inf if clip_s is None else clip_s)
+    ends = np.minimum(starts + frame_s, clip_s)
     rows = defaultdict(list)
     for row, caption in enumerate(captions):
         rows[caption].append(row)

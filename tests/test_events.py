@@ -56,7 +56,7 @@ def test_what_lasts_to_the_end_of_a_clip_is_active_to_the_end(clip_s):
 
 @given(events_inside)
 def test_an_event_inside_the_clip_always_fills_a_frame(event):
-    assert active_frames([event], [event.caption], n_frames=32, frame_s=0.32).any()
+    assert active_frames([event], [event.caption], n_frames=32, frame_s=0.32, clip_s=10.0).any()
 
 
 def test_a_frame_that_begins_before_the_end_is_counted():
@@ -64,18 +64,20 @@ def test_a_frame_that_begins_before_the_end_is_counted():
 
 
 def test_half_a_frame_is_enough_and_less_is_not():
-    active = active_frames([Event(0.5, 2.4, "rain")], ["rain"], n_frames=4, frame_s=1.0)
+    active = active_frames([Event(0.5, 2.4, "rain")], ["rain"], n_frames=4, frame_s=1.0, clip_s=4.0)
     assert active.tolist() == [[True, True, False, False]]
 
 
 def test_no_event_no_caption_and_no_duration_are_not_special_cases():
-    assert not active_frames([], ["rain"], n_frames=3, frame_s=1.0).any()
-    assert active_frames([Event(0, 1, "rain")], [], n_frames=3, frame_s=1.0).shape == (0, 3)
-    assert not active_frames([Event(1, 1, "rain")], ["rain"], n_frames=3, frame_s=1.0).any()
+    frames = {"n_frames": 3, "frame_s": 1.0, "clip_s": 3.0}
+    assert not active_frames([], ["rain"], **frames).any()
+    assert active_frames([Event(0, 1, "rain")], [], **frames).shape == (0, 3)
+    assert not active_frames([Event(1, 1, "rain")], ["rain"], **frames).any()
 
 
 def test_a_caption_asked_twice_is_answered_twice():
-    active = active_frames([Event(0, 1, "rain")], ["rain", "rain"], n_frames=1, frame_s=1.0)
+    frames = {"n_frames": 1, "frame_s": 1.0, "clip_s": 1.0}
+    active = active_frames([Event(0, 1, "rain")], ["rain", "rain"], **frames)
     assert active.all()
 
 

@@ -201,7 +201,7 @@ class Batches(Dataset):
         self, numbers: list[int], batch: list[Recipe], queries: list[str]
     ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
         """By each set's own rule: what of its clips is true, and what of that is known."""
-        frames = {"n_frames": self.n_frames, "frame_s": self.frame_s}
+        frames = {"n_frames": self.n_frames, "frame_s": self.frame_s, "clip_s": self.mixture.clip_s}
         active = np.zeros((len(batch), len(queries), self.n_frames), bool)
         known = np.zeros((len(batch), len(queries)), bool)
         for number in set(numbers):

@@ -24,7 +24,7 @@ from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures import bank, mixing, recipes, strong
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
 from flamlib.data.pairs import Pairs
-from flamlib.events import Event, active_frames
+from flamlib.events import Event, active_frames, count_frames
 
 RULES = mixture_config(
     {},
@@ -194,15 +194,24 @@ def test_the_waveforms_are_the_mixtures(steps, sounds, mixtures):
         assert torch.equal(waveform, torch.from_numpy(recipes.render(sounds, mixtures[row])))
 
 
+@pytest.mark.parametrize("frame_s", [0.32, 0.4])  # 0.4: the last frame has 0.16 s of the clip
 @pytest.mark.parametrize("step", range(5))
-def test_labels_are_those_of_the_mixtures(steps, mixtures, step):
+def test_labels_are_those_of_the_mixtures(steps, mixtures, step, frame_s):
     """A caption is active where its events are, in the clips of this step and in their order."""
-    batch = steps(n_hypernyms=0)[step]
+    frames = {"n_frames": count_frames(RULES.clip_s, frame_s), "frame_s": frame_s}
+    batch = steps(n_hypernyms=0, **frames)[step]
     assert list(map(caption_of, batch.texts)) == batch.queries
     for i, row in enumerate(rows(steps(), step)):
-        own = active_frames(mixtures[row].labels, batch.queries, n_frames=8, frame_s=0.32)
+        own = active_frames(mixtures[row].labels, batch.queries, clip_s=RULES.clip_s, **frames)
         np.testing.assert_array_equal(batch.active[i], own)
     assert batch.known.shape == batch.active.shape[:2]
+
+
+def test_what_sounds_to_the_end_of_a_clip_is_active_in_its_last_frame(steps, mixtures):
+    """Of seven frames of 0.4 s a clip of 2.56 s has 0.16 s of the last."""
+    lasting = [mixtures[0]._replace(labels=(Event(1.0, RULES.clip_s, "a tone"),))]
+    batch = steps(mixtures=lasting, batch_size=1, n_hypernyms=0, n_frames=7, frame_s=0.4)[0]
+    assert batch.active[0, batch.queries.index("a tone")].tolist() == [False, False] + [True] * 5
 
 
 @pytest.mark.parametrize("step", range(5))
@@ -386,7 +395,9 @@ def test_what_is_known_of_a_clip_is_a_matter_of_its_set(mixed, sets, mixtures, s
                 assert {q for q in known if known[q]} == {clip.labels[0].caption}
             for j, query in enumerate(batch.queries):
                 if number and known[query]:
-                    frames = active_frames(clip.labels, [query], n_frames=8, frame_s=0.32)
+                    frames = active_frames(
+                        clip.labels, [query], n_frames=8, frame_s=0.32, clip_s=2.56
+                    )
                     assert batch.active[i, j].tolist() == frames[0].tolist()
             seen.add(number)
     assert seen == {0, 1, 2}

@@ -37,7 +37,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
     for i, clip in enumerate(of.clips):
         assert (of.scores[i] == scores[clip].astype(np.float32)).all()
         assert of.ground_truth[i] == truth[clip]
-        sizes = {"n_frames": 32, "frame_s": 10 / 32}
+        sizes = {"n_frames": 32, "frame_s": 10 / 32, "clip_s": 10.0}
         expected = active_frames(truth[clip], captions, **sizes).T
         assert (of.active(truth[clip], 10.0) == expected).all()
 

@@ -43,7 +43,9 @@ def test_every_clip_is_scored_for_every_caption_of_the_split(split):
 def test_the_events_of_a_clip_are_when_its_captions_are_true(split):
     """Also where it is true because another caption is: a bell that rings is a tone."""
     for events, active in zip(split.events, split.active, strict=True):
-        frames = active_frames(events, split.captions, n_frames=N_FRAMES, frame_s=FRAME_S)
+        frames = active_frames(
+            events, split.captions, n_frames=N_FRAMES, frame_s=FRAME_S, clip_s=split.clip_s
+        )
         assert (frames == active).all()
     tone, rings = split.captions.index("a tone"), split.captions.index("a bell rings")
     assert split.active[:, rings].any()

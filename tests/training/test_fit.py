@@ -623,8 +623,8 @@ def test_the_validation_loss_is_that_of_what_is_saved(fit, corpus):
     captions = sorted({event.caption for recipe in mixtures for event in recipe.labels})
     waveform = torch.stack([torch.from_numpy(recipes.render(bank, r)) for r in mixtures])
     labels = [recipe.labels for recipe in mixtures]
-    frame_s = {"n_frames": net.audio.n_frames(waveform.shape[1]), "frame_s": net.frame_s}
-    active, known = words.label(labels, [()] * len(mixtures), captions, **frame_s)
+    sizes = {"n_frames": net.audio.n_frames(waveform.shape[1]), "frame_s": net.frame_s}
+    active, known = words.label(labels, [()] * len(mixtures), captions, **sizes, clip_s=tiny.CLIP_S)
     logits = frame_wise.frame_logits(
         net.embed_audio(waveform, bank.sample_rate).frame_emb, *net.embed_captions(captions)
     )
@@ -674,6 +674,8 @@ def test_it_learns_when_three_tones_sound(fit, corpus):
     scores = net.score(waveform, bank.sample_rate, captions)
     frames = {"n_frames": scores.shape[2], "frame_s": net.frame_s}
     labels = [recipe.labels for recipe in mixtures]
-    active, known = words.label(labels, [()] * len(mixtures), captions, **frames)
+    active, known = words.label(
+        labels, [()] * len(mixtures), captions, **frames, clip_s=tiny.CLIP_S
+    )
     assert known.all()
     assert roc_auc_score(active.ravel(), scores.numpy().ravel()) > 0.9

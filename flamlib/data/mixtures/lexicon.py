@@ -164,7 +164,7 @@ class Lexicon:
         *,
         n_frames: int,
         frame_s: float,
-        clip_s: float | None = None,
+        clip_s: float,
     ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
         """Label clips frame by frame.
 
@@ -174,7 +174,7 @@ class Lexicon:
             queries: the captions that are asked for.
             n_frames: frames of a clip.
             frame_s: length of a frame in seconds.
-            clip_s: length of a clip in seconds; None: that of its frames.
+            clip_s: length of a clip in seconds, of which the last frame has what is left.
 
         Returns:
             active: in which frames of which clip a query is true, `[clip, query, frame]`.
@@ -201,14 +201,13 @@ class Lexicon:
         behind = sorted({*self._family} & {name for names in audible for name in names})
         may_be_behind = of_queries(self._families, [self._family[name] for name in behind])
 
+        frames = {"n_frames": n_frames, "frame_s": frame_s, "clip_s": clip_s}
         active = np.zeros((len(labels), len(queries), n_frames), bool)
         known = np.ones((len(labels), len(queries)), bool)
         for i, (events, in_its_background) in enumerate(zip(labels, audible, strict=True)):
             captions = sorted({event.caption for event in events})
             rows = [place[self.captions[caption]] for caption in captions]
-            sounds = active_frames(
-                events, captions, n_frames=n_frames, frame_s=frame_s, clip_s=clip_s
-            )
+            sounds = active_frames(events, captions, **frames)
             active[i] = is_true[:, rows] @ sounds
             in_background = np.isin(behind, list(in_its_background))
             known[i] = ~doubtful[:, rows].any(axis=1) & ~may_be_behind[:, in_background].any(axis=1)

@@ -76,6 +76,7 @@ class StrongSet:
         *,
         n_frames: int,
         frame_s: float,
+        clip_s: float,
     ) -> tuple[Bool[np.ndarray, "clip query frame"], Bool[np.ndarray, "clip query"]]:
         """Label clips of this dataset, frame by frame.
 
@@ -84,16 +85,18 @@ class StrongSet:
             queries: the captions that are asked for; one of the dataset may be spelled otherwise.
             n_frames: frames of a clip.
             frame_s: length of a frame in seconds.
+            clip_s: length of a clip in seconds, of which the last frame has what is left.
 
         Returns:
             active: in which frames of which clip a query is true, `[clip, query, frame]`.
             known: whether that is known, `[clip, query]`.
         """
         queries = [self._by_key.get(texts.key(query), query) for query in queries]
+        frames = {"n_frames": n_frames, "frame_s": frame_s, "clip_s": clip_s}
         active = np.zeros((len(labels), len(queries), n_frames), bool)
         known = np.zeros((len(labels), len(queries)), bool)
         for i, events in enumerate(labels):
-            active[i] = active_frames(events, queries, n_frames=n_frames, frame_s=frame_s)
+            active[i] = active_frames(events, queries, **frames)
             annotated = self.captions if self.closed else {event.caption for event in events}
             known[i] = [query in annotated for query in queries]
         return active, known

@@ -107,7 +107,7 @@ def test_texts_that_read_the_same_are_one_caption_and_no_negatives(add, order):
     assert found.captions.iloc[-1]["wordings"].split("|") == [caption, "Türknarren"]
     lexicon = Lexicon(found.captions)
     active, known = lexicon.label(
-        [[Event(0, 1, caption)]], [[]], [caption], n_frames=2, frame_s=0.5
+        [[Event(0, 1, caption)]], [[]], [caption], n_frames=2, frame_s=0.5, clip_s=1.0
     )
     assert known.all()
     assert active.all()

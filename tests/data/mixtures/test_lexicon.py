@@ -10,7 +10,7 @@ from sounds import write_table
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
 from flamlib.events import Event, active_frames
 
-N_FRAMES, FRAME_S = 8, 0.5
+FRAMES = {"n_frames": 8, "frame_s": 0.5, "clip_s": 3.8}
 
 # caption, family, parents; wordings and split say nothing about truth
 ROWS = [
@@ -43,7 +43,7 @@ def lexicon():
 
 
 def label(lexicon, clips, heard, queries):
-    return lexicon.label(clips, heard, queries, n_frames=N_FRAMES, frame_s=FRAME_S)
+    return lexicon.label(clips, heard, queries, **FRAMES)
 
 
 def slow_label(events, heard, query):
@@ -52,11 +52,11 @@ def slow_label(events, heard, query):
     own = {family for caption, family, _ in ROWS if caption in true_of}
     family_of = {caption: family for caption, family, _ in ROWS}
 
-    active = [False] * N_FRAMES
+    active = [False] * FRAMES["n_frames"]
     for event in events:
         if event.caption in true_of:
             same = [e for e in events if e.caption == event.caption]
-            frames = active_frames(same, [event.caption], n_frames=N_FRAMES, frame_s=FRAME_S)[0]
+            frames = active_frames(same, [event.caption], **FRAMES)[0]
             active = [a or bool(b) for a, b in zip(active, frames, strict=True)]
     doubtful = [e for e in events if e.caption not in true_of and family_of[e.caption] in own]
     return active, not doubtful and not own & set(heard)
@@ -79,7 +79,7 @@ clips = st.lists(
 @given(clips, st.lists(st.sampled_from(CAPTIONS + PARENTS), max_size=6))
 def test_labels_agree_with_the_rules(lexicon, clips, queries):
     active, known = label(lexicon, [e for e, _ in clips], [h for _, h in clips], queries)
-    assert active.shape == (len(clips), len(queries), N_FRAMES)
+    assert active.shape == (len(clips), len(queries), FRAMES["n_frames"])
     assert known.shape == (len(clips), len(queries))
     for i, (sounding, heard) in enumerate(clips):
         for j, query in enumerate(queries):
@@ -135,7 +135,7 @@ def test_silence_is_known_to_hold_nothing(lexicon):
 
 
 def test_no_clips_and_no_queries_are_no_special_case(lexicon):
-    assert label(lexicon, [], [], CAPTIONS)[0].shape == (0, len(CAPTIONS), N_FRAMES)
+    assert label(lexicon, [], [], CAPTIONS)[0].shape == (0, len(CAPTIONS), FRAMES["n_frames"])
     assert label(lexicon, [[]], [[]], [])[1].shape == (1, 0)
 
 

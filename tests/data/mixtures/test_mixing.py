@@ -257,7 +257,8 @@ def test_labels_and_frames_are_true_of_the_stems_by_any_rule(
 
         frame_s = 0.32
         n_frames = round(recipe.n_samples / RATE / frame_s)
-        [frames] = active_frames(recipe.labels, [caption], n_frames=n_frames, frame_s=frame_s)
+        sizes = {"n_frames": n_frames, "frame_s": frame_s, "clip_s": recipe.n_samples / RATE}
+        [frames] = active_frames(recipe.labels, [caption], **sizes)
         for frame, active in enumerate(frames):
             inside = (time >= frame * frame_s) & (time < (frame + 1) * frame_s)
             if not (nearby_max[inside] > floor_db - 4).any():

@@ -17,7 +17,7 @@ from flamlib.events import Event, active_frames
 
 RATE, CLIP_S = 16000, 2.0
 HOW = {"sample_rate": RATE, "clip_s": CLIP_S, "n_jobs": 1, "progress": False}
-FRAMES = {"n_frames": 4, "frame_s": 0.5}
+FRAMES = {"n_frames": 4, "frame_s": 0.5, "clip_s": CLIP_S}
 
 
 def desed(root):
