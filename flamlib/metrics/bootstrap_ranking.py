@@ -9,6 +9,7 @@ which for all draws together is one product of a sparse matrix and the draws.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise, starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from scipy.sparse import csr_array
 
 from flamlib.metrics.bootstrap import ClipStatistic, blocks, ratio
 from flamlib.metrics.ranking import known_mask
+
+BLOCK = 1 << 22  # scores that are ranked at once: 0.3 GB
 
 
 def clip_auroc(
@@ -153,21 +156,22 @@ def clip_best_f1(
 
 
 class _Ranking(NamedTuple):
-    """Frames of one caption, counted by threshold and clip.
+    """Frames of one caption, or of all together, counted by threshold and clip.
 
     Thresholds are the distinct scores of its active frames, in descending order.
 
     Attributes:
-        active: active frames of exactly the threshold, [threshold, clip] as the next two.
+        active: active frames of exactly the threshold, the sum of these matrices [threshold, clip],
+            each of some of the frames; so are the next two.
         inactive: inactive frames that reach the threshold, but not the next higher one.
         equal: inactive frames of exactly the threshold (ties).
         n_active: all active frames.
         n_inactive: all inactive frames.
     """
 
-    active: csr_array
-    inactive: csr_array
-    equal: csr_array
+    active: list[csr_array]
+    inactive: list[csr_array]
+    equal: list[csr_array]
     n_active: Int[np.ndarray, "clip"]
     n_inactive: Int[np.ndarray, "clip"]
 
@@ -200,56 +204,67 @@ def _rankings(
 ) -> Callable[[], Iterator[_Ranking]]:
     """Return what makes a ranking for each caption, or one for all of them together.
 
-    One after the other: all rankings of a large set take more than ten bytes a score.
+    One after the other: a ranking takes some eight bytes a score.
     """
     known = known_mask(scores, active, known)
-    n_clips = int(clip_of_frame.max(initial=-1)) + 1
+    n_clips, n_captions = int(clip_of_frame.max(initial=-1)) + 1, scores.shape[1]
+    ends = [0, n_captions] if pooled else range(n_captions + 1)
 
     def each() -> Iterator[_Ranking]:
-        if pooled:
-            clip = np.broadcast_to(clip_of_frame[:, None], scores.shape)[known]
-            yield _ranking(scores[known], active[known], clip, n_clips)
-            return
-        for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True):
-            rows = (score[is_known], is_active[is_known], clip_of_frame[is_known])
-            yield _ranking(*rows, n_clips)
+        for columns in starmap(slice, pairwise(ends)):
+            of_columns = (scores[:, columns], active[:, columns], known[:, columns])
+            yield _ranking(*of_columns, clip_of_frame, n_clips)
 
     return each
 
 
 def _ranking(
-    score: Float[np.ndarray, "frame"],
-    active: Bool[np.ndarray, "frame"],
-    clip: Int[np.ndarray, "frame"],
+    scores: Float[np.ndarray, "frame caption"],
+    active: Bool[np.ndarray, "frame caption"],
+    known: Bool[np.ndarray, "frame caption"],
+    clip_of_frame: Int[np.ndarray, "frame"],
     n_clips: int,
 ) -> _Ranking:
-    thresholds = np.unique(score[active])  # rising
-    # The highest threshold that a frame reaches, counted from the top.
-    rank = len(thresholds) - np.searchsorted(thresholds, score, side="right")
-    reaches = rank < len(thresholds)
-    equals = reaches.copy()
-    equals[reaches] = score[reaches] == thresholds[::-1][rank[reaches]]
+    thresholds = np.unique(scores[active & known])  # rising
+    found = _Ranking([], [], [], *np.zeros((2, n_clips), dtype=int))
 
-    def count(selected: Bool[np.ndarray, "frame"]) -> csr_array:
-        cells = rank[selected], clip[selected]
-        return csr_array((np.ones(len(cells[0])), cells), shape=(len(thresholds), n_clips))
+    def count(cells: tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]) -> csr_array:
+        ones = np.ones(len(cells[0]), dtype=np.float32)  # their sums are exact up to 2 ** 24
+        return csr_array((ones, cells), shape=(len(thresholds), n_clips))
 
-    return _Ranking(
-        count(active),
-        count(~active & reaches),
-        count(~active & equals),
-        np.bincount(clip[active], minlength=n_clips),
-        np.bincount(clip[~active], minlength=n_clips),
-    )
+    n_at_once = max(1, BLOCK // max(1, scores.shape[1]))
+    for first in range(0, max(1, len(scores)), n_at_once):
+        rows = slice(first, first + n_at_once)
+        is_known = known[rows]
+        score, is_active = scores[rows][is_known], active[rows][is_known]
+        clip = clip_of_frame[rows].astype(np.int32)
+        clip = np.broadcast_to(clip[:, None], is_known.shape)[is_known]
+        # The highest threshold that a frame reaches, counted from the top.
+        rank = len(thresholds) - np.searchsorted(thresholds, score, side="right").astype(np.int32)
+        reaches = ~is_active & (rank < len(thresholds))
+        equals = reaches.copy()
+        equals[reaches] = score[reaches] == thresholds[::-1][rank[reaches]]
+        for counts, of in (
+            (found.active, is_active),
+            (found.inactive, reaches),
+            (found.equal, equals),
+        ):
+            counts.append(count((rank[of], clip[of])))
+        found.n_active[:] += np.bincount(clip[is_active], minlength=n_clips)
+        found.n_inactive[:] += np.bincount(clip[~is_active], minlength=n_clips)
+    return found
 
 
 def _passed(ranking: _Ranking, times: Float[np.ndarray, "clip draw"]) -> _Passed:
-    inactive = np.cumsum(ranking.inactive @ times, axis=0)
-    active = np.cumsum(ranking.active @ times, axis=0)
+    def drawn(counts: list[csr_array]) -> Float[np.ndarray, "threshold draw"]:
+        return sum(of_some @ times for of_some in counts)
+
+    inactive = np.cumsum(drawn(ranking.inactive), axis=0)
+    active = np.cumsum(drawn(ranking.active), axis=0)
     return _Passed(
         np.concatenate([np.zeros((1, times.shape[1])), active]),
         inactive,
-        inactive - ranking.equal @ times,
+        inactive - drawn(ranking.equal),
         ranking.n_active @ times,
         ranking.n_inactive @ times,
     )
@@ -265,7 +280,7 @@ def _mean_over_rankings(
         times = np.atleast_2d(times_drawn).T.astype(float)
         total, n = np.zeros((2, times.shape[1]))
         for ranking in rankings():
-            for block in blocks(times.shape[1], ranking.active.shape[0]):
+            for block in blocks(times.shape[1], ranking.active[0].shape[0]):
                 value = metric(_passed(ranking, np.ascontiguousarray(times[:, block])))
                 is_number = ~np.isnan(value)
                 total[block] += np.where(is_number, value, 0.0)

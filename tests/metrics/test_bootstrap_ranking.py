@@ -35,14 +35,16 @@ def test_many_draws_at_once_are_those_draws_one_by_one(seed, n_levels):
         assert statistic(draws) == pytest.approx(one_by_one, abs=1e-12, nan_ok=True)
 
 
-def test_blocks_of_draws_change_nothing(monkeypatch):
-    scores, active, known = frames(3, 10_000)
+@pytest.mark.parametrize("n_levels", [5, 10_000])
+def test_blocks_of_draws_and_frames_change_nothing(monkeypatch, n_levels):
+    scores, active, known = frames(3, n_levels)
     statistic = bootstrap_ranking.clip_auroc(
         scores, active, np.arange(60) // 10, known, pooled=True
     )
     draws = np.random.default_rng(0).multinomial(6, np.full(6, 1 / 6), size=7)
     at_once = statistic(draws)
     monkeypatch.setattr(bootstrap, "SUMS", 2 * active.sum())
+    monkeypatch.setattr(bootstrap_ranking, "BLOCK", 7 * scores.shape[1])
     assert (statistic(draws) == at_once).all()
 
 
