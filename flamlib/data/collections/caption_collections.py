@@ -1,8 +1,8 @@
 """Collections with captions for training: WavCaps, Clotho's development set, AudioCaps' training.
 
-What is kept for validation and tests (by Clotho's and AudioCaps' other tables, and by WavCaps'
-blacklists) is known by its source, with its audio or without, and is not trained on under another
-name.
+What is kept for validation and tests (by Clotho's and AudioCaps' other tables, and by the one of
+WavCaps' blacklists that names tests alone) is known by its source, with its audio or without, and
+is not trained on under another name.
 """
 
 import re
@@ -31,6 +31,9 @@ WAVCAPS = {  # folder and JSON file of each of its sources, and how these are ca
 }
 WAVCAPS_CAPTIONS = ("caption", *(f"caption_{i}" for i in range(1, 6)))
 BLACKLISTS = {"AudioSet": "youtube", "FreeSound": "freesound"}
+# The blacklist of validation and test sets. The others name whole sets, what AudioCaps and Clotho
+# have for training and all of ESC-50 and UrbanSound8K: that is left out of WavCaps alone.
+OF_TESTS = "blacklist_exclude_test_ac.json"
 HELD_OUT = {"val": VALID, "validation": VALID, "evaluation": TEST, "test": TEST}
 ACADEMIC = "academic use only"
 CLOTHO_TABLE = "clotho_captions_development.csv"
@@ -49,8 +52,10 @@ def wavcaps(root: Path) -> Contents:
         listed = read_object(blacklist)
         for name, kind in BLACKLISTS.items():
             for number in strings(listed.get(name, [])):
-                contents.held_out[_source(kind, number)] = (TEST, str(blacklist))
-    if not contents.held_out:
+                contents.left_out[_source(kind, number)] = str(blacklist)
+                if blacklist.name == OF_TESTS:
+                    contents.held_out[_source(kind, number)] = (TEST, str(blacklist))
+    if not contents.left_out:
         contents.notes.append(
             "no blacklist/*.json: what tests on AudioCaps, Clotho, ESC-50, UrbanSound8K and "
             "VGGSound use is trained on, unless these stand here with split: held_out"

@@ -70,12 +70,14 @@ class Contents:
         skipped: what cannot, as (file or name, why).
         held_out: the split, `TEST` or `VALID`, of sources that are not trained on, and what says
             so, whether their audio is there or not.
+        left_out: sources of which this collection alone is not to be used, and what says so.
         notes: what a user must know, as sentences: which fold is held out.
     """
 
     items: list[Item] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     held_out: dict[str, tuple[str, str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def add_all_of(self, dataset: AnnotatedSet, make: Any, *, table: str = "") -> None:

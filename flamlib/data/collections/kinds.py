@@ -111,7 +111,7 @@ def read(entry: PublishedCollection, *, base: str | Path = "") -> Contents:
         raise ValueError(f"{entry['kind']}: {root} has no recording that can be used{reasons}")
     if (split := entry.get("split")) in (AUTO, TRAIN):
         contents.items = [replace(item, split=split) for item in contents.items]
-        contents.held_out = {}
+        contents.held_out, contents.left_out = {}, {}
         contents.notes.append(f"{entry['kind']}: its own splits are not used (split: {split})")
     return contents
 

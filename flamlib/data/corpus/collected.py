@@ -229,12 +229,20 @@ def _skip_held_out_sources(found: Sequence[Found]) -> None:
             note(item.source, 3 if one.is_held_out else RANKS[item.split], item.where)
     for one in found:
         if not one.is_held_out:
-            one.keep((item, _held_out(item, highest) or item) for item in one.contents.items)
+            why = one.contents.left_out
+            one.keep(
+                (item, _held_out(item, highest) or _left_out(item, why) or item)
+                for item in one.contents.items
+            )
 
 
 def _held_out(item: Item, highest: Mapping[str, tuple[int, str]]) -> str:
     rank, where = highest.get(item.source, (0, ""))
     return f"{item.source} is held out: {where}" if rank > RANKS[item.split] else ""
+
+
+def _left_out(item: Item, why: Mapping[str, str]) -> str:
+    return f"{item.source} is left out: {why[item.source]}" if item.source in why else ""
 
 
 def _apart(one: Found, items: Sequence[Item], held_out: set[str]) -> Iterator[tuple]:

@@ -79,6 +79,35 @@ def test_one_recording_is_not_trained_on_under_another_name(known, tmp_path):
     assert "youtube:AbCdEfGh_-1 is held out" in why_of(found, "wavcaps")["YAbCdEfGh_-1.flac"]
 
 
+def test_sets_that_wavcaps_leaves_out_as_a_whole_are_trained_on_beside_it(known, tmp_path):
+    """Its blacklists name AudioCaps' training and all folds of ESC-50; only tests are for all."""
+    root = collection_files.wavcaps(tmp_path / "wavcaps")
+    lists = root / "json_files/blacklist"
+    tests = {"AudioSet": ["Y-zYxWvUtSr0.wav"], "FreeSound": ["999099", "Not found"]}
+    whole = {"AudioSet": ["YAbCdEfGh_-1.wav", *tests["AudioSet"]], "FreeSound": ["999099"]}
+    collection_files.write_json(lists / "blacklist_exclude_test_ac.json", tests)
+    collection_files.write_json(lists / "blacklist_exclude_all_ac.json", whole)
+    of_esc = {"AudioSet": [], "FreeSound": ["999001", "999002", "999010"]}
+    collection_files.write_json(lists / "blacklist_exclude_ub8k_esc50_vggsound.json", of_esc)
+    set_files.esc50(tmp_path / "esc")
+    (collection_files.audiocaps(tmp_path / "audiocaps") / "dataset/test.csv").unlink()
+    entries = [{"kind": kind, "folder": kind} for kind in ("wavcaps", "audiocaps")]
+    entries.append({"kind": "esc50", "folder": "esc", "test_fold": 4})
+    alone = rows_of(add(known, tmp_path, entries[-1]), "esc50")
+    found = add(known, tmp_path, *entries)
+    assert alone
+    assert rows_of(found, "esc50").keys() == alone.keys()
+    assert rows_of(found, "audiocaps").keys() == {"YAbCdEfGh_-1.wav"}
+    assert "youtube:-zYxWvUtSr0 is held out" in why_of(found, "audiocaps")["-zYxWvUtSr0.wav"]
+    assert rows_of(found, "wavcaps") == {}
+    assert re.search(
+        r"youtube:AbCdEfGh_-1 is left out: .*blacklist_exclude_all_ac.json$",
+        why_of(found, "wavcaps")["YAbCdEfGh_-1.flac"],
+    )
+    own = add(known, tmp_path, entries[0] | {"split": "train"})
+    assert {"999001.flac", "YAbCdEfGh_-1.flac"} <= rows_of(own, "wavcaps").keys()
+
+
 def test_nothing_of_a_collection_that_is_held_out_is_in_the_corpus(known, tmp_path):
     set_files.esc50(tmp_path / "esc")  # 999001 and 999002
     collection_files.fsd50k(tmp_path / "fsd")
