@@ -116,6 +116,7 @@ def _unknown_names(config: Config, root: Path) -> Iterator[str]:
     packages, catalogue = config.mixture.package_weights, root / "catalogue/packages.tsv"
     if packages and catalogue.is_file():
         known = {row["package"] for row in tables.read(catalogue, ("package",), short_rows=True)}
+        known |= {entry.get("name", entry["kind"]) for entry in config.source.collections}
         yield from unknown(packages, {"own", *known}, "mixture.package_weights")
     if sets := config.train.set_weights:
         known = {"synthetic", *(entry["name"] for entry in config.mix.strong)}

@@ -204,3 +204,12 @@ def test_names_that_there_are_pass(project):
     weights = "package_weights={own: 1, scratch: 2} train.set_weights={synthetic: 0.5, desed: 0.5}"
     config = load_config(overrides=f"mix.strong=[{{name: desed, folder: a}}] mixture.{weights}")
     assert config.mix.strong == [{"name": "desed", "folder": "a"}]
+
+
+def test_collections_have_weights_by_what_they_are_called(project):
+    entries = "{kind: fsd50k, folder: a}, {kind: ucs, folder: b, name: metals}"
+    given = f"source.collections=[{entries}] mixture.package_weights="
+    weights = load_config(overrides=given + "{fsd50k: 0.8, metals: 0.2}").mixture.package_weights
+    assert weights == {"fsd50k": 0.8, "metals": 0.2}
+    with pytest.raises(ParameterError, match=r"no parameter mixture.package_weights.ucs"):
+        load_config(overrides=given + "{ucs: 1}")
