@@ -160,7 +160,8 @@ class MixtureConfig:
         "to 30, events are at -6 to 30 dB relative to it", unit="dB",
     )  # fmt: skip
     package_weights: dict[str, float] | None = parameter(
-        "how often events come from which package; null: packages do not matter",
+        "how often events of training mixtures come from which package; null: packages do not "
+        "matter",
         paper="sound effects 0.8, general audio 0.2",
     )
 

@@ -33,7 +33,7 @@ BLOCK = 2000  # recipes of a table: as many are in memory at once
 def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
     """Raise ValueError if the bank does not hold what mixtures of a split need."""
     splits = sorted(bank.distinct("split"))
-    needed = [("foreground", split, package) for package in rules.packages or [None]]
+    needed = [("foreground", split, package) for package in _packages(rules, split) or [None]]
     behind = {"background": rules.background_prob, "masker": _masker_prob(bank, rules, split)}
     needed += [
         (role, backgrounds.split_of(split), None) for role, prob in behind.items() if prob > 0
@@ -63,10 +63,12 @@ def draw(bank: Bank, rules: MixtureConfig, *, seed: int, split: str, index: int)
     """Draw the mixture `index` of a split.
 
     Captions are drawn with equal probability, however many recordings they have: first a caption,
-    then one of its recordings, then a variant of it. No two events of a clip come from the same
-    group of near duplicates, and none is of a family that can be heard in the background. An event
-    is given up if no place is found for it, or if its peak would have to be limited so much that it
-    falls below the lowest `snr_db`. A masker, in training, lies over the same mixture as without.
+    then one of its recordings, then a variant of it; in training, first a package by its weight, if
+    packages have any: what is held out is of other packages. No two events of a clip come from the
+    same group of near duplicates, and none is of a family that can be heard in the background. An
+    event is given up if no place is found for it, or if its peak would have to be limited so much
+    that it falls below the lowest `snr_db`. A masker, in training, lies over the same mixture as
+    without.
 
     Args:
         bank: the recordings.
@@ -247,10 +249,15 @@ def _recipe(bank, rules, split, index, background, events, labels) -> Recipe:
     )
 
 
+def _packages(rules, split) -> tuple[str, ...]:
+    """Those that have a weight: of training alone, as what is held out is of other packages."""
+    return rules.packages if split == "train" else ()
+
+
 def _draw_foreground(bank, rules, rng, split) -> int:
     package = None
-    if rules.packages:
-        package = rng.weighted_choice(rules.packages, rules.cumulative_weights)
+    if packages := _packages(rules, split):
+        package = rng.weighted_choice(packages, rules.cumulative_weights)
     return rng.choice(rng.choice(rng.choice(bank.nested("foreground", split, package))))
 
 

@@ -537,6 +537,15 @@ def test_packages_sound_as_often_as_they_weigh(tmp_path):
     assert set(counts) == {f"sound {i}" for i in range(10)}
 
 
+def test_what_is_held_out_is_of_other_packages_than_those_with_a_weight(sounds):
+    """Of `sounds` each recording is of the package "": none with a weight is in any split."""
+    weighted, plain = rules(package_weights={"attic": 1}), rules()
+    for split in ("valid", "seen_captions", "unseen_captions"):
+        mixing.check(sounds, weighted, split=split)
+        drawn = mixing.draw(sounds, weighted, seed=0, split=split, index=0)
+        assert drawn == mixing.draw(sounds, plain, seed=0, split=split, index=0)
+
+
 @pytest.mark.parametrize(
     "form", [6.0, {"choice": [8, 20]}, {"normal": [12.0, 4.0], "within": [6.0, 30.0]}]
 )
