@@ -2,7 +2,8 @@
 
 *Splits.* A collection's own splits are kept: test, validation, training. What is in the test or
 validation set of one, by its source, is not trained on under another name: the copy is skipped.
-The rest, and collections without splits, are shared out by group, see `auto_splits`.
+The rest, and collections without splits, are shared out by group, see `auto_splits`, whatever their
+place in the list when all others have theirs.
 
 *Captions.* A recording without one gets that of `caption_writers.Template` from its title, tags and
 description, as `flam caption` writes it. Sentences on all that is in a recording are kept to
@@ -140,10 +141,12 @@ def add(
 
     for role in ("foreground", "background"):
         heard = _Heard(catalogue.captions) if role == "background" else None
-        for one in used:
+        of_role = {path for path, is_long in long.items() if is_long == (role == "background")}
+        # What is shared out last: it must know which groups and families the others train on.
+        for one in sorted(used, key=lambda one: any(i.split == AUTO for i in one.contents.items)):
             fixed = catalogue.clips[catalogue.clips["split"] != "train"]
-            one.keep(_apart(one, one.contents.items, set(fixed["group"])))
-            items = [i for i in one.contents.items if long[i.path] == (role == "background")]
+            one.keep(_apart(one, of_role, set(fixed["group"])))
+            items = [i for i in one.contents.items if i.path in of_role]
             rows = []
             for item in items:
                 row = labelled.part(item.events[0]) if item.events else {}
@@ -245,10 +248,11 @@ def _left_out(item: Item, why: Mapping[str, str]) -> str:
     return f"{item.source} is left out: {why[item.source]}" if item.source in why else ""
 
 
-def _apart(one: Found, items: Sequence[Item], held_out: set[str]) -> Iterator[tuple]:
-    """Skip recordings to be shared out that belong to a group that is held out already."""
-    for item in items:
-        is_held_out = item.split == AUTO and item.source and one.group(item) in held_out
+def _apart(one: Found, of_role: set[Path], held_out: set[str]) -> Iterator[tuple]:
+    """Skip recordings of a role, not held out, of a group that is held out already."""
+    for item in one.contents.items:
+        is_copy = item.split in (AUTO, TRAIN) and item.source and item.path in of_role
+        is_held_out = is_copy and one.group(item) in held_out
         yield item, f"{item.source} is held out" if is_held_out else item
 
 

@@ -108,6 +108,42 @@ def test_sets_that_wavcaps_leaves_out_as_a_whole_are_trained_on_beside_it(known,
     assert {"999001.flac", "YAbCdEfGh_-1.flac"} <= rows_of(own, "wavcaps").keys()
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_is_shared_out_goes_by_what_is_trained_on_wherever_that_is_listed(
+    known, tmp_path, order
+):
+    """Eight recordings of Freesound in two collections, of which one is trained on as a whole; and
+    a background there that is a short sound here."""
+    entries = [{"id": str(999100 + i), "caption": "A dog barks loudly."} for i in range(8)]
+    for i, entry in enumerate(entries):
+        sound, seconds = {"id": entry["id"], "name": "Owl hoots.wav"}, 12.0 if i > 5 else 1.0
+        collection_files.write_json(tmp_path / f"fs/{entry['id']}.json", sound)
+        write_audio(tmp_path / f"fs/{entry['id']}.wav", 1.0, seed=i)
+        name = f"waveforms/FreeSound_flac/{entry['id']}.flac"
+        write_audio(tmp_path / "w" / name, seconds, seed=i)
+    fsd = tmp_path / "w/json_files/FreeSound/fsd_final.json"
+    collection_files.write_json(fsd, {"data": entries})
+    listed = [{"kind": "freesound", "folder": "fs"}, {"kind": "wavcaps", "folder": "w"}]
+    found = add(known, tmp_path, *(listed[i] for i in order))
+    trained = found.clips[found.clips["split"] == "train"]
+    held_out = found.clips[found.clips["split"] != "train"]
+    assert len(trained[trained["package"] == "wavcaps"]) >= 6
+    assert set(trained["group"]).isdisjoint(held_out["group"])
+
+
+def test_what_is_used_is_not_among_what_is_skipped(known, tmp_path):
+    """Recordings of known sources that are shared out, some of them or all to a test."""
+    for i in range(8):
+        sound = {"id": 999100 + i, "name": "Owl hoots.wav"}
+        collection_files.write_json(tmp_path / f"fs/{999100 + i}.json", sound)
+        write_audio(tmp_path / f"fs/{999100 + i}.wav", 1.0, seed=i)
+    found = add(known, tmp_path, {"kind": "freesound", "folder": "fs"})
+    rows = rows_of(found, "freesound")
+    assert len(rows) == 8
+    assert {row["split"] for row in rows.values()} != {"train"}
+    assert why_of(found, "freesound") == {}
+
+
 def test_nothing_of_a_collection_that_is_held_out_is_in_the_corpus(known, tmp_path):
     set_files.esc50(tmp_path / "esc")  # 999001 and 999002
     collection_files.fsd50k(tmp_path / "fsd")
