@@ -278,7 +278,7 @@ def _families(
 
 
 def _with_captions(captions: pd.DataFrame, clips: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """The table with the clips' captions and wordings added where it lacks them."""
+    """The table with the clips' captions, wordings and parents added where it lacks them."""
     rows = {row["caption"]: row for row in captions.to_dict("records")}
     of_own = own.get("parents", pd.Series("", own.index))
     rows_of_own = zip(clips.itertuples(index=False), own["wordings"], of_own, strict=True)
@@ -286,10 +286,12 @@ def _with_captions(captions: pd.DataFrame, clips: pd.DataFrame, own: pd.DataFram
         new = dict.fromkeys([*CAPTION_COLUMNS, "where"], "") | {
             "caption": clip.caption,
             "family": clip.family,
-            "parents": parents,
             "where": clip.where,
         }
         row = rows.setdefault(clip.caption, new)
         spelled = texts.spellings([row["caption"], *split_list(row["wordings"]), *split_list(cell)])
         row["wordings"] = "|".join(dict.fromkeys(spelled.values()))
+        # Whichever says so: a caption may be in several collections, of which one knows them.
+        above = texts.spellings([*split_list(row["parents"]), *split_list(parents)])
+        row["parents"] = "|".join(dict.fromkeys(above.values()))
     return pd.DataFrame(rows.values(), columns=[*CAPTION_COLUMNS, "where"])

@@ -57,6 +57,17 @@ def test_fsd50k_joins_captions_that_there_are(known, tmp_path):
     assert found.folders == {"fsd50k": tmp_path / "fsd"}
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_broader_captions_are_known_whichever_collection_comes_first(known, tmp_path, order):
+    """Of "meow" the folders know none, and of "a dog barks" the catalogue does not."""
+    collection_files.fsd50k(tmp_path / "fsd")
+    write_audio(tmp_path / "lib/meow/a.wav", 1.0)
+    entries = [{"kind": "fsd50k", "folder": "fsd"}, {"kind": "folder", "folder": "lib"}]
+    captions = add(known, tmp_path, *(entries[i] for i in order)).captions.set_index("caption")
+    assert captions.loc["meow", "parents"] == "cat|animal"
+    assert captions.loc["a dog barks", "parents"] == "dog|animal"
+
+
 def test_one_recording_is_not_trained_on_under_another_name(known, tmp_path):
     """By Freesound's number: in the test of one collection, and in the training of others."""
     set_files.urbansound8k(tmp_path / "us8k")  # 999003 is in fold 10, 999001 in fold 5
