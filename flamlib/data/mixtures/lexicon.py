@@ -26,8 +26,8 @@ class Lexicon:
 
     - true in the frames in which the caption itself, or one that it is a parent of, sounds;
     - false in all other frames;
-    - unknown, in the whole clip, if another caption of the query's own families sounds, or if one
-      of these families can be heard in the background: then nobody can tell.
+    - unknown, in the whole clip, if another caption of the query's own families sounds, or a
+      broader one, or if one of these families can be heard in the background: then nobody can tell.
 
     Attributes:
         table: one row per caption, see `COLUMNS`; lists are separated by "|".
@@ -102,6 +102,13 @@ class Lexicon:
         """The families of the captions that each query is true of, `[query, family]`."""
         pairs = [(row, self._family[name]) for row, name in enumerate(self.table["family"])]
         return self._truth @ _incidence(pairs, (len(self.table), len(self._family)))
+
+    def _narrower(self, queries: list[int], captions: list[int]) -> Bool[np.ndarray, "query cap"]:
+        """Whether a query is true only of what a caption is true of, too."""
+        of_query, of_caption = (
+            self._truth[np.array(rows, int)].astype(np.int32) for rows in (queries, captions)
+        )
+        return (of_query @ of_caption.T).toarray() == of_query.sum(axis=1)[:, None]
 
     @cached_property
     def _same(self) -> dict[str, str]:
@@ -197,7 +204,9 @@ class Lexicon:
         place = {row: i for i, row in enumerate(heard)}
         is_true = of_queries(self._truth, heard)
         is_related = of_queries(self._families, [self._family[family.iat[row]] for row in heard])
-        doubtful = is_related & ~is_true
+        is_narrower = np.zeros_like(is_true)
+        is_narrower[in_corpus] = self._narrower(numbers, heard)
+        doubtful = (is_related | is_narrower) & ~is_true
         behind = sorted({*self._family} & {name for names in audible for name in names})
         may_be_behind = of_queries(self._families, [self._family[name] for name in behind])
 
