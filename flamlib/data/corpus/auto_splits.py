@@ -145,7 +145,7 @@ class _Auto:
         texts = [
             (row.family, text)
             for row in captions.itertuples(index=False)
-            for text in [row.caption, *split_list(row.wordings)]
+            for text in [row.caption, *split_list(row.wordings), *split_list(row.parents)]
         ]
 
         texts_of = _texts_of_words(texts)

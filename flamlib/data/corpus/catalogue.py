@@ -107,7 +107,7 @@ def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
     - a package with clips of the split `seen_captions` also has clips in training or validation
       (a folder, such as the user's own sounds, is no package);
     - a family with clips of the split `unseen_captions` has clips in another split, or a caption
-      there names it.
+      there, or one broader than it, names it.
 
     Takes the tables of the catalogue as well as those of `data/`.
     """
@@ -295,7 +295,7 @@ def _leaking_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[s
     names = re.compile(rf"\b({'|'.join(map(re.escape, sorted(unseen)))})\b", re.IGNORECASE)
     trained = captions[captions["caption"].isin(seen["caption"]) & ~captions["family"].isin(unseen)]
     for row in trained.itertuples(index=False):
-        for text in [row.caption, *split_list(row.wordings)]:
+        for text in [row.caption, *split_list(row.wordings), *split_list(row.parents)]:
             if match := names.search(text):
                 rows = seen[seen["caption"] == row.caption]
                 yield (

@@ -220,6 +220,16 @@ def test_a_training_text_that_names_an_unseen_family_leaks(tmp_path, wording, le
         checked(tmp_path, *clips, captions=captions)
 
 
+def test_a_broader_caption_in_training_that_names_an_unseen_family_leaks(tmp_path):
+    captions = [
+        {"caption": "an animal hisses", "family": "hiss", "parents": "a cat makes a sound"},
+        {"caption": "a cat meows", "family": "cat"},
+    ]
+    clips = [clip("a", caption="an animal hisses", family="hiss"), clip("b", **UNSEEN)]
+    with pytest.raises(ValueError, match=r"'a cat makes a sound', .*names the family 'cat'"):
+        checked(tmp_path, *clips, captions=captions)
+
+
 @pytest.mark.parametrize("profile", catalogue.PROFILES)
 def test_the_projects_own_catalogue_does_not_leak(profile):
     found = select(read(ROOT / "catalogue"), profile)

@@ -188,6 +188,22 @@ def test_what_can_be_heard_in_a_background_is_no_negative_there(known, tmp_path)
     assert found.audible["clotho", "development/Caf\u00e9 (1).wav"] == ["rain"]
 
 
+def test_a_caption_that_training_asks_for_as_a_broader_one_is_not_kept_unseen(known, tmp_path):
+    """Of animals in general there are the fewest recordings, so they would be the first choice."""
+    sounds = ("animal", 2), ("animal/owl hoot", 6), ("animal/frog croak", 6), ("door", 6)
+    for k, (name, n) in enumerate(sounds):
+        for i in range(n):
+            write_audio(tmp_path / f"lib/{name}/{i}.wav", 1.0, seed=10 * k + i)
+    found = add(known, tmp_path, {"kind": "folder", "folder": "lib"})
+    clips = found.clips[found.clips["role"] == "foreground"]
+    trained = found.captions["caption"].isin(clips.loc[clips["split"] == "train", "caption"])
+    asked = {text for cell in found.captions.loc[trained, "parents"] for text in cell.split("|")}
+    assert "animal" in asked
+    unseen = set(clips.loc[clips["split"] == "unseen_captions", "caption"])
+    assert unseen
+    assert asked.isdisjoint(unseen)
+
+
 def test_captions_are_written_where_there_are_titles_and_tags_alone(known, tmp_path):
     collection_files.freesound(tmp_path / "f")
     found = add(known, tmp_path, {"kind": "freesound", "folder": "f"})
