@@ -136,8 +136,10 @@ def bias_against_prior(captions: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for name, part in table.groupby("part"):
         label, color, marker = SPLITS[name]
-        rank = part["log_odds"].corr(part["logit_bias"], method="spearman")
-        how_well = "the same for all" if np.isnan(rank) else f"ρ = {rank:.2f}"
+        how_well = "the same for all"
+        if part[["log_odds", "logit_bias"]].nunique().min() > 1:
+            rank = part["log_odds"].corr(part["logit_bias"], method="spearman")
+            how_well = f"ρ = {rank:.2f}"
         axes.scatter(
             part["log_odds"], part["logit_bias"], s=10 + 2 * part["n_clips"], marker=marker,
             color=color, alpha=0.65, linewidth=0.4, edgecolor="white",

@@ -76,6 +76,13 @@ def test_a_prior_that_is_right_lies_on_the_diagonal():
     assert {"seen captions, ρ = 1.00", "unseen captions, ρ = 1.00"} <= texts(figure)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_prior_that_all_captions_share_has_no_rank():
+    table = captions(9)
+    table["logit_bias"] = -4.0
+    assert "seen captions, the same for all" in texts(figures.bias_against_prior(table))
+
+
 def test_a_calibrated_model_lies_on_the_diagonal():
     prob = np.repeat(np.linspace(0.05, 0.95, 10), 100)
     active = np.arange(1000) % 100 < 100 * prob - 0.5
