@@ -133,7 +133,8 @@ def captions(scores: Scores, asked: Questions) -> list[dict[str, Any]]:
 def spectrogram(waveform: Float[np.ndarray, "sample"], sample_rate: int) -> dict[str, Any]:
     """Return the loudest 70 dB as a page has them: bytes, column by column, in base64."""
     level_db = mel_levels.levels_db(waveform, sample_rate)
-    part = (level_db - level_db.max()) / mel_levels.RANGE_DB + 1
+    darkest, brightest = mel_levels.shown_db(level_db)
+    part = (level_db - darkest) / (brightest - darkest)
     low_hz, high_hz = mel_levels.limits(sample_rate)
     return {
         "columns": level_db.shape[0],

@@ -11,6 +11,7 @@ from flamlib import audio
 N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
 HIGHEST_RATE = 20_000  # above it the lowest bands would be narrower than what a window tells apart
 RANGE_DB = 70.0  # of a spectrogram's colours
+FLOOR_DB = -100.0  # of silence
 N_COLUMNS = 2000  # enough for any width on paper
 
 
@@ -29,7 +30,14 @@ def levels_db(
     windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::hop]
     power = np.abs(np.fft.rfft(windows * np.hanning(N_FFT).astype(np.float32))) ** 2
     filters = melscale_fbanks(N_FFT // 2 + 1, *limits(sample_rate), N_MELS, sample_rate)
-    return 10 * np.log10(power @ filters.numpy() + 1e-10)
+    return 10 * np.log10(power @ filters.numpy() + 10 ** (FLOOR_DB / 10))
+
+
+def shown_db(level_db: Float[np.ndarray, "column mel"]) -> tuple[float, float]:
+    """Return the levels in decibels that have the darkest and the brightest colour: the loudest
+    `RANGE_DB`, and of silence, which is the loudest of itself, those above it."""
+    top = max(float(level_db.max()), FLOOR_DB + RANGE_DB)
+    return top - RANGE_DB, top
 
 
 def limits(sample_rate: int) -> tuple[float, float]:

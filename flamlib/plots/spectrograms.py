@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MultipleLocator
 
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.detection import Detection
 from flamlib.events import Event
-from flamlib.plots.mel_levels import RANGE_DB, levels_db, limits, mel
+from flamlib.plots.mel_levels import levels_db, limits, mel, shown_db
 from flamlib.plots.style import (
     BLUE,
     GREY,
@@ -30,6 +31,7 @@ from flamlib.plots.style import (
 )
 
 N_STEPS = 1200  # of a score over the width of a page
+ROUND_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)  # between ticks; then hours
 SCORE_FOOT = 0.7  # of the height of a row, from its top: below it are the bars
 
 
@@ -272,6 +274,9 @@ def _time_over_rows(axes: Axes, start_s: float, stop_s: float, n_rows: int) -> N
     axes.hlines(range(n_rows), start_s, stop_s, color=PALE, linewidth=0.6, zorder=0)
     axes.spines["left"].set_visible(False)
     if stop_s > 180:
+        least_s = (stop_s - start_s) / 9
+        step_s = next((s for s in ROUND_S if s >= least_s), 3600 * math.ceil(least_s / 3600))
+        axes.xaxis.set_major_locator(MultipleLocator(step_s))
         axes.xaxis.set_major_formatter(lambda s, _: f"{s // 60:.0f}:{s % 60:02.0f}")
         axes.set_xlabel("time (min:s)")
 
@@ -317,9 +322,9 @@ def _spectrogram(
 ) -> None:
     """Draw a log-mel spectrogram, its loudest 70 dB."""
     level_db, (low, high) = levels_db(waveform, sample_rate), limits(sample_rate)
-    top = level_db.max()
+    darkest, brightest = shown_db(level_db)
     axes.imshow(
-        level_db.T, origin="lower", aspect="auto", cmap="magma", vmin=top - RANGE_DB, vmax=top,
+        level_db.T, origin="lower", aspect="auto", cmap="magma", vmin=darkest, vmax=brightest,
         extent=(start_s, start_s + len(waveform) / sample_rate, mel(low), mel(high)),
         interpolation="antialiased",
     )  # fmt: skip

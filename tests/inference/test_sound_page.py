@@ -225,6 +225,12 @@ def test_the_spectrogram_has_no_empty_band_and_a_tone_in_its_place_at_any_rate(r
     assert by_band.argmax() == pytest.approx(band, abs=1)
 
 
+@pytest.mark.parametrize("n_samples", [1, RATE])
+def test_silence_is_as_dark_as_a_spectrogram_can_be(n_samples):
+    levels = base64.b64decode(sound_page.spectrogram(np.zeros(n_samples), RATE)["levels"])
+    assert set(levels) == {0}
+
+
 def test_the_surest_events_alone_are_refused(scores, recording, tmp_path):
     with pytest.raises(ValueError, match="--top"):
         sound_page.write(tmp_path / "p.html", "n", recording, scores, asked(0.5, 0.5, 0.5, top=3))

@@ -69,6 +69,17 @@ def test_silence_and_a_single_sample_can_be_seen(tmp_path, waveform):
     assert image.get_extent()[1] == len(waveform) / RATE
 
 
+def test_silence_is_darker_than_sound():
+    edges, scores = np.array([0.0, 2.0]), np.array([[0.5]])
+    brightness = {}
+    for name, waveform in (("silence", np.zeros_like(WAVEFORM)), ("sound", WAVEFORM)):
+        figure = spectrograms.detection_map(waveform, RATE, scores, edges, ["a tone"])
+        [image] = figure.axes[0].images
+        brightness[name] = image.norm(image.get_array()).max()
+    assert brightness["silence"] == pytest.approx(0, abs=1e-3)
+    assert brightness["sound"] == 1
+
+
 def test_an_hour_is_drawn_in_minutes():
     hour = np.zeros(3600 * 1000, np.float32)
     figure = spectrograms.detection_map(
@@ -76,6 +87,19 @@ def test_an_hour_is_drawn_in_minutes():
     )
     assert "time (min:s)" in texts(figure)
     assert figure.axes[0].images[0].get_array().shape[1] < 2500
+
+
+@pytest.mark.parametrize(
+    ("start_s", "stop_s", "round_to"),
+    [(0, 200, 10), (0, 3600, 300), (1780.84, 1810.84, 1), (0, 90_000, 3600), (3000, 3300, 10)],
+)
+def test_times_of_a_long_recording_are_round_in_minutes(start_s, stop_s, round_to):
+    edges = np.array([start_s, stop_s], float)
+    figure = spectrograms.score_map(np.zeros((1, 1)), edges, ["rain"], events=[])
+    [axes] = figure.axes
+    ticks = [tick for tick in axes.get_xticks() if start_s <= tick <= stop_s]
+    assert 4 <= len(ticks) <= 11
+    assert all(tick % round_to == 0 for tick in ticks)
 
 
 def test_a_long_caption_takes_two_lines():
