@@ -16,7 +16,7 @@ from flamlib.cli.aside import say, shows_progress
 def add_embed(embed: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam embed`."""
     embed.description = _embed.__doc__
-    embed.set_defaults(run=_embed, extra="serve")
+    embed.set_defaults(run=_embed, extra="serve", goes_on=True)
     add = embed.add_argument
     add("audio", metavar="AUDIO", help="folder of recordings; subfolders are included")
     add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")

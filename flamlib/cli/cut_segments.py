@@ -22,7 +22,7 @@ _STDIN, _MOST_SHOWN = "-", 20
 def add_segments(segments: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam segments`."""
     segments.description = _segments.__doc__
-    segments.set_defaults(run=_segments, extra="serve")
+    segments.set_defaults(run=_segments, extra="serve", goes_on=True)
     add = segments.add_argument
     add(
         "finds",

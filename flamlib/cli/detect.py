@@ -248,6 +248,7 @@ def _detect_many(
             skipped = _print_many(model, recordings, embedded, questions, formats[0], pages)
             n_events = None
         else:
+            args.goes_on = True
             done = detect_many.write(
                 model,
                 recordings,

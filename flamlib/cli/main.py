@@ -126,6 +126,7 @@ _COMMANDS = {
 }
 SIGNAL = 128  # and the number of the signal that ended it: the exit code, as shells have it
 CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
+_KEPT = "; what was done is kept, and the same call goes on from there"
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
     "CUDA? Install both of one kind, see docs/install.md"
@@ -154,11 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED
     except KeyboardInterrupt as error:
         with suppress(OSError):  # there is nobody to be told when the terminal is closed
-            print(
-                "flam: interrupted; detect -o FOLDER, index, segments, embed, mix, caption go on "
-                "if called again",
-                file=sys.stderr,
-            )
+            print(f"flam: stopped{_KEPT if args.goes_on else ''}", file=sys.stderr)
         return SIGNAL + (error.number if isinstance(error, stop.Stopped) else signal.SIGINT)
     except ModuleNotFoundError as error:
         if args.extra is None:  # not an optional package: the installation is broken
@@ -187,7 +184,7 @@ def _sentence(error: Exception) -> str:
 def _parser(only: str | None = None) -> argparse.ArgumentParser:
     """Build the parser, with the arguments of one command alone, or of all of them."""
     parser = _Parser(prog="flam", description=_DESCRIPTION, epilog=_EPILOG)
-    parser.set_defaults(extra=None)
+    parser.set_defaults(extra=None, goes_on=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, (module, purpose) in _COMMANDS.items():

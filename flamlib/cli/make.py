@@ -12,7 +12,7 @@ from flamlib.cli.aside import say, shows_progress
 def add_mix(mix: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam mix`."""
     mix.description = _mix.__doc__
-    mix.set_defaults(run=_mix, extra="train")
+    mix.set_defaults(run=_mix, extra="train", goes_on=True)
     add = mix.add_argument
     add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
     add("-n", type=count, required=True, metavar="N", help="number of mixtures")
@@ -61,7 +61,7 @@ def _mix(args: argparse.Namespace) -> None:
 def add_caption(caption: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam caption`."""
     caption.description = _captions.__doc__
-    caption.set_defaults(run=_captions, extra="train")
+    caption.set_defaults(run=_captions, extra="train", goes_on=True)
     add = caption.add_argument
     add(
         "table",

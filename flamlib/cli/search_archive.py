@@ -29,7 +29,7 @@ _JOINT = [name for name, form in event_tables.FORMATS.items() if form.is_joint]
 def add_index(index: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam index`."""
     index.description = _index.__doc__
-    index.set_defaults(run=_index, extra="search")
+    index.set_defaults(run=_index, extra="search", goes_on=True)
     add = index.add_argument
     add(
         "audio",

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from flamlib.cli import main
+
 RUN = """
 import os, signal, sys
 from flamlib.cli import main, make
@@ -32,11 +34,21 @@ def run(number, before=""):
 def test_a_signal_to_end_is_as_an_interruption(number):
     done = run(number)
     assert (done.returncode, done.stdout) == (128 + number, "tidied up\n")
-    assert done.stderr.startswith("flam: interrupted")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "flam: stopped\n"
 
 
 def test_a_signal_that_is_ignored_stays_so():
     """As under nohup."""
     done = run(signal.SIGHUP, "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     assert (done.returncode, done.stdout, done.stderr) == (0, "tidied up\n", "")
+
+
+def test_what_goes_on_when_it_is_called_again_is_told(monkeypatch, capsys):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    asked = ["embed", "sounds", "out", "--model", "models/flam-small"]
+    monkeypatch.setattr("flamlib.cli.ask._embed", stop)
+    assert main.main(asked) == 130
+    kept = "what was done is kept, and the same call goes on from there"
+    assert capsys.readouterr().err == f"flam: stopped; {kept}\n"
