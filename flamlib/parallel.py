@@ -17,18 +17,25 @@ harm. An item whose workers die again and again is named. If no worker is left, 
 machine is given up after five minutes, or dask's own `distributed.scheduler.no-workers-timeout`;
 one of others waits for new ones as long as its scheduler is configured to. `in_order` works a few
 items ahead of its reader, so that results need not fit into memory.
+
+Ctrl-C, which a terminal sends to all processes of a command, is heard by the caller's alone; the
+others end with it.
 """
 
 import asyncio
 import json
+import logging
+import multiprocessing
 import os
+import signal
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +46,7 @@ MOST_THREADS = 1000  # beyond that, and 16 processes a core, a number is taken f
 CONNECT_S = 5  # how long to look for a scheduler
 NO_WORKERS = "300s"  # how long to wait for a worker of this machine to come back
 AHEAD = 2  # results that wait for the reader of `in_order`, per job
+END_S = 0.5  # how long a process has to end by itself, where what it is at work on is given up
 
 
 def each(
@@ -107,7 +115,8 @@ def in_order(
         call = work if threads else _call_work
         waiting: deque = deque()
         for item in items:
-            waiting.append((item, pool.submit(call, item)))
+            with _deaf_to_interrupts():  # submitting it may make a process
+                waiting.append((item, pool.submit(call, item)))
             if len(waiting) > AHEAD * n_jobs:
                 yield _result(*waiting.popleft())
         while waiting:
@@ -146,10 +155,17 @@ def _pool(work: Callable, n_jobs: int, threads: bool) -> Iterator[Executor]:
         pool: Executor = ThreadPoolExecutor(n_jobs)
     else:
         # Spawned, because the caller may hold threads, whose locks a fork would copy as they are.
-        context = get_context("spawn")
+        context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(n_jobs, context, initializer=_set_work, initargs=(work,))
+    others = multiprocessing.active_children()
     try:
         yield pool
+    except KeyboardInterrupt:
+        if not threads:  # nobody waits for what they are at work on
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -181,14 +197,18 @@ def _on_dask(stack, work, items, n_jobs, scheduler):
     from distributed.scheduler import NoWorkerError
 
     if scheduler is None:
-        client = Client(stack.enter_context(_local_cluster(min(n_jobs, max(len(items), 1)))))
+        n_workers = min(n_jobs, max(len(items), 1))
+        with _signals_at_the_end():  # a cluster that is half made cannot be closed
+            cluster = stack.enter_context(_local_cluster(n_workers))
+            client = stack.enter_context(Client(cluster))
+            stack.push(partial(_end, client, cluster))
     else:
-        client = _connect(scheduler)
-    stack.enter_context(client)
+        client = stack.enter_context(_connect(scheduler))
     # Impure: dask must not take an item of an earlier call for done because it looks alike.
     futures = client.map(work, items, pure=False)
     item_of = dict(zip((future.key for future in futures), items, strict=True))
-    stack.callback(client.cancel, futures)
+    if scheduler is not None:
+        stack.callback(client.cancel, futures)
     for future in as_completed(futures):
         item = item_of[future.key]
         try:
@@ -222,11 +242,73 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
         "distributed.deploy.lost-worker-timeout": patience,  # after it a worker is never replaced
         "distributed.scheduler.worker-saturation": 1.0,  # so that the item is named that does it
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
-    ):
-        yield cluster
+    how = {
+        "n_workers": n_workers,
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+        "silence_logs": logging.CRITICAL,  # what has to be known of them is an error of `each`
+    }
+    with dask.config.set(settings):
+        # As is the thread that it makes, in which it makes the processes.
+        with _deaf_to_interrupts(), warnings.catch_warnings():
+            # Two may run at a time: that the usual port of a page is taken, which is not shown.
+            warnings.filterwarnings("ignore", "Port .* is already in use", module="distributed")
+            cluster = LocalCluster(**how)
+        with cluster:
+            yield cluster
+
+
+def _end(client: Any, cluster: Any, error: type[BaseException] | None, *_: object) -> None:
+    """End a cluster and its processes soon after an error; dask would wait for their work."""
+
+    async def end_workers() -> None:
+        ends = [worker.close(timeout=END_S) for worker in cluster.workers.values()]
+        await asyncio.gather(*ends, return_exceptions=True)
+
+    if error is not None:
+        with _signals_at_the_end():  # who is in a hurry must not leave processes behind
+            cluster.sync(end_workers)
+            client.close()
+            cluster.close()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Let processes and threads that are made in the block never hear of Ctrl-C.
+
+    It is the caller that ends them; each would tell of it, in many lines.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # which lets it through again in the thread that starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _signals_at_the_end() -> Iterator[None]:
+    """Let signals that have a handler come at the end of the block, the first of them alone."""
+    if threading.current_thread() is not threading.main_thread():  # where none comes
+        yield
+        return
+    came: list[int] = []
+    usual = {n: signal.getsignal(n) for n in signal.valid_signals()}
+    usual = {n: handler for n, handler in usual.items() if callable(handler)}
+    for number in usual:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _connect(scheduler: str) -> Any:

@@ -126,6 +126,7 @@ _COMMANDS = {
 }
 SIGNAL = 128  # and the number of the signal that ended it: the exit code, as shells have it
 CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
+_TAKEN_BACK = "ignore::UserWarning:multiprocessing.resource_tracker"
 _KEPT = "; what was done is kept, and the same call goes on from there"
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
@@ -145,6 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     memory.keep_freed()
     # Threads that wait sleep: while they count, they take the core of those that work.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # What processes that were ended had of the system is taken back; nobody need be told of it.
+    usual = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = f"{usual},{_TAKEN_BACK}" if usual else _TAKEN_BACK
     try:
         with stop.raised(), aside.silenced(args.quiet):
             code = args.run(args)
