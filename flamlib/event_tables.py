@@ -50,11 +50,15 @@ class Format(NamedTuple):
         suffix: Of its files.
         is_joint: Whether a table holds more than one recording.
         encode: Turns what was found into the bytes of a file.
+        is_text: Whether these are UTF-8.
+        packages: What `encode` needs beside what every installation has.
     """
 
     suffix: str
     is_joint: bool
     encode: Callable[[Sequence[Found]], bytes]
+    is_text: bool = True
+    packages: tuple[str, ...] = ()
 
 
 def clip_of(filename: str) -> str:
@@ -157,11 +161,12 @@ FORMATS = {
     "tsv": Format(".tsv", True, lambda found: _separated("\t", found)),
     "csv": Format(".csv", True, lambda found: _separated(",", found)),
     "jsonl": Format(".jsonl", True, _json_lines),
-    "parquet": Format(".parquet", True, _parquet),
+    "parquet": Format(".parquet", True, _parquet, is_text=False, packages=("pyarrow",)),
     "audacity": Format(".txt", False, _audacity),
     "raven": Format(".Table.1.selections.txt", False, _raven),
     "vtt": Format(".vtt", False, _web_vtt),
 }
+JOINT = tuple(name for name, form in FORMATS.items() if form.is_joint)
 BY_SUFFIX = ("tsv", "csv", "jsonl", "parquet", "vtt")  # others share theirs
 
 

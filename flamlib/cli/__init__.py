@@ -2,6 +2,6 @@
 
 A module imports only from those before it:
 
-    errors aside stop arguments ask_model detect listen ask search_archive serve_page cut_segments
-    adapt evaluate_scores import_models list_models make main
+    errors aside stop outputs arguments ask_model detect listen ask search_archive serve_page
+    cut_segments adapt evaluate_scores import_models list_models make main
 """

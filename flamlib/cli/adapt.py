@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flamlib import files, tables
+from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
@@ -41,6 +43,7 @@ def add_thresholds(thresholds: argparse.ArgumentParser) -> None:
     add(
         "-o",
         "--output",
+        type=outputs.file,
         required=True,
         metavar="FILE",
         help="file to write, for `flam detect --thresholds FILE`; thresholds.json in the folder of "
@@ -55,6 +58,7 @@ def add_thresholds(thresholds: argparse.ArgumentParser) -> None:
     )
     add(
         "--recall",
+        type=outputs.file,
         metavar="FILE",
         help="also write a table of each caption's recall at 0.1 to 10 false spans a minute",
     )
@@ -87,6 +91,7 @@ def add_adapt(adapt: argparse.ArgumentParser) -> None:
     adapt.add_argument(
         "-o",
         "--output",
+        type=outputs.folder,
         required=True,
         metavar="FOLDER",
         help="folder to write, for `flam detect --adapter FOLDER`",
@@ -183,11 +188,11 @@ def _thresholds(args: argparse.Namespace) -> None:
         if args.recall:
             _write_recall(args.recall, clips)
         hours = sum(each.duration_s for each in heard) / 3600
-        print(f"{len(heard)} recordings, {hours:.2f} h; {criterion}; written to {args.output}")
-        _print_table(
-            _COLUMNS, [_row(c, n) for c, n in zip(choices, _notes(model, choices), strict=True)]
-        )
-        print(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")
+        tell = outputs.teller(args.output)
+        tell(f"{len(heard)} recordings, {hours:.2f} h; {criterion}; written to {args.output}")
+        rows = [_row(c, n) for c, n in zip(choices, _notes(model, choices), strict=True)]
+        tell(outputs.columns(_COLUMNS, rows))
+        tell(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")
 
 
 def _adapt(args: argparse.Namespace) -> None:
@@ -267,7 +272,7 @@ def _adapt(args: argparse.Namespace) -> None:
     rows = [
         [name, *(_number(value) for value in of.mean().values()), ""] for name, of in judged.items()
     ]
-    _print_table(("", "average precision", "F1", "recall", "false/h", ""), rows)
+    print(outputs.columns(("", "average precision", "F1", "recall", "false/h", ""), rows))
     before, after = judged["the model"], judged[args.level]
     rows = [
         [
@@ -278,8 +283,8 @@ def _adapt(args: argparse.Namespace) -> None:
         ]
         for caption, b, pairs, note in _before_and_after(model, captions, before, after)
     ]
-    print()
-    _print_table(("caption", "events", "average precision", "F1", "false/h", "note"), rows)
+    columns = ("caption", "events", "average precision", "F1", "false/h", "note")
+    print("\n" + outputs.columns(columns, rows))
 
 
 def _before_and_after(model, captions, before, after) -> list[tuple]:
@@ -327,6 +332,8 @@ def _check_places(args: argparse.Namespace) -> None:
     if args.command == "adapt":
         return
     written = [args.output, *([args.recall] if args.recall else [])]
+    if len({os.path.realpath(path) for path in written}) < len(written):
+        raise UsageError(f"{args.recall}: --output and --recall name one file; choose two")
     for path in written:
         if Path(path).is_dir():
             raise UsageError(f"{path}: a folder; name a file in it")
@@ -377,17 +384,6 @@ def _row(choice: "Choice", note: str) -> list[str]:
     texts = [_number(x) for x in numbers]
     events = f"{choice.n_events}" + (f" (and {choice.n_false} no)" if choice.n_false else "")
     return [printable(choice.caption), f"{choice.threshold:.4g}", events, *texts, note]
-
-
-def _print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    cells = [list(columns), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        first, *others = (
-            cell.ljust(w) if i in (0, len(row) - 1) else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join([first, *others]).rstrip())
 
 
 def _write_recall(path: str, clips: "Clips") -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flamlib import paths, texts
 from flamlib.cli import aside
-from flamlib.cli.errors import UsageError
+from flamlib.cli.errors import UsageError, require
 from flamlib.models import released
 from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
 
@@ -94,7 +94,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) -> None:
-    """Add the options --jobs and --scheduler, the arguments of `parallel.each`.
+    """Add the options --jobs and --scheduler, for `workers`.
 
     `jobs` is the default of --jobs, `what` its help text.
     """
@@ -106,6 +106,17 @@ def add_workers(parser: argparse.ArgumentParser, *, jobs: int = 1, what: str) ->
         metavar="ADDRESS",
         help="use the workers of this dask scheduler: tcp://host:8786, or its scheduler file",
     )
+
+
+def workers(args: argparse.Namespace, *, threads: bool = False) -> dict[str, Any]:
+    """Return what `add_workers` added, as arguments of `parallel.each`.
+
+    Raises ModuleNotFoundError where processes are asked for that need a missing package; `threads`
+    says that jobs are threads.
+    """
+    if args.scheduler is not None or (args.jobs > 1 and not threads):
+        require("distributed")
+    return {"n_jobs": args.jobs, "scheduler": args.scheduler}
 
 
 def add_smoothing(

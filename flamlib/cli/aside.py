@@ -30,6 +30,11 @@ def say(*notes: str) -> None:
             print(f"flam: {printable(text)}", file=sys.stderr)
 
 
+def is_quiet() -> bool:
+    """Return whether nothing but errors is to be told."""
+    return _is_quiet
+
+
 def shows_progress() -> bool:
     """Return whether a bar is to show how far a command is: in a terminal, if not quiet."""
     return not _is_quiet and sys.stderr.isatty()

@@ -3,12 +3,14 @@
 import argparse
 import json
 
+from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     add_model,
     add_workers,
     clip_seconds,
     count,
     model_folder,
+    workers,
 )
 from flamlib.cli.aside import say, shows_progress
 
@@ -19,7 +21,12 @@ def add_embed(embed: argparse.ArgumentParser) -> None:
     embed.set_defaults(run=_embed, extra="serve", goes_on=True)
     add = embed.add_argument
     add("audio", metavar="AUDIO", help="folder of recordings; subfolders are included")
-    add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
+    add(
+        "folder",
+        type=outputs.folder,
+        metavar="FOLDER",
+        help="folder to write to; an interrupted run continues",
+    )
     add_model(embed)
     add(
         "--shard-size",
@@ -36,7 +43,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
     export.description = _export.__doc__
     export.set_defaults(run=_export, extra="onnx")
     export.add_argument("model", metavar="MODEL", help="a model by its folder or name")
-    export.add_argument("out", metavar="OUT", help="folder to write to")
+    export.add_argument("out", type=outputs.folder, metavar="OUT", help="folder to write to")
     export.add_argument(
         "--clip",
         metavar="S",
@@ -49,7 +56,7 @@ def add_export(export: argparse.ArgumentParser) -> None:
 def _embed(args: argparse.Namespace) -> None:
     """Write unit vectors of the frames and of the whole of every recording in a folder, in Parquet
     files. They can be compared with any caption later, without the audio."""
-    model = model_folder(args.model)
+    model, how = model_folder(args.model), workers(args)
 
     from flamlib.inference import embedding
 
@@ -58,8 +65,7 @@ def _embed(args: argparse.Namespace) -> None:
         args.audio,
         args.folder,
         shard_size=args.shard_size,
-        n_jobs=args.jobs,
-        scheduler=args.scheduler,
+        **how,
         progress=shows_progress(),
     )
     unread = embedding.list_skipped(manifest)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from flamlib import texts
+from flamlib.cli import outputs
 from flamlib.cli.arguments import UsageError, count, seconds, share
 from flamlib.cli.aside import say, shows_progress
 
@@ -35,6 +36,7 @@ def add_segments(segments: argparse.ArgumentParser) -> None:
     add(
         "-o",
         "--out",
+        type=outputs.folder,
         metavar="FOLDER",
         required=True,
         help="folder of the clips; other finds, another -n or another option need another folder",

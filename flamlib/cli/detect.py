@@ -6,23 +6,23 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flamlib import collection, event_tables, files, streams
+from flamlib.cli import outputs
 from flamlib.cli.arguments import UsageError, count, model_folder, usage_errors
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.ask_model import add_questions, check_captions, loaded
+from flamlib.cli.errors import require
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
-    from flamlib.inference.detect_many import Pages
-    from flamlib.inference.detector import Asked
-    from flamlib.inference.questions import Questions
-    from flamlib.models.interface import AudioTextModel
+    from flamlib.inference.detect_many import Summary
 
 SOME_SKIPPED = 1  # exit code
+_ONE_TABLE = "one table is tsv, csv, jsonl or parquet, and -o FOLDER/ takes all formats"
 _STDIN = "-"
 
 
@@ -42,9 +42,10 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     add(
         "-o",
         "--output",
+        type=outputs.file,
         metavar="FILE_OR_FOLDER",
-        help="of one recording the file to write the events to, of several the folder; a folder "
-        "whose call was stopped is gone on with (default: print them)",
+        help="file to write the events to, of several recordings a .tsv, .csv, .jsonl or .parquet; "
+        "or a folder, which a call that was stopped goes on with (default: print them)",
     )
     add(
         "--format",
@@ -56,6 +57,7 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     )
     add(
         "--scores",
+        type=outputs.file,
         metavar="FILE_OR_FOLDER",
         help="also write the scores of all frames, in the format of sed_scores_eval: of one "
         "recording to this file, of several to a table of each in this folder, beside -o FOLDER, "
@@ -63,6 +65,7 @@ def add_detect(detect: argparse.ArgumentParser) -> None:
     )
     add(
         "--html",
+        type=outputs.file,
         metavar="FILE_OR_FOLDER",
         help="also write a page to see, hear and review the events, one file with the sound in it; "
         "of several recordings a folder with a page for each",
@@ -118,7 +121,7 @@ def _detect(args: argparse.Namespace) -> int:
             _check_single(args, formats)
             [(name, recording)] = recordings.items()
             return _detect_one(args, name, recording, formats)
-        return _detect_many(args, recordings, closed, formats or ["tsv"])
+        return _detect_many(args, recordings, closed, formats)
 
 
 @contextmanager
@@ -158,17 +161,17 @@ def _is_single(args: argparse.Namespace) -> bool:
 
 def _check_single(args: argparse.Namespace, formats: list[str]) -> None:
     """Raise UsageError for outputs that cannot be, before anything is computed."""
-    outputs = [o for o in (args.output, args.scores, args.html) if o]
+    written = [o for o in (args.output, args.scores, args.html) if o]
     if len(formats) > 1:
         raise UsageError("several formats need a folder to write to: -o FOLDER/")
-    if formats == ["parquet"] and args.output is None:
-        raise UsageError("parquet is no text to be printed: name a file with -o")
+    outputs.check_table(args.output, _format(args, formats))
     if args.audio != [_STDIN]:
         [recording] = map(Path, args.audio)
         if not recording.is_file():
             raise UsageError(f"{recording}: not a file")
-        if any(Path(output).exists() and recording.samefile(output) for output in outputs):
+        if any(_is_same(recording, output) for output in written):
             raise UsageError(f"{recording}: the recording would be replaced; choose another output")
+    _check_read(args, written)
     if args.scores is not None and _place(args.scores) == _place(args.output):
         raise UsageError(
             "--output and --scores name one file; choose two"
@@ -178,8 +181,13 @@ def _check_single(args: argparse.Namespace, formats: list[str]) -> None:
         )
     if args.html is not None and _place(args.html) in map(_place, (args.output, args.scores)):
         raise UsageError(f"{args.html}: --html needs a file of its own; choose another")
-    for output in outputs:
+    for output in written:
         files.check_file(output)
+
+
+def _format(args: argparse.Namespace, formats: list[str]) -> str:
+    """The format of a single table."""
+    return formats[0] if formats else event_tables.format_of(args.output)
 
 
 def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: list[str]) -> int:
@@ -211,12 +219,7 @@ def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: l
         found = event_tables.Found(
             name, questions.events(scores), opened.sample_rate, questions.channel or 1
         )
-        [kind] = formats or [event_tables.format_of(args.output)]
-        content = event_tables.FORMATS[kind].encode([found])
-        if args.output is None:
-            print(content.decode(), end="")
-        else:
-            files.atomic_write(args.output, content)
+        outputs.write_table(args.output, _format(args, formats), [found])
     return 0
 
 
@@ -226,15 +229,7 @@ def _detect_many(
     closed: Mapping[str, str],
     formats: list[str],
 ) -> int:
-    _check_scores(args)
-    if args.output is None and (len(formats) > 1 or formats[0] not in ("tsv", "csv", "jsonl")):
-        raise UsageError(
-            "events of several recordings are printed as one of tsv, csv or jsonl; "
-            "-o FOLDER takes all formats"
-        )
-    for output in (args.output, args.html):
-        if output is not None and Path(output).is_file():
-            raise UsageError(f"{output}: a file; several recordings need a folder to write to")
+    is_table, kind = _check_many(args, formats), _format(args, formats)
 
     from flamlib.inference import detect_many, sound_page
 
@@ -244,9 +239,16 @@ def _detect_many(
         if args.html is not None:
             sound_page.check(questions)
             pages = detect_many.Pages(Path(args.html), model_folder(args.model).name, [])
-        if args.output is None:
-            skipped = _print_many(model, recordings, embedded, questions, formats[0], pages)
-            n_events = None
+        if is_table:
+            entries = detect_many.hear_each(
+                model,
+                recordings,
+                embedded,
+                questions,
+                pages=pages,
+                progress=shows_progress() and not _is_printed(args, kind),
+            )
+            done = _write_one_table(args, entries, kind)
         else:
             args.goes_on = True
             done = detect_many.write(
@@ -255,59 +257,103 @@ def _detect_many(
                 args.output,
                 questions,
                 embedded=embedded,
-                formats=formats,
+                formats=formats or ["tsv"],
                 pages=pages,
                 scores=args.scores,
                 progress=shows_progress(),
             )
-            skipped, n_events = done.skipped, done.n_events
     say(*(pages.notes if pages else ()))
-    skipped = {**closed, **skipped}
+    skipped = {**closed, **done.skipped}
     for name, why in skipped.items():
         say(f"skipped {name}: {why}")
-    if n_events is not None:
+    if args.output is not None:
         kept = f", {done.n_kept} as they were" if done.n_kept else ""
         told = f", {len(skipped)} skipped" if skipped else ""
-        print(f"{args.output}: {done.n_heard} recordings heard{kept}{told}, {n_events} events")
+        outputs.teller(args.output)(
+            f"{args.output}: {done.n_heard} recordings heard{kept}{told}, {done.n_events} events"
+        )
     return SOME_SKIPPED if skipped else 0
 
 
-def _check_scores(args: argparse.Namespace) -> None:
-    """Raise UsageError if the scores of several recordings cannot be where they are asked for."""
-    if args.scores is None:
-        return
-    if args.output is None:
+def _check_many(args: argparse.Namespace, formats: list[str]) -> bool:
+    """Return whether the events of several recordings go to one table, else to a folder.
+
+    Raises UsageError for outputs that cannot be, before anything is computed.
+    """
+    is_table = _is_table(args.output)
+    for output in (args.html, args.scores):
+        if output is not None and (Path(output).is_file() or files.is_stream(output)):
+            raise UsageError(f"{output}: a file; several recordings need a folder to write to")
+    if not is_table:
+        for kind in formats:
+            require(*event_tables.FORMATS[kind].packages)
+        if args.scores is not None and _place(args.scores) == _place(args.output):
+            raise UsageError("--output and --scores name one folder; choose two")
+        return False
+    kind = _format(args, formats)
+    if len(formats) > 1 or kind not in event_tables.JOINT:
+        raise UsageError(f"several formats or {kind} of several recordings: {_ONE_TABLE}")
+    if args.scores is not None:
         raise UsageError(
             "--scores of several recordings needs -o FOLDER, for their events and durations"
         )
-    if Path(args.scores).is_file():
-        raise UsageError(f"{args.scores}: a file; the scores of several recordings need a folder")
-    if _place(args.scores) == _place(args.output):
-        raise UsageError("--output and --scores name one folder; choose two")
+    _check_read(args, [args.output] if args.output else [])
+    outputs.check_table(args.output, kind)
+    return True
 
 
-def _print_many(
-    model: "AudioTextModel",
-    recordings: Mapping[str, Path],
-    embedded: "Asked",
-    questions: "Questions",
-    kind: str,
-    pages: "Pages | None",
-) -> dict[str, str]:
-    """Print the events of each recording as soon as it is heard; return what was skipped."""
+def _check_read(args: argparse.Namespace, written: Iterable[str]) -> None:
+    """Raise UsageError if what says what is asked would be replaced."""
+    for read in (args.caption_file, args.load_params, args.thresholds):
+        if read is not None and any(_is_same(read, output) for output in written):
+            raise UsageError(f"{read} is read, and would be replaced; choose another output")
+
+
+def _is_same(one: str | Path, other: str) -> bool:
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
+
+
+def _is_table(output: str | None) -> bool:
+    """Whether the events of several recordings go to one table by this name."""
+    if output is None or files.is_stream(output):
+        return True
+    if Path(output).is_dir() or output.endswith(("/", os.sep)):
+        return False
+    forms, name = event_tables.FORMATS.values(), output.lower()
+    if name.endswith(tuple(form.suffix for form in forms if form.is_joint)):
+        return True
+    if Path(output).is_file() or name.endswith(tuple(form.suffix.lower() for form in forms)):
+        raise UsageError(f"{output}: a file of several recordings: {_ONE_TABLE}")
+    return False
+
+
+def _write_one_table(
+    args: argparse.Namespace, entries: Iterable[Mapping[str, Any]], kind: str
+) -> "Summary":
+    """Write the events of several recordings as one table; print them as each is heard."""
     from flamlib.inference import detect_many
 
-    encode = event_tables.FORMATS[kind].encode
-    print(encode([]).decode(), end="")
-    skipped = {}
-    for name, path in recordings.items():
-        entry = detect_many.hear(model, name, path, embedded, questions, pages=pages)
+    encode, found, skipped = event_tables.FORMATS[kind].encode, [], {}
+    is_printed = _is_printed(args, kind)
+    if is_printed:
+        print(encode([]).decode(), end="")
+    for entry in entries:
         if "why" in entry:
-            skipped[name] = entry["why"]
+            skipped[entry["name"]] = entry["why"]
             continue
-        text = encode([detect_many.found_in(entry)]).decode()
-        print(text.removeprefix(encode([]).decode()), end="", flush=True)
-    return skipped
+        found.append(detect_many.found_in(entry))
+        if is_printed:
+            text = encode(found[-1:]).decode()
+            print(text.removeprefix(encode([]).decode()), end="", flush=True)
+    if not is_printed:
+        outputs.write_table(args.output, kind, found)
+    n_events = sum(len(each.detections) for each in found)
+    return detect_many.Summary(len(found), 0, n_events, skipped)
+
+
+def _is_printed(args: argparse.Namespace, kind: str) -> bool:
+    """Whether a table is printed as it grows."""
+    return args.output in (None, outputs.STDOUT) and event_tables.FORMATS[kind].is_text
 
 
 def _place(output: str | None) -> tuple[int, int] | str | None:

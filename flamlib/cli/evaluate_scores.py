@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from flamlib import files, memory, tables
+from flamlib.cli import outputs
 from flamlib.cli.arguments import add_smoothing, number, seconds, share, smoothing, whole
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
@@ -37,7 +38,13 @@ def add_evaluate(evaluate: argparse.ArgumentParser) -> None:
         required=True,
         help="table with the columns filename, duration (in seconds): the clips to evaluate",
     )
-    add("-o", "--output", metavar="FILE", help="also write all numbers to this file, as JSON")
+    add(
+        "-o",
+        "--output",
+        type=outputs.file,
+        metavar="FILE",
+        help="also write all numbers to this file, as JSON",
+    )
     add(
         "--threshold",
         metavar="X",
@@ -123,10 +130,12 @@ def _evaluate(args: argparse.Namespace) -> None:
         files.write_metrics(args.output, result)
     any_system = next(iter(aligned.values()))
     n_events = sum(map(len, any_system.ground_truth))
-    print(f"{len(any_system.clips)} clips, {len(any_system.captions)} captions, {n_events} events")
-    print(systems.format_table(result), end="")
+    tell = outputs.teller(args.output)
+    tell(f"{len(any_system.clips)} clips, {len(any_system.captions)} captions, {n_events} events")
+    tell(systems.format_table(result).removesuffix("\n"))
     if len(names) == 1 and len(any_system.captions) <= MAX_CAPTIONS:
-        print("\n" + systems.format_captions(result["systems"][names[0]]), end="")
+        table = systems.format_captions(result["systems"][names[0]])
+        tell("\n" + table.removesuffix("\n"))
 
 
 def _names(folders: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flamlib.cli import outputs
 from flamlib.cli.arguments import UsageError
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
@@ -66,7 +67,7 @@ def add_import_htsat(htsat: argparse.ArgumentParser) -> None:
 
 
 def _finish(command: argparse.ArgumentParser, run: Callable[[argparse.Namespace], None]) -> None:
-    command.add_argument("out", metavar="OUT", help="new folder to write to")
+    command.add_argument("out", type=outputs.folder, metavar="OUT", help="new folder to write to")
     command.description = run.__doc__
     command.set_defaults(run=run)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flamlib import streams
 from flamlib.cli.arguments import UsageError
@@ -45,6 +45,8 @@ def _listen(args: argparse.Namespace) -> None:
     check_captions(args)
     if args.pcm is not None and args.source is None:
         raise UsageError("--pcm says what standard input is: flam listen - --pcm ...")
+    if args.source is None:
+        _sounddevice()  # before the model is loaded
     with loaded(args) as (model, questions, embedded, notes):
         from flamlib.inference.listener import Listener
 
@@ -89,8 +91,8 @@ def _source(
     yield pcm.sample_rate, (block.mean(axis=1) for block in streams.blocks(file, pcm, n))
 
 
-@contextmanager
-def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
+def _sounddevice() -> Any:
+    """Import what reads microphones."""
     try:
         import sounddevice
     except (ModuleNotFoundError, OSError) as error:
@@ -101,8 +103,14 @@ def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
             f"the microphone needs sounddevice ({error}): {package}, or pipe the sound into "
             "flam listen -"
         ) from None
+    return sounddevice
 
-    def read(stream: "sounddevice.InputStream") -> Iterator["np.ndarray"]:
+
+@contextmanager
+def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
+    sounddevice = _sounddevice()
+
+    def read(stream: Any) -> Iterator["np.ndarray"]:
         while True:
             try:
                 samples, _ = stream.read(round(_READ_S * rate))

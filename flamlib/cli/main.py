@@ -128,6 +128,7 @@ SIGNAL = 128  # and the number of the signal that ended it: the exit code, as sh
 CLOSED = 141  # and if nobody reads what is printed, as of `flam detect … | head -1`
 _TAKEN_BACK = "ignore::UserWarning:multiprocessing.resource_tracker"
 _KEPT = "; what was done is kept, and the same call goes on from there"
+_EXTRAS = {"pyarrow": "serve"}  # of packages that not only commands of one extra can need
 _UNFIT = (
     "torchaudio cannot be loaded beside this torch: one is built for the CPU, the other for "
     "CUDA? Install both of one kind, see docs/install.md"
@@ -164,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if args.extra is None:  # not an optional package: the installation is broken
             raise
-        needed = f'flam {args.command} needs {error.name}: pip install "flamlib[{args.extra}]"'
+        extra = _EXTRAS.get(error.name, args.extra)
+        needed = f'flam {args.command} needs {error.name}: pip install "flamlib[{extra}]"'
         print(needed, file=sys.stderr)
         return 2
     except (UsageError, OSError, ValueError) as error:

@@ -5,8 +5,17 @@ import os
 from pathlib import Path
 
 from flamlib import files, paths
-from flamlib.cli.arguments import UsageError, add_workers, count, number, usage_errors, whole
-from flamlib.cli.aside import say, shows_progress
+from flamlib.cli import outputs
+from flamlib.cli.arguments import (
+    UsageError,
+    add_workers,
+    count,
+    number,
+    usage_errors,
+    whole,
+    workers,
+)
+from flamlib.cli.aside import shows_progress
 
 
 def add_mix(mix: argparse.ArgumentParser) -> None:
@@ -14,7 +23,12 @@ def add_mix(mix: argparse.ArgumentParser) -> None:
     mix.description = _mix.__doc__
     mix.set_defaults(run=_mix, extra="train", goes_on=True)
     add = mix.add_argument
-    add("folder", metavar="FOLDER", help="folder to write to; an interrupted run continues")
+    add(
+        "folder",
+        type=outputs.folder,
+        metavar="FOLDER",
+        help="folder to write to; an interrupted run continues",
+    )
     add("-n", type=count, required=True, metavar="N", help="number of mixtures")
     add("--split", default="train", help="split whose recordings are mixed (default: %(default)s)")
     add(
@@ -36,6 +50,8 @@ def add_mix(mix: argparse.ArgumentParser) -> None:
 def _mix(args: argparse.Namespace) -> None:
     """Render mixtures of the recordings in artifacts/bank, by the sections `seed` and
     `mixture` of params.yaml."""
+    how = workers(args)
+
     from flamlib.config import load_config
     from flamlib.data.mixtures import shards
 
@@ -50,8 +66,7 @@ def _mix(args: argparse.Namespace) -> None:
         n=args.n,
         shard_size=args.shard_size,
         form=args.form,
-        n_jobs=args.jobs,
-        scheduler=args.scheduler,
+        **how,
         progress=shows_progress(),
     )
     n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
@@ -71,6 +86,7 @@ def add_caption(caption: argparse.ArgumentParser) -> None:
     add(
         "-o",
         "--output",
+        type=outputs.file,
         metavar="FILE",
         required=True,
         help="file to write the table with captions to",
@@ -122,6 +138,7 @@ def _captions(args: argparse.Namespace) -> None:
         )
     output = Path(args.output)
     is_file = not files.is_stream(output)
+    how = workers(args, threads=True)
     with usage_errors(httpx.HTTPError):
         made = captioning.caption_table(
             args.table,
@@ -130,13 +147,11 @@ def _captions(args: argparse.Namespace) -> None:
             args.cache or (output if is_file else Path(args.table)).with_name("captions.sqlite"),
             seed=args.seed,
             n_tries=args.tries,
-            n_jobs=args.jobs,
-            scheduler=args.scheduler,
+            **how,
             progress=shows_progress(),
         )
     counts = ", ".join(f"{n} by {by}" for by, n in sorted(made.items()))
-    tell = print if is_file else say  # not among what is written there
-    tell(f"{args.output}: {counts}")
+    outputs.teller(args.output)(f"{args.output}: {counts}")
 
 
 def _writer(args: argparse.Namespace):

@@ -2,11 +2,11 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flamlib import collection, event_tables, files
+from flamlib import collection, event_tables
+from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
@@ -16,14 +16,11 @@ from flamlib.cli.arguments import (
     model_folder,
     usage_errors,
     warnings_in_a_line,
+    workers,
 )
 from flamlib.cli.aside import say, shows_progress
 
-if TYPE_CHECKING:  # it brings torch, seconds of import
-    from flamlib.search.query import Hit
-
 SOME_SKIPPED = 1  # exit code
-_JOINT = [name for name, form in event_tables.FORMATS.items() if form.is_joint]
 
 
 def add_index(index: argparse.ArgumentParser) -> None:
@@ -37,7 +34,14 @@ def add_index(index: argparse.ArgumentParser) -> None:
         metavar="AUDIO",
         help="recordings, folders of them, and patterns such as 'night/**/*.flac'",
     )
-    add("-o", "--out", metavar="INDEX", required=True, help="folder of the index")
+    add(
+        "-o",
+        "--out",
+        type=outputs.folder,
+        metavar="INDEX",
+        required=True,
+        help="folder of the index",
+    )
     add(
         "--remove",
         action="append",
@@ -90,10 +94,16 @@ def add_search(search: argparse.ArgumentParser) -> None:
     )
     add(
         "--format",
-        choices=_JOINT,
+        choices=event_tables.JOINT,
         help="of the moments (default: by the suffix of FILE, else tsv)",
     )
-    add("-o", "--output", metavar="FILE", help="file to write them to (default: print them)")
+    add(
+        "-o",
+        "--output",
+        type=outputs.file,
+        metavar="FILE",
+        help="file to write them to (default: print them)",
+    )
 
 
 def _index(args: argparse.Namespace) -> int:
@@ -102,6 +112,7 @@ def _index(args: argparse.Namespace) -> int:
     goes on. The exit code is 1 if a recording could not be used."""
     if not args.audio and not args.remove:
         raise UsageError("nothing to do: name recordings or folders of them, or --remove some")
+    how = workers(args)
     model = model_folder(_model_name(args.out) if args.model is None else args.model)
     given = [os.path.realpath(text) if os.path.exists(text) else text for text in args.audio]
     with usage_errors(FileNotFoundError):
@@ -126,8 +137,7 @@ def _index(args: argparse.Namespace) -> int:
             args.out,
             forget=forget,
             model_name=args.model or model.name,
-            n_jobs=args.jobs,
-            scheduler=args.scheduler,
+            **how,
             progress=shows_progress(),
         )
     skipped = {**closed, **done.skipped}
@@ -155,10 +165,8 @@ def _search(args: argparse.Namespace) -> None:
         )
     if args.approximate and args.like:
         raise UsageError("--like is asked of all frames: leave --approximate out")
-    if args.format == "parquet" and args.output is None:
-        raise UsageError("parquet is no text to be printed: name a file with -o")
-    if args.output is not None:
-        files.check_file(args.output)
+    kind = args.format or event_tables.format_of(args.output, event_tables.JOINT)
+    outputs.check_table(args.output, kind)
 
     from flamlib import audio
     from flamlib.inference import detector, questions
@@ -188,22 +196,13 @@ def _search(args: argparse.Namespace) -> None:
             for note in notes:
                 say(f"note on {path}: {note}")
             hits += query.by_example(index, frames, Path(path).name, args.k)
-    _write(args, hits)
+    # The rate is of no use in these formats.
+    found = [event_tables.Found(_shown(hit.path), [hit.detection], 0) for hit in hits]
+    outputs.write_table(args.output, kind, found)
     if not index.paths:
         say(f"{args.index}: nothing is indexed there")
     for path in dict.fromkeys(hit.path for hit in hits if not hit.is_there):
         say(f"{path}: no longer there; `flam index` on its folder forgets it")
-
-
-def _write(args: argparse.Namespace, hits: Sequence["Hit"]) -> None:
-    # The rate is of no use in these formats.
-    found = [event_tables.Found(_shown(hit.path), [hit.detection], 0) for hit in hits]
-    kind = args.format or event_tables.format_of(args.output, _JOINT)
-    content = event_tables.FORMATS[kind].encode(found)
-    if args.output is None:
-        print(content.decode(), end="")
-    else:
-        files.atomic_write(args.output, content)
 
 
 def _model_name(out: str) -> str | None:

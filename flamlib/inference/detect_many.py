@@ -138,6 +138,31 @@ def write(
     return Summary(len(now) - n_kept - len(skipped), n_kept, n_events, skipped)
 
 
+def hear_each(
+    model: AudioTextModel,
+    recordings: Mapping[str, Path],
+    embedded: Asked,
+    asked: Questions,
+    *,
+    pages: Pages | None = None,
+    progress: bool = False,
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what `hear` returns of each of some recordings; nothing is kept for a later call.
+
+    Args:
+        model: As in `write`.
+        recordings: As in `write`.
+        embedded: The captions.
+        asked: The questions they are of.
+        pages: As in `write`.
+        progress: As in `write`.
+    """
+    with _bar(recordings, progress) as bar:
+        for name, path in recordings.items():
+            yield hear(model, name, path, embedded, asked, pages=pages)
+            bar.update(_size(path))
+
+
 def hear(
     model: AudioTextModel,
     name: str,

@@ -415,13 +415,14 @@ def test_outputs_that_cannot_be_are_refused_before_the_work(here, night, capsys,
     monkeypatch.setattr(detector, "score", lambda *_, **__: pytest.fail("scored"))
     assert "need a folder" in refused(capsys, "sound.wav", *MANY, "--format", "tsv,vtt")
     assert "parquet is no text" in refused(capsys, "sound.wav", *MANY, "--format", "parquet")
-    assert "printed as one of" in refused(capsys, night, *MANY, "--format", "raven")
+    assert "one table is tsv" in refused(capsys, night, *MANY, "--format", "raven")
     assert "needs -o FOLDER" in refused(capsys, night, *MANY, "--scores", "s")
     taken = refused(capsys, night, *MANY, "-o", "out", "--scores", here / "sound.wav")
     assert "need a folder" in taken
     same = refused(capsys, night, *MANY, "-o", "out", "--scores", "./out")
     assert "name one folder" in same
-    assert "a file; several" in refused(capsys, night, *MANY, "-o", here / "sound.wav")
+    taken = refused(capsys, night, *MANY, "-o", here / "sound.wav")
+    assert "sound.wav: a file of several recordings" in taken
 
 
 def test_a_page_is_written_of_one_recording_or_of_each(here, tmp_path, capsys):
