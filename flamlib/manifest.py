@@ -55,6 +55,7 @@ def fill(
     scheduler: str | None,
     progress: bool,
     what: str = "shards",
+    tick: Callable[[Job], object] | None = None,
 ) -> dict[str, Any]:
     """Write the file of every job into the folder `out`, unless it is there already.
 
@@ -68,6 +69,7 @@ def fill(
         scheduler: of a dask cluster, see `parallel.each`.
         progress: show a progress bar.
         what: its title.
+        tick: called with each job whose file is there, those of an earlier call among them.
 
     Returns:
         The manifest: `{"parameters": parameters, "shards": [...]}` with, for each file, its job,
@@ -84,12 +86,12 @@ def fill(
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
             how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress, "what": what}
-            return _fill(out, _plain(parameters), jobs, write, how)
+            return _fill(out, _plain(parameters), jobs, write, how, tick or (lambda job: None))
     except filelock.Timeout:
         raise ValueError(f"{out}: another run is writing here; wait for it or stop it") from None
 
 
-def _fill(out, parameters, jobs, write, how):
+def _fill(out, parameters, jobs, write, how, tick):
     manifest, done = out / NAME, out / "done"
     of_notes = _read_json(done / "parameters.json")
     if manifest.is_file():
@@ -99,6 +101,8 @@ def _fill(out, parameters, jobs, write, how):
             raise ValueError(f"{manifest}: lists other files than its parameters say; {_ANEW}")
         if all(_is_complete(out, shard) for shard in old["shards"]):
             _remove_notes(done)  # of a run that ended between writing the manifest and this
+            for job in jobs:
+                tick(job)
             return old
         _put(done / "parameters.json", parameters)  # some were deleted: those are made again
         for shard in old["shards"]:
@@ -115,12 +119,18 @@ def _fill(out, parameters, jobs, write, how):
         _put(done / "parameters.json", parameters)
     files.sweep(out)
 
-    missing = [job for job in jobs if _read_note(out, job) is None]
-    n_complete = len(jobs) - len(missing)
+    missing, n_complete = [], 0
+    for job in jobs:
+        if _read_note(out, job) is None:
+            missing.append(job)
+        else:
+            n_complete += 1
+            tick(job)
     work = partial(_write_one, out, write)
     try:
-        for _ in parallel.each(work, missing, **how):
+        for job, _ in parallel.each(work, missing, **how):
             n_complete += 1
+            tick(job)
     except OSError as error:
         text = (
             f"{out}: {error.strerror or error}; {n_complete} of {len(jobs)} shards are complete, "

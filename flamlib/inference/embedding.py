@@ -16,6 +16,7 @@
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+from tqdm import tqdm
 
 from flamlib import audio, collection, files, manifest
 from flamlib.events import count_frames
@@ -91,15 +93,30 @@ def write(
         {"name": f"{k:05d}.parquet", "paths": paths[of.start : of.stop]}
         for k, of in enumerate(manifest.split(len(paths), shard_size))
     ]
-    return manifest.fill(
-        out,
-        parameters,
-        jobs,
-        partial(_embed_shard, model, folder),
-        n_jobs=n_jobs,
-        scheduler=scheduler,
-        progress=progress,
-    )
+    sizes = {path: of[0] if of else 0 for path, *of in listing}
+    with _bar(sizes, progress) as bar:
+
+        def tell(done: Iterable[str]) -> None:
+            bar.update(sum(sizes.pop(path, 0) for path in done))  # each is told once
+
+        is_here = n_jobs == 1 and scheduler is None  # where each recording can be told
+        tick = (lambda path: tell([path])) if is_here else None
+        return manifest.fill(
+            out,
+            parameters,
+            jobs,
+            partial(_embed_shard, model, folder, tick=tick),
+            n_jobs=n_jobs,
+            scheduler=scheduler,
+            progress=False,
+            tick=lambda job: tell(job["paths"]),
+        )
+
+
+def _bar(sizes: Mapping[str, int], progress: bool) -> tqdm:
+    """By bytes, as a recording of an hour takes longer than one of a second."""
+    total = sum(sizes.values())
+    return tqdm(total=total, unit="B", unit_scale=True, desc="embed", disable=not progress)
 
 
 def list_skipped(manifest: dict[str, Any]) -> list[dict[str, str]]:
@@ -126,8 +143,11 @@ def _stamp(path: Path) -> tuple[int, int] | tuple[()]:
     return status.st_size, status.st_mtime_ns
 
 
-def _embed_shard(model, folder, path, job):
-    """Write one shard; return what it skipped, and notes on the rest."""
+def _embed_shard(model, folder, path, job, *, tick):
+    """Write one shard; return what it skipped, and notes on the rest.
+
+    `tick` is called with the path of each recording when it is done.
+    """
     opened, unread, notes = _open(model), [], []
     dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
     schema = _schema(dim)
@@ -139,6 +159,9 @@ def _embed_shard(model, folder, path, job):
                 why = audio.reason(error)
                 unread.append({"path": name, "why": why})
                 continue
+            finally:
+                if tick is not None:
+                    tick(name)
             notes += [{"path": name, "note": note} for note in of_recording]
             # One row group per recording, so that only one is in memory at a time.
             writer.write_table(pyarrow.Table.from_pydict(row, schema=schema))

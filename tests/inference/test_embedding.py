@@ -1,8 +1,10 @@
+import io
 import os
 import shutil
 import signal
 import threading
 import time
+from typing import ClassVar
 
 import datasets
 import numpy as np
@@ -13,6 +15,7 @@ from bad_files import GOOD, write_bad_files
 from distributed import LocalCluster
 from heldouts import write_model
 from sounds import RATE, noise, tone
+from tqdm import tqdm
 
 from flamlib import manifest
 from flamlib.inference import embedding
@@ -74,6 +77,38 @@ def test_what_was_stored_scores_as_the_recording_does(folder, rows):
         scores = frame_wise.unbiased_score(logits, asked.logit_bias)
         whole = model.score(waveform, rate, captions)[..., : len(frames)]
         assert scores.numpy() == pytest.approx(whole.numpy(), abs=2e-3)  # half precision
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_the_bar_counts_bytes_of_recordings_those_of_an_earlier_call_among_them(
+    folder, tmp_path, monkeypatch, n_jobs
+):
+    """As a shard can hold an hour, and a recording as much."""
+
+    class Bar(tqdm):
+        made: ClassVar[list] = []
+
+        def __init__(self, **how):
+            super().__init__(**how, file=io.StringIO(), mininterval=0)
+            self.made.append(self)
+            self.seen = []
+
+        def update(self, n=1):
+            super().update(n)
+            self.seen.append(self.n)
+
+    monkeypatch.setattr(embedding, "tqdm", Bar)
+    how = HOW | {"progress": True, "shard_size": 2, "n_jobs": n_jobs}
+    sounds = [path for path in (folder / "sounds").rglob("*.*") if path.suffix != ".txt"]
+    n_bytes = sum(path.stat().st_size for path in sounds)
+    embedding.write(folder / "model", folder / "sounds", tmp_path / "out", **how)
+    [bar] = Bar.made
+    assert (bar.total, bar.n, bar.unit) == (n_bytes, n_bytes, "B")
+    assert len({*bar.seen}) == (len(sounds) if n_jobs == 1 else 2)
+    for shard in (tmp_path / "out/00001.parquet", tmp_path / "nothing"):
+        shard.unlink(missing_ok=True)
+        embedding.write(folder / "model", folder / "sounds", tmp_path / "out", **how)
+        assert Bar.made[-1].n == n_bytes
 
 
 def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(folder, rows):
