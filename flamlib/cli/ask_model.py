@@ -249,7 +249,7 @@ def _thresholds(
         return [each.threshold for each in chosen]
     with_own, without = "that validation knows", "that validation does not know"
     if args.thresholds is not None or args.adapter is not None:
-        with_own, without = "with examples", "without examples"
+        with_own, without = "with examples", "without enough examples"
     if own:
         notes.append(f"thresholds of captions {with_own}: {_few(own)}")
     if others:

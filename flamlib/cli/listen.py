@@ -25,7 +25,7 @@ def add_listen(listen: argparse.ArgumentParser) -> None:
     listen.add_argument(
         "source",
         nargs="?",
-        choices=["-"],
+        metavar="-",
         help="- for standard input, a WAV or, with --pcm, raw samples (default: the microphone, by "
         "the package sounddevice)",
     )
@@ -43,6 +43,11 @@ def _listen(args: argparse.Namespace) -> None:
     Prints each event once, as it is over: onset and offset in seconds from the start, caption and
     score."""
     check_captions(args)
+    if args.source not in (None, "-"):
+        raise UsageError(
+            f"{args.source}: sound is heard as it comes, from standard input, -, or the "
+            "microphone; flam detect hears files"
+        )
     if args.pcm is not None and args.source is None:
         raise UsageError("--pcm says what standard input is: flam listen - --pcm ...")
     if args.source is None:

@@ -41,6 +41,15 @@ def run(*arguments):
     return main.main([str(each) for each in arguments])
 
 
+def test_a_caption_of_a_few_examples_is_not_said_to_have_none(labelled, model, capsys):
+    given = ["thresholds", "events.tsv", "--model", model, "-o", "mine.json", "--precision", "0.9"]
+    assert run(*given) == 0
+    detect = ["detect", "a.wav", "-c", "a tone", "--model", model, "--thresholds", "mine.json"]
+    assert run(*detect) == 0
+    told = capsys.readouterr().err
+    assert "thresholds of captions without enough examples: a tone" in told
+
+
 def test_thresholds_are_chosen_and_detect_uses_them(labelled, model, capsys):
     given = ["thresholds", "events.tsv", "--model", model, "-o", "mine.json"]
     assert run(*given, "--recall", "recall.tsv") == 0
@@ -51,9 +60,9 @@ def test_thresholds_are_chosen_and_detect_uses_them(labelled, model, capsys):
     table = list(csv.reader((labelled / "recall.tsv").open(), delimiter="\t"))
     assert [row[0] for row in table] == ["caption", "a tone", "all captions"]
 
+    detect = ["detect", "a.wav", "-c", "a tone", "--model", model, "--thresholds", "mine.json"]
     made["captions"]["a tone"]["threshold"] = 0.0
     (labelled / "mine.json").write_text(json.dumps(made))
-    detect = ["detect", "a.wav", "-c", "a tone", "--model", model, "--thresholds", "mine.json"]
     assert run(*detect) == 0
     said = capsys.readouterr()
     [_, row] = csv.reader(io.StringIO(said.out), delimiter="\t")

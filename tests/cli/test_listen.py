@@ -33,6 +33,8 @@ def test_what_cannot_be_heard_is_told(here, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert main.main(["listen", "-c", "a bell", "--model", arguments.CHECKPOINT]) == 2
     assert "the microphone needs sounddevice" in capsys.readouterr().err
+    assert main.main(["listen", "sound.wav", "-c", "a bell"]) == 2
+    assert "flam: sound.wav: sound is heard as it comes" in capsys.readouterr().err
     assert main.main(["listen"]) == 2
     assert "captions are needed" in capsys.readouterr().err
 
