@@ -7,6 +7,7 @@
                                line, may be absent
     of opensoundscape          audio_file  start_time  end_time  annotation
     of crowsetta               notated_path  onset_s  offset_s  label
+    of BirdNET, as .csv        File  Start (s)  End (s)  Common name
     JAMS                       namespaces scaper, sound_event (foreground alone) and tag_open
 
 The content decides what kind a file is, and the suffix for what `crowsetta_labels` reads. Text is
@@ -35,6 +36,7 @@ TABLES = (  # the columns for our filename, onset, offset and event_label; the f
     ("filename", "onset", "offset", "event_label"),
     ("audio_file", "start_time", "end_time", "annotation"),
     ("notated_path", "onset_s", "offset_s", "label"),
+    ("File", "Start (s)", "End (s)", "Common name"),
 )
 RAVEN_TIMES = ("Begin Time (s)", "End Time (s)")
 RAVEN_LABELS = (
@@ -47,7 +49,7 @@ RAVEN_OWN = {
     *("species code", "score", "confidence", "notes", "comments"),
 }
 # Behind the name of a recording, as in a.Table.1.selections.txt and a.wav.not.mat.
-MORE_NAME = re.compile(r"\.[^.]+(\.\d+)?\.selections?(\.table)?$|\.not$")
+MORE_NAME = re.compile(r"\.[^.]+(\.\d+)?\.selections?(\.table)?$|\.BirdNET\.results$|\.not$")
 OUR_SCORE = re.compile(r"(.+) \((0\.\d\d|1\.00)\)")  # the label that `flam detect` writes
 
 
@@ -124,7 +126,8 @@ def read(path: str | Path) -> LabelFile:
         return _read_raven(path)
     if columns := next((names for names in TABLES if set(names[1:]) <= set(fields)), None):
         rows = tables.read(path, columns[1:], short_rows=True)
-        scored = "score" in fields and _are_times(_filled(rows, "score"))
+        column = "Confidence" if columns[-1] == "Common name" else "score"
+        scored = column in fields and _are_times(_filled(rows, column))
         return LabelFile(path, _by_recording(rows, columns), scored)
     if len(fields) == 4 and _are_times(fields[1:3]):
         rows = tables.read(path, TABLES[0], header=False, short_rows=True)
@@ -183,7 +186,8 @@ def files_of(folder: str | Path, *, below: bool = False) -> dict[str, list[Path]
 
     Those of `a.wav` are `a.jams`, `a.txt`, `a.tsv`, `a.csv`, `a.ann` or `a.TextGrid` and the like,
     the same with `a.wav` for `a`, and what Raven and BirdNET write: `a.Table.1.selections.txt`,
-    `a.BirdNET.selection.table.txt`. If `below`, also those in folders below it count.
+    `a.BirdNET.selection.table.txt`, `a.BirdNET.results.csv`. If `below`, also those in folders
+    below it count.
 
     Returns their paths, by the path of the recording in the folder without suffix (or with it, for
     `a.wav.txt`).

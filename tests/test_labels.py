@@ -199,6 +199,20 @@ def test_birdnet_s_paths_are_those_of_its_own_computer(tmp_path):
     assert found.scored
 
 
+def test_birdnet_s_csv_is_read_as_its_raven_table_is(tmp_path):
+    text = (
+        "Start (s),End (s),Scientific name,Common name,Confidence,File\n"
+        "3.0,6.0,Tyto alba,Barn Owl,0.83,C:\\rec\\a.wav\n"
+    )
+    found = labels.beside(write(tmp_path / "a.BirdNET.results.csv", text).parent / "a.flac")
+    assert found is None  # a model's
+    found = labels.read(tmp_path / "a.BirdNET.results.csv")
+    assert [event[1:] for event in found.of("a.flac")] == [(3.0, 6.0, "Barn Owl")]
+    assert found.scored
+    found = labels.read(write(tmp_path / "b.csv", text.replace("Confidence", "Note")))
+    assert not found.scored
+
+
 def test_selections_of_one_time_are_two_where_raven_has_two(tmp_path):
     text = raven(DOG, DOG._replace(caption="rain"), views=("Waveform 1", "Spectrogram 1"))
     assert len(read(write(tmp_path / "a.txt", text))) == 2
@@ -286,7 +300,7 @@ def test_no_json_ends_in_another_error(tmp_path_factory, observation, namespace)
 @pytest.mark.parametrize(
     "name",
     ["a b.txt", "a b.TSV", "a b.csv", "a b.jams", "a b.Table.1.selections.txt", "a b.wav.txt",
-     "a b.BirdNET.selection.table.txt"],
+     "a b.BirdNET.selection.table.txt", "a b.BirdNET.results.csv"],
 )  # fmt: skip
 def test_a_label_file_is_found_beside_its_recording(tmp_path, name):
     text = "onset,offset,event_label\n0,1,x\n" if name.endswith("csv") else "0\t1\tx\n"
