@@ -3,5 +3,5 @@
 A module imports only from those before it:
 
     containers archives headerless packages catalogue labelled auto_splits own_sounds recordings
-    caption_rules caption_writers collected duplicates build data_folder captioning
+    caption_rules caption_writers kept_unseen collected duplicates build data_folder captioning
 """

@@ -121,6 +121,16 @@ def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
         raise TableError("\n  ".join(["the splits leak:", *leaks[:10], *more]))
 
 
+def find_names(families: Collection[str]) -> re.Pattern:
+    """Return what finds the name of one of these families in a text, as words of their own.
+
+    >>> find_names({"cat"}).search("a Cat hisses")[0], find_names({"cat"}).search("cats fight")
+    ('Cat', None)
+    """
+    names = "|".join(map(re.escape, sorted(families)))
+    return re.compile(rf"\b({names})\b" if names else r"(?!)", re.IGNORECASE)
+
+
 def split_list(text: str) -> list[str]:
     """Return the items of a list separated by "|".
 
@@ -292,7 +302,7 @@ def _leaking_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[s
         )
     if not unseen:
         return
-    names = re.compile(rf"\b({'|'.join(map(re.escape, sorted(unseen)))})\b", re.IGNORECASE)
+    names = find_names(unseen)
     trained = captions[captions["caption"].isin(seen["caption"]) & ~captions["family"].isin(unseen)]
     for row in trained.itertuples(index=False):
         for text in [row.caption, *split_list(row.wordings), *split_list(row.parents)]:

@@ -32,6 +32,7 @@ from flamlib.data.corpus import auto_splits, labelled, own_sounds
 from flamlib.data.corpus.caption_rules import STOP_WORDS, find_violation
 from flamlib.data.corpus.caption_writers import Template
 from flamlib.data.corpus.catalogue import OWN, Catalogue, split_list
+from flamlib.data.corpus.kept_unseen import KeptUnseen
 from flamlib.params.sounds import PublishedCollection
 
 BACKGROUND_FROM_S = 10.0
@@ -146,6 +147,12 @@ def add(
         for one in sorted(used, key=lambda one: any(i.split == AUTO for i in one.contents.items)):
             fixed = catalogue.clips[catalogue.clips["split"] != "train"]
             one.keep(_apart(one, of_role, set(fixed["group"])))
+            if heard is None:
+                kept = KeptUnseen(catalogue)
+                one.keep(
+                    (i, kept.check(i, names.row(i)["family"]) if i.path in of_role else i)
+                    for i in one.contents.items
+                )
             items = [i for i in one.contents.items if i.path in of_role]
             rows = []
             for item in items:

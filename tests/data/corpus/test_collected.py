@@ -204,6 +204,45 @@ def test_a_caption_that_training_asks_for_as_a_broader_one_is_not_kept_unseen(kn
     assert asked.isdisjoint(unseen)
 
 
+def test_what_the_catalogue_keeps_unseen_is_not_trained_on(tmp_path):
+    """Neither recordings of such a family, nor a text that names it; `add` checks the splits."""
+    clips = [clip(), background(), clip("r.wav", caption="it rains", family="rain")]
+    clips[2]["split"] = "unseen_captions"
+    captions = [
+        {"caption": "a dog barks", "family": "dog bark", "wordings": "a dog barks|bark"},
+        {"caption": "it rains", "family": "rain", "wordings": "it rains|rainfall"},
+    ]
+    write_catalogue(tmp_path / "catalogue", clips, captions)
+    known = catalogue.read(tmp_path / "catalogue")
+    collection_files.write_rows(
+        tmp_path / "c/clotho_captions_development.csv",
+        [
+            ["file_name", *(f"caption_{i}" for i in range(1, 6))],
+            ["a.wav", "A door slams.", "A door in the rain.", *["A door shuts."] * 3],
+            ["b.wav", "Rain on a roof.", *["Drops fall."] * 4],
+        ],
+    )
+    for i, name in enumerate("ab"):
+        write_audio(tmp_path / f"c/development/{name}.wav", 1.0, seed=i)
+    for i, name in enumerate(["bell", "rain/gutter", "rain"]):
+        write_audio(tmp_path / f"lib/{name}/a.wav", 1.0, seed=5 + i)
+    write_audio(tmp_path / "more/train/rainfall/a.wav", 1.0, seed=9)
+    entries = [{"kind": "clotho", "folder": "c"}, {"kind": "folder", "folder": "lib"}]
+    entries.append({"kind": "folder", "folder": "more", "name": "more"})
+    found = add(known, tmp_path, *entries)
+    assert why_of(found, "more")["a.wav"].endswith("'rain' is kept for unseen captions")
+    assert rows_of(found, "clotho").keys() == {"a.wav"}
+    assert why_of(found, "clotho")["b.wav"].endswith(
+        "'Rain on a roof.' names 'Rain', which is kept for unseen captions"
+    )
+    table = found.captions.set_index("caption")
+    assert table.loc["A door slams.", "wordings"] == "A door slams.|A door shuts."
+    assert table.loc["gutter", "parents"] == ""
+    splits = found.clips[found.clips["package"] == "folder"].set_index("caption")["split"]
+    assert splits["rain"] == "unseen_captions", "shared out, so kept unseen as well"
+    assert "unseen_captions" not in set(splits.drop("rain"))
+
+
 def test_captions_are_written_where_there_are_titles_and_tags_alone(known, tmp_path):
     collection_files.freesound(tmp_path / "f")
     found = add(known, tmp_path, {"kind": "freesound", "folder": "f"})
