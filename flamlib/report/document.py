@@ -53,14 +53,16 @@ PROTOCOL = (
     "of a caption in a clip is unknown, the pair leaves every count. A caption without events has "
     "no recall: it is left out of means over captions, and counts in pooled metrics.",
     "A frame is active when an event covers half of it, or half of the event lies in it. PSDS and "
-    "F1 of segments and events are of scores after a median filter, unless marked otherwise; AUROC "
-    "and mAP are of unfiltered scores. PSDS is exact over all thresholds, up to 100 false alarms "
+    "F1 of frames, segments and events are of scores that are smoothed, by the settings "
+    "median_frames (1: by no filter) and hysteresis, unless marked otherwise; AUROC and mAP are of "
+    "scores as they are. PSDS is exact over all thresholds, up to 100 false alarms "
     "per hour, and subtracts the standard deviation over captions unless it is called a mean.",
     "Brackets are 95 % confidence intervals (percentile bootstrap over clips); p is the p-value of "
     "a paired test against FLAM on the same draws. The captions of a clip are drawn together with "
     "it; a caption that is true of several recordings is drawn by itself. Thresholds of F1 are "
-    "chosen on the mixtures for validation; on public sets on the set itself, which is too "
-    "optimistic, for all models alike.",
+    "chosen on the mixtures for validation, FLAM's for unseen captions in folds of the training "
+    "recordings (the setting novel_threshold, if there is one); on public sets on the set itself, "
+    "which is too optimistic, for all models alike.",
     "A detected span is false if less than half of it lies in events of its caption; an event is "
     "found if spans that are not false cover at least half of it. Nats are the mean cross-entropy "
     "of all known frames; what one can claim without hearing anything is beside them: one prior "

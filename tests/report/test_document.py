@@ -16,8 +16,10 @@ from heldouts import read_split, write_artifacts
 from flamlib.data.datasets import testsets
 from flamlib.metrics import calibration
 from flamlib.metrics.outcomes import Outcome
+from flamlib.params.trials import EvaluationConfig
 from flamlib.plots import figures, style
 from flamlib.report import document, gallery, set_tables, worst
+from flamlib.smoothing import Smoothing
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -94,6 +96,16 @@ def test_what_is_missing_and_what_was_skipped_is_told(made):
     assert "1 of 1" in html
     assert "1 clips listed, 2000 in the official set" in html
     assert html.count("no folder given") >= len(testsets.SETS) - 1
+
+
+def test_the_page_says_by_which_settings_scores_are_smoothed():
+    """And names no other way: a median filter is one of two, and by default none."""
+    protocol = " ".join(document.PROTOCOL)
+    for setting in Smoothing.__dataclass_fields__:
+        assert setting in protocol
+        assert setting in EvaluationConfig.__dataclass_fields__
+    said = [protocol, *(words for _, words in set_tables.SED_METRICS)]
+    assert not any("median filter" in words for words in said)
 
 
 def test_the_table_has_a_row_for_every_number():
