@@ -63,8 +63,7 @@ def write(
         OSError: it cannot be written, as on a full disk.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
-        raise FileExistsError(f"{folder} contains more than a saved model: nothing written")
+    check_replaceable(folder)
     with files.atomic_folder(folder) as partial:
         plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         state_dict.write(plain, partial / WEIGHTS, format="pt")
@@ -78,6 +77,14 @@ def write(
         (partial / CARD).write_text(card, encoding="utf-8")
         if provenance is not None:
             write_json(partial / TRAINING, dict(provenance))
+
+
+def check_replaceable(folder: str | Path) -> None:
+    """Raise FileExistsError if a folder holds anything but a saved model, NotADirectoryError for a
+    file: to be asked before hours of work."""
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not _is_saved(folder):
+        raise FileExistsError(f"{folder} contains more than a saved model: nothing written")
 
 
 def resolve_source(source: str | Path, **hub: Any) -> Path:

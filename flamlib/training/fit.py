@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Subset
 from flamlib import files, paths
 from flamlib.config import Config
 from flamlib.data.batches import Batch, Batches
-from flamlib.models import class_features
+from flamlib.models import checkpoint, class_features
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.familiarity import Trust
@@ -98,6 +98,7 @@ def fit(
         curves: folder for DVCLive's tables. Speeds go to the file `speeds_of(out)`.
 
     Raises:
+        FileExistsError: `out` holds more than a saved model; before anything is read.
         FloatingPointError: the loss is not finite in some process; the step and its mixtures are
             written beside the run's states.
         RuntimeError: other than `train.n_processes` processes take part: a forgotten launcher, and
@@ -105,6 +106,7 @@ def fit(
         ValueError: for what cannot be done: before anything is read where the parameters alone
             say so, before the first step where the data do.
     """
+    checkpoint.check_replaceable(out)
     state = build(config, model, inputs, Path(resume))
     accelerator, train, batches = state.accelerator, state.config, state.batches
     first, history = state.checkpoints.load(

@@ -156,6 +156,15 @@ def test_the_curves_show_each_step_of_a_resumed_run_once(fit):
     assert steps == ["1", "2", "3", "4", "5", "6"]
 
 
+def test_a_folder_that_would_not_be_replaced_is_refused_before_the_first_step(fit, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="model contains more than a saved model"):
+        fit()
+    assert not (tmp_path / "model.curves").exists()
+    assert not (tmp_path / "model.resume").exists()
+
+
 def test_a_run_that_ends_well_leaves_nothing_to_resume(fit):
     assert not fit().with_suffix(".resume").exists()
 
