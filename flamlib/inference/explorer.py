@@ -7,6 +7,7 @@ pictures and one sound, however long the recording.
 
 import html
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from flamlib.detection import Detection
 from flamlib.inference import detector
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
+from flamlib.models.text_tower import UnknownWords
 from flamlib.params.trials import DetectConfig
 from flamlib.plots import player, spectrograms
 
 DPI = 130
 MAX_SHOWN = 500  # events in the list; of more, the surest
 VIEWS = {"10 s": 10.0, "30 s": 30.0, "60 s": 60.0, "5 min": 300.0}
+_TOLD = (UnknownWords, audio.Repaired)  # warnings of what is heard or asked
 _WIDE, _FITTING = {"width": "99%"}, {"width": "auto", "flex": "0 0 auto"}
 
 
@@ -64,6 +67,7 @@ class Explorer:
         beside = sorted(p for p in recording.parent.iterdir() if collection.is_named_as_audio(p))
         self.file = widgets.Combobox(
             value=str(recording), options=[str(path) for path in beside], description="file",
+            placeholder="a path; what is beside the first recording is offered",
             continuous_update=False, layout=_WIDE,
         )  # fmt: skip
         self.captions = widgets.Textarea(
@@ -123,16 +127,22 @@ class Explorer:
 
     def _open(self) -> None:
         """Embed the recording that is named, and ask the captions."""
+        if self.review is not None and self.file.value == str(self.review.recording):
+            return
         self._say("listening …")
 
         def act() -> None:
-            review = Review(self._model, self.file.value, self._config)
+            if not (named := self.file.value.strip()):
+                raise ValueError("no recording is named")
+            review = Review(self._model, Path(named).expanduser(), self._config)
             self.review, self._selected = review, None
             self.path.value = str(self._labels / f"{review.recording.stem}.tsv")
             self._set_length()
             self._ask()
 
         self._try(act)
+        if self.review is not None:  # what is named is what is shown, also if another cannot be
+            self.file.value = str(self.review.recording)
 
     def _ask(self) -> None:
         if self.review is None:
@@ -141,6 +151,8 @@ class Explorer:
         self.review.ask(asked)
         self.sliders.children = [self._slider(caption) for caption in self.review.captions]
         self.caption.options = self.review.captions
+        if self.review.captions:
+            self.caption.index = 0
         self._refresh()
 
     def _slider(self, caption: str) -> widgets.FloatSlider:
@@ -171,7 +183,12 @@ class Explorer:
         if selected is None:
             self._selected, self.sound.value = None, b""
         more = f", the {MAX_SHOWN} surest are listed" if len(found) > MAX_SHOWN else ""
-        self._say(f"{len(found)} events in {self.review.duration_s:.1f} s{more}")
+        seconds = self.review.duration_s
+        length = f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+        if self.review.captions:
+            self._say(f"{_count(len(found), 'event')} in {length}{more}")
+        else:
+            self._say("type what you want to find, one caption a line")
         self._draw_overview()
         self._draw_near()
 
@@ -257,17 +274,31 @@ class Explorer:
         if self.review is None:
             raise ValueError("choose a recording first")
         n = self.review.save(self.path.value)
-        self._say(f"{n} labels saved in {self.path.value}")
+        self._say(f"{_count(n, 'label')} saved in {self.path.value}")
 
     def _try(self, act: Callable[[], None]) -> None:
-        """Do what a widget asks for; what is wrong with it is said beside the button."""
-        try:
-            act()
-        except (audio.Unreadable, ValueError, OSError) as error:
-            self._say(str(error), "#b00020")
+        """Do what a widget asks for; what is wrong with it is said beside the button, and what the
+        model or a decoder warns of."""
+        with warnings.catch_warnings(record=True) as warned:
+            for kind in _TOLD:
+                warnings.simplefilter("always", kind)
+            try:
+                act()
+            except (audio.Unreadable, ValueError, OSError) as error:
+                self._say(str(error), "#b00020")
+        told = [each for each in warned if issubclass(each.category, _TOLD)]
+        notes = dict.fromkeys(str(each.message) for each in told)
+        self.message.value += "".join(f"; {html.escape(note)}" for note in notes)
+        for each in warned:
+            if each not in told:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
 
     def _say(self, text: str, colour: str = "inherit") -> None:
         self.message.value = f'<span style="color:{colour}">{html.escape(text)}</span>'
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _line(event: Detection) -> str:

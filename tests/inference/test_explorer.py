@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import ipywidgets
 import numpy as np
@@ -10,6 +11,7 @@ from sounds import RATE, noise
 from flamlib.events import read_events
 from flamlib.inference.explorer import Explorer
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
+from flamlib.models.text_tower import UnknownWords
 from flamlib.params.trials import DetectConfig
 
 CONFIG = DetectConfig(recording="", captions=[], n_absent=0, median_frames=3, hysteresis=0.0)
@@ -28,6 +30,8 @@ class Noise(CosineScoring):
         return AudioEmbeddings(frames, frames.mean(dim=1))
 
     def embed_captions(self, captions):
+        if odd := [caption for caption in captions if "☃" in caption]:
+            warnings.warn(f"cannot read ☃ in {odd}", UnknownWords, stacklevel=2)
         emb = torch.eye(8)[[len(caption) % 8 for caption in captions]]
         return CaptionEmbeddings(emb, torch.ones(len(emb)), torch.zeros(len(emb)))
 
@@ -94,6 +98,63 @@ def test_mistakes_are_told_and_change_nothing(explorer, tmp_path):
         assert "#b00020" in explorer.message.value
         assert "<i>" not in explorer.message.value
         assert explorer.review.events() == before
+
+
+@pytest.mark.parametrize("wrong", ["notes.wav", "missing.wav", "", " "])
+def test_after_a_file_that_cannot_be_opened_the_one_that_is_shown_is_named(
+    explorer, tmp_path, wrong
+):
+    (tmp_path / "notes.wav").write_text("no sound at all")
+    explorer.file.value = str(tmp_path / wrong) if wrong.strip() else wrong
+    assert wrong in explorer.message.value
+    assert "#b00020" in explorer.message.value
+    assert explorer.file.value == str(tmp_path / "a.wav") == str(explorer.review.recording)
+
+
+def test_a_path_is_taken_as_it_is_pasted(explorer, tmp_path):
+    explorer.file.value = f" {tmp_path / 'b.wav'} "
+    assert explorer.review.recording == tmp_path / "b.wav"
+
+
+def test_what_the_model_cannot_read_is_told(explorer):
+    explorer.captions.value = "rain\na ☃"
+    assert "cannot read ☃" in explorer.message.value
+    assert "event" in explorer.message.value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explorer.captions.value = "rain"
+    assert "☃" not in explorer.message.value
+
+
+def test_what_is_missing_of_a_recording_is_told(explorer, tmp_path):
+    whole = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    explorer.file.value = str(tmp_path / "cut.wav")
+    assert "in 10.0 s" in explorer.message.value
+    assert "cut off" in explorer.message.value
+
+
+def test_without_captions_they_are_asked_for(explorer):
+    explorer.captions.value = " \n"
+    assert "caption" in explorer.message.value
+    assert explorer.events.options == ()
+    explorer.captions.value = "\n".join(CAPTIONS)
+    assert explorer.caption.value == CAPTIONS[0]
+    explorer.onset.value, explorer.offset.value = 18.0, 19.0
+    explorer.buttons["add"].click()
+    assert explorer.review.is_corrected(CAPTIONS[0])
+
+
+def test_one_is_one(explorer):
+    explorer.captions.value = "wind"
+    explorer.sliders.children[0].value = 1.0
+    for event in explorer.review.events():
+        explorer.review.delete(event)
+    explorer.onset.value, explorer.offset.value = 1.0, 2.0
+    explorer.buttons["add"].click()
+    assert "1 event in 20.0 s" in explorer.message.value
+    explorer.buttons["save"].click()
+    assert "1 label saved" in explorer.message.value
 
 
 def test_another_file_is_opened(explorer, tmp_path):
