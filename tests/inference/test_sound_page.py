@@ -225,6 +225,50 @@ def test_the_spectrogram_has_no_empty_band_and_a_tone_in_its_place_at_any_rate(r
     assert by_band.argmax() == pytest.approx(band, abs=1)
 
 
+def test_who_leaves_before_decisions_are_downloaded_is_asked(tab, page):
+    asked_for = []
+    tab.on("dialog", lambda dialog: (asked_for.append(dialog.type), dialog.accept()))
+    for act, expected in (
+        (lambda: tab.keyboard.press("l"), []),
+        (lambda: tab.keyboard.press("y"), ["beforeunload"]),
+        (lambda: (tab.keyboard.press("y"), tab.keyboard.press("u")), ["beforeunload"]),
+        (lambda: tab.keyboard.press("n") or tab.click("#raven"), []),
+    ):
+        tab.goto(page.as_uri())
+        tab.uncheck("#listen")
+        act()
+        tab.goto("about:blank")
+        assert asked_for == expected
+        asked_for.clear()
+
+
+def test_a_decision_that_is_changed_is_undone_at_once(tab, page):
+    tab.goto(page.as_uri())
+    tab.uncheck("#listen")
+    tab.keyboard.press("y")
+    tab.locator("summary", has_text="All events").click()
+    tab.locator("#events button", has_text="confirmed").click()
+    tab.keyboard.press("n")
+    tab.keyboard.press("u")
+    assert tab.locator("#progress").text_content().startswith("0 of ")
+    assert tab.locator("#undo").is_disabled()
+
+
+def test_the_event_to_decide_on_is_in_view_in_the_list(tab, page):
+    tab.goto(page.as_uri())
+    tab.uncheck("#listen")
+    slide(tab, "#all", 0.5)
+    tab.locator("summary", has_text="All events").click()
+    tab.locator("#events").evaluate("list => { list.style.maxHeight = '120px'; }")
+    y = tab.evaluate("scrollY")
+    for _ in range(12):
+        tab.keyboard.press("y")
+        row, box = (tab.locator(each).bounding_box() for each in ("[aria-current]", "#events"))
+        assert box["y"] - 1 <= row["y"]
+        assert row["y"] + row["height"] <= box["y"] + box["height"] + 1
+    assert tab.evaluate("scrollY") == y
+
+
 @pytest.mark.parametrize("n_samples", [1, RATE])
 def test_silence_is_as_dark_as_a_spectrogram_can_be(n_samples):
     levels = base64.b64decode(sound_page.spectrogram(np.zeros(n_samples), RATE)["levels"])

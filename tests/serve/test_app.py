@@ -218,8 +218,9 @@ DROP = """([name, content]) => {
 }"""
 
 
-def test_the_page_in_a_browser(world, tab, tmp_path):
-    """A file is dropped, captions asked, one answered and another added: it stays answered."""
+@pytest.fixture
+def url(world):
+    """The address of a service that runs while the test does."""
     folder, model = world
     index = archive.read(folder / "index")
     service = app.make(Room(model, CAPS, name="small", index=index))
@@ -227,43 +228,158 @@ def test_the_page_in_a_browser(world, tab, tmp_path):
     server = uvicorn.Server(uvicorn.Config(service, log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    server.should_exit = True
+    thread.join()
+
+
+def test_the_page_in_a_browser(world, url, tab, tmp_path):
+    """A file is dropped, captions asked, one answered and another added: it stays answered."""
+    folder, model = world
     path = folder / "sounds/été.wav"
     how = {"method": "unbiased", "smoothing": detector.smoothing_of(model)}
     scores = detector.score(model, path, CAPTIONS, **how)
-    try:
-        tab.goto(url)
-        tab.fill("#wanted", "\n".join(CAPTIONS))
-        tab.evaluate(DROP, ["sent.wav", base64.b64encode(path.read_bytes()).decode()])
-        tab.wait_for_selector("canvas.lane")
-        assert tab.locator("#name").text_content() == "sent.wav"
-        low = float(np.median(scores.scores))
-        tab.locator("#all").evaluate(
-            "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(low)
-        )
-        expected = detector.events(scores, threshold=low, min_duration_s=0.0, merge_gap_s=0.0)
-        told = tab.locator("#progress").text_content()
-        assert told == f"0 of {len(expected)} decided"
-        tab.keyboard.press("Escape")
-        tab.locator("#play").focus()
-        tab.keyboard.press("y")
-        tab.fill("#wanted", "\n".join([*CAPTIONS, "rain"]))
-        tab.locator("#asking button").click()
-        tab.wait_for_selector("#caption-2")
-        assert tab.locator("#progress").text_content().startswith("1 of ")
-        tab.fill("#sentence", "a bell")
-        tab.click("#search button")
-        tab.locator("#told", has_text="oment").wait_for()
-        tab.select_option("#indexed", label="été.wav")
-        tab.locator("#name", has_text="été.wav").wait_for()
-        shutil.copy(folder / "sounds/été.wav", tmp_path / "chosen.wav")
-        tab.set_input_files("#file", tmp_path / "chosen.wav")
-        tab.locator("#name", has_text="chosen.wav").wait_for()
-        tab.set_viewport_size({"width": 390, "height": 844})
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
-        assert {each.removeprefix("blob:").startswith((url, "data:")) for each in tab.asked} == {
-            True
-        }
-    finally:
-        server.should_exit = True
-        thread.join()
+    tab.goto(url)
+    tab.fill("#wanted", "\n".join(CAPTIONS))
+    tab.evaluate(DROP, ["sent.wav", base64.b64encode(path.read_bytes()).decode()])
+    tab.wait_for_selector("canvas.lane")
+    assert tab.locator("#name").text_content() == "sent.wav"
+    low = float(np.median(scores.scores))
+    tab.locator("#all").evaluate(
+        "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(low)
+    )
+    expected = detector.events(scores, threshold=low, min_duration_s=0.0, merge_gap_s=0.0)
+    told = tab.locator("#progress").text_content()
+    assert told == f"0 of {len(expected)} decided"
+    tab.keyboard.press("Escape")
+    tab.locator("#play").focus()
+    tab.keyboard.press("y")
+    tab.fill("#wanted", "\n".join([*CAPTIONS, "rain"]))
+    tab.locator("#asking button").click()
+    tab.wait_for_selector("#caption-2")
+    assert tab.locator("#progress").text_content().startswith("1 of ")
+    tab.fill("#sentence", "a bell")
+    tab.click("#search button")
+    tab.locator("#told", has_text="oment").wait_for()
+    tab.select_option("#indexed", label="été.wav")
+    tab.locator("#name", has_text="été.wav").wait_for()
+    shutil.copy(folder / "sounds/été.wav", tmp_path / "chosen.wav")
+    tab.set_input_files("#file", tmp_path / "chosen.wav")
+    tab.locator("#name", has_text="chosen.wav").wait_for()
+    tab.set_viewport_size({"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert {each.removeprefix("blob:").startswith((url, "data:")) for each in tab.asked} == {True}
+
+
+def found(tab):
+    tab.wait_for_function("!document.querySelector('#state').textContent.endsWith('…')")
+    return tab.locator("#state").text_content()
+
+
+def asks(tab, *captions):
+    tab.fill("#wanted", "\n".join(captions))
+    tab.click("#asking button")
+    tab.locator("#about", has_text=f" {len(captions)} caption").wait_for()
+    return found(tab)
+
+
+def opens(tab, path):
+    tab.set_input_files("#file", path)
+    tab.locator("#name", has_text=path.name).wait_for()
+    return found(tab)
+
+
+def slide(tab, which, value):
+    tab.locator(which).evaluate(
+        "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(value)
+    )
+
+
+def test_a_review_stays_while_captions_are_added_and_other_recordings_are_looked_at(
+    url, tab, tmp_path
+):
+    for name, pitch in (("first.wav", 300), ("second.wav", 900)):
+        soundfile.write(tmp_path / name, np.concatenate([noise(1.0), tone(pitch, 1.0)]), RATE)
+    tab.goto(url)
+    tab.locator("#listen").evaluate("box => { box.checked = false; }")
+    tab.fill("#wanted", "\n".join(CAPTIONS))
+    assert "the model's own thresholds" in opens(tab, tmp_path / "first.wav")
+    slide(tab, "#caption-0", 0.0)
+    n_events = tab.locator("#progress").text_content().split()[2]
+    tab.keyboard.press("Escape")
+    tab.locator("#play").focus()
+    tab.keyboard.press("y")
+    assert tab.locator("#progress").text_content() == f"1 of {n_events} decided"
+
+    assert "your thresholds" in asks(tab, "rain", *CAPTIONS)
+    assert tab.locator("#caption-1").input_value() == "0"
+    assert tab.locator("#progress").text_content().startswith("1 of ")
+
+    opens(tab, tmp_path / "second.wav")
+    assert tab.locator("#progress").text_content().startswith("0 of ")
+    asks(tab, "rain")
+    opens(tab, tmp_path / "first.wav")
+    assert tab.locator("#progress").text_content().startswith("0 of ")
+    asks(tab, *CAPTIONS)
+    assert tab.locator("#progress").text_content() == f"1 of {n_events} decided"
+    tab.locator("#play").focus()
+    tab.keyboard.press("u")
+    assert tab.locator("#progress").text_content() == f"0 of {n_events} decided"
+
+
+def test_only_what_is_above_a_threshold_is_counted_as_found(url, tab, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(2.0), RATE)
+    tab.goto(url)
+    tab.locator("#listen").evaluate("box => { box.checked = false; }")
+    tab.fill("#wanted", CAPTIONS[0])
+    before = opens(tab, tmp_path / "a.wav")
+    slide(tab, "#caption-0", 0.0)
+    tab.locator("#play").focus()
+    tab.keyboard.press("y")
+    tab.click("#own")
+    assert asks(tab, CAPTIONS[0]) == before
+    assert tab.locator("#progress").text_content().startswith("1 of ")
+
+
+def test_captions_are_asked_again_while_it_plays(url, tab, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(6.0), RATE)
+    tab.goto(url)
+    tab.fill("#wanted", CAPTIONS[0])
+    opens(tab, tmp_path / "a.wav")
+    tab.click("#play")
+    tab.locator("#play", has_text="Pause").wait_for()
+    asks(tab, *CAPTIONS)
+    tab.wait_for_function("document.querySelector('#audio').readyState > 0")
+    is_paused = tab.evaluate("document.querySelector('#audio').paused")
+    assert tab.locator("#play").text_content() == ("Play" if is_paused else "Pause")
+
+
+ANSWERS = """([part, message]) => {
+  const real = window.fetch;
+  window.fetch = (path, ...more) => path.includes(part)
+    ? Promise.resolve(new Response(JSON.stringify({ error: { message } }), { status: 400 }))
+    : real(path, ...more);
+}"""
+
+
+def test_what_is_wrong_with_a_recording_of_the_index_is_told_beside_it(url, tab, tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    tab.goto(url)
+    tab.locator("#indexed option", has_text="gone.wav").wait_for(state="attached")
+    opens(tab, tmp_path / "a.wav")
+    tab.evaluate(ANSWERS, ["/api/index/", "gone.wav is gone."])
+    tab.select_option("#indexed", label="gone.wav")
+    tab.locator("#told", has_text="gone.wav is gone.").wait_for()
+    assert tab.locator("#indexed").input_value() == ""
+    assert tab.locator("#name").text_content() == "a.wav"
+
+
+def test_a_recording_is_shown_also_where_its_captions_cannot_be_asked(url, tab, tmp_path):
+    for name in ("first.wav", "second.wav"):
+        soundfile.write(tmp_path / name, noise(1.0, seed=len(name)), RATE)
+    tab.goto(url)
+    tab.fill("#wanted", CAPTIONS[0])
+    opens(tab, tmp_path / "first.wav")
+    tab.evaluate(ANSWERS, ["/scores", "Captions 1 and 2 are the same."])
+    assert opens(tab, tmp_path / "second.wav") == "Captions 1 and 2 are the same."
+    assert tab.locator("canvas.lane").count() == 0

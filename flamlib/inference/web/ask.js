@@ -1,5 +1,6 @@
 // Asking a server: a recording is sent or chosen, and captions are asked of it.
 let heard = null, isBusy = false;
+const reviews = new Map(); // of recordings by id: what was decided, and the thresholds that were moved
 
 async function call(path, options = {}) {
   const answer = await fetch(path, options).catch(() => null);
@@ -21,12 +22,21 @@ function state(text, isWrong = false, where = "state") {
 
 // One thing at a time; what goes wrong is told beside the button.
 async function doing(text, work, where = "state") {
-  if (isBusy) return;
+  if (isBusy) { mark(); return; }
   isBusy = true;
   for (const each of document.querySelectorAll("#state.wrong, #told.wrong")) state("", false, each.id);
   state(text, false, where);
   try { await work(); } catch (error) { state(error.message, true, where); }
   isBusy = false;
+  mark();
+}
+
+// What is chosen beside the index is the recording that is shown.
+function mark() {
+  const chosen = [...byId("indexed").options].find((option) => option.value === heard?.id);
+  byId("indexed").value = chosen?.value ?? "";
+  const hit = byId("hits").querySelector("[aria-current]");
+  if (hit && hit.dataset.id !== heard?.id) hit.removeAttribute("aria-current");
 }
 
 // A small screen shows what was asked, and not yet what was found.
@@ -44,29 +54,48 @@ async function askCaptions() {
   if (!heard) { state(wanted.length ? "Now drop or choose a recording." : "Drop or choose a recording first."); return; }
   const asking = () => post(`/api/recordings/${heard.id}/scores`, { captions: wanted });
   const { captions, note } = wanted.length ? await asking() : { captions: [] };
-  const isSame = data?.id === heard.id, kept = isSame ? [...decisions.values()] : [], order = decided;
-  const was = isSame ? { at: audio.currentTime, view } : null;
+  const was = data?.id === heard.id ? { at: audio.currentTime, view } : null;
+  keep();
   show({ ...heard, captions });
-  if (isSame) keep(kept, order);
+  takeUp();
   if (was) { view = was.view; seek(was.at); }
   if (!captions.length) { state("Now type what you want to find."); byId("wanted").focus(); return; }
-  const n = events.length === 1 ? "1 event" : `${events.length} events`;
-  state([`${n} at the model's own thresholds.`, note].filter(Boolean).join(" "));
+  const n = data.captions.reduce((sum, caption) => sum + caption.spans.length, 0);
+  const isOwn = data.captions.every((caption) => caption.threshold === caption.own);
+  const told = `${n === 1 ? "1 event" : `${n} events`} at ${isOwn ? "the model's own" : "your"} thresholds.`;
+  state([told, note].filter(Boolean).join(" "));
   reveal();
 }
 
-// What was decided of captions that are asked again stays decided.
-function keep(kept, order) {
-  const moved = new Map();
+// What was decided, and which thresholds were moved, stays with the recording and the caption, also
+// while another recording is shown or the caption is not asked.
+function keep() {
+  if (!data?.id) return;
+  const before = reviews.get(data.id) ?? { events: [], thresholds: new Map() };
+  const asked = new Set(data.captions.map((caption) => caption.label));
+  const events = before.events.filter((event) => !asked.has(event.caption.label));
+  events.push(...decided.map((key) => decisions.get(key)));
+  for (const { label, threshold, own } of data.captions) {
+    if (threshold === own) before.thresholds.delete(label);
+    else before.thresholds.set(label, threshold);
+  }
+  reviews.set(data.id, { events, thresholds: before.thresholds });
+}
+
+function takeUp() {
+  const { events: kept, thresholds } = reviews.get(data.id) ?? { events: [], thresholds: new Map() };
+  for (const caption of data.captions) {
+    caption.slider.value = caption.threshold = thresholds.get(caption.label) ?? caption.own;
+  }
   for (const event of kept) {
     const caption = data.captions.find((each) => each.label === event.caption.label);
     if (!caption) continue;
     const again = { ...event, caption };
-    moved.set(keyOf(event), keyOf(again));
     decisions.set(keyOf(again), again);
+    decided.push(keyOf(again));
   }
-  decided = order.filter((key) => moved.has(key)).map((key) => moved.get(key));
   current = null;
+  showAll();
   refresh();
 }
 
@@ -74,7 +103,11 @@ async function open(found) {
   const sound = await (await call(`/api/recordings/${found.id}/audio`)).blob();
   audio.pause();
   heard = { ...found, sound };
-  await askCaptions();
+  try { await askCaptions(); } catch (error) {
+    keep();
+    show({ ...heard, captions: [] });
+    throw error;
+  }
 }
 
 function send(file) {
@@ -88,12 +121,14 @@ function send(file) {
 }
 
 function openIndexed(id, name, hit) {
+  const told = byId("told").classList.contains("wrong") ? "" : byId("told").textContent;
   return doing(`Hearing ${name} …`, async () => {
-    const wanted = wantedCaptions();
+    const found = await post(`/api/index/${id}`), wanted = wantedCaptions();
     if (hit && !wanted.includes(hit.caption)) byId("wanted").value = [hit.caption, ...wanted].join("\n");
-    await open(await post(`/api/index/${id}`));
+    await open(found);
     if (hit) seek(hit.onset);
-  });
+    state(told, false, "told");
+  }, "told");
 }
 
 function searchIndex() {
@@ -107,6 +142,7 @@ function searchIndex() {
       const name = hit.is_there ? hit.name : `${hit.name} (no longer there)`;
       const texts = [name, `${clock(hit.onset)} – ${clock(hit.offset)}`, hit.score.toFixed(2)];
       button.append(...texts.map((textContent) => made("span", { textContent })));
+      button.dataset.id = hit.id;
       button.addEventListener("click", () => {
         byId("hits").querySelector("[aria-current]")?.removeAttribute("aria-current");
         button.setAttribute("aria-current", "true");

@@ -4,6 +4,8 @@ const audio = byId("audio");
 const CONTEXT_S = 1, MAX_LISTED = 500, SUFFIX = { tsv: ".review.tsv", raven: ".Table.1.selections.txt", audacity: ".txt" };
 let data = null, events = [], decisions = new Map(), decided = [], later = [], current = null;
 let view = [0, 1], stopAt = null, picture = null;
+const unsaved = new Set(); // recordings' captions with decisions that were not downloaded
+const nameOf = (caption) => `${data.id} ${caption.label}`;
 
 function show(found) {
   data = found;
@@ -92,7 +94,8 @@ function decide(answer) {
   if (!current) return;
   const event = { ...current, answer };
   decisions.set(keyOf(event), event);
-  decided.push(keyOf(event));
+  decided = [...decided.filter((key) => key !== keyOf(event)), keyOf(event)];
+  unsaved.add(nameOf(event.caption));
   current = null;
   refresh();
   if (current && byId("listen").checked) playEvent();
@@ -103,6 +106,7 @@ function undo() {
   if (!key) return;
   const event = { ...decisions.get(key), answer: "" };
   decisions.delete(key);
+  unsaved.add(nameOf(event.caption));
   refresh();
   select(events.find((e) => keyOf(e) === key) ?? current ?? event);
 }
@@ -153,9 +157,15 @@ function showReview() {
     item.append(button);
     return item;
   });
-  const hadFocus = byId("events").contains(document.activeElement);
-  byId("events").replaceChildren(...listed);
-  if (hadFocus) byId("events").querySelector("[aria-current]")?.focus();
+  const list = byId("events"), hadFocus = list.contains(document.activeElement);
+  list.replaceChildren(...listed);
+  const row = list.querySelector("[aria-current]");
+  if (row && hadFocus) row.focus();
+  if (row && list.parentElement.open) {
+    // The list alone moves, not the page.
+    const hidden = row.getBoundingClientRect(), box = list.getBoundingClientRect();
+    list.scrollTop += Math.max(0, hidden.bottom - box.bottom) + Math.min(0, hidden.top - box.top);
+  }
   byId("more").hidden = events.length <= MAX_LISTED;
   byId("more").textContent = `The first ${MAX_LISTED} of ${events.length} are listed.`;
 }
@@ -379,6 +389,7 @@ function download(kind) {
   const link = made("a", { download: data.name.replace(/^.*[\\/]/, "").replace(/\.[^.]*$/, "") + SUFFIX[kind] });
   link.href = URL.createObjectURL(new Blob([tables[kind](data, events)], { type: "text/plain" }));
   link.click();
+  for (const caption of data.captions) unsaved.delete(nameOf(caption));
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
@@ -410,10 +421,13 @@ document.addEventListener("keydown", (e) => {
   e.preventDefault();
   act();
 });
-audio.addEventListener("play", () => { byId("play").textContent = "Pause"; requestAnimationFrame(follow); });
-audio.addEventListener("pause", () => { byId("play").textContent = "Play"; draw(); });
+audio.addEventListener("play", () => requestAnimationFrame(follow));
+audio.addEventListener("pause", draw);
+// Another sound in the player ends the one before without a pause.
+for (const kind of ["play", "pause", "emptied"]) audio.addEventListener(kind, () => { byId("play").textContent = audio.paused ? "Play" : "Pause"; });
 audio.addEventListener("seeked", draw);
 window.addEventListener("resize", draw);
+window.addEventListener("beforeunload", (e) => { if (unsaved.size) e.preventDefault(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { picture = null; draw(); });
 
 const given = JSON.parse(byId("data").textContent);
