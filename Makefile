@@ -76,8 +76,9 @@ release: setup ## the trained model in its small form, with thresholds and card,
 test: setup ## the test suite, on two cores (ARGS for pytest)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
+# From the root, so that what a run leaves in reports/ can be opened, too.
 lab: setup ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 bench: setup ## ours against others on this machine, as ratios (ARGS=--quick)
 	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; \
