@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from handmade import background, clip, write_catalogue
 
+from flamlib.config import load_config
 from flamlib.data.corpus import catalogue
 from flamlib.data.corpus.catalogue import check_splits, read, select, split_list
 
@@ -240,6 +241,19 @@ def test_the_projects_own_catalogue_does_not_leak(profile):
     assert set(foregrounds.loc[foregrounds["split"] == "seen_captions", "caption"]) <= taught
     backgrounds = found.clips[found.clips["role"] == "background"]
     assert set(backgrounds["split"]) == {"train", "valid", "heldout"}
+
+
+FOREGROUND = ("train", "valid", "seen_captions", "unseen_captions")
+NEEDED = {"foreground": FOREGROUND, "background": ("train", "valid", "heldout"), "masker": ("train", "heldout")}
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_the_mixtures_of_every_part_have_what_they_are_made_of(small):
+    """Also those of a small run, which takes a few packages."""
+    source = load_config(small=small).source
+    clips = select(read(ROOT / "catalogue"), source.profile, source.only).clips
+    there = set(zip(clips["role"], clips["split"], strict=True))
+    assert {(role, split) for role, splits in NEEDED.items() for split in splits} <= there
 
 
 def test_the_projects_own_captions_begin_with_themselves():
