@@ -57,6 +57,10 @@ KINDS = {
         ".txt",
         lambda *events: "".join(rows(e) + "\\\t120.5\t8000.0\n" for e in events),
     ),
+    "audacity, the first with frequencies": (
+        ".txt",
+        lambda *events: rows(*events[:1], after="\n\\\t120.5\t8000.0") + rows(*events[1:]),
+    ),
     "raven": (".txt", raven),
     "raven, two views": (".txt", lambda *e: raven(*e, views=("Waveform 1", "Spectrogram 1"))),
     "raven, a column of one's own": (".txt", lambda *e: raven(*e, columns="\tWhat I hear")),
