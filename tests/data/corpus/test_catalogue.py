@@ -244,7 +244,11 @@ def test_the_projects_own_catalogue_does_not_leak(profile):
 
 
 FOREGROUND = ("train", "valid", "seen_captions", "unseen_captions")
-NEEDED = {"foreground": FOREGROUND, "background": ("train", "valid", "heldout"), "masker": ("train", "heldout")}
+NEEDED = {
+    "foreground": FOREGROUND,
+    "background": ("train", "valid", "heldout"),
+    "masker": ("train", "heldout"),
+}
 
 
 @pytest.mark.parametrize("small", [False, True])
