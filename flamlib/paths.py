@@ -67,10 +67,12 @@ class Places:
     Attributes:
         root: the project's root.
         small: whether it is a small run, with folders of its own.
+        is_fallback: whether it is one only because there is no trained model yet.
     """
 
     root: Path
     small: bool = False
+    is_fallback: bool = False
 
     def path(self, name: str | Path) -> Path:
         """Return where this run has what the whole experiment has at `name`.
@@ -98,7 +100,8 @@ class Places:
         if maker is None:
             raise FileNotFoundError(f"{path} is not there")
         if self.small:
-            raise FileNotFoundError(f"{path} is not there: run {maker}small = True first")
+            whole = " (or `make repro`, for the whole experiment)" if self.is_fallback else ""
+            raise FileNotFoundError(f"{path} is not there: run {maker}small = True first{whole}")
         raise FileNotFoundError(
             f"{path} is not there: `make repro` makes it, or run {maker}small = False first"
         )
@@ -114,6 +117,7 @@ def places(*, small: bool | None) -> Places:
     found = root()
     if small is None:
         small = not (found / CHECKPOINTS / "flam").exists()
+        return Places(found, small, is_fallback=small)
     return Places(found, small)
 
 
