@@ -11,6 +11,7 @@ gone is written anew without them.
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from flamlib.search.codes import Coded
 FORMAT = 1
 ABOUT, RECORDINGS, PARTS = "index.json", "recordings.jsonl", "parts"
 LEAST_USED = 0.5  # share of a part's frames below which it is written anew
-_OTHER_FILES = 512  # that a process has open beside those of an index
+_OTHER_FILES = 512  # that a process may open later, beside those of an index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +195,11 @@ def _allow_open(n_files: int) -> None:
     except ImportError:  # Windows has no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = n_files + _OTHER_FILES
+    try:
+        n_open = len(os.listdir("/dev/fd"))
+    except OSError:  # none is left to look with, or the system does not tell
+        n_open = 0 if soft == resource.RLIM_INFINITY else soft
+    wanted = n_open + n_files + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -104,9 +104,11 @@ def test_unused_frames_are_dropped_and_the_others_stay(index):
     assert [str(path) for [path] in opened.paths.values()] == ["/sounds/1.wav"]
 
 
-def test_parts_may_be_more_than_the_files_that_a_process_may_open(tmp_path):
+@pytest.mark.parametrize("n_others", [0, 700])
+def test_parts_may_be_more_than_the_files_that_a_process_may_open(tmp_path, n_others):
     many = {f"/{k}.wav": unit_frames(2, 6, k) for k in range(40)}
     folder = write_index(tmp_path / "index", many, n_in_part=1).folder
+    others = [open(os.devnull) for _ in range(n_others)]  # noqa: SIM115, a busy process
     limits, n_open = resource.getrlimit(resource.RLIMIT_NOFILE), len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 20, limits[1]))
     try:
@@ -114,6 +116,8 @@ def test_parts_may_be_more_than_the_files_that_a_process_may_open(tmp_path):
         n_held = len(os.listdir("/proc/self/fd")) - n_open
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for other in others:
+            other.close()
     assert (len(parts), n_held <= len(parts)) == (40, True)
 
 
