@@ -47,7 +47,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 
 WORK = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from flamlib import parallel
 from flamlib.cli import main, make
@@ -65,6 +65,7 @@ def run(args):
     list(parallel.in_order(work, [folder / "0", folder / "1"], n_jobs=2))
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     make._verify = run
     sys.exit(main.main(["verify", sys.argv[1]]))
 """
