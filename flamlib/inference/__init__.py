@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    pieces detector review explorer questions sound_page detect_many listener embedding export
+    bars pieces detector review explorer questions sound_page detect_many listener embedding export
 """

@@ -20,12 +20,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from tqdm import tqdm
-
 from flamlib import audio, detection, event_tables, files, one_writer, tables
 from flamlib.detection import Detection
 from flamlib.event_tables import Found
-from flamlib.inference import detector, questions, sound_page
+from flamlib.inference import bars, detector, questions, sound_page
 from flamlib.inference.detector import Asked
 from flamlib.inference.questions import Questions
 from flamlib.models.interface import AudioTextModel
@@ -110,7 +108,8 @@ def write(
         embedded = detector.ask(model, asked.texts) if embedded is None else embedded
         questions.write(out / PARAMETERS, asked)
         n_kept, now = 0, {}
-        with _log(out / LOG) as log, _bar(recordings, progress) as bar:
+        sizes = map(_size, recordings.values())
+        with _log(out / LOG) as log, bars.by_bytes("detect", sizes, shown=progress) as bar:
             for name, path in recordings.items():
                 before = finished.get(name)
                 entry = hear(
@@ -157,7 +156,8 @@ def hear_each(
         pages: As in `write`.
         progress: As in `write`.
     """
-    with _bar(recordings, progress) as bar:
+    sizes = map(_size, recordings.values())
+    with bars.by_bytes("detect", sizes, shown=progress) as bar:
         for name, path in recordings.items():
             yield hear(model, name, path, embedded, asked, pages=pages)
             bar.update(_size(path))
@@ -327,9 +327,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _bar(recordings: Mapping[str, Path], progress: bool) -> tqdm:
-    """By bytes, as a recording of an hour takes longer than one of a second."""
-    total = sum(map(_size, recordings.values()))
-    return tqdm(total=total, unit="B", unit_scale=True, desc="detect", disable=not progress)

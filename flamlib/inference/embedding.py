@@ -16,7 +16,7 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,10 @@ import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
-from tqdm import tqdm
 
 from flamlib import audio, collection, files, manifest
 from flamlib.events import count_frames
-from flamlib.inference import pieces
+from flamlib.inference import bars, pieces
 from flamlib.models import baselines
 from flamlib.models.baselines import FLAMGlobal
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
@@ -94,7 +93,7 @@ def write(
         for k, of in enumerate(manifest.split(len(paths), shard_size))
     ]
     sizes = {path: of[0] if of else 0 for path, *of in listing}
-    with _bar(sizes, progress) as bar:
+    with bars.by_bytes("embed", sizes.values(), shown=progress) as bar:
 
         def tell(done: Iterable[str]) -> None:
             bar.update(sum(sizes.pop(path, 0) for path in done))  # each is told once
@@ -111,12 +110,6 @@ def write(
             progress=False,
             tick=lambda job: tell(job["paths"]),
         )
-
-
-def _bar(sizes: Mapping[str, int], progress: bool) -> tqdm:
-    """By bytes, as a recording of an hour takes longer than one of a second."""
-    total = sum(sizes.values())
-    return tqdm(total=total, unit="B", unit_scale=True, desc="embed", disable=not progress)
 
 
 def list_skipped(manifest: dict[str, Any]) -> list[dict[str, str]]:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from flamlib import audio, collection, files, one_writer, parallel
-from flamlib.inference import pieces
+from flamlib.inference import bars, pieces
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
 from flamlib.search import archive, archive_part, coarse, codes
@@ -92,7 +91,8 @@ def update(
         n_embedded, notes = 0, {}
         try:
             jobs = _jobs({path: found[path] for path in sorted(new)})
-            with _bar([found[path].n_bytes for path in new], progress) as bar:
+            sizes = [found[path].n_bytes for path in new]
+            with bars.by_bytes("index", sizes, shown=progress) as bar:
                 is_here = n_jobs == 1 and scheduler is None  # where each recording can be told
                 tick = (lambda path: bar.update(found[path].n_bytes)) if is_here else None
                 work = partial(_embed_all, model, out / archive.PARTS, tick=tick)
@@ -113,12 +113,6 @@ def update(
         coarse.update(out, list(archive.read_parts(out)))
     n_forgotten = len(before.keys() - kept.keys() - skipped.keys())
     return Summary(len(kept), n_embedded, n_forgotten, skipped, notes, freed)
-
-
-def _bar(n_bytes: Sequence[int], progress: bool) -> tqdm:
-    """By bytes, as a recording of an hour takes longer than one of a second."""
-    total = sum(n_bytes)
-    return tqdm(total=total, unit="B", unit_scale=True, desc="index", disable=not progress)
 
 
 def _stored(out: Path) -> set[str]:

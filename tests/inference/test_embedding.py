@@ -18,7 +18,7 @@ from sounds import RATE, noise, tone
 from tqdm import tqdm
 
 from flamlib import manifest
-from flamlib.inference import embedding
+from flamlib.inference import bars, embedding
 from flamlib.losses import frame_wise
 from flamlib.models.flam import FLAM
 
@@ -97,7 +97,7 @@ def test_the_bar_counts_bytes_of_recordings_those_of_an_earlier_call_among_them(
             super().update(n)
             self.seen.append(self.n)
 
-    monkeypatch.setattr(embedding, "tqdm", Bar)
+    monkeypatch.setattr(bars, "tqdm", Bar)
     how = HOW | {"progress": True, "shard_size": 2, "n_jobs": n_jobs}
     sounds = [path for path in (folder / "sounds").rglob("*.*") if path.suffix != ".txt"]
     n_bytes = sum(path.stat().st_size for path in sounds)

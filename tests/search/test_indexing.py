@@ -11,6 +11,7 @@ from heldouts import write_model
 from sounds import RATE, noise, tone
 
 from flamlib import one_writer
+from flamlib.inference import bars
 from flamlib.models import baselines
 from flamlib.search import archive, archive_part, codes, indexing
 
@@ -171,11 +172,11 @@ def test_how_far_it_is_is_told_by_bytes_recording_by_recording(
 ):
     told = []
 
-    class Bar(indexing.tqdm):
+    class Bar(bars.tqdm):
         def update(self, n=1):
             told.append(n)
 
-    monkeypatch.setattr(indexing, "tqdm", Bar)
+    monkeypatch.setattr(bars, "tqdm", Bar)
     (sounds / "bad.wav").write_bytes(b"no sound")
     indexing.update(model, listing(sounds), tmp_path / "index")
     assert sorted(filter(None, told)) == sorted(path.stat().st_size for path in listing(sounds))
