@@ -86,7 +86,7 @@ class Batches(Dataset):
         heard: what a frozen trunk made of the clips and of the single recordings; None: they are
             rendered.
 
-    Raises ValueError if a step cannot be shared evenly, or the data do not fit the parameters.
+    Raises ValueError if the data do not fit the parameters.
     """
 
     bank: Bank
@@ -107,11 +107,6 @@ class Batches(Dataset):
     heard: HeardStep | None = None
 
     def __post_init__(self):
-        if self.train.batch_size % self.n_ranks:
-            raise ValueError(
-                f"batch_size {self.train.batch_size} cannot be shared evenly by {self.n_ranks} "
-                "processes: each counts the same in the gradient"
-            )
         if self.uses_pairs:
             self.pairs.check()
         n_samples = round(self.mixture.clip_s * self.bank.sample_rate)

@@ -108,6 +108,13 @@ class TrainConfig:
     def __post_init__(self):
         if self.select == "best" and not self.valid_every:
             raise ValueError("select: best needs valid_every above 0: there is no validation loss")
+        if self.batch_size % self.n_processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared evenly by {self.n_processes} "
+                "processes: each counts the same in the gradient"
+            )
+        if self.ema_decay == 1:
+            raise ValueError("ema_decay: expected less than 1, with which no step would count")
         if (self.trust_known is None) != (self.trust_novel is None):
             raise ValueError("trust_known and trust_novel: expected both or, with null, neither")
         for name in ("trust_known", "trust_novel"):

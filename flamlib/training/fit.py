@@ -29,9 +29,9 @@ from flamlib.params.learning import TrainConfig
 from flamlib.training import distributed
 from flamlib.training.average import MovingAverage
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from
-from flamlib.training.inputs import TrainInputs, read_steps
+from flamlib.training.inputs import TrainInputs, open_bank, read_steps
 from flamlib.training.logbook import Clock, Logbook
-from flamlib.training.objective import CaptionFeatures, Objective
+from flamlib.training.objective import CaptionFeatures, Objective, check_sizes
 from flamlib.training.resume import Checkpoints, Row
 
 N_ORDINARY = 1024  # clips whose frames say what ordinary ones are like
@@ -177,21 +177,11 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
         ValueError, RuntimeError: as `fit` does.
     """
     train, objective = config.train, config.objective(model)
+    check_sizes(plain(objective), train)
     accelerator = distributed.accelerator(train.mixed_precision, train.n_processes)
     if train.set_weights is None:
         inputs = replace(inputs, sets=None)
-    # By content: a run must not go on where another corpus, or other mixtures, have left off.
-    sums = distributed.once(accelerator, inputs.checksums)
     codebook = config.codebook if model == "mga_clap" else None
-    parameters = {
-        "seed": config.seed,
-        "mixture": plain(config.mixture),
-        "network": plain(config.network),
-        "objective": plain(objective),
-        "codebook": plain(codebook),
-        **plain(train),
-        **sums,
-    }
     set_seed(config.seed)
     net = pretrained(inputs.weights, config.network, codebook)
     if inputs.init_from is not None:
@@ -205,10 +195,22 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
     average = MovingAverage(net, train.ema_decay)
     adapt(net, accelerator.device, train)
     peak_rates = [group["lr"] for group in optimizer.param_groups]
-    batches, valid_batches = read_steps(
-        config, objective, inputs, net, accelerator, bank_checksum=sums["bank"]
-    )
-    parameters["hears"] = "audio" if batches.heard is None else net.trunk_id()
+    bank = open_bank(inputs.bank, sample_rate=net.sample_rate)
+    # By content: a run must not go on where another corpus, or other mixtures, have left off. After
+    # all that could be refused without it, as a large bank takes minutes to read.
+    sums = distributed.once(accelerator, inputs.checksums)
+    given = {"bank": bank, "bank_checksum": sums["bank"]}
+    batches, valid_batches = read_steps(config, objective, inputs, net, accelerator, **given)
+    parameters = {
+        "seed": config.seed,
+        "mixture": plain(config.mixture),
+        "network": plain(config.network),
+        "objective": plain(objective),
+        "codebook": plain(codebook),
+        **plain(train),
+        **sums,
+        "hears": "audio" if batches.heard is None else net.trunk_id(),
+    }
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)
     features = CaptionFeatures(net, batches.lexicon, accelerator.device, noise=train.caption_noise)

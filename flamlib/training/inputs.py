@@ -55,6 +55,17 @@ class TrainInputs:
         return {name: path and checksum(path) for name, path in given.items()}
 
 
+def open_bank(path: Path, *, sample_rate: int) -> Bank:
+    """Open the recordings. Raises ValueError if they have another rate than the audio tower."""
+    bank = Bank.open(path)
+    if bank.sample_rate != sample_rate:
+        raise ValueError(
+            f"{path} holds audio of {bank.sample_rate} Hz, but the audio tower takes "
+            f"{sample_rate} Hz: build the bank again at that rate"
+        )
+    return bank
+
+
 def read_steps(
     config: Config,
     objective: LossWeights,
@@ -62,6 +73,7 @@ def read_steps(
     net: DualEncoder,
     accelerator: Accelerator,
     *,
+    bank: Bank,
     bank_checksum: str,
 ) -> tuple[Batches, Batches | None]:
     """Open what a run reads: its steps of training and of validation, as this process takes part.
@@ -72,17 +84,13 @@ def read_steps(
         inputs: the files.
         net: the model; where its trunk is frozen and its outputs are stored, they are read.
         accelerator: the processes that share the run.
+        bank: the recordings.
         bank_checksum: of the bank, to tell whether what is stored is of its recordings.
 
     Raises:
         ValueError: the data do not fit the model or the parameters.
     """
-    train, bank = config.train, Bank.open(inputs.bank)
-    if bank.sample_rate != net.sample_rate:
-        raise ValueError(
-            f"{inputs.bank} holds audio of {bank.sample_rate} Hz, but the audio tower takes "
-            f"{net.sample_rate} Hz: build the bank again at that rate"
-        )
+    train = config.train
     sets, set_shares = (), ()
     if inputs.sets is not None:
         sets, set_shares = strong.select_sets(inputs.sets, train.set_weights)

@@ -14,6 +14,7 @@ from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.losses import codebook, frame_wise
 from flamlib.losses.tiled import Labels, caption_keys
 from flamlib.models.dual_encoder import AudioInput, DualEncoder, PairInput
+from flamlib.params.learning import TrainConfig
 
 # Which losses are of the mixtures, and which of the recordings with their captions.
 OF_MIXTURES, OF_PAIRS = (
@@ -29,6 +30,24 @@ def has_loss(weights: Mapping[str, float], of: frozenset[str]) -> bool:
     False
     """
     return any(weights.get(name) for name in of)
+
+
+def check_sizes(weights: Mapping[str, float], train: TrainConfig) -> None:
+    """Raise ValueError if no loss has a weight, or a step holds nothing of what one of them is of.
+
+    Args:
+        weights: of the losses, by name.
+        train: `batch_size` and `pair_batch_size` are looked at.
+    """
+    if not any(weights.values()):
+        raise ValueError("the objective has no loss with a weight: there is nothing to learn")
+    for size, of in {"batch_size": OF_MIXTURES, "pair_batch_size": OF_PAIRS}.items():
+        losses = sorted(name for name in of if weights.get(name))
+        if losses and not getattr(train, size):
+            raise ValueError(
+                f"train.{size} is 0, and the objective has a weight for {', '.join(losses)}, of "
+                "which a step then has nothing: raise the one, or set the other to 0"
+            )
 
 
 class CaptionFeatures:

@@ -164,11 +164,6 @@ def test_pairs_are_of_the_split_that_is_asked_for(steps, sounds):
     assert not steps(split="nowhere", pair_background_prob=0.0)[0].pair_captions
 
 
-def test_uneven_shares_are_refused(steps):
-    with pytest.raises(ValueError, match="batch_size 5 cannot be shared evenly by 2 processes"):
-        steps(batch_size=5, n_ranks=2)
-
-
 def test_recordings_longer_than_the_backgrounds_are_refused(steps, sounds):
     longer = sounds.clip_s + 0.1
     with pytest.raises(ValueError, match=r"pair_s .* is longer than clip_s .*, for which backgr"):

@@ -375,10 +375,36 @@ def test_a_process_that_would_train_alone_is_refused(fit):
         fit(n_processes=2)
 
 
+@pytest.fixture
+def unread(monkeypatch):
+    """A bank that takes an hour to read."""
+
+    def read(path):
+        raise AssertionError(f"{path} is read")
+
+    monkeypatch.setattr(step_inputs, "checksum", read)
+
+
+@pytest.mark.usefixtures("unread")
 def test_audio_at_a_rate_that_the_tower_does_not_hear_is_refused(fit, monkeypatch):
     monkeypatch.setattr(tiny.TinyAudioTower, "sample_rate", 48000)
     with pytest.raises(ValueError, match="audio of 16000 Hz, but the audio tower takes 48000 Hz"):
         fit()
+
+
+@pytest.mark.usefixtures("unread")
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"batch_size": 0}, "train.batch_size is 0"),
+        ({"pair_batch_size": 0, "objective": GLOBAL}, "train.pair_batch_size is 0"),
+        ({"sync_batch_norm": True}, "sync_batch_norm: torch cannot do so on a CPU"),
+        ({"network": {"caption": {"tower": "absent", "pooling": "mean"}}}, "absent.* is missing"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_bank_is_read(fit, changes, why):
+    with pytest.raises((ValueError, FileNotFoundError), match=why):
+        fit(**changes)
 
 
 def fit_and_count(corpus, folder):

@@ -113,12 +113,12 @@ def test_it_trains_what_the_notebook_would(tiny_project, monkeypatch):
     calls = []
     monkeypatch.setattr(launch, "fit", lambda *given, **folders: calls.append((given, folders)))
     monkeypatch.chdir(tiny_project)
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     launch.main(["flam_global", "--with", "small.yaml", "--set", "train.n_steps=7"])
     [((config, model, inputs, out), folders)] = calls
     assert model == "flam_global"
     assert out == tiny_project / "artifacts/checkpoints/flam_global"
-    assert (config.train.n_processes, config.train.n_steps) == (3, 7)
+    assert (config.train.n_processes, config.train.n_steps) == (2, 7)
     assert config.objective(model).frame == 0
     assert config.mixture.max_polyphony == tiny.RULES["max_polyphony"]
     assert inputs.mixtures == tiny_project / "artifacts/mixtures/train.parquet"
@@ -140,3 +140,11 @@ def test_what_cannot_be_meant_is_refused(tiny_project, monkeypatch, capsys, give
     with pytest.raises(SystemExit, match="2"):
         launch.main([*given, "--with", "small.yaml"])
     assert why in capsys.readouterr().err
+
+
+def test_more_processes_than_share_a_step_are_refused(tiny_project, monkeypatch, capsys):
+    monkeypatch.chdir(tiny_project)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(SystemExit, match="2"):
+        launch.main(["flam", "--with", "small.yaml"])
+    assert "batch_size 4 cannot be shared evenly by 3 processes" in capsys.readouterr().err

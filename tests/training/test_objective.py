@@ -14,6 +14,7 @@ from flamlib.training.objective import (
     CaptionFeatures,
     Objective,
     StepInputs,
+    check_sizes,
     encode_step,
     statistics_kept,
 )
@@ -202,6 +203,25 @@ def test_running_statistics_are_not_updated_twice():
     assert norm.momentum == 0.3
     norm(torch.randn(5, 2) + 7)
     assert norm.running_mean.all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "sizes", "why"),
+    [
+        ({"frame": 1.0, "prior": 1.0}, {"batch_size": 0}, r"train.batch_size is 0.*frame, prior"),
+        ({"hard": 1.0}, {"pair_batch_size": 0}, r"train.pair_batch_size is 0.*hard"),
+        ({"clip": 0.0, "frame": 0.0}, {}, "no loss with a weight"),
+    ],
+)
+def test_a_loss_of_what_no_step_holds_is_refused(weights, sizes, why):
+    with pytest.raises(ValueError, match=why):
+        check_sizes(weights, tiny.config(**sizes).train)
+
+
+def test_what_no_loss_needs_may_be_absent():
+    """The paper's FLAM-Global hears no mixtures, its FLAM without global loss no pairs."""
+    check_sizes({"clip": 1.0, "frame": 0.0}, tiny.config(batch_size=0).train)
+    check_sizes({"frame": 1.0, "prior": 1.0}, tiny.config(pair_batch_size=0).train)
 
 
 def test_a_process_without_any_audio_says_so(net, lexicon):
