@@ -65,6 +65,14 @@ def once(accelerator: Accelerator, compute: Callable[[], Any]) -> Any:
     return told[0]
 
 
+def check_same(accelerator: Accelerator, number: int, what: str) -> None:
+    """Raise RuntimeError in all processes, beginning with `what`, unless they have one number."""
+    own = torch.tensor([number], device=accelerator.device)
+    found = accelerator.gather(own).tolist()
+    if len(set(found)) > 1:
+        raise RuntimeError(f"{what} ({', '.join(map(str, found))})")
+
+
 def means(accelerator: Accelerator, terms: Mapping[str, Tensor]) -> dict[str, float]:
     """Average losses over all processes; the result is the same in each."""
     shares = torch.stack([value.detach().float() for value in terms.values()])

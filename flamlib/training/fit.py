@@ -102,7 +102,8 @@ def fit(
         FloatingPointError: the loss is not finite in some process; the step and its mixtures are
             written beside the run's states.
         RuntimeError: other than `train.n_processes` processes take part: a forgotten launcher, and
-            each would train alone.
+            each would train alone; or they would go on from different steps, as where a machine
+            does not see the folder of the states.
         ValueError: for what cannot be done: before anything is read where the parameters alone
             say so, before the first step where the data do.
     """
@@ -112,6 +113,9 @@ def fit(
     first, history = state.checkpoints.load(
         state.net, state.optimizer, state.average, accelerator.scaler
     )
+    # Else each would take its own steps, and the gradients of different ones be averaged.
+    why = f"{resume}: processes find different newest states there, after steps"
+    distributed.check_same(accelerator, first, why)
     logbook = Logbook(
         Path(curves),
         history,

@@ -76,6 +76,19 @@ def test_what_is_computed_once_is_known_to_all(tmp_path):
         assert (tmp_path / f"mean{rank}").read_text() == "{'a': 2.5, 'b': 0.5}"
 
 
+def compared(folder):
+    accelerator = distributed.accelerator("no", 2)
+    distributed.check_same(accelerator, 7, "steps")
+    with pytest.raises(RuntimeError, match=r"steps \(7, 8\)"):
+        distributed.check_same(accelerator, 7 + accelerator.process_index, "steps")
+    (folder / f"told{accelerator.process_index}").touch()
+
+
+def test_numbers_that_differ_are_told_in_every_process(tmp_path):
+    ranks.launched(2, compared, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"told0", "told1"}
+
+
 def test_one_process_computes_for_itself():
     accelerator = Accelerator(cpu=True)
     assert distributed.once(accelerator, os.getpid) == os.getpid()

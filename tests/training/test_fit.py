@@ -3,6 +3,7 @@ import os
 import shutil
 import signal
 import socket
+import warnings
 from functools import partial, partialmethod
 
 import pytest
@@ -27,6 +28,7 @@ from flamlib.losses import frame_wise
 from flamlib.models import class_features, dual_encoder, flam, mga_clap, yamnet
 from flamlib.training import fit as training
 from flamlib.training import inputs as step_inputs
+from flamlib.training import resume
 from flamlib.training.resume import STATE, checksum
 
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
@@ -596,6 +598,31 @@ def test_a_killed_run_ends_as_one_that_was_not(corpus, tmp_path, n_ranks):
     straight, killed = (tmp_path / name / "model" for name in ("straight", "killed"))
     assert same(weights(killed), weights(straight))
     assert history(killed) == history(straight)
+
+
+def fit_from_different_states(corpus, folder, changes):
+    """The second of two processes cannot read the newest state."""
+    read = resume.state_dict.read
+
+    def torn(path):
+        if "step_000004" in str(path) and PartialState().process_index == 1:
+            raise OSError("Stale file handle")
+        return read(path)
+
+    resume.state_dict.read = torn
+    warnings.simplefilter("ignore")  # of the state that cannot be read
+    with pytest.raises(RuntimeError, match=r"model.resume.* after steps \(4, 2\)"):
+        run(corpus, folder, **changes)
+    (folder / f"stopped{os.environ['RANK']}").touch()
+
+
+def test_processes_never_go_on_from_different_steps(corpus, tmp_path):
+    changes = {"save_every": 2, "n_processes": 2}
+    with pytest.raises(torch.multiprocessing.ProcessExitedException, match="SIGKILL"):
+        ranks.launched(2, fit_until_killed, corpus, tmp_path, 5, changes)
+    ranks.launched(2, fit_from_different_states, corpus, tmp_path, changes)
+    assert (tmp_path / "stopped0").exists()
+    assert (tmp_path / "stopped1").exists()
 
 
 def test_the_last_states_are_kept(fit, tmp_path):
