@@ -36,6 +36,9 @@ from flamlib.training.resume import Checkpoints, Row
 
 N_ORDINARY = 1024  # clips whose frames say what ordinary ones are like
 FEW = 32  # clips in memory at a time
+# Of `train`: they change no number, so a run may go on with others, as after one that ended for
+# want of memory.
+HOW = {"n_workers", "save_every", "keep_last"}
 
 
 @dataclass(kw_only=True)
@@ -93,8 +96,9 @@ def fit(
         model: a key of `config.objectives`; "mga_clap" is that architecture, all others are FLAM.
         inputs: what is read.
         out: folder of the model, whole when training has ended.
-        resume: folder for the run's states, in one named after the parameters and the content of
-            what is read: the same call goes on where it was stopped, another one starts anew.
+        resume: folder for the run's states, in one named after the parameters (but `HOW`) and the
+            content of what is read: the same call goes on where it was stopped, another one starts
+            anew.
         curves: folder for DVCLive's tables. Speeds go to the file `speeds_of(out)`.
 
     Raises:
@@ -218,6 +222,7 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)
     features = CaptionFeatures(net, batches.lexicon, accelerator.device, noise=train.caption_noise)
+    same_run = {name: value for name, value in parameters.items() if name not in HOW}
     return TrainState(
         config=train,
         seed=config.seed,
@@ -230,7 +235,7 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
         objective=Objective(plain(objective), features, hardness=train.hardness),
         batches=batches,
         valid_batches=valid_batches,
-        checkpoints=Checkpoints(resume, parameters, n_kept=train.keep_last),
+        checkpoints=Checkpoints(resume, same_run, n_kept=train.keep_last),
         parameters=parameters,
     )
 

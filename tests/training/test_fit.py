@@ -171,6 +171,19 @@ def test_a_run_that_ends_well_leaves_nothing_to_resume(fit):
     assert not fit().with_suffix(".resume").exists()
 
 
+@pytest.mark.parametrize("change", [{"n_workers": 1}, {"save_every": 2}, {"keep_last": 1}])
+def test_a_run_goes_on_with_other_ways_to_do_the_same(fit, tmp_path, change):
+    """Their numbers change nothing of the model, which is that of a run that was not stopped."""
+    straight = fit("straight")
+    stopped(fit, 4)
+    [newest] = tmp_path.glob("model.resume/*/step_000003")
+    (newest / "kept").touch()
+    stopped(fit, 3, **change)  # before the first step after the state
+    assert (newest / "kept").exists()
+    assert len([*(tmp_path / "model.resume").iterdir()]) == 1
+    assert same(weights(fit(**change)), weights(straight))
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"lr_heads": 2e-3}, {"n_steps": 5}])
 def test_a_run_with_other_parameters_starts_anew(fit, change):
     fresh = fit("fresh", **change)
