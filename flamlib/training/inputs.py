@@ -144,6 +144,11 @@ def read_steps(
         n_hard_negatives=0,
     )
     pairs = replace(pairs_of(config, bank, "valid"), train=plainly)
+    if train.select == "best" and not (shared["uses_mixtures"] or pairs.n_drawn):
+        raise ValueError(
+            f"{inputs.bank} has no recordings of the split valid, and this objective no loss of "
+            "mixtures, so nothing says which weights are the best: set train.select to last"
+        )
     valid_batches = Batches(
         mixtures=mixtures,
         sets=(),

@@ -16,6 +16,8 @@ from flamlib.losses.tiled import Labels, caption_keys
 from flamlib.models.dual_encoder import AudioInput, DualEncoder, PairInput
 from flamlib.params.learning import TrainConfig
 
+ANY = "a sound"  # what a process reads that has no caption to read
+AT_ONCE = 1000  # texts that are tokenised to see whether they can be
 # Which losses are of the mixtures, and which of the recordings with their captions.
 OF_MIXTURES, OF_PAIRS = (
     frozenset({"frame", "prior"}),
@@ -54,7 +56,8 @@ class CaptionFeatures:
     """Turn texts into the input of the model's caption side.
 
     A frozen caption tower encodes every wording of the corpus once, here; for one that learns the
-    texts are only tokenised.
+    texts are only tokenised. Either way a text that the tower refuses, as one that is too long, is
+    refused here, and not in the step that draws it.
 
     Args:
         net: the model.
@@ -70,9 +73,12 @@ class CaptionFeatures:
     ) -> None:
         self.learns = any(p.requires_grad for p in net.caption.parameters())
         self.tokenize, self.device = net.caption.tokenize, device
-        if not self.learns:
+        texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
+        if self.learns:
+            for start in range(0, len(texts), AT_ONCE):
+                self.tokenize(texts[start : start + AT_ONCE])
+        else:
             net.caption.eval()  # dropout in a tower that does not learn is only noise
-            texts = sorted({t for wordings in lexicon.wordings.values() for t in wordings})
             self.row = {text: i for i, text in enumerate(texts)}
             self.features = net.caption.embed(texts).to(device)
             # NaN is where a shorter caption has no word; noise leaves it NaN.
@@ -80,7 +86,8 @@ class CaptionFeatures:
 
     def __call__(self, texts: list[str], *, noisy: bool = True) -> Tensor | dict[str, Tensor]:
         if self.learns:
-            return {name: tokens.to(self.device) for name, tokens in self.tokenize(texts).items()}
+            tokens = self.tokenize(texts or [ANY])
+            return {name: ids.to(self.device) for name, ids in tokens.items()}
         features = self.features[[self.row[text] for text in texts]]
         return features + self.noise * torch.randn_like(features) if noisy else features
 

@@ -306,6 +306,14 @@ def test_what_only_a_set_names_is_learnt_from_it(fit, sets):
     assert whistle[1] > whistle[0]
 
 
+def test_nothing_to_validate_says_nothing(fit):
+    """The recordings of this corpus are all trained on, and FLAM-Global hears no mixtures."""
+    alone = {"objective": GLOBAL, "batch_size": 0, "valid_every": 6}
+    assert history(fit(**alone))[-1]["valid_loss"] == 0
+    with pytest.raises(ValueError, match="nothing says which weights are the best"):
+        fit(**alone, select="best")
+
+
 def test_a_set_that_is_not_there_is_refused(fit, sets):
     with pytest.raises(ValueError, match=r"no set 'desed' in .*\['timed'\]"):
         fit(sets=sets, set_weights={"desed": 1.0})

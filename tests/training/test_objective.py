@@ -11,6 +11,7 @@ from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.losses import frame_wise
 from flamlib.models.flam import FLAM
 from flamlib.training.objective import (
+    ANY,
     CaptionFeatures,
     Objective,
     StepInputs,
@@ -228,6 +229,28 @@ def test_a_process_without_any_audio_says_so(net, lexicon):
     nothing = batch(n_clips=0, pair_batch_size=0)
     with pytest.raises(ValueError, match="process 0 has no audio in this step"):
         objective(net, lexicon).backward(Accelerator(cpu=True), net, nothing, micro_batch=None)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_process_without_captions_or_audio_takes_part_in_looking(net, lexicon, frozen):
+    """As one of many, where there are few recordings to validate on: the losses are of all."""
+    net.caption.requires_grad_(not frozen)
+    nothing = batch(n_clips=0, pair_batch_size=0)._replace(
+        queries=[], texts=[], active=torch.zeros(0, 0, 4, dtype=bool), known=torch.zeros(0, 0) > 0
+    )
+    learning, alone = objective(net, lexicon, {"clip": 1.0}), Accelerator(cpu=True)
+    losses = learning.without_gradients(alone, net.eval(), nothing, micro_batch=None)
+    assert losses == {"clip": 0.0}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_text_that_is_too_long_is_refused_before_a_step_draws_it(net, lexicon, frozen):
+    net.caption.requires_grad_(not frozen)
+    net.caption.tokenize([ANY])
+    wordings = [*lexicon.table["wordings"][1:], "a tone|" + "so low " * 200]
+    longer = Lexicon(lexicon.table.assign(wordings=wordings))
+    with pytest.raises(ValueError, match=r"caption of 1002 tokens.*'so low so"):
+        objective(net, longer)
 
 
 def test_a_frozen_tower_reads_every_wording_once_and_is_blurred_in_training_only(net, lexicon):
