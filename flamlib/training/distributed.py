@@ -43,14 +43,15 @@ def accelerator(mixed_precision: str, n_processes: int) -> Accelerator:
 def precision(name: str) -> str:
     """Resolve "auto" to "bf16" or "no"; return any other name as it is.
 
-    bf16 is chosen where the hardware multiplies it faster than float32, as CUDA devices and CPUs
-    with AMX or AVX512-BF16 do. On other CPUs, and where ONEDNN_MAX_CPU_ISA keeps oneDNN from using
-    them, autocasting is slower than float32.
+    bf16 is chosen where the hardware multiplies it faster than float32, as CUDA devices from Ampere
+    on and CPUs with AMX or AVX512-BF16 do. On others, and where ONEDNN_MAX_CPU_ISA keeps oneDNN
+    from using these units, autocasting is slower than float32.
     """
     if name != "auto":
         return name
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+        # By its own units: the generations before Ampere have none, and torch emulates them.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
         return "no"
     can = torch.cpu.get_capabilities()

@@ -1,5 +1,6 @@
 import os
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import ranks
@@ -30,6 +31,18 @@ def alone():
 def test_bf16_is_chosen_on_cpus_that_multiply_it(monkeypatch, features, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    assert distributed.precision("auto") == expected
+
+
+@pytest.mark.parametrize(("generation", "expected"), [(7, "no"), (8, "bf16"), (9, "bf16")])
+def test_bf16_is_chosen_on_gpus_that_multiply_it(monkeypatch, generation, expected):
+    """V100 and T4 are of generation 7, on which torch emulates bf16."""
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    about = SimpleNamespace(major=generation, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
     assert distributed.precision("auto") == expected
 
 
