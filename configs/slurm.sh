@@ -14,8 +14,9 @@ set -euo pipefail
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export first
 
-# One task a machine; each finds its number in SLURM_NODEID.
-srun bash -c '.venv/bin/accelerate launch \
+# One task a machine; each finds its number in SLURM_NODEID. Since 22.05 srun does not take over the
+# number of cores: without it a machine's processes would share one.
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '.venv/bin/accelerate launch \
     --config_file configs/accelerate/two_nodes.yaml \
     --num_machines "$SLURM_NNODES" --num_processes $((8 * SLURM_NNODES)) \
     --machine_rank "$SLURM_NODEID" --main_process_ip "$first" \

@@ -1,4 +1,5 @@
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -85,10 +86,32 @@ def test_accelerate_reads_its_settings(path):
     assert "NO" not in str(config.distributed_type) or path.stem == "one_gpu"
 
 
-def test_the_slurm_script_is_a_script():
-    script = ROOT / "configs/slurm.sh"
-    subprocess.run(["bash", "-n", script], check=True)
-    assert "configs/accelerate/two_nodes.yaml" in script.read_text()
+def test_the_slurm_script_starts_a_launcher_with_all_cores_on_each_machine(tmp_path):
+    """Of SLURM there are stand-ins here: srun starts a task for each machine."""
+    script, bin = ROOT / "configs/slurm.sh", tmp_path / "bin"
+    bin.mkdir()
+    (tmp_path / ".venv").symlink_to(".")
+    programs = {
+        "scontrol": 'printf "first\\nsecond\\n"',
+        "srun": 'echo "$1" >> cores; shift; for i in 0 1; do SLURM_NODEID=$i "$@"; done',
+        "accelerate": 'echo "$@" >> launched',
+    }
+    for name, body in programs.items():
+        (bin / name).write_text(f"#!/bin/bash\n{body}\n")
+        (bin / name).chmod(0o755)
+    said = re.search(r"^#SBATCH --cpus-per-task=(\d+)$", script.read_text(), re.MULTILINE)[1]
+    given = {"SLURM_JOB_NODELIST": "[1-2]", "SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": said}
+    env = {"PATH": f"{bin}:{os.environ['PATH']}", **given}
+    asked = ["flam", "--set", "train.n_steps=7"]
+    subprocess.run(["bash", script, *asked], check=True, cwd=tmp_path, env=env)
+    assert (tmp_path / "cores").read_text() == f"--cpus-per-task={said}\n"
+    launched = (tmp_path / "launched").read_text().splitlines()
+    for rank, line in enumerate(launched):
+        assert "--config_file configs/accelerate/two_nodes.yaml" in line
+        assert f"--machine_rank {rank} --main_process_ip first" in line
+        assert "--num_machines 2 --num_processes 16" in line
+        assert line.endswith("-m flamlib.training.launch flam --set train.n_steps=7")
+    assert len(launched) == 2
 
 
 @pytest.fixture(scope="module")
