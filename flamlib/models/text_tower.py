@@ -263,7 +263,7 @@ class TextTower(nn.Module):
         if notes := self._unknown_words(captions, tokens):
             more = f" and {len(notes) - 3} more" if len(notes) > 3 else ""
             text = "; ".join(notes[:3])
-            warnings.warn(f"the caption tower {text}{more}", UnknownWords, stacklevel=3)
+            warnings.warn(f"the model {text}{more}", UnknownWords, stacklevel=3)
         with torch.inference_mode():
             parts = [self(**{k: v.to(device) for k, v in of.items()}) for of in tokens]
         if self.pooling == "words":
@@ -284,10 +284,10 @@ class TextTower(nn.Module):
                 tokenizer.convert_ids_to_tokens(set(ids) - {*tokenizer.all_special_ids})
             )
             if not any(letter.isalnum() for letter in known):
-                notes.append(f"knows no word of {caption!r}, which scores as any such text")
+                notes.append(f"cannot read a word of {caption!r}: all such captions score alike")
                 continue
             words = [word for word in caption.split() if unknown in tokenizer(word)["input_ids"]]
-            notes.append(f"cannot read {' '.join(words)} in {caption!r}")
+            notes.append(f"cannot read {' '.join(words)} in {caption!r}: say it in other words")
         return notes
 
     def _is_word(self, input_ids: Tensor, attention_mask: Tensor) -> Bool[Tensor, "caption word"]:

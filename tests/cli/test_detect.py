@@ -134,7 +134,7 @@ def test_two_tables_never_share_a_place(here, tmp_path, scores, more, code, to):
 def test_a_caption_that_the_model_does_not_know_is_said(here, capsys):
     """The tower of this model has a token for no sign."""
     assert call("sound.wav", "-c", "\u2603", "-c", "a bell", "--threshold", "0.5") == 0
-    told = "flam: the caption tower knows no word of '\u2603', which scores as any such text"
+    told = "flam: the model cannot read a word of '\u2603': all such captions score alike"
     assert told in capsys.readouterr().err.splitlines()
 
 

@@ -313,8 +313,8 @@ def test_words_that_the_tower_does_not_know_are_named(bert, folders):
         features = bert.embed(["🐕", "the dog 🐕 barks", "ᚠ", "rain", "☃"])
     assert_close(features[0], features[2])  # which is why it is said
     [text] = [str(each.message) for each in told]
-    assert "knows no word of '🐕', which scores as any such text" in text
-    assert "cannot read 🐕 in 'the dog 🐕 barks'" in text
+    assert text.startswith("the model cannot read a word of '🐕': all such captions score alike; ")
+    assert "cannot read 🐕 in 'the dog 🐕 barks': say it in other words" in text
     assert text.endswith("and 1 more")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
