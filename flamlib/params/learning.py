@@ -81,7 +81,9 @@ class TrainConfig:
     )  # fmt: skip
     init_from: str | None = parameter("folder of a saved model to start from")
     micro_batch: int | None = parameter(
-        "clips that a process holds in memory at a time; same gradients, slower; null: all", low=1
+        "clips that a process holds in memory at a time; slower, with the same gradients but for "
+        "HTS-AT's first layer, which normalises over them; null: all",
+        low=1,
     )
     checkpointing: bool = parameter("compute activations twice rather than keep them")
     compile: bool = parameter("run the towers through torch.compile")
