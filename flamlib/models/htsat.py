@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamlib.models import state_dict
-from flamlib.models.renaming import strip_prefix
+from flamlib.models.renaming import add_prefix, strip_prefix
 
 SAMPLE_RATE = 48_000  # of the published encoders of FLAM and LAION-CLAP
 WINDOW_S = 10
@@ -267,11 +267,22 @@ class HTSAT(nn.Module):
     def load_weights(self, path: str | Path) -> None:
         """Load the audio encoder of a CLAP checkpoint of `transformers`, in safetensors.
 
-        Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse.
+        Raises FileNotFoundError, and ValueError for what `state_dict.read` and `check` refuse, and
+        for weights that were trained with another front end, as `save_weights` says it: their
+        shapes would not tell.
         """
         found = strip_prefix(state_dict.read(path), "audio_model.")
+        for name, said in state_dict.read_metadata(path).items():
+            if name in self._front_end and said != (own := str(self._front_end[name])):
+                raise ValueError(f"{path} was trained with {name} {said}, this HTS-AT has {own}")
         state_dict.check(found, self.encoder.state_dict(), f"{path}: audio_model.*")
         self.encoder.load_state_dict(found)
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write what `load_weights` reads. Raises OSError if it cannot be written."""
+        tensors = {name: t.contiguous() for name, t in self.encoder.state_dict().items()}
+        front_end = {name: str(self._front_end[name]) for name in ("sample_rate", "filters")}
+        state_dict.write(add_prefix(tensors, "audio_model."), path, **front_end)
 
     def trunk(self, waveform: Float[Tensor, "clip sample"]) -> Float[Tensor, "clip step width"]:
         """Return what `forward` takes, as much of the tower as never learns.

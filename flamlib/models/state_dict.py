@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -79,8 +79,15 @@ def read(path: str | Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return what a file of safetensors that `read` reads says beside its tensors."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def write(tensors: Mapping[str, Tensor], path: str | Path, **metadata: str) -> None:
-    """Write tensors to a file of safetensors, which others may read as the umask says.
+    """Write tensors, and `metadata` beside them, to a file of safetensors, which others may read as
+    the umask says.
 
     Raises OSError if they cannot be written, as on a full disk.
     """

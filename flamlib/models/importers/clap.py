@@ -29,7 +29,7 @@ from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
 from flamlib.models.importers import htsat_layout
-from flamlib.models.renaming import add_prefix, rename, strip_prefix
+from flamlib.models.renaming import rename, strip_prefix
 from flamlib.models.text_tower import FILES, refuse_code, unusable
 
 HEADS = {"scale_init": 10.0, "bias_init": -8.0, "temperature_init": 0.07}
@@ -154,9 +154,8 @@ def write_tower(folder: str | Path, tower: HTSAT) -> None:
     folder = Path(folder)
     if folder.exists() and {path.name for path in folder.iterdir()} - {WEIGHTS}:
         raise FileExistsError(f"{folder} contains other files: nothing was written")
-    tensors = {n: t.contiguous() for n, t in tower.encoder.state_dict().items()}
     with files.atomic_folder(folder) as partial:
-        state_dict.write(add_prefix(tensors, "audio_model."), partial / WEIGHTS)
+        tower.save_weights(partial / WEIGHTS)
 
 
 def write_towers(folder: str | Path, model: FLAM) -> None:

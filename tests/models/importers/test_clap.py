@@ -279,6 +279,17 @@ def test_a_tower_at_32_khz_is_recognised(state, tmp_path):
     assert clap.read_tower(tmp_path / "a.ckpt").sample_rate == 32_000
 
 
+def test_a_tower_of_another_rate_is_not_taken_for_one_of_this(tmp_path):
+    """AudioSet's HTS-AT hears 32 kHz, the paper's 48: their weights are of the same shapes."""
+    clap.write_tower(tmp_path / "htsat", HTSAT(**TINY, sample_rate=32_000))
+    path = tmp_path / "htsat/model.safetensors"
+    HTSAT(**TINY, sample_rate=32_000, padding="repeated").load_weights(path)
+    with pytest.raises(ValueError, match=r"htsat.* with sample_rate 32000, .* has 48000"):
+        HTSAT(**TINY).load_weights(path)
+    with pytest.raises(ValueError, match=r"htsat.* with filters slaney, .* has htk"):
+        HTSAT(**TINY, sample_rate=32_000, filters="htk").load_weights(path)
+
+
 def test_no_tower_is_said_to_be_none(state, tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="is not an HTS-AT: 0 tensors are called patch_embed"):
