@@ -131,23 +131,24 @@ def evaluate_set(
         return _sed_outcome(*score_clips(model, dataset, settings, progress=progress), settings)
     if dataset.task == "moments":
         return _moments_outcome(model, dataset, settings, progress=progress)
-    clip_emb = embed_recordings(
-        model, map(_read, clips), settings.window_s, len(clips), progress=progress
+    recordings = partial(
+        embed_recordings, model, map(_read, clips), settings.window_s, len(clips), progress=progress
     )
+    # Texts first: a model may refuse one that is too long for it, and recordings take hours.
     if dataset.task == "retrieval":
         captions = [text for clip in clips for text in clip.captions]
-        clip_of_caption = np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips])
+        caption_emb = _embed_texts(model, captions)
         return retrieval_outcome(
-            clip_emb,
-            _embed_texts(model, captions),
-            clip_of_caption,
+            recordings(),
+            caption_emb,
+            np.repeat(np.arange(len(clips)), [len(clip.captions) for clip in clips]),
             text_of_caption=np.array(number_texts(captions)),
         )
     column = {label: i for i, label in enumerate(dataset.captions)}
     class_of_clip = np.array([column[clip.label] for clip in clips])
     folds = np.array([clip.fold for clip in clips])
     class_emb = _class_emb(model, dataset.captions, settings.templates)
-    return classification_outcome(clip_emb, class_emb, class_of_clip, folds)
+    return classification_outcome(recordings(), class_emb, class_of_clip, folds)
 
 
 def classify_held_out(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import set_files
@@ -140,6 +142,24 @@ def test_retrieval_takes_the_captions_of_each_clip_together(tmp_path):
     once = np.ones(n_clips, dtype=int)
     for name, make in makers.items():
         assert make()(once) == pytest.approx(numbers[name]), name
+
+
+class ShortOfBreath(Metronome):
+    """As MGA-CLAP refuses what its authors would cut."""
+
+    def embed_audio(self, waveform, sample_rate):
+        raise AssertionError("an hour goes by")
+
+    def embed_captions(self, captions):
+        raise ValueError("caption of 31 tokens, but the encoder accepts at most 30")
+
+
+@pytest.mark.parametrize("task", ["retrieval", "classification"])
+def test_a_text_that_a_model_refuses_is_said_before_it_hears_anything(tmp_path, task):
+    clips = [replace(clip, label="dog") for clip in dogs_and_cats(tmp_path)]
+    some = AnnotatedSet("some", task, clips, ["dog"])
+    with pytest.raises(ValueError, match="31 tokens"):
+        benchmarks.evaluate_set(ShortOfBreath(), some, SETTINGS)
 
 
 class KnowsEveryClip(Metronome):
