@@ -264,8 +264,11 @@ def _recipes(opened, events, split):
 
 
 def _inside(events, start_s, clip_s):
-    """The parts of events that lie in a clip, in seconds from its start."""
+    """The events that reach into a clip, in seconds from its start, as long as they are.
+
+    Cut at the clip's ends, the last hundredth of a second of one would be an event of its own, of
+    which a whole frame is active.
+    """
     for onset, offset, caption in events:
-        first, last = max(onset - start_s, 0.0), min(offset - start_s, clip_s)
-        if first < last:
-            yield Event(first, last, caption)
+        if onset < start_s + clip_s and offset > start_s:
+            yield Event(onset - start_s, offset - start_s, caption)

@@ -94,10 +94,30 @@ def test_a_clip_is_the_recording_and_its_labels_are_the_official_events(folder, 
         step = closed.bank.get(0, "scale")  # of sixteen bits
         assert np.abs(heard - whole[first : first + len(heard)]).max() <= step
     assert [clip.labels for clip in pieces] == [
-        (Event(0.0, 0.5, "speech"), Event(1.5, 2.0, "dog")),
-        (Event(0.0, 2.0, "dog"),),
-        (Event(0.0, 1.25, "dog"),),
+        (Event(0.0, 0.5, "speech"), Event(1.5, 4.25, "dog")),
+        (Event(0.0, 2.75, "dog"),),
+        (Event(-1.5, 1.25, "dog"),),
     ]
+
+
+def test_a_clip_has_the_active_frames_that_its_recording_has_there(tmp_path):
+    """Also where a long event reaches into it by a hundredth of a second alone."""
+    rows = ["filename\tonset\toffset\tevent_label"]
+    events = [(0.3, 2.01), (1.99, 3.1), (1.7, 2.3), (1.9, 2.1), (2.0, 3.0), (1.0, 2.0)]
+    for i, (onset, offset) in enumerate(events):
+        write_audio(tmp_path / f"audio/{i}.wav", 2 * CLIP_S, seed=i)
+        rows.append(f"{i}.wav\t{onset}\t{offset}\ta sound")
+    write_text(tmp_path / "events.tsv", *rows)
+    entry = {"name": "mine", "table": tmp_path / "events.tsv", "audio": tmp_path / "audio"}
+    strong.build([testsets.training_set(entry)], tmp_path / "strong", **HOW)
+    mine = strong.StrongSet.open(tmp_path / "strong/mine")
+    found, known = mine.label([clip.labels for clip in mine.clips], ["a sound"], **FRAMES)
+    assert known.all()
+    whole = {"n_frames": 8, "frame_s": 0.5, "clip_s": 2 * CLIP_S}
+    for i, (onset, offset) in enumerate(events):
+        [expected] = active_frames([Event(onset, offset, "a sound")], ["a sound"], **whole)
+        of_clips = [n for n, c in enumerate(mine.clips) if c.background.clip_id == f"{i}.wav"]
+        assert found[of_clips, 0].ravel().tolist() == expected.tolist(), (onset, offset)
 
 
 def test_a_short_recording_ends_in_silence(closed):
