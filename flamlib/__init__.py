@@ -6,15 +6,15 @@ reads both:
 
     paths         files         memory        parallel      distributions texts         tables
     parameters    overrides     smoothing     params        config        manifest      events
-    jams          recording_names             crowsetta_labels            labels        ogg
-    mpeg          chunks        decoders      chain         formats       fir           decibels
-    audio         collection    runs          detection     event_tables  streams       provenance
-    run_notebook  few_rows      one_writer
+    jams          recording_names             crowsetta_labels            reviews       labels
+    ogg           mpeg          chunks        decoders      chain         formats       fir
+    decibels      audio         collection    runs          detection     event_tables  streams
+    provenance    run_notebook  few_rows      one_writer
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli
 
-The modules of the first seven rows are the ground floor: files, numbers, events and audio, without
+The modules of the first six rows are the ground floor: files, numbers, events and audio, without
 knowledge of models, digests of code, the running of notebooks, products of matrices, and locks. The
 packages of the rest are losses; metrics; data, from recordings to batches; models; plots; the
 training loop; what a trained model is used for, also over HTTP; evaluation and the ablation study;

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
-from flamlib import crowsetta_labels, recording_names, tables, texts
+from flamlib import crowsetta_labels, recording_names, reviews, tables, texts
 from flamlib.events import Event, merge
 from flamlib.jams import GRACE_S
 from flamlib.tables import Row
@@ -46,7 +46,7 @@ RAVEN_LABELS = (
 RAVEN_OWN = {
     *("selection", "view", "channel", "begin file", "end file", "begin path", "end path"),
     *("begin clock time", "end clock time", "begin date", "end date", "begin date time"),
-    *("species code", "score", "confidence", "notes", "comments"),
+    *("species code", "score", "confidence", "review", "notes", "comments"),
 }
 # Behind the name of a recording, as in a.Table.1.selections.txt and a.wav.not.mat.
 MORE_NAME = re.compile(r"\.[^.]+(\.\d+)?\.selections?(\.table)?$|\.BirdNET\.results$|\.not$")
@@ -107,8 +107,10 @@ class LabelFile:
         return named[matching[0]]
 
 
-def read(path: str | Path) -> LabelFile:
+def read(path: str | Path, *, rejected: bool = False) -> LabelFile:
     """Read a label file of one of the kinds above.
+
+    What a review says is not there (`reviews`) is left out, unless it is asked for by `rejected`.
 
     Raises FileNotFoundError if there is none; NoLabels, a ValueError, for a file of another kind,
     naming what it holds; and ValueError, naming file and line, for what cannot be an event: no
@@ -123,12 +125,12 @@ def read(path: str | Path) -> LabelFile:
         return LabelFile(path, {"": _read_jams(path)})
     fields = tables.first_fields(path)
     if set(RAVEN_TIMES) <= set(fields):
-        return _read_raven(path)
+        return _read_raven(path, rejected)
     if columns := next((names for names in TABLES if set(names[1:]) <= set(fields)), None):
         rows = tables.read(path, columns[1:], short_rows=True)
         column = "Confidence" if columns[-1] == "Common name" else "score"
         scored = column in fields and _are_times(_filled(rows, column))
-        return LabelFile(path, _by_recording(rows, columns), scored)
+        return LabelFile(path, _by_recording(rows, columns, rejected), scored)
     if len(fields) == 4 and _are_times(fields[1:3]):
         rows = tables.read(path, TABLES[0], header=False, short_rows=True)
         return LabelFile(path, _by_recording(rows, TABLES[0]))
@@ -256,7 +258,7 @@ def _read_track(path: Path) -> LabelFile:
     return LabelFile(path, {"": events}, scored)
 
 
-def _read_raven(path: Path) -> LabelFile:
+def _read_raven(path: Path, rejected: bool) -> LabelFile:
     """A Raven selection table.
 
     A selection counts once, also for two views. Of several recordings opened as one, `File Offset
@@ -285,7 +287,8 @@ def _read_raven(path: Path) -> LabelFile:
     starts: dict[PurePosixPath, float] = {}
     for row, begun in zip(rows, begun_in, strict=True):
         of_recording = events[begun.name if is_by_name else str(begun)]
-        if row[label] == row.fields.get(names.get("species code", "")) == "nocall":
+        is_nothing = row[label] == row.fields.get(names.get("species code", "")) == "nocall"
+        if is_nothing or (reviews.is_rejected(row) and not rejected):
             continue
         begin, end = (row.number(column) for column in RAVEN_TIMES)
         onset = row.number(offset_column) if offset_column else begin
@@ -355,12 +358,16 @@ def _jams_rows(path: Path, observations: Iterable[Mapping], namespace: str) -> I
         yield Row(f"{path}, event {number}", times | {"event_label": value})
 
 
-def _by_recording(rows: Iterable[Row], columns: Sequence[str]) -> dict[str, list[RawEvent]]:
+def _by_recording(
+    rows: Iterable[Row], columns: Sequence[str], rejected: bool = False
+) -> dict[str, list[RawEvent]]:
     """The events of each recording; a row of its name alone is one in which nothing sounds."""
     recording, *of_event = columns
     events: dict[str, list[RawEvent]] = {}
     for row in rows:
         of_recording = events.setdefault(row.fields.get(recording, "").strip(), [])
+        if reviews.is_rejected(row) and not rejected:
+            continue
         if recording not in row.fields or any(row[name].strip() for name in of_event):
             of_recording.append(_event(row, of_event))
     return events

@@ -213,6 +213,23 @@ def test_birdnet_s_csv_is_read_as_its_raven_table_is(tmp_path):
     assert not found.scored
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "onset\toffset\tevent_label\tscore\treview",
+        "Begin Time (s)\tEnd Time (s)\tAnnotation\tScore\tReview",
+    ],
+)
+def test_what_a_review_rejected_is_no_event(tmp_path, header):
+    rows = "0\t1\tdog\t0.9\tyes\n2\t3\tcat\t0.8\tno\n4\t5\towl\t0.7\t\n"
+    path = write(tmp_path / "a.txt", f"{header}\n{rows}")
+    assert [event.caption for event in labels.read(path).of("a.wav")] == ["dog", "owl"]
+    every = labels.read(path, rejected=True).of("a.wav")
+    assert [event.caption for event in every] == ["dog", "cat", "owl"]
+    nothing = write(tmp_path / "b.txt", f"{header}\n2\t3\tcat\t0.8\tno\n")
+    assert dict(labels.read(nothing).events) == {"": []}
+
+
 def test_selections_of_one_time_are_two_where_raven_has_two(tmp_path):
     text = raven(DOG, DOG._replace(caption="rain"), views=("Waveform 1", "Spectrogram 1"))
     assert len(read(write(tmp_path / "a.txt", text))) == 2

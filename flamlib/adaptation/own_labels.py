@@ -19,17 +19,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from flamlib import audio, collection, labels, tables, texts
+from flamlib import audio, collection, labels, reviews, tables, texts
 from flamlib.events import Event, frame_edges
 from flamlib.labels import RawEvent
 from flamlib.metrics.clip_scores import ClipScores
 
-REVIEW = "review"  # column of a table of detections, with "yes" and "no"
-ANSWERS = {"yes": True, "y": True, "true": True, "1": True} | dict.fromkeys(
-    ("no", "n", "false", "0"), False
-)
-_IN_TABLE = ("filename", "onset", "offset", "event_label")
-_IN_RAVEN = ("Begin File", *labels.RAVEN_TIMES, "Annotation")  # the first may be absent
 CUT_S = 300.0  # longer recordings are cut, outside events, so that clips are padded little
 
 
@@ -229,13 +223,13 @@ def _find_in(folder: Path, found: list[Labelled], skipped: dict[str, str]) -> No
 
 def _find_named(source: Path, folder: Path, found: list[Labelled], skipped: dict[str, str]) -> None:
     """The recordings that a label file names, or the one that it is named after."""
-    if REVIEW in (name.strip().lower() for name in tables.first_fields(source)):
+    if reviews.column_of(tables.first_fields(source)):
         by_name = _read_review(source)
     else:
         file = labels.read(source)
         if file.scored:
             raise ValueError(
-                f"{source}: detections of a model, not labels; add a column {REVIEW} with yes or no"
+                f"{source}: detections of a model, not labels; add a column review with yes or no"
             )
         by_name = {name: (events, None) for name, events in file.events.items()}
     finder, below = tables.FileFinder(folder), None
@@ -259,26 +253,14 @@ def _by_stem(stem: str, paths: Iterable[Path]) -> Path | None:
 def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:
     """The reviewed events of each recording, and the decisions."""
     fields = tables.first_fields(path)
-    [column] = [name for name in fields if name.lower() == REVIEW][:1]
-    in_raven = set(labels.RAVEN_TIMES) <= set(fields)
-    named, *times_and_label = _IN_RAVEN if in_raven else _IN_TABLE
-    needed = (*([] if in_raven else [named]), *times_and_label, column)
-    rows = tables.read(path, needed, short_rows=True)
+    delimiter = "\t" if set(labels.RAVEN_TIMES) <= set(fields) else None
+    rows = tables.read(path, (reviews.column_of(fields),), delimiter=delimiter, short_rows=True)
+    decisions = {row.where: reviews.decision(row) for row in rows}
     by_name: dict[str, tuple[list[RawEvent], list[bool]]] = {}
-    for row in rows:
-        answer = row[column].strip().lower()
-        if not answer:
-            continue
-        if answer not in ANSWERS:
-            raise ValueError(
-                f"{row.where}: {column} is {row[column]!r}, expected yes, no, or nothing for an "
-                "event that nobody looked at"
-            )
-        onset, offset, label = times_and_label
-        event = RawEvent(row.where, row.number(onset), row.number(offset), texts.normal(row[label]))
-        events, decisions = by_name.setdefault(row.fields.get(named, "").strip(), ([], []))
-        events.append(labels.check(event))
-        decisions.append(ANSWERS[answer])
+    for name, events in labels.read(path, rejected=True).events.items():
+        reviewed = [event for event in events if decisions[event.where] is not None]
+        if reviewed:
+            by_name[name] = reviewed, [bool(decisions[event.where]) for event in reviewed]
     return by_name
 
 

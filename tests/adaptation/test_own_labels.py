@@ -102,6 +102,28 @@ def test_a_review_may_be_a_selection_table_of_raven(tmp_path):
     assert found.decisions == [True, False]
 
 
+def test_a_selection_that_raven_has_in_two_views_was_reviewed_once(tmp_path):
+    """And of several recordings opened as one each has times of its own."""
+    write(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "both.txt").write_text(
+        "Selection\tView\tBegin Time (s)\tEnd Time (s)\tBegin File\tFile Offset (s)\tAnnotation"
+        "\tReview\n"
+        + "".join(
+            f"{number}\t{view}\t{begin}\t{begin + 0.5}\t{name}\t{onset}\train\t{answer}\n"
+            for number, begin, name, onset, answer in (
+                (1, 0.25, "a.wav", 0.25, "yes"),
+                (2, 3.0, "b.wav", 1.0, "no"),
+            )
+            for view in ("Waveform 1", "Spectrogram 1")
+        )
+    )
+    found, _ = own_labels.find([tmp_path / "both.txt"])
+    assert [
+        (each.path.name, [(e.onset, e.offset) for e in each.events], each.decisions)
+        for each in found
+    ] == [("a.wav", [(0.25, 0.75)], [True]), ("b.wav", [(1.0, 1.5)], [False])]
+
+
 def test_a_long_recording_is_cut_outside_its_events(tmp_path, monkeypatch):
     monkeypatch.setattr(own_labels, "CUT_S", 1.0)
     events = [Event(0.5, 1.35, "rain"), Event(1.3, 1.7, "wind"), Event(3.9, 5.0, "rain")]
