@@ -1,7 +1,7 @@
 """Label files of bioacoustics and phonetics that the package crowsetta reads.
 
     suffix        of
-    .TextGrid     Praat; intervals without a label are pauses
+    .TextGrid     Praat; intervals without a label are pauses, points have no duration
     .phn .wrd     TIMIT, in samples of the recording beside it
     .not.mat      evsonganaly
     .xml .mat     BirdsongRecognition and SongAnnotationGUI, of many recordings; only where named
@@ -11,7 +11,7 @@ Its other formats are read without it: tables (`simple-seq`, `generic-seq`), Rav
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +63,10 @@ def read(path: Path) -> Mapping[str, list[TimedLabel]]:
     path.stat()  # which says that a file is not there as others do
     try:
         with warnings.catch_warnings(action="ignore"):  # of what the error says
-            found = crowsetta.formats.by_name(name).from_file(path).to_annot(round_times=False)
+            file = crowsetta.formats.by_name(name).from_file(path)
+            if name == "textgrid":  # of which `to_annot` leaves out the points
+                return {"": list(_in_tiers(file.tiers, path))}
+            found = file.to_annot(round_times=False)
     except Exception as error:  # whatever its parsers stumble upon
         counted = ", or the recording in which it counts samples is missing"
         why = counted if name in IN_SAMPLES else ""
@@ -73,6 +76,17 @@ def read(path: Path) -> Mapping[str, list[TimedLabel]]:
         recording = Path(annotation.notated_path).name if name in OF_MANY else ""
         labels[recording] += _labels(annotation, path)
     return labels
+
+
+def _in_tiers(tiers: Iterable[Any], path: Path) -> Iterator[TimedLabel]:
+    """The labels of a TextGrid, in which a quotation mark inside a label stands twice."""
+    for tier in tiers:
+        marks = [(each.xmin, each.xmax, each.text) for each in getattr(tier, "intervals", ())]
+        marks += [(each.number, each.number, each.mark) for each in getattr(tier, "points", ())]
+        for number, (onset, offset, label) in enumerate(marks, start=1):
+            if label.strip():
+                where = f"{path}, tier {tier.name!r}, label {number}"
+                yield TimedLabel(where, float(onset), float(offset), label.replace('""', '"'))
 
 
 def _labels(annotation: Any, path: Path) -> Iterator[TimedLabel]:

@@ -49,6 +49,17 @@ def test_a_text_grid_beside_a_recording(tmp_path):
 
 
 @needs_crowsetta
+def test_all_tiers_of_a_text_grid_are_read_and_points_have_no_duration(tmp_path):
+    points = '"TextTier"\n"clicks"\n0\n2\n1\n1.5\n"a ""click"""\n'
+    grid = GRID.replace("<exists>\n1\n", "<exists>\n2\n")
+    (tmp_path / "a.TextGrid").write_text(grid + points)
+    raw = labels.read(tmp_path / "a.TextGrid").of("a.wav")
+    assert [each[1:] for each in raw] == [(0.5, 1.25, "a dog barks"), (1.5, 1.5, 'a "click"')]
+    events, repairs = labels.repair(raw, 2.0)
+    assert ([event.caption for event in events], repairs) == (["a dog barks"], {"zero_length": 1})
+
+
+@needs_crowsetta
 def test_times_of_timit_are_samples_of_the_recording_beside_it(tmp_path):
     (tmp_path / "a.PHN").write_text(f"0 {RATE // 2} h#\n{RATE // 2} {RATE} sh\n")
     with pytest.raises(ValueError, match=r"a.PHN: .* the recording .* is missing"):
