@@ -1,6 +1,5 @@
 """Figures of a training run: its losses, the learned priors, the scores of one clip."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from flamlib.plots.style import BLUE, COLUMN, GREY, ORANGE, PAGE, styled
+from flamlib.plots.style import BLUE, COLUMN, GREY, ORANGE, PAGE, shortened, styled
 
 
 @styled
@@ -100,7 +99,7 @@ def score_map(
         for first, end in changes.reshape(-1, 2):
             times, sides = edges[[first, end, end, first, first]], row + np.array([0, 0, 1, 1, 0])
             axes.plot(times, sides, color=ORANGE, linewidth=1.2, clip_on=False)
-    texts = [textwrap.shorten(caption, 44, placeholder=" …") for caption in captions]
+    texts = [shortened(caption, 44) for caption in captions]
     axes.set_yticks(np.arange(n_captions) + 0.5, texts)
     axes.set(ylim=(n_captions, 0), xlabel="time (s)")
     axes.tick_params(axis="y", length=0)

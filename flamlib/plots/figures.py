@@ -4,7 +4,6 @@ Models and splits have the same colours and markers in all figures (`MODELS`, `S
 """
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,6 +21,7 @@ from flamlib.plots.style import (
     RED,
     legend_above,
     plain_numbers,
+    shortened,
     styled,
 )
 
@@ -114,7 +114,7 @@ def per_caption(
             name, color, _, marker = MODELS[model]
             axes.plot(part[column], rows, marker, color=color, markersize=3.2, label=name)
         axes.axvline(0.5, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
-        axes.set_yticks(rows, [textwrap.shorten(c, 34, placeholder=" …") for c in part["caption"]])
+        axes.set_yticks(rows, [shortened(c, 34) for c in part["caption"]])
         axes.tick_params(axis="y", length=0, labelsize=6)
         axes.set(ylim=(half - 0.4, -0.6), xlim=(low, 1.01), xlabel="frame-wise AUROC")
         axes.grid(axis="x")

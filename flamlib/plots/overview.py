@@ -1,7 +1,6 @@
 """Figures of a corpus and of the mixtures made from it."""
 
 import math
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from flamlib.plots.style import BLUE, GREEN, ORANGE, PAGE, plain_numbers, styled
+from flamlib.plots.style import BLUE, GREEN, ORANGE, PAGE, plain_numbers, shortened, styled
 
 ROLES = {"foreground": BLUE, "background": ORANGE, "masker": GREEN}
 SPLITS = ("train", "valid", "heldout", "seen_captions", "unseen_captions")
@@ -117,9 +116,7 @@ def _counts(axes: Axes, counts: pd.Series | pd.DataFrame, title: str) -> None:
             va="center",
             fontsize=7,
         )
-    names = [
-        textwrap.shorten(str(name).replace("_", " "), 22, placeholder=" …") for name in table.index
-    ]
+    names = [shortened(str(name).replace("_", " "), 22) for name in table.index]
     axes.set_yticks(range(len(table)), names)
     axes.set(title=title, ylim=(len(table) - 0.5, -0.5), xlim=(0, 1.18 * max(left, default=1)))
     axes.tick_params(axis="y", length=0)

@@ -27,6 +27,7 @@ from flamlib.plots.style import (
     SCORE,
     TRUTH,
     legend_above,
+    shortened,
     styled,
 )
 
@@ -300,7 +301,7 @@ def _bars(axes: Axes, row: int, top: float, foot: float, events: Iterable, color
 
 def _name_rows(axes: Axes, captions: Sequence[str], absent: Iterable[bool] = ()) -> None:
     """Label the rows with captions, in two lines if need be; absent ones in grey italics."""
-    texts = [textwrap.fill(textwrap.shorten(c, 56, placeholder=" …"), 30) for c in captions]
+    texts = [textwrap.fill(shortened(c, 56), 30) for c in captions]
     axes.set_yticks([row + 0.5 for row in range(len(captions))], texts)
     axes.tick_params(axis="y", length=0)
     for row, is_absent in enumerate(absent):

@@ -2,16 +2,18 @@
 
 Colours are those of Okabe and Ito, which a colour-blind reader can tell apart; no distinction hangs
 on colour alone. A `Figure` is made without pyplot, so that a notebook shows it once, as the value
-of its cell. Sizes are those of a paper's column and page: text is 7 or 8 points there.
+of its cell. Sizes are those of a paper's column and page: text is 7 or 8 points there. Letters are
+DejaVu's, which comes with Matplotlib; those that it lacks are of a font that is installed.
 """
 
 import io
+import textwrap
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
 import matplotlib
-from matplotlib import pyplot
+from matplotlib import font_manager, pyplot
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -27,8 +29,29 @@ INK, GREY, PALE = "#222222", "#8c8c8c", "#e6e6e6"
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 SCORE, TRUTH = "#a9cfe8", "#f8dfae"  # blue and orange in water: areas behind lines
 
+# Of Chinese, Japanese and Korean, on Linux, Windows and macOS.
+OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Noto Sans CJK TC"),
+    *("Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Noto Sans TC", "Source Han Sans SC"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+    *("IPAexGothic", "IPAGothic", "TakaoGothic", "VL Gothic", "NanumGothic", "UnDotum"),
+    *("Microsoft YaHei", "SimHei", "Microsoft JhengHei", "Yu Gothic", "Meiryo", "MS Gothic"),
+    *("Malgun Gothic", "PingFang SC", "Hiragino Sans GB", "Hiragino Sans", "Heiti TC"),
+    *("Apple SD Gothic Neo", "Arial Unicode MS", "Unifont"),
+)
+
+
+def families() -> list[str]:
+    """Return the fonts of figures: DejaVu, then those of `OTHER_FONTS` that are installed.
+
+    A letter is drawn in the first of them that has it.
+    """
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)]
+
+
 STYLE = {
-    "font.family": "DejaVu Sans",
+    "font.family": families(),
     "font.size": 8,
     "text.parse_math": False,  # captions are of users: a $ is a letter like any other
     "axes.titlesize": 8,
@@ -74,6 +97,16 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
             return draw(*args, **kwargs)
 
     return draw_styled
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text of at most so many letters, cut between words, or in one that is too long.
+
+    >>> shortened("a dog barks", 9), shortened("https://creativecommons.org", 9)
+    ('a dog …', 'https://…')
+    """
+    short = textwrap.shorten(text, width, placeholder=" …")
+    return f"{text.strip()[: width - 1]}…" if short == "…" else short
 
 
 def plain_numbers(axis: Axis) -> None:

@@ -1,6 +1,11 @@
+import warnings
+
 import matplotlib
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from flamlib.plots import figures, spectrograms, style
@@ -78,3 +83,46 @@ def test_a_logarithmic_axis_has_plain_numbers(tmp_path):
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert {"10,000", "0.0001"} <= set(labels)
     assert not any("$" in label for label in labels)
+
+
+def write_font(path, family, letter):
+    """A font of one letter, a square."""
+    pen = TTGlyphPen(None)
+    for point in ((0, 0), (0, 900), (900, 900), (900, 0)):
+        (pen.lineTo if pen.points else pen.moveTo)(point)
+    pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "square"])
+    font.setupCharacterMap({ord(letter): "square"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    font.setupHorizontalHeader(ascent=900, descent=-100)
+    font.setupNameTable({"familyName": family, "styleName": "Regular"})
+    font.setupOS2(sTypoAscender=900, sTypoDescender=-100)
+    font.setupPost()
+    font.save(path)
+
+
+def test_a_name_without_blanks_is_cut_and_not_left_out():
+    url = "https://creativecommons.org/licenses/by/4.0/"
+    assert style.shortened(url, 22) == "https://creativecommo…"
+    assert style.shortened("雨" * 60, 56) == "雨" * 55 + "…"
+    assert style.shortened("a dog barks", 22) == "a dog barks"
+    assert style.shortened(f"a dog {url}", 22) == "a dog …"
+
+
+def test_letters_that_are_not_latin_are_of_a_font_that_is_installed(tmp_path, monkeypatch):
+    fonts = [
+        font for font in font_manager.fontManager.ttflist if font.name not in style.OTHER_FONTS
+    ]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
+    assert style.families() == ["DejaVu Sans"]
+    write_font(tmp_path / "dogs.ttf", style.OTHER_FONTS[-1], "犬")
+    font_manager.fontManager.addfont(tmp_path / "dogs.ttf")
+    monkeypatch.setitem(style.STYLE, "font.family", style.families())
+    figure = spectrograms.heat_map(
+        np.zeros(4000, np.float32), 4000, np.zeros((4, 2), np.float32), np.linspace(0, 1, 5),
+        ["犬", "a dog barks"], ground_truth=[],
+    )  # fmt: skip
+    with warnings.catch_warnings(action="error"):  # of a letter that no font has
+        style.save(figure, tmp_path / "a.svg")
