@@ -265,7 +265,7 @@ def _read_raven(path: Path, rejected: bool) -> LabelFile:
     (s)` is the onset in `Begin Path`, or else in `Begin File`. In a recording whose only row is
     BirdNET's "nocall", by name and by code, nothing sounds.
     """
-    rows = tables.read(path, RAVEN_TIMES, delimiter="\t", short_rows=True)
+    rows = tables.read(path, RAVEN_TIMES, short_rows=True)
     if not rows:
         return LabelFile(path, {"": []})
     names = {name.lower(): name for name in rows[0].fields}

@@ -230,6 +230,15 @@ def test_what_a_review_rejected_is_no_event(tmp_path, header):
     assert dict(labels.read(nothing).events) == {"": []}
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+def test_a_selection_table_may_have_gone_through_a_spreadsheet(tmp_path, name):
+    text = raven(DOG, DOG._replace(onset=5.0, offset=6.0))
+    text = text.replace("\t", ",") if name == "a.csv" else text
+    file = labels.read(write(tmp_path / name, text))
+    assert [event.onset for event in file.of("a.wav")] == [DOG.onset, 5.0]
+    assert dict(file.events).keys() == {""}
+
+
 def test_selections_of_one_time_are_two_where_raven_has_two(tmp_path):
     text = raven(DOG, DOG._replace(caption="rain"), views=("Waveform 1", "Spectrogram 1"))
     assert len(read(write(tmp_path / "a.txt", text))) == 2

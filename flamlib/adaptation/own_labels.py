@@ -252,9 +252,8 @@ def _by_stem(stem: str, paths: Iterable[Path]) -> Path | None:
 
 def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:
     """The reviewed events of each recording, and the decisions."""
-    fields = tables.first_fields(path)
-    delimiter = "\t" if set(labels.RAVEN_TIMES) <= set(fields) else None
-    rows = tables.read(path, (reviews.column_of(fields),), delimiter=delimiter, short_rows=True)
+    column = reviews.column_of(tables.first_fields(path))
+    rows = tables.read(path, (column,), short_rows=True)
     decisions = {row.where: reviews.decision(row) for row in rows}
     by_name: dict[str, tuple[list[RawEvent], list[bool]]] = {}
     for name, events in labels.read(path, rejected=True).events.items():

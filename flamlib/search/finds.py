@@ -171,8 +171,7 @@ def _scores(path: Path) -> dict[str, float]:
         rows = tables.read(path, ("onset", "offset", "label"), header=False, short_rows=True)
         matches = ((row, labels.OUR_SCORE.fullmatch(row["label"].strip())) for row in rows)
         return {row.where: float(match[2]) for row, match in matches if match}
-    is_raven = set(labels.RAVEN_TIMES) <= set(fields)
-    rows = tables.read(path, (column,), delimiter="\t" if is_raven else None, short_rows=True)
+    rows = tables.read(path, (column,), short_rows=True)
     return {row.where: row.number(column) for row in rows if row[column].strip()}
 
 
