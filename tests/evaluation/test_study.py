@@ -135,6 +135,16 @@ def test_a_claim_is_settled_where_the_interval_leaves_out_zero(low, width, sign)
         assert here == ("agrees" if sign * low > 0 else "disagrees")
 
 
+def test_the_table_of_claims_is_shown_whole():
+    """Seeds are counted, and pandas cuts off texts that are longer than its columns."""
+    number = {"difference": 0.1, "low": np.nan, "high": np.nan, "n": 1.0}
+    index = [(claim.arm, name) for claim in study.PAPER_CLAIMS for name in claim.metrics]
+    index = pd.MultiIndex.from_tuples(dict.fromkeys(index), names=["arm", "metric"])
+    shown = study.findings(pd.DataFrame([number] * len(index), index=index))
+    assert pd.api.types.is_integer_dtype(shown["n"])
+    assert "..." not in shown.to_html()
+
+
 def test_every_claim_is_of_metrics_that_there_are():
     assert {name for claim in study.PAPER_CLAIMS for name in claim.metrics} <= set(study.METRICS)
 
