@@ -84,7 +84,8 @@ bench: setup ## ours against others on this machine, as ratios (ARGS=--quick)
 	for benchmark in benchmarks/*.py; do echo "== $$benchmark"; \
 		$(BIN)/python $$benchmark $(ARGS) || exit 1; done
 
-# Only the reader's browser is needed to read it: site/index.html.
+# Only the reader's browser is needed to read it, site/index.html. Its search box is not there in a page
+# that is opened as a file: python -m http.server -d site.
 docs: setup ## the documentation as a site, in site/ (links checked)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
