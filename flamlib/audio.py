@@ -79,7 +79,8 @@ class Recording:
         self.sample_rate, self.notes = self._decoder.sample_rate, self._decoder.notes
         self._n_samples: int | None = None
         self._only = None if channel is None else channel - 1
-        self._kept, self._kept_start = np.zeros((0, self._decoder.n_channels), np.float32), 0
+        # What was read last: one number a sample, as it is heard, or those of all channels.
+        self._kept, self._kept_start = np.zeros(0, np.float32), 0
 
     @property
     def n_samples(self) -> int:
@@ -89,7 +90,7 @@ class Recording:
             Unreadable: It is damaged, has no samples, or some that cannot be used.
         """
         if self._n_samples is None:
-            powers, n_samples, last = 0.0, 0, self._kept[:0]
+            powers, n_samples, last = 0.0, 0, np.zeros((0, self._decoder.n_channels), np.float32)
             pieces = []
             with _unreadable(self.path):
                 self._decoder.seek(0)
@@ -106,7 +107,7 @@ class Recording:
                 if self._only is not None:
                     self.notes.append(_CANCELLED.format(self._only + 1))
             if sum(map(len, pieces)) == n_samples == self._decoder.position:
-                self._kept, self._kept_start = np.concatenate(pieces), 0
+                self._kept, self._kept_start = self._heard(np.concatenate(pieces)), 0
             self._n_samples = n_samples
         return self._n_samples
 
@@ -133,13 +134,37 @@ class Recording:
         stop = self.n_samples
         if stop_s is not None:
             stop = min(stop, round(stop_s * self.sample_rate))
-        channels = self._read(round(start_s * self.sample_rate), stop)
+        return self._read(round(start_s * self.sample_rate), stop, as_heard=True)
+
+    def cut(
+        self, start_s: float | int = 0.0, stop_s: float | int | None = None
+    ) -> Float[np.ndarray, "sample"]:
+        """Return a part of it as `read` would of a file that holds that part alone.
+
+        The rest is not decoded where its decoder can go to a sample, nor does it decide which
+        channels are heard.
+
+        Args:
+            start_s: Begin, in seconds.
+            stop_s: End, in seconds; None: that of the recording, and so if it is beyond that.
+
+        Raises:
+            Unreadable: There are no samples in that part, or some that cannot be used; or it is
+                damaged before the end of the part.
+        """
+        stop = None if stop_s is None else round(stop_s * self.sample_rate)
+        return mono(self._read(round(start_s * self.sample_rate), stop, as_heard=False))
+
+    def _heard(self, channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
         if self._only is not None:
             return np.ascontiguousarray(channels[:, self._only])
         return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
 
-    def _read(self, start: int, stop: int | None) -> Float[np.ndarray, "sample channel"]:
-        """Return samples `start` to `stop` of all channels, or up to the end."""
+    def _read(self, start: int, stop: int | None, *, as_heard: bool) -> Float[np.ndarray, "..."]:
+        """Return samples `start` to `stop`, or up to the end, of all channels.
+
+        Or as they are heard, so that of many channels no more is held than of one.
+        """
         if start < 0 or (stop is not None and stop <= start):
             part_s = (
                 start / self.sample_rate,
@@ -148,6 +173,7 @@ class Recording:
             raise Unreadable(self.path, "no samples from {} s to {} s".format(*part_s))
         kept_stop = self._kept_start + len(self._kept)
         reuse = self._kept_start <= start < kept_stop and kept_stop == self._decoder.position
+        reuse = reuse and (self._kept.ndim == 1) == as_heard
         pieces = [self._kept[start - self._kept_start :][: None if stop is None else stop - start]]
         pieces = pieces if reuse else []
         at = start + sum(map(len, pieces))
@@ -156,19 +182,19 @@ class Recording:
                 self._decoder.seek(start)
             while stop is None or at < stop:
                 n = decoders.PIECE if stop is None else min(decoders.PIECE, stop - at)
-                piece = self._decoder.read(n)
-                if not len(piece):
+                channels = self._decoder.read(n)
+                if not len(channels):
                     break
-                pieces.append(piece)
-                at += len(piece)
+                _check(self.path, channels)
+                pieces.append(self._heard(channels) if as_heard else channels)
+                at += len(channels)
             if at == start:
                 why = f"no samples from {start / self.sample_rate} s on: it ends before"
                 raise Unreadable(self.path, why if start else "holds no samples")
-            channels = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        _check(self.path, channels)
+            samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         if at == self._decoder.position:
-            self._kept, self._kept_start = channels, start
-        return channels
+            self._kept, self._kept_start = samples, start
+        return samples
 
     def close(self) -> None:
         """Close the file."""
@@ -207,13 +233,11 @@ def read(
     """
     with Recording(path) as recording:
         rate = recording.sample_rate
-        stop = None if stop_s is None else round(stop_s * rate)
-        channels = recording._read(round(start_s * rate), stop)
+        waveform = recording.cut(start_s, stop_s)
     if notes is None:
         warn(path, recording.notes)
     else:
         notes += recording.notes
-    waveform = mono(channels)
     if sample_rate is None:
         return waveform, rate
     return resample(waveform, rate, sample_rate), sample_rate

@@ -1,11 +1,12 @@
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 import soundfile
 from sounds import write_endless
 
-from flamlib import audio
+from flamlib import audio, decoders
 
 RATE = 16000
 
@@ -130,3 +131,38 @@ def test_one_channel_of_a_recording_is_heard_where_it_is_asked_for(tmp_path):
 )
 def test_the_reason_of_an_error_does_not_name_the_file_again(error, reason):
     assert audio.reason(error) == reason
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3"])
+def test_a_part_is_cut_as_of_a_file_of_its_own_in_whatever_order(tmp_path, suffix):
+    path, channels = tmp_path / f"a{suffix}", np.stack([tone(440, 9), tone(600, 9)], axis=1)
+    channels[4 * RATE :, 1] = -channels[4 * RATE :, 0]  # from here on they cancel each other
+    soundfile.write(path, 0.5 * channels, RATE)
+    with audio.Recording(path) as recording:
+        for start_s, stop_s in [(1, 3), (1.5, 2), (1.5, 5), (4.5, 8), (0, 2), (8, 99), (6, None)]:
+            expected, _ = audio.read(path, start_s=start_s, stop_s=stop_s)
+            np.testing.assert_array_equal(recording.cut(start_s, stop_s), expected)
+        whole = recording.read()
+        for start_s, stop_s in [(1, 3), (2, 5)]:
+            part = recording.read(start_s, stop_s)
+            np.testing.assert_array_equal(part, whole[start_s * RATE : stop_s * RATE])
+            recording.cut(start_s, stop_s)
+
+
+@pytest.mark.parametrize("n_channels", [2, 16])
+def test_of_many_channels_no_more_is_held_than_of_one(tmp_path, monkeypatch, n_channels):
+    monkeypatch.setattr(audio, "KEPT", 0)
+    monkeypatch.setattr(decoders, "PIECE", 2**12)
+    rng = np.random.default_rng(0)
+    samples = rng.integers(-9999, 9999, (20 * RATE, n_channels), dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    with audio.Recording(tmp_path / "a.wav") as recording:
+        assert recording.duration_s == 20.0
+        tracemalloc.start()
+        try:
+            waveform = recording.read()
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    np.testing.assert_allclose(waveform, samples.mean(axis=1) / 2**15, atol=1e-6)
+    assert most < 3 * waveform.nbytes
