@@ -18,10 +18,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import soundfile
+from jaxtyping import Float
 
 from flamlib import audio, event_tables, files, one_writer, tables, texts
 from flamlib.search.finds import Find
@@ -110,24 +113,22 @@ def write(
     out = Path(out)
     with one_writer.alone(out, "flam segments"):
         _same_parameters(out / PARAMETERS, _parameters(finds, form, context_s))
-        rows, skipped, n_written, n_kept = [], [], 0, 0
-        for n, (find, name) in enumerate(_named(finds, form), start=1):
-            place = out / name
-            begin = max(0.0, find.onset - context_s)
-            try:
-                if place.exists():
-                    n_kept += 1
-                else:
-                    _cut(find, path_of(find), begin, find.offset + context_s, place, form)
-                    n_written += 1
-                score = "" if find.score is None else f"{find.score:.4f}"
-                times = [f"{at:.6f}" for at in (find.onset, find.offset)]
-                caption = texts.normal(find.caption)
-                row = name, find.recording, *times, caption, score, f"{begin:.6f}"
-                rows.append([*map(event_tables.on_one_line, row)])
-            except audio.Unreadable as error:
-                skipped.append((find, error.why))
-            progress(n)
+        named, why, n_kept = list(_named(finds, form)), {}, 0
+        with closing(_Recordings()) as recordings:
+            for n, i in enumerate(_as_they_lie(named), start=1):
+                find, name = named[i]
+                begin, end = max(0.0, find.onset - context_s), find.offset + context_s
+                try:
+                    if (out / name).exists():
+                        n_kept += 1
+                    else:
+                        heard = recordings.cut(find, path_of(find), begin, end)
+                        _write(out / name, *heard, form)
+                except audio.Unreadable as error:
+                    why[i] = error.why
+                progress(n)
+        rows = [_row(*of, context_s) for i, of in enumerate(named) if i not in why]
+        skipped = [(find, why[i]) for i, (find, _) in enumerate(named) if i in why]
         tables.write(out / TABLE, [COLUMNS, *rows])
         lost = [(find.recording, f"{find.onset:.6f}", find.caption, why) for find, why in skipped]
         if lost:
@@ -135,7 +136,7 @@ def write(
             tables.write(out / SKIPPED, [("filename", "onset", "event_label", "why"), *lost])
         else:
             (out / SKIPPED).unlink(missing_ok=True)
-        return Cut(n_written, n_kept, skipped)
+        return Cut(len(rows) - n_kept, n_kept, skipped)
 
 
 def _surest(finds: Sequence[Find]) -> list[Find]:
@@ -204,18 +205,64 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _cut(
-    find: Find, recording: Path | None, begin_s: float, end_s: float, place: Path, form: str
-) -> None:
-    """Write a clip, whole or not at all. Raises Unreadable if there is no sound for it."""
-    if recording is None:
-        raise audio.Unreadable(find.recording, "no such recording")
-    waveform, rate = audio.read(recording, start_s=begin_s, stop_s=end_s, notes=[])
+def _as_they_lie(named: Sequence[tuple[Find, str]]) -> list[int]:
+    """The finds by recording and time."""
+    return sorted(range(len(named)), key=lambda i: (named[i][0].recording, named[i][0].onset))
+
+
+def _row(find: Find, name: str, context_s: float) -> list[str]:
+    score = "" if find.score is None else f"{find.score:.4f}"
+    begin = max(0.0, find.onset - context_s)
+    onset, offset, begin = (f"{at:.6f}" for at in (find.onset, find.offset, begin))
+    row = name, find.recording, onset, offset, texts.normal(find.caption), score, begin
+    return [*map(event_tables.on_one_line, row)]
+
+
+class _Recordings:
+    """Recordings that are opened once for finds that come as they lie in them.
+
+    To open a FLAC or an MP3 all of it is looked through, and to go to a place in an MP3 all before
+    that is decoded: for each find anew that would be hours for a recording of a day.
+    """
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._opened: audio.Recording | audio.Unreadable | None = None
+
+    def cut(
+        self, find: Find, path: Path | None, begin_s: float, end_s: float
+    ) -> tuple[Float[np.ndarray, "sample"], int]:
+        """Return mono samples and their rate. Raises Unreadable if there is no sound."""
+        if path is None:
+            raise audio.Unreadable(find.recording, "no such recording")
+        if path != self._path:
+            self.close()
+            self._path = path
+            try:
+                self._opened = audio.Recording(path)
+            except audio.Unreadable as error:
+                self._opened = error
+        if isinstance(self._opened, audio.Unreadable):
+            raise self._opened
+        try:
+            return self._opened.cut(begin_s, end_s), self._opened.sample_rate
+        except audio.Unreadable:
+            self.close()  # where a decoder stands after that is not known
+            raise
+
+    def close(self) -> None:
+        if isinstance(self._opened, audio.Recording):
+            self._opened.close()
+        self._path = self._opened = None
+
+
+def _write(place: Path, waveform: Float[np.ndarray, "sample"], rate: int, form: str) -> None:
+    """Write a clip, whole or not at all. Raises Unreadable if the format has no such rate."""
     content = io.BytesIO()
     try:
         soundfile.write(content, waveform.clip(-1, 1), rate, FORMATS[form], format=form.upper())
     except soundfile.LibsndfileError as error:
-        raise audio.Unreadable(recording, f"{rate} Hz as {form}: {error.error_string}") from error
+        raise audio.Unreadable(place, f"{rate} Hz as {form}: {error.error_string}") from error
     files.make_folder(place.parent)
     files.atomic_write(place, content.getvalue())
 

@@ -170,3 +170,32 @@ def test_what_cannot_be_cut_is_listed_and_tried_again(tmp_path, ramp):
     assert rows[1]["why"] == "no such recording"
     assert "ends before" in rows[2]["why"]
     assert clips.write(finds, tmp_path / "out", ramp) == (2, 1, [(finds[3], rows[2]["why"])])
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".mp3"])
+def test_a_recording_is_opened_once_however_its_finds_stand(tmp_path, monkeypatch, suffix):
+    """For each anew, a FLAC or MP3 of a day would be read to its end as often as it has finds."""
+    opened, begin = [], clips.audio.Recording.__init__
+
+    def count(self, path, **how):
+        opened.append(path)
+        begin(self, path, **how)
+
+    rng = np.random.default_rng(0)
+    where = {name: tmp_path / f"{name}{suffix}" for name in ("a", "b")}
+    for path in where.values():
+        soundfile.write(path, 0.1 * rng.standard_normal(9 * RATE), RATE)
+    times = [(6.0, 7.0), (1.0, 5.0), (2.0, 2.5), (6.5, 8.0), (0.0, 1.5)]
+    finds = [find(*at, score=k / 9, recording=n) for k, at in enumerate(times) for n in where]
+    with monkeypatch.context() as patched:
+        patched.setattr(clips.audio.Recording, "__init__", count)
+        done = clips.write(finds, tmp_path / "out", lambda f: where[f.recording], context_s=0.25)
+    assert done == (10, 0, [])
+    assert sorted(opened) == [*where.values()]
+    rows = tables.read(tmp_path / "out/segments.tsv", clips.COLUMNS)
+    assert [row["filename"] for row in rows] == [f.recording for f in finds]
+    for row, f in zip(rows, finds, strict=True):
+        begin, end = max(0, f.onset - 0.25), f.offset + 0.25
+        samples, _ = clips.audio.read(where[f.recording], start_s=begin, stop_s=end)
+        clip, _ = soundfile.read(tmp_path / "out" / row["clip"])
+        np.testing.assert_allclose(clip, samples.clip(-1, 1), atol=2**-15)
