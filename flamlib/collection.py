@@ -22,7 +22,9 @@ def is_named_as_audio(name: str | Path) -> bool:
 def find(folder: str | Path) -> tuple[list[Path], dict[Path, str]]:
     """Find what is named as audio in a folder and its subfolders, links to folders included.
 
-    A folder that is met twice, through a link, is looked into once.
+    A folder that is met twice, through a link, is looked into once. What is hidden in it is left
+    out, by a name that begins with a dot: beside `a.wav` macOS leaves a `._a.wav` that is no sound,
+    and a file server may have former states of all files in `.snapshot`.
 
     Returns:
         The paths, sorted by their parts, and the subfolders that cannot be listed, each with the
@@ -36,6 +38,8 @@ def find(folder: str | Path) -> tuple[list[Path], dict[Path, str]]:
         closed[Path(error.filename)] = f"this folder cannot be listed: {error.strerror}"
 
     for at, subfolders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        names = [name for name in names if not name.startswith(".")]
         found += [Path(at, name) for name in names + subfolders if is_named_as_audio(name)]
         subfolders[:] = [name for name in sorted(subfolders) if _is_new(Path(at, name), seen)]
     return sorted(found), closed
@@ -72,15 +76,24 @@ def gather(given: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
         else:
             named = {path: path.name}
         for each, name in named.items():
-            paths.setdefault(each.absolute(), _printable(name))
+            paths.setdefault(_absolute(each), _printable(name))
     names = list(paths.values())
     several = (
         {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
     )
     return {
-        _printable("/".join(path.parts[1:])) if name in several else name: path
-        for path, name in paths.items()
+        whole_name(path) if name in several else name: path for path, name in paths.items()
     }, closed
+
+
+def whole_name(path: Path) -> str:
+    """Return what a recording is called where another has its name: by its whole path."""
+    return _printable("/".join(path.absolute().parts[1:]))
+
+
+def _absolute(path: Path) -> Path:
+    """The whole path; without `..`, which would lead a name out of the folder of its results."""
+    return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
 
 
 def _printable(name: str) -> str:

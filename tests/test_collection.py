@@ -65,6 +65,30 @@ def test_a_name_that_is_no_text_is_not_usable(tmp_path):
     assert not collection.has_usable_name(tmp_path / os.fsdecode(b"caf\xe9.wav"))
 
 
+def test_what_is_hidden_is_left_out_unless_it_is_named(tmp_path):
+    """As macOS leaves a file beside each, and a file server former states of all of them."""
+    for name in ("a.wav", "._a.wav", ".snapshot/hourly/a.wav", "deep/._b.wav", "deep/.c/d.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert collection.find(tmp_path) == ([tmp_path / "a.wav"], {})
+    assert collection.find(tmp_path / "deep/.c") == ([tmp_path / "deep/.c/d.wav"], {})
+    found, _ = collection.gather([str(tmp_path / "._a.wav")])
+    assert found == {"._a.wav": tmp_path / "._a.wav"}
+
+
+def test_no_name_leads_upwards(tmp_path, monkeypatch):
+    for name in ("x/a.wav", "y/a.wav", "here/deep"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    found, _ = collection.gather(["../x", "../y/a.wav", "../here/../x/a.wav"])
+    full = tmp_path.as_posix().lstrip("/")
+    assert found == {
+        f"{full}/x/a.wav": tmp_path / "x/a.wav",
+        f"{full}/y/a.wav": tmp_path / "y/a.wav",
+    }
+
+
 def test_files_folders_and_patterns_are_gathered_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("in/a.wav", "in/deep/b.wav", "c.flac", "other/a.wav", "notes.txt"):

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from flamlib import audio, detection, event_tables, files, one_writer, tables
+from flamlib import audio, collection, detection, event_tables, files, one_writer, tables
 from flamlib.detection import Detection
 from flamlib.event_tables import Found
 from flamlib.inference import bars, detector, questions, sound_page
@@ -86,7 +86,8 @@ def write(
         model: Any model that `baselines.load` returns.
         recordings: Files, by the names that tables have for them.
         out: The folder. One with results of the same questions is gone on with; its tables then
-            hold what it held before, too.
+            hold what it held before, too. A file keeps the name that it has there, and another that
+            would have this name is called by its whole path.
         asked: Captions and how scores become events.
         embedded: The captions, by `detector.ask`; None: they are embedded here.
         formats: Of `event_tables.FORMATS`.
@@ -105,12 +106,17 @@ def write(
     with one_writer.alone(out, "flam detect"):
         _same_questions(out / PARAMETERS, asked)
         finished = _read_log(out / LOG)
+        name_of = {entry.get("path"): name for name, entry in finished.items()}
+        table_of = {event_tables.clip_of(n): n for n, e in finished.items() if "scores" in e}
         embedded = detector.ask(model, asked.texts) if embedded is None else embedded
         questions.write(out / PARAMETERS, asked)
         n_kept, now = 0, {}
         sizes = map(_size, recordings.values())
         with _log(out / LOG) as log, bars.by_bytes("detect", sizes, shown=progress) as bar:
-            for name, path in recordings.items():
+            for given, path in recordings.items():
+                name = _name_in(finished, name_of, given, path)
+                if scores is not None:
+                    _check_table(Path(scores), table_of, name)
                 before = finished.get(name)
                 entry = hear(
                     model,
@@ -120,10 +126,12 @@ def write(
                     asked,
                     before=before,
                     pages=pages,
-                    scores=places.get(name),
+                    scores=places.get(given),
                 )
                 n_kept += entry is before
-                if entry is not before:
+                if entry is before:  # perhaps it was moved
+                    entry = {**entry, "path": str(path.absolute())}
+                if entry != before:
                     finished[name] = entry
                     log.write(json.dumps(entry) + "\n")
                     log.flush()
@@ -258,12 +266,36 @@ def _score_places(
     detection.check_columns(folder, asked.texts)
     names: dict[str, str] = {}
     for name in recordings:
-        if (first := names.setdefault(event_tables.clip_of(name), name)) != name:
-            raise ValueError(
-                f"{folder}: the score tables of {first} and {name} would have one name: a table is "
-                "called by its recording, without folder and suffix; detect in them one by one"
-            )
+        _check_table(folder, names, name)
     return {name: folder / f"{clip}.tsv" for clip, name in names.items()}
+
+
+def _check_table(folder: Path, name_of: dict[str, str], name: str) -> None:
+    """Note which recording a score table is of; raise ValueError if it is of another."""
+    if (first := name_of.setdefault(event_tables.clip_of(name), name)) != name:
+        raise ValueError(
+            f"{folder}: the score tables of {first} and {name} would have one name: a table is "
+            "called by its recording, without folder and suffix; detect in them one by one"
+        )
+
+
+def _name_in(
+    finished: Mapping[str, Any], name_of: Mapping[str, str], given: str, path: Path
+) -> str:
+    """What a recording is called in a folder that may know it, or another by the same name."""
+    if (at := str(path.absolute())) in name_of:
+        return name_of[at]
+    sha256 = finished.get(given, {}).get("sha256")
+    if given not in finished or (sha256 is not None and _has_content(path, sha256)):
+        return given  # a new name; or the same recording, which was moved
+    return collection.whole_name(path)
+
+
+def _has_content(path: Path, sha256: str) -> bool:
+    try:
+        return files.sha256(path) == sha256
+    except OSError:
+        return False
 
 
 def _write_durations(out: Path, entries: Mapping[str, Any]) -> None:

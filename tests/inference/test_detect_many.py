@@ -128,6 +128,52 @@ def test_pages_and_scores_are_those_of_the_recording_as_it_is(
     assert '"duration_s": 2.0' in pages.place("0.wav").read_text()
 
 
+def listed(out):
+    rows = map(json.loads, (out / "events.jsonl").read_text().splitlines())
+    return [(row["filename"], round(row["offset"], 3)) for row in rows]
+
+
+def test_recordings_of_one_name_that_come_one_after_the_other_are_all_kept(
+    model, tmp_path, monkeypatch
+):
+    """As the recorders of two places give the same names."""
+    out, n_heard = tmp_path / "out", []
+    for k, place in enumerate(("one", "two"), start=1):
+        (tmp_path / place).mkdir()
+        soundfile.write(tmp_path / place / "a.wav", noise(float(k)), RATE)
+    one, two = ({"a.wav": tmp_path / place / "a.wav"} for place in ("one", "two"))
+    whole = f"{tmp_path.as_posix()[1:]}/two/a.wav"
+    both = {f"{tmp_path.as_posix()[1:]}/one/a.wav": one["a.wav"], whole: two["a.wav"]}
+    for recordings in (one, two, one, two, both):
+        done = detect_many.write(model, recordings, out, ASKED, formats=["jsonl"])
+        n_heard.append(done.n_heard)
+    assert listed(out) == [("a.wav", 1.0), (whole, 2.0)]
+    assert n_heard == [1, 1, 0, 0, 0]
+
+
+def test_of_two_recordings_of_one_name_no_table_of_scores_is_replaced(model, tmp_path):
+    for k, place in enumerate(("one", "two"), start=1):
+        (tmp_path / place).mkdir()
+        soundfile.write(tmp_path / place / "a.wav", noise(float(k)), RATE)
+    out, scores = tmp_path / "out", tmp_path / "scores"
+    detect_many.write(model, {"a.wav": tmp_path / "one/a.wav"}, out, ASKED, scores=scores)
+    with pytest.raises(ValueError, match=r"the score tables of a.wav and .*two/a.wav would have"):
+        detect_many.write(model, {"a.wav": tmp_path / "two/a.wav"}, out, ASKED, scores=scores)
+    assert detection.read_scores(scores / "a.tsv")[1][-1] == 1.0
+
+
+def test_a_recording_that_was_moved_is_not_heard_again_and_found_where_it_is(model, tmp_path):
+    out, new = tmp_path / "out", tmp_path / "new"
+    soundfile.write(tmp_path / "a.wav", noise(1.0), RATE)
+    detect_many.write(model, {"a.wav": tmp_path / "a.wav"}, out, ASKED)
+    new.mkdir()
+    (tmp_path / "a.wav").rename(new / "a.wav")
+    done = detect_many.write(model, {"a.wav": new / "a.wav"}, out, ASKED)
+    assert (done.n_heard, done.n_kept) == (0, 1)
+    last = (out / detect_many.LOG).read_text().splitlines()[-1]
+    assert json.loads(last)["path"] == str(new / "a.wav")
+
+
 def test_silence_is_no_error(model, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
     done = detect_many.write(model, {"s": tmp_path / "silent.wav"}, tmp_path / "out", ASKED)
