@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from flamlib import audio, collection, labels, reviews, tables, texts
+from flamlib import audio, collection, labels, recording_names, reviews, tables, texts
 from flamlib.events import Event, frame_edges
 from flamlib.labels import RawEvent
 from flamlib.metrics.clip_scores import ClipScores
@@ -238,16 +238,20 @@ def _find_named(source: Path, folder: Path, found: list[Labelled], skipped: dict
         if path is None:
             if below is None:
                 below = collection.find(folder)[0]
-            path = _by_stem(Path(name.replace("\\", "/")).stem or labels.stem(source), below)
+            path = _by_name(name or labels.stem(source), below)
         if path is None:
             skipped[name or str(source)] = f"no recording of that name in {folder}"
         else:
             found.append(Labelled(path, source, events, decisions))
 
 
-def _by_stem(stem: str, paths: Iterable[Path]) -> Path | None:
-    matching = [p for p in paths if texts.composed(p.stem) == texts.composed(stem)]
-    return matching[0] if len(matching) == 1 else None
+def _by_name(name: str, paths: Iterable[Path]) -> Path | None:
+    """The only recording of this stem; of several the one whose folders are as named."""
+    wanted = recording_names.as_path(name)
+    stem = wanted.stem if collection.is_named_as_audio(wanted.name) else wanted.name
+    alike = {recording_names.as_path(str(p)): p for p in paths if texts.composed(p.stem) == stem}
+    found = recording_names.matching(wanted, list(alike)) if len(alike) > 1 else [*alike]
+    return alike[found[0]] if len(found) == 1 else None
 
 
 def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:

@@ -1,6 +1,7 @@
 """The command of `flam` that cuts finds out of recordings: segments."""
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
@@ -89,14 +90,21 @@ def _segments(args: argparse.Namespace) -> int:
     from flamlib import labels
     from flamlib.search import clips, finds
 
-    recordings, found, file_of = finds.Recordings(args.audio), [], {}
+    recordings, once, file_of = finds.Recordings(args.audio), {}, {}
     for given in dict.fromkeys(args.finds):
         with _on_disk(given) as path:
             for find in finds.read(path):
                 at = recordings.find(find.recording, find.table)
                 named = find.recording or labels.stem(find.table)
-                found.append(find._replace(recording=named if at is None else str(at)))
-                file_of[found[-1].recording] = at
+                find = find._replace(recording=named if at is None else str(at))
+                file_of[find.recording] = at
+                # Another table may say the same, as of BirdNET's that of each recording and of all.
+                where = named if at is None else os.path.abspath(at)
+                times = round(find.onset, 3), round(find.offset, 3)
+                what = (where, *times, texts.key(find.caption))
+                if once.setdefault(what, find).score is None:
+                    once[what] = find
+    found = list(once.values())
     if args.join is not None:
         found = finds.join(found, args.join)
     chosen = clips.choose(found, clips.Wanted(args.n, args.pick, args.min_score))

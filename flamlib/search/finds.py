@@ -12,10 +12,10 @@ track of ours; many label files have none.
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from flamlib import collection, detection, labels, tables, texts
+from flamlib import collection, detection, labels, recording_names, tables, texts
 from flamlib.data.datasets.annotations import AudioFolder
 from flamlib.labels import NoLabels, RawEvent
 
@@ -99,37 +99,84 @@ def join(finds: Sequence[Find], gap_s: float) -> list[Find]:
 class Recordings:
     """Finds the file of a recording that a table names.
 
-    It is looked for in the folder of audio that is given; or else, by its path, from here and from
-    the folder of the table, beside which that of a label file without names is.
+    It is looked for in the folder of audio that is given, there also by the end of its path, as
+    recordings are moved and tables are not; or else, by its path, from here, from the folder of the
+    table, beside which that of a label file without names is, and as a whole path, which tables of
+    `flam detect` have without the first `/`.
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = None if folder is None else AudioFolder(Path(folder))
+        self._found: dict[tuple[str, Path], Path | None] = {}  # a table has many rows of each
+        self._beside: dict[Path, dict[str, Path]] = {}
+        self._named: dict[Path, PurePosixPath] = {}
 
     def find(self, name: str, table: Path) -> Path | None:
         """Return the file of a recording that a table names, or that it is named after.
 
         Raises ValueError if two files in the folder of audio may be meant.
         """
+        if (name, table) not in self._found:
+            self._found[name, table] = self._look_for(name, table)
+        return self._found[name, table]
+
+    def _look_for(self, name: str, table: Path) -> Path | None:
         named = name or labels.stem(table)
-        if Path(named).is_absolute() and Path(named).is_file():
+        if Path(named).is_absolute() and _is_file(Path(named)):
             return Path(named)
         if self.folder is not None and name:
-            return self.folder.named(name)
+            return self.folder.named(name) or self._by_end(name)
         if self.folder is not None:  # in folders of the same names as the table's, or anywhere
             parts = table.with_name(named).parts
             ways = (self.folder.named("/".join(parts[i:])) for i in range(len(parts)))
             return next((path for path in ways if path is not None), None)
-        for place in (Path(), table.parent):
-            if name and (place / name).is_file():
+        for place in (Path(), table.parent, Path("/")):
+            if name and _is_file(place / name):
                 return place / name
-        stem = Path(named).name
-        beside = [
-            path
-            for path in sorted(table.parent.glob("*"))
-            if collection.is_named_as_audio(path) and stem in (path.stem, path.name)
-        ]
-        return beside[0] if beside else None
+        if table.parent not in self._beside:
+            self._beside[table.parent] = _audio_in(table.parent)
+        return self._beside[table.parent].get(Path(named).name)
+
+    def _by_end(self, name: str) -> Path | None:
+        """The file in the folder whose path and the name end alike, as far as both go."""
+        wanted = recording_names.as_path(name)
+        suffix = wanted.suffix if collection.is_named_as_audio(wanted.name) else ""
+        found: dict[int, list[Path]] = defaultdict(list)
+        for path in self.folder.paths.get(wanted.name.removesuffix(suffix), ()):
+            of_file = recording_names.as_path(str(path.relative_to(self.folder.root)))
+            n = _n_alike(of_file if suffix else of_file.with_suffix(""), wanted)
+            found[n].append(path)
+        best = found[max(found)] if max(found, default=0) else []
+        if len(best) > 1:
+            raise ValueError(f"{best[0]} and {best[1]}: which of them is {name!r}?")
+        if best and not _n_alike(first := self._named.setdefault(best[0], wanted), wanted):
+            raise ValueError(
+                f"{first} and {wanted}: which of them is {best[0]}? Name the folder above both"
+            )
+        return best[0] if best else None
+
+
+def _n_alike(one: PurePosixPath, other: PurePosixPath) -> int:
+    """How many parts both paths have at their ends, if all that both have are the same; else 0."""
+    n = min(len(one.parts), len(other.parts))
+    return n if one.parts[-n:] == other.parts[-n:] else 0
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, a folder that may not be looked into
+        return False
+
+
+def _audio_in(folder: Path) -> dict[str, Path]:
+    """The recordings in a folder, by their names with and without suffix; the first of each."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*")):
+        if collection.is_named_as_audio(path):
+            found.setdefault(path.stem, path)
+            found.setdefault(path.name, path)
+    return found
 
 
 def _detected(path: Path) -> list[Find]:

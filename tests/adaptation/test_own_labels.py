@@ -48,6 +48,21 @@ def test_recordings_are_found_by_a_table_a_label_file_and_a_folder(tmp_path):
     assert by_name(found) == {"b.wav": ["wind"]}
 
 
+def test_of_recordings_of_one_name_the_folder_says_which(tmp_path):
+    """As `flam detect` calls them by their whole paths, and recorders of two places alike."""
+    write(tmp_path, "x/a.wav", "y/a.wav", "y/b.1.wav")
+    (tmp_path / "labels").mkdir()
+    whole = tmp_path.as_posix()[1:]
+    names = (f"{whole}/y/a.wav", "old\\x\\a.wav", "b.1", "z/c.wav", "a.wav")
+    rows = [f"{name}\t0\t1\train {k}\n" for k, name in enumerate(names)]
+    table = tmp_path / "labels/t.tsv"
+    table.write_text("filename\tonset\toffset\tevent_label\n" + "".join(rows))
+    found, skipped = own_labels.find([table], tmp_path)
+    of = {each.path.relative_to(tmp_path).as_posix(): each.events[0].caption for each in found}
+    assert of == {"y/a.wav": "rain 0", "x/a.wav": "rain 1", "y/b.1.wav": "rain 2"}
+    assert sorted(skipped) == ["a.wav", "z/c.wav"]
+
+
 def test_a_recording_that_is_labelled_twice_is_refused(tmp_path):
     write(tmp_path, "a.wav")
     for name in ("one.tsv", "two.tsv"):

@@ -66,6 +66,21 @@ def test_a_table_from_standard_input(table, capsys, monkeypatch):
     assert cut(capsys, "-", "-o", "out", "--audio", ".")[0] == "out: 6 clips of 2 captions\n"
 
 
+def test_what_two_tables_say_is_cut_once(table, capsys):
+    """As BirdNET writes one for each recording, and one of all."""
+    Path("tables").mkdir()
+    header = "Start (s),End (s),Common name,Confidence,File\n"
+    for name in ("a.BirdNET.results.csv", "BirdNET_CombinedTable.csv"):
+        rows_of = [
+            f"{row},{Path('a.wav').absolute()}\n" for row in ("1,2,Rook,0.9", "0,1,Rook,0.5")
+        ]
+        Path("tables", name).write_text(header + "".join(rows_of))
+    Path("tables/a.txt").write_text("1.0\t2.0\trook\n")
+    out, _ = cut(capsys, "tables", "-o", "out", "--audio", ".")
+    assert out == "out: 2 clips of 1 captions\n"
+    assert len(list(Path("out").rglob("0.9000_*.wav"))) == 1
+
+
 def test_recordings_that_are_elsewhere(table, capsys):
     Path("audio").mkdir()
     Path("a.wav").rename("audio/a.wav")

@@ -120,3 +120,41 @@ def test_label_files_in_a_folder_are_of_the_recordings_that_they_are_named_after
         tmp_path / "audio" / name for name in ("b.wav", "one/a.wav", "two/a.wav")
     ]
     assert [beside.find("", t) for t in tables] == [tmp_path / "labels/deep/b.flac", None, None]
+
+
+def test_a_recording_that_was_moved_is_found_by_the_end_of_its_path(tmp_path):
+    for name in ("new/x/a.wav", "new/y/a.wav", "new/y/b.wav", "new/c.flac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    table = tmp_path / "t.tsv"
+    for name in ("/old/x/a.wav", "C:\\old\\x\\a.wav", "mnt/nas/x/a.wav", "/old/x/a"):
+        found = finds.Recordings(tmp_path / "new")
+        assert found.find(name, table) == tmp_path / "new/x/a.wav"
+    assert found.find("/old/c.flac", table) == tmp_path / "new/c.flac"
+    for name in ("/old/z/a.wav", "/old/b.wav/z", "/old/x/b.wav", "/old/c.wav"):
+        assert found.find(name, table) is None
+    whole = (tmp_path / "new/y/b.wav").as_posix()[1:]  # as `flam detect` calls one of two
+    assert finds.Recordings().find(whole, table) == tmp_path / "new/y/b.wav"
+
+
+def test_one_recording_is_not_taken_for_two(tmp_path):
+    """Recorders of two places give the same names."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/a.wav").touch()
+    found, table = finds.Recordings(tmp_path / "x"), tmp_path / "t.tsv"
+    assert found.find("/old/x/a.wav", table) == tmp_path / "x/a.wav"
+    assert found.find("x/a.wav", table) == tmp_path / "x/a.wav"
+    with pytest.raises(ValueError, match=r"^/old/x/a.wav and /old/y/a.wav: which of them is .*x/a"):
+        found.find("/old/y/a.wav", table)
+
+
+def test_a_folder_is_listed_once_for_all_tables_in_it(tmp_path, monkeypatch):
+    listed, glob = [], Path.glob
+    for k in range(5):
+        (tmp_path / f"{k}.wav").touch()
+    found = finds.Recordings()
+    monkeypatch.setattr(Path, "glob", lambda self, what: listed.append(self) or glob(self, what))
+    for k in range(5):
+        for _ in range(2):
+            assert found.find("", tmp_path / f"{k}.txt") == tmp_path / f"{k}.wav"
+    assert listed == [tmp_path]
