@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    codes archive_part archive coarse indexing kernel peaks query finds clips hoplite look
+    codes archive_part archive kernel coarse hashed indexing peaks query finds clips hoplite look
 """

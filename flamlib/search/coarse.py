@@ -8,7 +8,6 @@ They are made of what is stored, so nothing is heard for them, and they can be d
 the next `flam index` makes them anew. The components stay what they are while the archive grows.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from flamlib import files, parallel
+from flamlib.search import kernel
 from flamlib.search.archive_part import Part
 from flamlib.search.codes import LARGEST, Coded, decode
 
@@ -110,7 +110,7 @@ def pick(
         blocks = (numbers[first : first + _ROWS] for first in range(0, len(numbers), _ROWS))
         return np.concatenate([np.asarray(numkong.dots_packed(b, packed))[:, 0] for b in blocks])
 
-    n_threads = n_threads or len(os.sched_getaffinity(0))
+    n_threads = n_threads or kernel.n_cores()
     found = list(parallel.in_order(work, coarse.numbers, n_jobs=n_threads, threads=True))
     n_all = sum(map(len, found))
     if n_pairs >= n_all:

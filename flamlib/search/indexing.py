@@ -1,5 +1,6 @@
 """Bring an index up to date with its files: embed what is new, forget what is gone."""
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
@@ -13,7 +14,7 @@ from flamlib import audio, collection, files, one_writer, parallel
 from flamlib.inference import bars, pieces
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
-from flamlib.search import archive, archive_part, coarse, codes
+from flamlib.search import archive, archive_part, coarse, codes, hashed
 from flamlib.search.archive import About, File
 from flamlib.search.archive_part import Stored
 
@@ -21,6 +22,7 @@ PART_FRAMES = 2**17  # about ten hours; a longer recording is a part of its own
 JOB_BYTES = 256 * 2**20  # of files that are embedded one after the other, an hour or so
 JOB_FILES = 256
 SAVE_S = 30.0  # after so long what is embedded is stored, though its part is to grow
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 class Summary(NamedTuple):
@@ -79,14 +81,15 @@ def update(
         ValueError: The index is of another model, is damaged, or another process is writing to it.
     """
     model, out = Path(model).resolve(), Path(out)
-    with one_writer.alone(out, "flam index"):
+    with one_writer.alone(out, "flam index"), hashed.kept(out) as (read, note):
         _check_model(model, out, model_name or str(model))
         before, given = archive.read_files(out), {str(path): path for path in recordings}
         kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}
         stored = _stored(out)
-        found, skipped = _identify(given, before, n_jobs=n_jobs, progress=progress)
+        found, skipped = _identify(given, before, read, note, n_jobs=n_jobs, progress=progress)
         kept = {path: f for path, f in kept.items() if path not in skipped} | found
-        first_of = {file.sha256: path for path, file in reversed(sorted(found.items()))}
+        usable = {path: file for path, file in found.items() if path not in skipped}
+        first_of = {file.sha256: path for path, file in reversed(sorted(usable.items()))}
         new = [first_of[sha256] for sha256 in first_of.keys() - stored]
         n_embedded, notes = 0, {}
         try:
@@ -95,7 +98,8 @@ def update(
             with bars.by_bytes("index", sizes, shown=progress) as bar:
                 is_here = n_jobs == 1 and scheduler is None  # where each recording can be told
                 tick = (lambda path: bar.update(found[path].n_bytes)) if is_here else None
-                work = partial(_embed_all, model, out / archive.PARTS, tick=tick)
+                parts = (out / archive.PARTS).absolute()  # workers may be in other folders
+                work = partial(_embed_all, model, parts, tick=tick)
                 how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": False}
                 for job, done in parallel.each(work, jobs, **how):
                     n_embedded += done["n_stored"]
@@ -106,7 +110,7 @@ def update(
             stored = _stored(out)  # also by jobs that are not done
             kept = {path: file for path, file in kept.items() if file.sha256 in stored}
             archive.write_files(out, kept)
-        for path, file in found.items():  # copies of a file that cannot be used
+        for path, file in usable.items():  # copies of a file that cannot be used
             if (first := first_of[file.sha256]) in skipped:
                 skipped[path] = skipped[first]
         freed = archive.drop_unused(out, {file.sha256 for file in kept.values()})
@@ -142,10 +146,26 @@ def _check_model(model: Path, out: Path, name: str) -> None:
 
 
 def _identify(
-    given: Mapping[str, Path], before: Mapping[str, File], *, n_jobs: int, progress: bool
+    given: Mapping[str, Path],
+    before: Mapping[str, File],
+    read: Mapping[str, File],
+    note: hashed.Note,
+    *,
+    n_jobs: int,
+    progress: bool,
 ) -> tuple[dict[str, File], dict[str, str]]:
-    """Return the files as they are now, and why some cannot be read."""
+    """Return the files as they are now, and why some cannot be read.
+
+    One that is there, but cannot be read today, is also returned as it was. Those of `read` are
+    known from a stopped call, those that are read now are noted.
+    """
     found, skipped, unknown = {}, {}, []
+
+    def skip(name: str, error: Exception) -> None:
+        skipped[name] = audio.reason(error)
+        if name in before and getattr(error, "errno", None) not in (None, *_GONE):
+            found[name] = before[name]
+
     for name, path in given.items():
         try:
             if not collection.has_usable_name(path):
@@ -154,10 +174,12 @@ def _identify(
                 raise OSError("not a file" if path.exists() else "no such file")
             size = _stamp(path)
         except (OSError, ValueError) as error:
-            skipped[name] = audio.reason(error)
+            skip(name, error)
             continue
-        if name in before and before[name][1:] == size:
-            found[name] = before[name]
+        for known in (before, read):
+            if name in known and known[name][1:] == size:
+                found[name] = known[name]
+                break
         else:
             unknown.append(name)
     work = parallel.each(
@@ -166,18 +188,19 @@ def _identify(
     for name, file in work:
         if isinstance(file, File):
             found[name] = file
+            note(name, file)
         else:
-            skipped[name] = file
+            skip(name, file)
     return found, skipped
 
 
-def _hash(name: str) -> File | str:
+def _hash(name: str) -> File | OSError:
     """What a file is; or why it cannot be read."""
     try:
         stamp = _stamp(Path(name))  # before it is read: what is changed later is read again
         return File(files.sha256(name), *stamp)
     except OSError as error:
-        return audio.reason(error)
+        return error
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -20,6 +20,16 @@ _ROWS = 2**15  # frames that are worked on at a time
 _FINE = np.float32(2 * LARGEST)  # the coarse row leaves over half a step on either side
 
 
+def n_cores() -> int:
+    """Return how many processor cores this process may use.
+
+    macOS and Windows bind no process to some of them.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def products(
     parts: Sequence[Part], vectors: Float[np.ndarray, "vector dim"], *, n_threads: int | None = None
 ) -> Float[np.ndarray, "vector frame"]:
@@ -48,7 +58,7 @@ def products(
             whole.T * step * scale[first:stop] + vectors @ mean[:, None]
         )
 
-    n_threads = n_threads or len(os.sched_getaffinity(0))
+    n_threads = n_threads or n_cores()
     for _ in parallel.in_order(work, _blocks(parts), n_jobs=n_threads, threads=True):
         pass
     return out

@@ -184,9 +184,8 @@ def _top_of_picked(
         frames = frames[frames < len(part.coded.codes)]
         return frames, _rows(part, frames)
 
-    n_threads = len(os.sched_getaffinity(0))
     looked = zip(index.parts, pairs, strict=True)
-    found = list(parallel.in_order(picked, looked, n_jobs=n_threads, threads=True))
+    found = list(parallel.in_order(picked, looked, n_jobs=kernel.n_cores(), threads=True))
     [cosine] = kernel.products([part for _, part in found], vector[None])
     frames = np.concatenate([of + start for (of, _), start in zip(found, starts, strict=False)])
     # Which recording a frame is of; some are of none that is to be found.
@@ -246,7 +245,7 @@ def _scores(
 
 def _hit(index: Index, recording: _Recording, peak: peaks.Peak, caption: str, score: float) -> Hit:
     paths = index.paths[recording.stored.sha256]
-    there = next((path for path in paths if path.is_file()), None)
+    there = next((path for path in paths if os.path.isfile(path)), None)  # also if it is lost
     edges = frame_edges(recording.stored.duration_s, index.about.frame_s)
     onset, offset = float(edges[peak.start]), float(edges[peak.stop])
     return Hit(there or paths[0], Detection(onset, offset, caption, score), there is not None)

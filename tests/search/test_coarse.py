@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from test_query import Spellings
@@ -89,6 +91,16 @@ def test_numbers_follow_the_parts_of_an_index(tmp_path):
     index = archive.read(tmp_path)
     assert len(coarse.read(tmp_path, index.parts).numbers) == len(index.parts) == 1
     assert len(list((tmp_path / coarse.FOLDER).glob("*.npy"))) == 1
+
+
+def test_where_no_process_is_bound_to_cores_the_same_is_found(tmp_path, monkeypatch):
+    """As on macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(coarse, "SHARE", 1.0)
+    index = made(tmp_path, {f"/{n}.wav": unit_frames(9, 16, n) for n in range(3)})
+    exact, found = both(index, unit_frames(1, 16, 99)[0], 5)
+    assert found == exact
+    assert len(found) == 5
 
 
 def test_an_index_of_nothing_has_no_hits(tmp_path):

@@ -99,6 +99,32 @@ def test_of_bad_files_the_good_one_is_indexed_and_each_other_is_said(model, tmp_
         assert done.n_files == 1
 
 
+@pytest.mark.parametrize("what", ["its state", "its content"])
+def test_what_cannot_be_read_today_is_said_and_forgotten_by_no_one(
+    model, sounds, tmp_path, monkeypatch, what
+):
+    """As on a disk that a network has lost; a copy that can be read is in use."""
+    out, lost = tmp_path / "index", str(sounds / "a.wav")
+    shutil.copy(sounds / "a.wav", sounds / "copy.wav")
+    indexing.update(model, listing(sounds), out)
+    before = (out / archive.RECORDINGS).read_bytes()
+    stat, sha256 = indexing._stamp, indexing.files.sha256
+
+    def fail(path):
+        if str(path) == lost:
+            raise OSError(5, "Input/output error", lost)
+
+    if what == "its state":
+        monkeypatch.setattr(indexing, "_stamp", lambda path: fail(path) or stat(path))
+    else:
+        os.utime(lost, ns=(1, 1))
+        monkeypatch.setattr(indexing.files, "sha256", lambda path: fail(path) or sha256(path))
+    done = indexing.update(model, listing(sounds), out, forget=gone)
+    assert done.skipped == {lost: "Input/output error"}
+    assert (done.n_files, done.n_embedded, done.n_forgotten, done.freed) == (4, 0, 0, 0)
+    assert (out / archive.RECORDINGS).read_bytes() == before
+
+
 def test_what_is_cut_off_is_indexed_with_a_note(model, sounds, tmp_path):
     whole = (sounds / "b.wav").read_bytes()
     (sounds / "b.wav").write_bytes(whole[: len(whole) // 2])
@@ -149,6 +175,36 @@ def test_what_a_stopped_call_had_embedded_is_found_at_once(
     monkeypatch.setattr(indexing, "embed", embed)
     done = indexing.update(model, listing(sounds), out)
     assert (done.n_files, done.n_embedded) == (3, 1)
+
+
+@pytest.mark.parametrize("phase", ["reading", "embedding"])
+def test_what_a_stopped_call_had_read_is_not_read_again(
+    model, sounds, tmp_path, monkeypatch, phase
+):
+    """To read an archive takes hours from a network: many calls may be stopped before its end."""
+    out, read, names = tmp_path / "index", indexing._hash, []
+
+    def read_two(name):
+        if phase == "reading" and len(names) == 2:
+            raise KeyboardInterrupt
+        names.append(name)
+        return read(name)
+
+    def stop(model, path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(indexing, "_hash", read_two)
+        patched.setattr(indexing, "embed", stop)
+        with pytest.raises(KeyboardInterrupt):
+            indexing.update(model, listing(sounds), out)
+    first, names[:] = list(names), []
+    soundfile.write(first[0], noise(0.3), RATE)  # was edited since
+    monkeypatch.setattr(indexing, "_hash", lambda name: names.append(name) or read(name))
+    done = indexing.update(model, listing(sounds), out)
+    assert (done.n_files, done.n_embedded) == (3, 3)
+    assert sorted([*first, *names]) == sorted([*map(str, listing(sounds)), first[0]])
+    assert not (out / "hashed.jsonl").exists()
 
 
 def test_what_is_stored_now_and_then_is_one_part_in_the_end(model, sounds, tmp_path, monkeypatch):
@@ -249,12 +305,14 @@ def test_processes_make_the_same_index(model, sounds, tmp_path, monkeypatch):
 
 @pytest.mark.timeout(120)
 def test_a_cluster_makes_the_same_index(model, sounds, tmp_path, monkeypatch):
+    """Though its workers are in another folder, and the index is named from here."""
     monkeypatch.setattr(indexing, "JOB_FILES", 1)
     indexing.update(model, listing(sounds), tmp_path / "one")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers:
-        indexing.update(
-            model, listing(sounds), tmp_path / "two", scheduler=workers.scheduler_address
-        )
+        monkeypatch.chdir(tmp_path)
+        indexing.update(model, listing(sounds), "two", scheduler=workers.scheduler_address)
     one, two = ([*archive.read_parts(tmp_path / name)] for name in ("one", "two"))
     assert len(one) == 3
     for a, b in zip(one, two, strict=True):

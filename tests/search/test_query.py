@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -133,6 +135,21 @@ def test_a_file_that_is_gone_is_said_and_a_copy_takes_its_place(tmp_path):
     index.paths[sha256].append(tmp_path / "copy.wav")
     [hit] = query.by_text(index, model, ["rain"], 5)["rain"]
     assert (hit.path, hit.is_there) == (tmp_path / "copy.wav", True)
+
+
+def test_of_a_disk_that_was_lost_moments_are_still_found(tmp_path, monkeypatch):
+    [asked] = unit_frames(1, 8, 0)
+    index = write_index(tmp_path, {"/nas/a.wav": np.tile(asked, (4, 1))})
+    stat = os.stat
+
+    def lost(path, *given, **how):
+        if str(path).startswith("/nas"):
+            raise OSError(112, "Host is down", str(path))
+        return stat(path, *given, **how)
+
+    monkeypatch.setattr(os, "stat", lost)
+    [hit] = query.by_text(index, Spellings(rain=asked), ["rain"], 5)["rain"]
+    assert (str(hit.path), hit.is_there) == ("/nas/a.wav", False)
 
 
 def test_an_example_is_compared_without_what_all_frames_share(tmp_path):
