@@ -3,6 +3,7 @@
 Everything here is called by one thread, see `line`.
 """
 
+import os
 import tempfile
 import warnings
 from collections import OrderedDict
@@ -100,6 +101,8 @@ class Room:
             CONFIG, median_frames=smooth.median_frames, hysteresis=smooth.hysteresis
         )
         self._heard: OrderedDict[str, Heard] = OrderedDict()
+        parts = () if index is None else index.parts
+        self._duration_s = {r.sha256: r.duration_s for part in parts for r in part.recordings}
 
     def hear(self, path: Path, name: str) -> dict[str, Any]:
         """Hear a recording that was sent, unless it is known; return what a page shows of it.
@@ -129,7 +132,9 @@ class Room:
         name = paths[0].name
         if sha256 in self._heard:
             return self._find(sha256).about | {"name": name}
-        path = next((each for each in paths if each.is_file()), None)
+        if self._duration_s.get(sha256, 0.0) > self.caps.max_s:  # before all of it is read
+            raise self._too_long(name)
+        path = next((each for each in paths if os.path.isfile(each)), None)
         if path is None:
             raise Refused(410, "gone", f"{name} is no longer where it was when it was indexed.")
         if files.sha256(path) != sha256:
@@ -180,18 +185,21 @@ class Room:
                 n += len(piece)
                 sounds = sounds or bool(piece.any())
                 if n > n_most:
-                    raise Refused(
-                        413,
-                        "too_long",
-                        f"{name} is longer than {self.caps.max_s / 60:g} minutes, the most that is "
-                        "taken here; cut it, or use flam detect, which has no limit.",
-                    )
+                    raise self._too_long(name)
         except decoders.Undecodable as error:
             raise audio.Unreadable(path, str(error)) from error
         finally:
             decoder.close()
         if n and not sounds:
             raise Refused(422, "silent", f"{name} is silent from beginning to end.")
+
+    def _too_long(self, name: str) -> Refused:
+        return Refused(
+            413,
+            "too_long",
+            f"{name} is longer than {self.caps.max_s / 60:g} minutes, the most that is taken here; "
+            "cut it, or use flam detect, which has no limit.",
+        )
 
     def sound(self, known: str) -> bytes:
         """Return the sound of a recording, as MP3. Raises Refused if it is not kept."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import shutil
 import socket
@@ -20,7 +21,7 @@ from sounds import RATE, noise, tone
 from flamlib.inference import detector
 from flamlib.models.flam import FLAM
 from flamlib.search import archive, indexing
-from flamlib.serve import app
+from flamlib.serve import app, room
 from flamlib.serve.caps import Caps
 from flamlib.serve.room import Room
 
@@ -204,6 +205,18 @@ def test_the_index_is_searched_and_its_recordings_opened_by_what_they_are(client
     assert [each["name"] for each in part["recordings"]] == ["été.wav"]
     assert error(client.post(f"/api/index/{ids['gone.wav']}"), 410)["code"] == "gone"
     assert error(client.post("/api/index/..%2F..%2Fetc%2Fpasswd"), 404)
+
+
+def test_of_a_recording_of_the_index_that_is_too_long_nothing_is_read(world, monkeypatch):
+    """It may be of a day, and all others wait."""
+    folder, model = world
+    index = archive.read(folder / "index")
+    caps = dataclasses.replace(CAPS, max_s=3.0)
+    monkeypatch.setattr(room.files, "sha256", lambda path: pytest.fail("it was read"))
+    service = app.make(Room(model, caps, index=index))
+    [known] = [sha for sha, [path] in index.paths.items() if path.name == "été.wav"]
+    with TestClient(service, base_url="http://127.0.0.1") as client:
+        assert error(client.post(f"/api/index/{known}"), 413)["code"] == "too_long"
 
 
 # A recording is dropped on the page: its name, and its content in base64.
