@@ -116,11 +116,16 @@ def _microphone(rate: int) -> Iterator[Iterator["np.ndarray"]]:
     sounddevice = _sounddevice()
 
     def read(stream: Any) -> Iterator["np.ndarray"]:
+        n_read = n_lost = 0
         while True:
             try:
-                samples, _ = stream.read(round(_READ_S * rate))
+                samples, is_lost = stream.read(round(_READ_S * rate))
             except sounddevice.PortAudioError as error:
                 raise UsageError(f"the microphone stopped: {error}") from error
+            n_lost += is_lost and n_read > 0  # the first has waited for the model
+            n_read += 1
+            if is_lost and n_lost == 1:
+                say("sound was lost, heard too slowly here: from now on times are too early")
             yield samples[:, 0]
 
     try:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -79,6 +80,29 @@ def test_a_microphone_gives_what_the_same_sound_piped_in_does(
     assert live.out == piped.stdout.decode()
     assert len(live.out.splitlines()) == 2
     assert told in live.err
+
+
+def test_sound_that_a_slow_machine_loses_is_said_once(here, capsys, monkeypatch):
+    """But for what comes before the model is ready."""
+    samples, _ = soundfile.read("sound.wav", dtype="float32", always_2d=True)
+
+    def hear(lost):
+        blocks = iter([(samples[:1600], each) for each in lost])
+
+        class Microphone(nullcontext):
+            def read(self, n):
+                if (block := next(blocks, None)) is None:
+                    raise KeyboardInterrupt
+                return block
+
+        fake = SimpleNamespace(InputStream=lambda **_: Microphone(), PortAudioError=Gone)
+        monkeypatch.setitem(sys.modules, "sounddevice", fake)
+        asked = ["listen", "-c", "a bell", "--model", arguments.CHECKPOINT]
+        assert main.main(asked) == 0
+        return capsys.readouterr().err.count("sound was lost")
+
+    assert hear([True, False, False]) == 0
+    assert hear([False, True, False, True]) == 1
 
 
 def test_a_computer_without_a_microphone_says_so(here, capsys, monkeypatch):
