@@ -76,7 +76,7 @@ def gather(given: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
         else:
             named = {path: path.name}
         for each, name in named.items():
-            paths.setdefault(_absolute(each), _printable(name))
+            paths.setdefault(_absolute(each), printable(name))
     names = list(paths.values())
     several = (
         {name for name in names if names.count(name) > 1} if len({*names}) < len(names) else ()
@@ -88,7 +88,7 @@ def gather(given: Iterable[str]) -> tuple[dict[str, Path], dict[str, str]]:
 
 def whole_name(path: Path) -> str:
     """Return what a recording is called where another has its name: by its whole path."""
-    return _printable("/".join(path.absolute().parts[1:]))
+    return printable("/".join(path.absolute().parts[1:]))
 
 
 def _absolute(path: Path) -> Path:
@@ -96,8 +96,8 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
 
 
-def _printable(name: str) -> str:
-    """A name as UTF-8 has it, bytes of another encoding written out."""
+def printable(name: str) -> str:
+    """Return a name as UTF-8, and so a table, has it: bytes of another encoding written out."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from flamlib import detection, tables, texts
+from flamlib import collection, detection, tables, texts
 from flamlib.detection import COLUMNS, Detection
 
 RAVEN_COLUMNS = (
@@ -74,12 +74,12 @@ def clip_of(filename: str) -> str:
 def on_one_line(text: str) -> str:
     """Return a text as a table holds it: as `detection.table_rows` writes the name of a recording.
 
-    Names of files may have tabs and line breaks, and cells of tables none.
+    Names of files may have tabs, line breaks and bytes of any encoding, and cells of tables none.
 
     >>> on_one_line("new\\n\\tline.wav")
     'new  line.wav'
     """
-    return re.sub(r"[\t\r\n]", " ", text)
+    return re.sub(r"[\t\r\n]", " ", collection.printable(text))
 
 
 def _separated(delimiter: str, found: Sequence[Found]) -> bytes:

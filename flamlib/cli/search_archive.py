@@ -195,7 +195,7 @@ def _search(args: argparse.Namespace) -> None:
             frames, _, notes = indexing.embed(loaded, path)
             for note in notes:
                 say(f"note on {path}: {note}")
-            hits += query.by_example(index, frames, Path(path).name, args.k)
+            hits += query.by_example(index, frames, collection.printable(Path(path).name), args.k)
     # The rate is of no use in these formats.
     found = [event_tables.Found(_shown(hit.path), [hit.detection], 0) for hit in hits]
     outputs.write_table(args.output, kind, found)

@@ -213,9 +213,11 @@ def test_what_cannot_be_done_is_said_in_a_sentence(index, capsys, arguments, sai
 
 
 def test_examples_are_called_by_their_names_and_stand_behind_captions(index, capsys):
-    asked = ["a dog barks", "--like", "sounds/犬.wav", "--like", "sounds/a.wav", "-k", "1"]
-    rows, _ = search(capsys, index, *asked)
-    assert [row[3] for row in rows][-2:] == ["犬.wav", "a.wav"]
+    odd = os.fsdecode(b"caf\xe9.wav")
+    shutil.copy("sounds/a.wav", odd)
+    asked = ["a dog barks", "--like", "sounds/犬.wav", "--like", "sounds/a.wav", "--like", odd]
+    rows, _ = search(capsys, index, *asked, "-k", "1")
+    assert [row[3] for row in rows][-3:] == ["犬.wav", "a.wav", "caf\\udce9.wav"]
     assert all(0.5 < float(row[4]) <= 1 for row in rows)
 
 

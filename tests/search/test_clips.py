@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,18 @@ def test_a_name_with_a_tab_or_a_line_break_is_cut_and_listed(tmp_path, ramp):
     for name, listed in (("segments", ["a b.wav", "a b  c.wav"]), ("skipped", ["gone  .wav"])):
         rows = tables.read(tmp_path / f"out/{name}.tsv", ("filename", "onset"))
         assert [row["filename"] for row in rows] == listed
+
+
+def test_a_name_that_is_no_utf8_is_cut_and_listed_as_in_tables_of_events(tmp_path, ramp):
+    names = [os.fsdecode(b"/night/caf\xe9.wav"), os.fsdecode(b"gone\xe9.wav")]
+    finds = [find(recording=name) for name in names]
+    done = clips.write(
+        finds, tmp_path / "out", lambda find: None if "gone" in find.recording else ramp(find)
+    )
+    assert (done.n_written, len(done.skipped)) == (1, 1)
+    for name, listed in (("segments", "/night/caf\\udce9.wav"), ("skipped", "gone\\udce9.wav")):
+        [row] = tables.read(tmp_path / f"out/{name}.tsv", ("filename", "onset"))
+        assert row["filename"] == listed
 
 
 def test_a_stopped_call_goes_on_and_replaces_nothing(tmp_path, ramp):
