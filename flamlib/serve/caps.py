@@ -49,6 +49,8 @@ def check_captions(given: Sequence[str]) -> list[str]:
     for number, caption in enumerate(captions, start=1):
         if not caption:
             raise Refused(422, "empty_caption", f"Caption {number} is empty.")
+        if any("\ud800" <= letter <= "\udfff" for letter in caption):  # JSON may have one
+            raise Refused(422, "half_letter", f"Caption {number} has half a letter; send it whole.")
         if len(caption) > MAX_LETTERS:
             raise Refused(
                 422,
