@@ -9,17 +9,17 @@ reads both:
     jams          recording_names             crowsetta_labels            reviews       labels
     ogg           mpeg          chunks        decoders      chain         formats       fir
     decibels      audio         collection    runs          detection     event_tables  streams
-    provenance    run_notebook  few_rows      one_writer
+    provenance    run_notebook  few_rows      one_writer    json_lines
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli
 
 The modules of the first six rows are the ground floor: files, numbers, events and audio, without
-knowledge of models, digests of code, the running of notebooks, products of matrices, and locks. The
-packages of the rest are losses; metrics; data, from recordings to batches; models; plots; the
-training loop; what a trained model is used for, also over HTTP; evaluation and the ablation study;
-the HTML report; the command line. `estimate` says how long all that takes, `release` makes a model
-of it for others.
+knowledge of models, digests of code, the running of notebooks, products of matrices, locks, and
+logs. The packages of the rest are losses; metrics; data, from recordings to batches; models; plots;
+the training loop; what a trained model is used for, also over HTTP; evaluation and the ablation
+study; the HTML report; the command line. `estimate` says how long all that takes, `release` makes a
+model of it for others.
 """
 
 

@@ -2,5 +2,6 @@
 
 A module imports only from those before it:
 
-    bars pieces detector review explorer questions sound_page detect_many listener embedding export
+    bars pieces detector review explorer questions sound_page edited_tables detect_many listener
+    embedding export
 """

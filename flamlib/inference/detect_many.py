@@ -6,25 +6,36 @@
     out/events.tsv          the events of all recordings; likewise .csv, .jsonl and .parquet
     out/NAME.txt            those of a recording, in a format that holds one only
     pages/NAME.html         its page, see `sound_page`; `pages` may be the same folder
+    out/written.jsonl       which tables were written, see `edited_tables`
     out/skipped.tsv         the recordings that could not be used, and why
     out/durations.tsv       how long each is, where scores are written, too
     scores/CLIP.tsv         the scores of a recording, as sed_scores_eval has them
 
 A recording of a finished line is not heard again while its content is the same, and so are the page
-and the scores that a call wants of it. One that was skipped is tried again.
+and the scores that a call wants of it. One that was skipped is tried again. Tables that somebody
+has edited are not written over.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from flamlib import audio, collection, detection, event_tables, files, one_writer, tables
+from flamlib import (
+    audio,
+    collection,
+    detection,
+    event_tables,
+    files,
+    json_lines,
+    one_writer,
+    tables,
+)
 from flamlib.detection import Detection
 from flamlib.event_tables import Found
 from flamlib.inference import bars, detector, questions, sound_page
 from flamlib.inference.detector import Asked
+from flamlib.inference.edited_tables import Tables
 from flamlib.inference.questions import Questions
 from flamlib.models.interface import AudioTextModel
 
@@ -40,12 +51,14 @@ class Summary(NamedTuple):
         n_kept: Recordings that had been finished before.
         n_events: Events of all recordings in the folder.
         skipped: Why a recording of this call could not be used, by name.
+        edited: Tables of one recording that were changed by hand, and stay as they are.
     """
 
     n_heard: int
     n_kept: int
     n_events: int
     skipped: dict[str, str]
+    edited: Sequence[str] = ()
 
 
 class Pages(NamedTuple):
@@ -99,12 +112,15 @@ def write(
         OSError: The folder cannot be written to.
         ValueError: The folder holds results of other questions, or another process is writing
             there; or captions that the model or a score table does not take; or score tables of two
-            recordings have one name.
+            recordings have one name; or a table of all recordings was changed by hand.
     """
     out = Path(out)
     places = {} if scores is None else _score_places(Path(scores), recordings, asked)
-    with one_writer.alone(out, "flam detect"):
+    with one_writer.alone(out, "flam detect"), Tables.of(out) as own:
         _same_questions(out / PARAMETERS, asked)
+        for form in map(event_tables.FORMATS.get, formats):
+            if form.is_joint and own.is_edited(name := f"events{form.suffix}"):
+                raise _edited(out / name)
         finished = _read_log(out / LOG)
         name_of = {entry.get("path"): name for name, entry in finished.items()}
         table_of = {event_tables.clip_of(n): n for n, e in finished.items() if "scores" in e}
@@ -112,7 +128,10 @@ def write(
         questions.write(out / PARAMETERS, asked)
         n_kept, now = 0, {}
         sizes = map(_size, recordings.values())
-        with _log(out / LOG) as log, bars.by_bytes("detect", sizes, shown=progress) as bar:
+        with (
+            json_lines.appended(out / LOG) as log,
+            bars.by_bytes("detect", sizes, shown=progress) as bar,
+        ):
             for given, path in recordings.items():
                 name = _name_in(finished, name_of, given, path)
                 if scores is not None:
@@ -133,16 +152,15 @@ def write(
                     entry = {**entry, "path": str(path.absolute())}
                 if entry != before:
                     finished[name] = entry
-                    log.write(json.dumps(entry) + "\n")
-                    log.flush()
+                    log(entry)
                 now[name] = entry
                 bar.update(_size(path))
-        _write_tables(out, finished, formats)
+        edited = _write_tables(own, out, finished, formats)
         if scores is not None:
             _write_durations(out, finished)
     skipped = {name: entry["why"] for name, entry in now.items() if "why" in entry}
     n_events = sum(len(entry.get("events", ())) for entry in finished.values())
-    return Summary(len(now) - n_kept - len(skipped), n_kept, n_events, skipped)
+    return Summary(len(now) - n_kept - len(skipped), n_kept, n_events, skipped, edited)
 
 
 def hear_each(
@@ -243,20 +261,37 @@ def found_in(entry: Mapping[str, Any]) -> Found:
     return Found(entry["name"], events, entry["sample_rate"], entry["channel"])
 
 
-def _write_tables(out: Path, entries: Mapping[str, Any], formats: Sequence[str]) -> None:
+def _write_tables(
+    own: Tables, out: Path, entries: Mapping[str, Any], formats: Sequence[str]
+) -> list[str]:
+    """Write all tables; return the names of those of one recording that were edited."""
+    edited = []
     found = [found_in(entry) for _, entry in sorted(entries.items()) if "events" in entry]
     for form in map(event_tables.FORMATS.get, formats):
         if form.is_joint:
-            files.atomic_write(out / f"events{form.suffix}", form.encode(found))
+            if not own.write(name := f"events{form.suffix}", form.encode(found)):
+                raise _edited(out / name)
             continue
-        for each in found:
-            files.atomic_write(out / f"{each.name}{form.suffix}", form.encode([each]))
+        names = [f"{each.name}{form.suffix}" for each in found]
+        edited += [
+            name
+            for name, each in zip(names, found, strict=True)
+            if not own.write(name, form.encode([each]))
+        ]
     skipped = [(name, entry["why"]) for name, entry in sorted(entries.items()) if "why" in entry]
     if not skipped:
         (out / SKIPPED).unlink(missing_ok=True)
-        return
+        return edited
     rows = [tuple(" ".join(text.split()) for text in row) for row in skipped]
     tables.write(out / SKIPPED, [("filename", "why"), *rows])
+    return edited
+
+
+def _edited(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} was changed since `flam detect` wrote it, and would be written over: rename it, "
+        "and give the same command again"
+    )
 
 
 def _score_places(
@@ -325,33 +360,9 @@ def _same_questions(path: Path, asked: Questions) -> None:
 
 
 def _read_log(path: Path) -> dict[str, Mapping[str, Any]]:
-    """The last line on each recording. What a killed process left half written does not count."""
-    found = {}
-    if path.exists():
-        for line in path.read_bytes().splitlines():
-            try:
-                entry = json.loads(line)
-                found[entry["name"]] = entry
-            except (ValueError, KeyError, TypeError):
-                continue
-    return found
-
-
-@contextmanager
-def _log(path: Path) -> Iterator[TextIO]:
-    """Open the log to append whole lines; a full disk is told with its name."""
-    try:
-        with path.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, 2)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-        with path.open("a", encoding="utf-8") as log:
-            yield log
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(path)
-        raise
+    """The last line on each recording."""
+    lines = json_lines.read(path)
+    return {of["name"]: of for of in lines if isinstance(of, dict) and "name" in of}
 
 
 def _size(path: Path) -> int:

@@ -6,11 +6,11 @@ To read an archive once takes hours from a network, and only what is embedded st
 files. So whoever goes on with a call that was stopped need not read again what that had read.
 """
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
+from flamlib import json_lines
 from flamlib.search.archive import File
 
 NAME = "hashed.jsonl"
@@ -23,27 +23,10 @@ def kept(folder: Path) -> Iterator[tuple[dict[str, File], Note]]:
 
     What is noted is forgotten if the block ends without an error.
     """
-    path, opened = folder / NAME, []
-    with ExitStack() as stack:
-
-        def note(name: str, of: File) -> None:
-            if not opened:
-                opened.append(stack.enter_context(path.open("ab")))
-                opened[0].write(b"\n")  # behind a line that was half written
-            opened[0].write(json.dumps({"path": name, **of._asdict()}).encode() + b"\n")
-            opened[0].flush()
-
-        yield _read(path), note
-    path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, File]:
-    """The whole lines of a file, of which a kill may have left others."""
-    found = {}
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        try:
-            entry = json.loads(line)
+    path, found = folder / NAME, {}
+    for entry in json_lines.read(path):
+        if isinstance(entry, dict) and {"path", *File._fields} <= entry.keys():
             found[entry["path"]] = File(*(entry[name] for name in File._fields))
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
+    with json_lines.appended(path) as append:
+        yield found, lambda name, of: append({"path": name, **of._asdict()})
+    path.unlink(missing_ok=True)

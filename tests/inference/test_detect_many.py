@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -187,16 +185,30 @@ def test_results_of_other_questions_are_not_mixed(model, recordings, tmp_path):
         detect_many.write(model, recordings, tmp_path / "out", other)
 
 
-def test_a_full_disk_is_told_with_the_file(tmp_path):
-    """The limit on the size of a file stands for a full disk."""
-    script = (
-        "import resource, signal\n"
-        "from flamlib.inference import detect_many\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        f"from pathlib import Path; path = Path({str(tmp_path / 'log')!r})\n"
-        "with detect_many._log(path) as log: log.write('x' * 1000); log.flush()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "OSError: [Errno 27] File too large: " in done.stderr
-    assert str(tmp_path / "log") in done.stderr.splitlines()[-1]
+def test_labels_that_were_corrected_stay_as_they_are(model, recordings, tmp_path):
+    """People correct the label tracks of a folder, and detect in further recordings later."""
+    out, formats = tmp_path / "out", ["tsv", "audacity"]
+    first = {name: recordings[name] for name in ("0.wav", "1.wav")}
+    detect_many.write(model, first, out, ASKED, formats=formats)
+    (out / "0.wav.txt").write_text("0.1\t0.2\tmine\n")
+    done = detect_many.write(model, recordings, out, ASKED, formats=formats)
+    assert (done.n_heard, done.n_kept, list(done.edited)) == (1, 2, ["0.wav.txt"])
+    assert (out / "0.wav.txt").read_text() == "0.1\t0.2\tmine\n"
+    assert {row.split("\t")[0] for row in (out / "events.tsv").read_text().splitlines()[1:]} == {
+        *recordings
+    }
+
+
+def test_a_table_that_was_reviewed_is_not_written_over(model, recordings, tmp_path):
+    """It is said before anything is heard."""
+    out = tmp_path / "out"
+    detect_many.write(model, {"0.wav": recordings["0.wav"]}, out, ASKED)
+    reviewed = (out / "events.tsv").read_text() + "0.wav\t0.1\t0.2\ta bell\t1\tyes\n"
+    (out / "events.tsv").write_text(reviewed)
+    log = (out / "recordings.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"events\.tsv was changed since .* rename it"):
+        detect_many.write(model, recordings, out, ASKED)
+    assert (out / "events.tsv").read_text() == reviewed
+    assert (out / "recordings.jsonl").read_bytes() == log
+    (out / "events.tsv").rename(out / "reviewed.tsv")
+    assert detect_many.write(model, recordings, out, ASKED).n_heard == 2
