@@ -11,7 +11,8 @@
 #SBATCH --output=artifacts/slurm-%j.log
 set -euo pipefail
 
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# By sed, which reads all of the list: where head has gone the pipe of a long one breaks.
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 export first
 
 # One task a machine; each finds its number in SLURM_NODEID. Since 22.05 srun does not take over the

@@ -92,7 +92,7 @@ def test_the_slurm_script_starts_a_launcher_with_all_cores_on_each_machine(tmp_p
     bin.mkdir()
     (tmp_path / ".venv").symlink_to(".")
     programs = {
-        "scontrol": 'printf "first\\nsecond\\n"',
+        "scontrol": "echo first; seq 100000",  # more than a pipe holds
         "srun": 'echo "$1" >> cores; shift; for i in 0 1; do SLURM_NODEID=$i "$@"; done',
         "accelerate": 'echo "$@" >> launched',
     }
