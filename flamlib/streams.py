@@ -1,6 +1,7 @@
 """Audio from a pipe: raw PCM, or a WAV whose length nobody knows yet."""
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ ENCODINGS = {
 }
 _OF_WAV = {(1, 8): "u8", (1, 16): "s16le", (1, 24): "s24le", (1, 32): "s32le", (3, 32): "f32le"}
 _MOST = 1 << 20  # bytes before the sound of a WAV
+# Lengths from here on are what programs write into a pipe when they know none: 2**31 or 2**32, less
+# a header.
+_NO_LENGTH = 0x7FFF0000
 
 
 class StreamError(ValueError):
@@ -34,11 +38,13 @@ class Pcm(NamedTuple):
         encoding: One of `ENCODINGS`.
         sample_rate: In hertz.
         n_channels: Samples of one time.
+        n_bytes: Of the samples, where something else follows them; None: all that comes is samples.
     """
 
     encoding: str
     sample_rate: int
     n_channels: int
+    n_bytes: int | None = None
 
 
 def parse_pcm(text: str) -> Pcm:
@@ -61,14 +67,18 @@ def parse_pcm(text: str) -> Pcm:
 
 
 def read_wav_header(file: io.BufferedIOBase) -> Pcm:
-    """Read a WAV up to its first sample; what it says about its length is not believed.
+    """Read a WAV up to its first sample.
+
+    What it says about its length is not believed, as a stream has none and a recording may still
+    grow, unless it also says that chunks follow the samples, such as notes of a recorder.
 
     Raises StreamError for anything else, and for a WAV that is not PCM.
     """
     head = _exactly(file, 12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         raise StreamError("no WAV; raw samples need --pcm, such as --pcm s16le:16000:1")
-    pcm = None
+    pcm, n_left = None, struct.unpack("<I", head[4:8])[0] - 4  # WAVE is counted
+    is_finished = n_left < _NO_LENGTH
     while True:
         name, n_bytes = struct.unpack("<4sI", _exactly(file, 8))
         if name == b"data":
@@ -76,6 +86,7 @@ def read_wav_header(file: io.BufferedIOBase) -> Pcm:
         if n_bytes > _MOST:
             raise StreamError(f"a WAV whose chunk {name!r} claims {n_bytes} bytes: damaged")
         content = _exactly(file, n_bytes + n_bytes % 2)
+        n_left -= 8 + len(content)
         if name == b"fmt " and n_bytes >= 16:
             kind, n_channels, rate, _, _, n_bits = struct.unpack("<HHIIHH", content[:16])
             if kind == 0xFFFE and n_bytes >= 26:  # extensible: the kind is in its GUID
@@ -89,6 +100,9 @@ def read_wav_header(file: io.BufferedIOBase) -> Pcm:
             pcm = Pcm(_OF_WAV[kind, n_bits], rate, n_channels)
     if pcm is None:
         raise StreamError("a WAV without a description of its samples: damaged")
+    n_behind = n_left - 8 - (n_bytes + n_bytes % 2)
+    if is_finished and n_bytes and n_behind >= 8:  # the smallest chunk
+        return pcm._replace(n_bytes=n_bytes)
     return pcm
 
 
@@ -102,7 +116,9 @@ def blocks(
     """
     dtype, full_scale, n_bytes = ENCODINGS[pcm.encoding]
     width = n_bytes * pcm.n_channels
-    while content := file.read(n_samples * width):
+    n_left = math.inf if pcm.n_bytes is None else pcm.n_bytes
+    while content := file.read(min(n_samples * width, n_left)):
+        n_left -= len(content)
         content = content[: len(content) // width * width]
         packed = np.frombuffer(content, np.uint8).reshape(-1, n_bytes)
         whole = np.zeros((len(packed), np.dtype(dtype).itemsize), np.uint8)

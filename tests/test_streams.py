@@ -33,11 +33,45 @@ def test_a_wav_gives_what_libsndfile_reads(encoding, subtype, n_channels):
     expected, _ = soundfile.read(file, dtype="float32", always_2d=True)
     file.seek(0)
     pcm = streams.read_wav_header(file)
-    assert pcm == Pcm(encoding, RATE, n_channels)
+    assert pcm[:3] == (encoding, RATE, n_channels)
     parts = list(streams.blocks(file, pcm, 300))
-    assert [len(part) for part in parts][:3] == [300, 300, 300]
-    found = np.concatenate(parts)[:1000]  # what libsndfile writes behind the samples comes after
-    np.testing.assert_array_equal(found, expected)
+    assert [len(part) for part in parts] == [300, 300, 300, 100]
+    np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+def wav(of_riff, of_data, behind=b""):
+    """A WAV with a chunk before and the bytes `behind` after 100 samples, and what it claims."""
+    form = struct.pack("<HHIIHH", 3, 1, RATE, 4 * RATE, 4, 32)
+    head = [b"RIFF", struct.pack("<I", of_riff), b"WAVEfmt ", struct.pack("<I", 16), form]
+    head += [b"junk", struct.pack("<I", 3), b"abc\0", b"data", struct.pack("<I", of_data)]
+    return io.BytesIO(b"".join(head) + samples(100).tobytes() + behind)
+
+
+def heard(file):
+    return np.concatenate(list(streams.blocks(file, streams.read_wav_header(file), 30)))
+
+
+@pytest.mark.parametrize("notes", [b"", b"notes of a recorder\0"])
+def test_what_a_recorder_notes_behind_the_sound_is_not_heard(notes):
+    chunk = b"iXML" + struct.pack("<I", len(notes)) + notes
+    file = wav(4 + 24 + 12 + 8 + 400 + len(chunk), 400, chunk)
+    np.testing.assert_array_equal(heard(file), samples(100))
+
+
+@pytest.mark.parametrize(
+    ("of_riff", "of_data"),
+    [
+        (0, 0),
+        (36, 0),
+        (0xFFFFFFFF, 0),
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        (0x7FFFFFFF, 0x7FFFF000),
+        (0xFFFFFFFF, 40),
+        (4 + 24 + 12 + 8 + 40, 40),  # of a recording that grows: as far as it was
+    ],
+)
+def test_a_stream_is_heard_to_its_end_whatever_its_head_says_of_it(of_riff, of_data):
+    np.testing.assert_array_equal(heard(wav(of_riff, of_data)), samples(100))
 
 
 @pytest.mark.parametrize("encoding", streams.ENCODINGS)
@@ -90,7 +124,7 @@ def test_what_is_no_wav_is_refused(head, why):
 def test_samples_before_one_that_is_no_number_are_given(value):
     sound = samples(300)
     sound[250] = value
-    heard = streams.blocks(io.BytesIO(sound.tobytes()), Pcm("f32le", RATE, 1), 100)
-    assert len(next(heard)) == len(next(heard)) == 100
+    blocks = streams.blocks(io.BytesIO(sound.tobytes()), Pcm("f32le", RATE, 1), 100)
+    assert len(next(blocks)) == len(next(blocks)) == 100
     with pytest.raises(streams.StreamError, match="NaN or infinity"):
-        next(heard)
+        next(blocks)
