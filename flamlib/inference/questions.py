@@ -3,6 +3,7 @@
 All of it is a file that is written beside the results and can be used again (`read`, `write`).
 """
 
+import codecs
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,13 +143,25 @@ def read_captions(path: str | Path) -> list[Question]:
         )
         found = [_question(row) for row in rows]
     else:
-        tables.first_line(path)  # names a text of another encoding
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        found = [Question(caption=texts.normal(line)) for line in lines if texts.normal(line)]
+        lines = [texts.normal(line) for line in _text(path).splitlines()]
+        found = [Question(caption=line) for line in lines if line]
     if not found:
         raise ValueError(f"{path}: no caption in it")
     detector.check_unique([each.caption for each in found], where=f"{path}: ")
     return found
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()  # once: of a pipe there is no second time
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        what = "UTF-16 text" if is_utf16 else f"not UTF-8 text ({error})"
+        raise ValueError(f"{path}: {what}: save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError(f"{path}: holds zero bytes, as UTF-16 text does: save it as UTF-8")
+    return text
 
 
 def _question(row: tables.Row) -> Question:

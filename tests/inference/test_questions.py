@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -59,6 +62,30 @@ def test_captions_that_cannot_be_asked_are_named(tmp_path, name, text, why):
     with pytest.raises(ValueError, match=why) as caught:
         questions.read_captions(tmp_path / name)
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a dog barks\n" * 1000 + "a caf\u00e9".encode("latin-1"), "not UTF-8 text"),
+        ("a dog barks".encode("utf-16"), "UTF-16 text"),
+        ("a dog barks".encode("utf-16-le"), "zero bytes"),
+    ],
+)
+def test_captions_in_another_encoding_are_refused_by_name(tmp_path, content, why):
+    (tmp_path / "c.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"c\.txt: .*{why}.*: save it as UTF-8"):
+        questions.read_captions(tmp_path / "c.txt")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="a system without /dev/fd")
+def test_captions_come_from_a_pipe_too():
+    end, other = os.pipe()
+    with os.fdopen(other, "w") as file:
+        file.write("a dog barks\nrain\n")
+    with os.fdopen(end):
+        found = questions.read_captions(f"/dev/fd/{end}")
+    assert [each.caption for each in found] == ["a dog barks", "rain"]
 
 
 def test_each_caption_has_its_own_threshold_duration_and_label():
