@@ -267,7 +267,7 @@ def _detect_many(
     for name, why in skipped.items():
         say(f"skipped {name}: {why}")
     for name in done.edited:
-        say(f"left as it is: {name}, which was changed since it was written")
+        say(f"left as it is: {name}, which is not as it was written")
     if args.output is not None:
         kept = f", {done.n_kept} as they were" if done.n_kept else ""
         told = f", {len(skipped)} skipped" if skipped else ""

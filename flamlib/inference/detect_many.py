@@ -17,6 +17,7 @@ has edited are not written over.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +117,10 @@ def write(
     """
     out = Path(out)
     places = {} if scores is None else _score_places(Path(scores), recordings, asked)
-    with one_writer.alone(out, "flam detect"), Tables.of(out) as own:
+    with (
+        one_writer.alone(out, "flam detect"),
+        Tables.of(out, is_known=(out / LOG).exists()) as own,
+    ):
         _same_questions(out / PARAMETERS, asked)
         for form in map(event_tables.FORMATS.get, formats):
             if form.is_joint and own.is_edited(name := f"events{form.suffix}"):
@@ -128,14 +132,17 @@ def write(
         questions.write(out / PARAMETERS, asked)
         n_kept, now = 0, {}
         sizes = map(_size, recordings.values())
+        named = ((g, _name_in(finished, name_of, g, path)) for g, path in recordings.items())
+        if scores is not None:  # before anything is heard
+            named = list(named)
+            for _, name in named:
+                _check_table(Path(scores), table_of, name)
         with (
             json_lines.appended(out / LOG) as log,
             bars.by_bytes("detect", sizes, shown=progress) as bar,
         ):
-            for given, path in recordings.items():
-                name = _name_in(finished, name_of, given, path)
-                if scores is not None:
-                    _check_table(Path(scores), table_of, name)
+            for given, name in named:
+                path = recordings[given]
                 before = finished.get(name)
                 entry = hear(
                     model,
@@ -289,8 +296,8 @@ def _write_tables(
 
 def _edited(path: Path) -> ValueError:
     return ValueError(
-        f"{path} was changed since `flam detect` wrote it, and would be written over: rename it, "
-        "and give the same command again"
+        f"{path} is not as `flam detect` wrote it, and would be written over: rename it, and give "
+        "the same command again"
     )
 
 
@@ -320,15 +327,18 @@ def _name_in(
     """What a recording is called in a folder that may know it, or another by the same name."""
     if (at := str(path.absolute())) in name_of:
         return name_of[at]
-    sha256 = finished.get(given, {}).get("sha256")
-    if given not in finished or (sha256 is not None and _has_content(path, sha256)):
-        return given  # a new name; or the same recording, which was moved
+    if given not in finished or _was_moved(finished[given], path):
+        return given
     return collection.whole_name(path)
 
 
-def _has_content(path: Path, sha256: str) -> bool:
+def _was_moved(entry: Mapping[str, Any], path: Path) -> bool:
+    """Whether a recording is the one of an entry, and no copy beside it."""
+    before = entry.get("path", "")
     try:
-        return files.sha256(path) == sha256
+        if os.path.exists(before) and not os.path.samefile(before, path):
+            return False
+        return "sha256" not in entry or files.sha256(path) == entry["sha256"]
     except OSError:
         return False
 

@@ -3,8 +3,8 @@
     out/written.jsonl    a line for each table that is written: its name in `out` and its SHA-256
 
 A table is as it was written if its content is one of those listed with its name; else somebody has
-corrected its events, or filled in a review. In a folder without that list, as former versions left
-it, all tables are taken for unchanged.
+corrected its events, or filled in a review, or it was there before anything was written. In a
+folder of results without that list, as former versions left it, all tables are taken for unchanged.
 """
 
 import hashlib
@@ -23,9 +23,17 @@ class Tables:
 
     @classmethod
     @contextmanager
-    def of(cls, folder: str | Path) -> Iterator["Tables"]:
-        """Yield the tables of a folder that is there."""
-        with json_lines.appended(Path(folder) / NAME) as note:
+    def of(cls, folder: str | Path, *, is_known: bool) -> Iterator["Tables"]:
+        """Yield the tables of a folder that is there.
+
+        Args:
+            folder: The folder.
+            is_known: Whether it has results of a former call, perhaps of a former version.
+        """
+        path = Path(folder) / NAME
+        if not is_known:
+            path.touch()  # also for a call that goes on when this one is killed
+        with json_lines.appended(path) as note:
             yield cls(Path(folder), note)
 
     def __init__(self, folder: Path, note: json_lines.Append) -> None:
@@ -39,14 +47,14 @@ class Tables:
                     self._listed[name].add(sha256)
 
     def is_edited(self, name: str) -> bool:
-        """Return whether a table is there and was changed since it was written."""
+        """Return whether a table is there and not as it was written."""
         path = self._folder / name
         if not (self._has_list and path.is_file()):
             return False
         return files.sha256(path) not in self._listed[name]
 
     def write(self, name: str, content: bytes) -> bool:
-        """Write a table unless it was changed since it was written; return whether it was not.
+        """Write a table unless one is there that was edited; return whether none was.
 
         Raises OSError, naming the file, if it cannot be written.
         """

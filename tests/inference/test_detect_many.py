@@ -1,4 +1,6 @@
 import json
+import shutil
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -155,9 +157,34 @@ def test_of_two_recordings_of_one_name_no_table_of_scores_is_replaced(model, tmp
         soundfile.write(tmp_path / place / "a.wav", noise(float(k)), RATE)
     out, scores = tmp_path / "out", tmp_path / "scores"
     detect_many.write(model, {"a.wav": tmp_path / "one/a.wav"}, out, ASKED, scores=scores)
+    two = {"0.wav": tmp_path / "one/a.wav", "a.wav": tmp_path / "two/a.wav"}
     with pytest.raises(ValueError, match=r"the score tables of a.wav and .*two/a.wav would have"):
-        detect_many.write(model, {"a.wav": tmp_path / "two/a.wav"}, out, ASKED, scores=scores)
+        detect_many.write(model, two, out, ASKED, scores=scores)
+    assert [path.name for path in scores.iterdir()] == ["a.tsv"]  # it was said before any was heard
     assert detection.read_scores(scores / "a.tsv")[1][-1] == 1.0
+
+
+def test_no_copy_takes_the_place_of_the_recording_that_it_is_of(model, tmp_path):
+    out, deep = tmp_path / "out", tmp_path / "deep"
+    deep.mkdir()
+    soundfile.write(deep / "a.wav", noise(1.0), RATE)
+    detect_many.write(model, {"a.wav": deep / "a.wav"}, out, ASKED, formats=["jsonl"])
+    shutil.copy(deep / "a.wav", tmp_path / "a.wav")
+    both = {"a.wav": tmp_path / "a.wav", "deep/a.wav": deep / "a.wav"}
+    for n_heard in (1, 0):
+        done = detect_many.write(model, both, out, ASKED, formats=["jsonl"])
+        assert (done.n_heard, done.n_kept) == (n_heard, 2 - n_heard)
+        assert [name for name, _ in listed(out)] == ["a.wav", f"{tmp_path.as_posix()[1:]}/a.wav"]
+
+
+def test_a_recording_that_was_missing_has_its_name_when_it_is_found_elsewhere(model, tmp_path):
+    out, new = tmp_path / "out", tmp_path / "new"
+    detect_many.write(model, {"a.wav": tmp_path / "a.wav"}, out, ASKED, formats=["jsonl"])
+    new.mkdir()
+    soundfile.write(new / "a.wav", noise(1.0), RATE)
+    detect_many.write(model, {"a.wav": new / "a.wav"}, out, ASKED, formats=["jsonl"])
+    assert listed(out) == [("a.wav", 1.0)]
+    assert not (out / "skipped.tsv").exists()
 
 
 def test_a_recording_that_was_moved_is_not_heard_again_and_found_where_it_is(model, tmp_path):
@@ -199,6 +226,25 @@ def test_labels_that_were_corrected_stay_as_they_are(model, recordings, tmp_path
     }
 
 
+@pytest.mark.parametrize("name", ["0.wav.txt", "events.tsv"])
+def test_labels_that_lie_beside_the_recordings_are_not_written_over(
+    model, recordings, tmp_path, name, monkeypatch
+):
+    """Nor when a call goes on with one that was stopped."""
+    (tmp_path / name).write_text("0.1\t0.2\tmine\n")
+    write, formats = detect_many._write_tables, ["tsv", "audacity"]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for then in (stop, write, write):
+        monkeypatch.setattr(detect_many, "_write_tables", then)
+        with suppress(KeyboardInterrupt, ValueError):
+            detect_many.write(model, recordings, tmp_path, ASKED, formats=formats)
+    assert (tmp_path / name).read_text() == "0.1\t0.2\tmine\n"
+    assert (tmp_path / "1.wav.txt").exists() == (name != "events.tsv")
+
+
 def test_a_table_that_was_reviewed_is_not_written_over(model, recordings, tmp_path):
     """It is said before anything is heard."""
     out = tmp_path / "out"
@@ -206,7 +252,7 @@ def test_a_table_that_was_reviewed_is_not_written_over(model, recordings, tmp_pa
     reviewed = (out / "events.tsv").read_text() + "0.wav\t0.1\t0.2\ta bell\t1\tyes\n"
     (out / "events.tsv").write_text(reviewed)
     log = (out / "recordings.jsonl").read_bytes()
-    with pytest.raises(ValueError, match=r"events\.tsv was changed since .* rename it"):
+    with pytest.raises(ValueError, match=r"events\.tsv is not as .* rename it"):
         detect_many.write(model, recordings, out, ASKED)
     assert (out / "events.tsv").read_text() == reviewed
     assert (out / "recordings.jsonl").read_bytes() == log
