@@ -59,6 +59,8 @@ def read(path: str | Path) -> list[Find]:
         return _file(path)
     found, others = [], []
     for each in sorted(path.rglob("*")):
+        if any(part.startswith(".") for part in each.relative_to(path).parts):
+            continue  # as `collection.find` leaves it out
         if each.suffix.lower() in labels.SUFFIXES and each.is_file():
             try:
                 found += _file(each)
@@ -233,15 +235,14 @@ def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise ValueError(f"{path}: not a Parquet file ({error})") from error
         yield from ((f"{path}, row {number}", row) for number, row in enumerate(rows, start=1))
         return
-    lines = path.read_bytes().splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         where = f"{path}, line {number}"
         try:
             entry = json.loads(line)
             entry.keys()
         except (ValueError, AttributeError, RecursionError):
-            if number == len(lines) and path.name == DETECTED:
-                return  # what a killed process left half written
+            if path.name == DETECTED:
+                continue  # what a killed process left half written, and the next went on behind
             raise ValueError(f"{where}: not an object of JSON") from None
         yield where, entry
 

@@ -46,8 +46,19 @@ def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
     ]
     log = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / finds.DETECTED).write_text(log + '{"name": "c.wav", "pa')  # killed here
-    [find] = finds.read(tmp_path)
-    assert find[2:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
+    for more in ("", "\n" + json.dumps(lines[1]) + "\n"):  # and then went on
+        with (tmp_path / finds.DETECTED).open("a") as file:
+            file.write(more)
+        [find] = finds.read(tmp_path)
+        assert find[2:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
+
+
+def test_what_is_hidden_is_no_label_file(tmp_path):
+    """As macOS leaves a file beside each, and a file server former states of all of them."""
+    for name in ("a.txt", ".snapshot/hourly/a.txt"):
+        write(tmp_path / name, "0\t1\train\n")
+    (tmp_path / "._a.txt").write_bytes(b"\0\5\x16\7\xe2")
+    assert [find.table for find in finds.read(tmp_path)] == [tmp_path / "a.txt"]
 
 
 @pytest.mark.parametrize(
