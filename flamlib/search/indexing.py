@@ -170,9 +170,12 @@ def _identify(
         try:
             if not collection.has_usable_name(path):
                 raise OSError("its name is not in UTF-8, which tables hold: rename it")
+            size = _stamp(path)  # first: from Python 3.14 on `is_file` hides why it cannot be read
             if not path.is_file():
-                raise OSError("not a file" if path.exists() else "no such file")
-            size = _stamp(path)
+                raise OSError("not a file")
+        except FileNotFoundError:
+            skip(name, OSError("no such file"))
+            continue
         except (OSError, ValueError) as error:
             skip(name, error)
             continue
