@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from flamlib import collection, detection, labels, recording_names, tables, texts
+from flamlib import collection, detection, labels, recording_names, reviews, tables, texts
 from flamlib.data.datasets.annotations import AudioFolder
 from flamlib.labels import NoLabels, RawEvent
+from flamlib.tables import Row
 
 DETECTED = "recordings.jsonl"  # in a folder of `flam detect`
 SCORES = ("score", "confidence")
@@ -199,7 +200,11 @@ def _detected(path: Path) -> list[Find]:
 
 def _file(path: Path) -> list[Find]:
     if path.suffix.lower() in (".jsonl", ".parquet"):
-        return [_of_object(path, where, entry) for where, entry in _objects(path)]
+        return [
+            _of_object(path, where, entry)
+            for where, entry in _objects(path)
+            if not reviews.is_rejected(Row(where, {name: str(of) for name, of in entry.items()}))
+        ]
     file, scores = labels.read(path), _scores(path)
     return [
         Find(path, where, recording, onset, offset, caption, scores.get(where))

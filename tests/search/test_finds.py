@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from label_files import DOG, KINDS, RAIN, write
 
@@ -51,6 +52,22 @@ def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
             file.write(more)
         [find] = finds.read(tmp_path)
         assert find[2:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("no", ["no", False])
+def test_what_a_review_rejected_is_no_find(tmp_path, suffix, no):
+    yes = "yes" if no else True
+    rows = [
+        {"filename": "a.wav", "onset": k, "offset": k + 1, "event_label": "rain", "review": said}
+        for k, said in enumerate([yes, no, None])
+    ]
+    frame, path = pd.DataFrame(rows), tmp_path / f"events{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    assert [find.onset for find in finds.read(path)] == [0.0, 2.0]
 
 
 def test_what_is_hidden_is_no_label_file(tmp_path):
