@@ -90,16 +90,18 @@ def _segments(args: argparse.Namespace) -> int:
     from flamlib import labels
     from flamlib.search import clips, finds
 
-    recordings, once, file_of = finds.Recordings(args.audio), {}, {}
+    recordings, once, file_of, name_of = finds.Recordings(args.audio), {}, {}, {}
     for given in dict.fromkeys(args.finds):
         with _on_disk(given) as path:
             for find in finds.read(path):
                 at = recordings.find(find.recording, find.table)
                 named = find.recording or labels.stem(find.table)
-                find = find._replace(recording=named if at is None else str(at))
-                file_of[find.recording] = at
-                # Another table may say the same, as of BirdNET's that of each recording and of all.
+                # Another table may say the same, as of BirdNET's that of each recording and of all,
+                # and call the recording otherwise.
                 where = named if at is None else os.path.abspath(at)
+                name = name_of.setdefault(where, named if at is None else str(at))
+                find = find._replace(recording=name)
+                file_of[name] = at
                 times = round(find.onset, 3), round(find.offset, 3)
                 what = (where, *times, texts.key(find.caption))
                 if once.setdefault(what, find).score is None:

@@ -81,6 +81,15 @@ def test_what_two_tables_say_is_cut_once(table, capsys):
     assert len(list(Path("out").rglob("0.9000_*.wav"))) == 1
 
 
+@pytest.mark.usefixtures("table")
+def test_what_two_tables_say_of_a_recording_is_joined(capsys):
+    """One may call it by its whole path."""
+    tables.write("one.tsv", [HEADER[:4], ("a.wav", "0", "1", "rain")])
+    tables.write("two.tsv", [HEADER[:4], (str(Path("a.wav").absolute()), "1", "2", "rain")])
+    out, _ = cut(capsys, "one.tsv", "two.tsv", "-o", "out", "--join", "0.1")
+    assert out == "out: 1 clips of 1 captions\n"
+
+
 def test_recordings_that_are_elsewhere(table, capsys):
     Path("audio").mkdir()
     Path("a.wav").rename("audio/a.wav")
