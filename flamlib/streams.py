@@ -53,7 +53,7 @@ def parse_pcm(text: str) -> Pcm:
     Raises StreamError for any other text.
 
     >>> parse_pcm("s16le:16000")
-    Pcm(encoding='s16le', sample_rate=16000, n_channels=1)
+    Pcm(encoding='s16le', sample_rate=16000, n_channels=1, n_bytes=None)
     """
     encoding, *numbers = text.split(":")
     if encoding in ENCODINGS and 1 <= len(numbers) <= 2 and all(map(str.isdecimal, numbers)):

@@ -42,3 +42,13 @@ def tab(browser):
     yield page
     context.close()
     assert said == []
+
+
+def wait_until(tab, expression):
+    """Wait for an expression of JavaScript; `wait_for_function` evaluates it within the page, which
+    a Content Security Policy forbids from the second time on."""
+    for _ in range(600):
+        if tab.evaluate(expression):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"not within 30 s: {expression}")

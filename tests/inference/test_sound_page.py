@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from browsers import wait_until
 from sounds import RATE, noise
 
 from flamlib import labels, tables
@@ -112,7 +113,7 @@ def test_a_click_seeks(tab, page, part):
 
 def test_the_sound_is_as_long_as_the_recording(tab, page):
     tab.goto(page.as_uri())
-    tab.wait_for_function("document.querySelector('audio').readyState > 0")
+    wait_until(tab, "document.querySelector('audio').readyState > 0")
     duration_s = tab.evaluate("document.querySelector('audio').duration")
     assert duration_s == pytest.approx(DURATION_S, abs=0.06)
 

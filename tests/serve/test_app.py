@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import uvicorn
+from browsers import wait_until
 from fastapi.testclient import TestClient
 from heldouts import write_model
 from sounds import RATE, noise, tone
@@ -285,7 +286,7 @@ def test_the_page_in_a_browser(world, url, tab, tmp_path):
 
 
 def found(tab):
-    tab.wait_for_function("!document.querySelector('#state').textContent.endsWith('…')")
+    wait_until(tab, "!document.querySelector('#state').textContent.endsWith('…')")
     return tab.locator("#state").text_content()
 
 
@@ -362,7 +363,7 @@ def test_captions_are_asked_again_while_it_plays(url, tab, tmp_path):
     tab.click("#play")
     tab.locator("#play", has_text="Pause").wait_for()
     asks(tab, *CAPTIONS)
-    tab.wait_for_function("document.querySelector('#audio').readyState > 0")
+    wait_until(tab, "document.querySelector('#audio').readyState > 0")
     is_paused = tab.evaluate("document.querySelector('#audio').paused")
     assert tab.locator("#play").text_content() == ("Play" if is_paused else "Pause")
 
