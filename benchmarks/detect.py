@@ -55,7 +55,7 @@ def naive(model, path: Path) -> np.ndarray:
 def whole(model, path: Path) -> np.ndarray:
     """The scores of all frames, not smoothed, `[caption, frame]`."""
     from flamlib.inference import detector
-    from flamlib.smoothing import Smoothing
+    from flamlib.sound_events.smoothing import Smoothing
 
     return detector.score(model, path, CAPTIONS, method="unbiased", smoothing=Smoothing()).scores.T
 

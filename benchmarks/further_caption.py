@@ -27,10 +27,10 @@ import soundfile
 import torch
 from threadpoolctl import threadpool_limits
 
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, pieces
 from flamlib.inference.review import Review
 from flamlib.models import baselines
-from flamlib.params.trials import DetectConfig
 from flamlib.search import archive, indexing, query
 
 MODEL = Path(__file__).parents[1] / "models/flam-small"

@@ -11,8 +11,8 @@ their transform and its absolute value. Both are asked to agree before they are 
 what libsndfile takes to decode it, once.
 
 Ours and the plain way take turns, each in a process of its own that is asked again and again, since
-ours keeps freed memory (`flamlib.memory`). Given are medians, and the highest resident memory of
-either so far, torch and both towers included. Needs no data. Threads are torch's own;
+ours keeps freed memory (`flamlib.compute.memory`). Given are medians, and the highest resident
+memory of either so far, torch and both towers included. Needs no data. Threads are torch's own;
 OMP_NUM_THREADS=1 asks for one, and ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 for a CPU
 without AVX-512 (MKL has no such switch on CPUs of AMD, where it uses AVX2 in any case).
 """
@@ -33,8 +33,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from flamlib import audio, memory
+from flamlib.compute import memory
 from flamlib.models import yamnet
+from flamlib.waveforms import audio
 
 CLIP_S, N_CLIPS = 10.24, 32
 BLOCK = 128 + 2 * 5  # frames

@@ -62,8 +62,8 @@ def write(folder: Path, n: int) -> float:
 
 def use(folder: Path) -> dict[str, float]:
     """Open a bank and draw mixtures from it: CPU seconds, and MB that it added to this process."""
-    from flamlib.config import load_config
     from flamlib.data.mixtures import bank, mixing, recipes
+    from flamlib.experiment.config import load_config
 
     rules = load_config(overrides={"mixture.clip_s": CLIP_S, "mixture.masker_prob": 0.0}).mixture
     before, start = private_mb(), time.process_time()

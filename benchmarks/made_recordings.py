@@ -34,13 +34,13 @@ from flamlib.adaptation import adapter, learn
 from flamlib.adaptation.choose import EPSILON, Criterion
 from flamlib.adaptation.own_labels import Heard
 from flamlib.data.mixtures.bank import Bank
-from flamlib.events import Event
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector
 from flamlib.models import released
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel
-from flamlib.params.trials import DetectConfig
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.events import Event
+from flamlib.sound_events.smoothing import Smoothing
 
 MINUTES, SLOT_S = 2, 15  # of a recording; a sound is put in each slot
 N_CAPTIONS = 10  # asked for, of each kind

@@ -43,8 +43,6 @@ from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_calibration_error, multilabel_auroc
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
-from flamlib.detection import events_from_scores
-from flamlib.events import Event, merge
 from flamlib.metrics import segments
 from flamlib.metrics.bootstrap import bootstrap
 from flamlib.metrics.bootstrap_ranking import clip_auroc
@@ -53,6 +51,8 @@ from flamlib.metrics.f1 import event_f1
 from flamlib.metrics.psds import psds
 from flamlib.metrics.ranking import frame_auroc, partial_auroc
 from flamlib.metrics.retrieval import retrieval
+from flamlib.sound_events.detection import events_from_scores
+from flamlib.sound_events.events import Event, merge
 
 with warnings.catch_warnings():  # on import, they ask for pkg_resources
     warnings.simplefilter("ignore")

@@ -30,8 +30,8 @@ import numpy as np
 import soundfile
 
 from flamlib.data.mixtures import bank, mixing, recipes, shards
-from flamlib.parameters import parse
-from flamlib.params.sounds import MixtureConfig, VariantsConfig
+from flamlib.experiment.parameters import parse
+from flamlib.experiment.params.sounds import MixtureConfig, VariantsConfig
 
 RATE, CLIP_S = 48000, 10.0
 RULES = parse(

@@ -30,11 +30,11 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
 from flamlib import paths
-from flamlib.config import Config, load_config
 from flamlib.data.batches import Batches
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank, build
 from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.experiment.config import Config, load_config
 from flamlib.training import fit as training
 from flamlib.training.fit import fit
 from flamlib.training.hear import pairs_of

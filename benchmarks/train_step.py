@@ -16,8 +16,8 @@ YAMNet also with activations computed twice (`checkpointing`). Unless --quick, s
 default tower goes through `torch.compile`, which takes a minute or so before the first step.
 
 Ours and the plain way run in processes of their own, since ours keeps freed memory
-(`flamlib.memory`); of ours the system's share of the CPU time is given, which is that of page
-faults. On a GPU seconds are those of the clock.
+(`flamlib.compute.memory`); of ours the system's share of the CPU time is given, which is that of
+page faults. On a GPU seconds are those of the clock.
 
 Needs no data. Threads are torch's own; OMP_NUM_THREADS=1 asks for one.
 """
@@ -39,7 +39,8 @@ import torch
 import yaml
 from torch import nn
 
-from flamlib import memory, paths
+from flamlib import paths
+from flamlib.compute import memory
 from flamlib.losses import frame_wise
 from flamlib.models import yamnet
 from flamlib.training.distributed import precision

@@ -29,11 +29,11 @@ import torch.nn.functional as F
 import train_step
 from torch import Tensor, nn
 
-from flamlib import manifest
-from flamlib.config import load_config
 from flamlib.data import heard
+from flamlib.experiment.config import load_config
 from flamlib.losses import frame_wise
 from flamlib.models.yamnet import YAMNet
+from flamlib.storage import manifest
 from flamlib.training.distributed import precision
 
 N_CAPTIONS = 150

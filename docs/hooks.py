@@ -1,7 +1,7 @@
 """Pages of the site that are generated: each fact is written once, in the code or in a table.
 
     index.md             README.md
-    parameters.md        the dataclasses of flamlib.params
+    parameters.md        the dataclasses of flamlib.experiment.params
     cli.md               the parser of `flam`
     api/*.md             the docstrings, a page for each package
     catalogue.md         catalogue/README.md
@@ -131,7 +131,7 @@ def _cell(text: str) -> str:
 
 def parameters_page() -> str:
     """Return a table for each section of params.yaml, from the dataclasses."""
-    from flamlib.config import Config, load_config
+    from flamlib.experiment.config import Config, load_config
 
     lines = [
         "# Parameters",
@@ -201,7 +201,7 @@ def _type(kind) -> str:
 
 def _value(value) -> str:
     """A value as YAML writes it, on one line and not too long."""
-    from flamlib.parameters import plain
+    from flamlib.experiment.parameters import plain
 
     text = yaml.safe_dump(plain(value), default_flow_style=True, width=1000).removesuffix("...\n")
     text = " ".join(text.split())

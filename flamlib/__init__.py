@@ -4,29 +4,32 @@ The notebooks call this package; they define nothing. A module, and a package, i
 those before it in this list and, within a package, in the package's own; `tests/test_layers.py`
 reads both:
 
-    paths         files         memory        parallel      distributions texts         tables
-    parameters    overrides     smoothing     params        config        manifest      events
-    jams          recording_names             crowsetta_labels            reviews       labels
-    ogg           mpeg          chunks        decoders      chain         formats       fir
-    decibels      audio         collection    runs          detection     event_tables  streams
-    provenance    run_notebook  few_rows      one_writer    json_lines
+    paths         texts
+    compute       storage       waveforms     sound_events  experiment
+    run_notebook
     losses        metrics       data          models        plots
     training      inference     search        serve         evaluation    adaptation    report
     estimate      release_card  release       cli
 
-The modules of the first six rows are the ground floor: files, numbers, events and audio, without
-knowledge of models, digests of code, the running of notebooks, products of matrices, locks, and
-logs. The packages of the rest are losses; metrics; data, from recordings to batches; models; plots;
-the training loop; what a trained model is used for, also over HTTP; evaluation and the ablation
-study; the HTML report; the command line. `estimate` says how long all that takes, `release` makes a
-model of it for others.
+The packages of the second row are the ground floor, without knowledge of models: cores and numbers,
+files, recordings, the events in them, and parameters. Those of the fourth and fifth are losses;
+metrics; data, from recordings to batches; models; plots; the training loop; what a trained model is
+used for, also over HTTP; evaluation and the ablation study; the HTML report. `run_notebook` runs a
+stage of the pipeline, `estimate` says how long all of them take, `release` makes a model of it for
+others, `cli` is the command line.
+
+`flamlib.FLAM` and `flamlib.audio`, the reader of recordings, are found here, too.
 """
 
 
 def __getattr__(name: str):
-    """`flamlib.FLAM`, fetched on first use: it brings torch and transformers, seconds of import."""
+    """Return `FLAM` or `audio`, imported on first use: `FLAM` brings torch, seconds of import."""
     if name == "FLAM":
         from flamlib.models.flam import FLAM
 
         return FLAM
+    if name == "audio":
+        from flamlib.waveforms import audio
+
+        return audio
     raise AttributeError(f"module 'flamlib' has no attribute {name!r}")

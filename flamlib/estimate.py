@@ -28,11 +28,12 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
-from flamlib import audio, paths
-from flamlib.config import Config, load_config
+from flamlib import paths
 from flamlib.data.corpus import catalogue
-from flamlib.overrides import add_overlays
-from flamlib.parameters import plain
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.overrides import add_overlays
+from flamlib.experiment.parameters import plain
+from flamlib.waveforms import audio
 
 N_MODELS = 4  # that 04 and 09 compare
 STARTS = 1.5  # of a stage: the notebook's kernel, and papermill before it

@@ -23,17 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from flamlib import files, paths, release_card, tables
-from flamlib.config import load_config
+from flamlib import paths, release_card
 from flamlib.data.corpus import packages
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.evaluation import thresholds
+from flamlib.experiment.config import load_config
 from flamlib.metrics.clip_scores import ClipScores
 from flamlib.models import caption_thresholds, light, released, weights
 from flamlib.models.checkpoint import CARD, WEIGHTS
 from flamlib.models.flam import FLAM
 from flamlib.paths import Places
+from flamlib.storage import files, tables
 
 MODEL = "flam"  # of the scores and of the report
 README = "README.md"

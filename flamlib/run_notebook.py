@@ -32,8 +32,8 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from flamlib import paths
-from flamlib.config import Config, load_config
-from flamlib.overrides import read_overrides, read_value
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.overrides import read_overrides, read_value
 
 LOG_EVERY_S = "30"  # between two lines of a progress bar, where there is no terminal to redraw it
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours and movements of the cursor

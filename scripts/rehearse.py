@@ -27,7 +27,7 @@ import set_files  # noqa: E402
 import tiny  # noqa: E402
 import transformers  # noqa: E402
 
-from flamlib.config import Config, load_config  # noqa: E402
+from flamlib.experiment.config import Config, load_config  # noqa: E402
 
 RECIPES = {  # what of configs/ is on top of params.yaml for everything but training
     "from_clap": ["from_clap.yaml"],

@@ -7,8 +7,8 @@ import yaml
 from dvc.repo import Repo
 
 from flamlib import estimate, paths
-from flamlib.config import load_config
 from flamlib.estimate import Units
+from flamlib.experiment.config import load_config
 
 ROOT = Path(__file__).parents[1]
 UNITS = Units(start=4.0, sound=0.01, trunk=0.004, top=0.001, learn=0.001, stored=True)

@@ -90,11 +90,14 @@ def test_a_package_holds_modules_and_does_nothing(package):
     assert isinstance(essay, ast.Expr)
 
 
-def test_flamlib_offers_the_model_and_imports_it_on_demand():
-    assert imports(FLAMLIB / "__init__.py") == {"models.flam"}
-    loaded = "import sys, flamlib; assert 'torch' not in sys.modules; print(flamlib.FLAM.__name__)"
+def test_flamlib_offers_the_model_and_the_reader_and_imports_them_on_demand():
+    assert imports(FLAMLIB / "__init__.py") == {"models.flam", "waveforms.audio"}
+    loaded = (
+        "import sys, flamlib; assert 'torch' not in sys.modules; from flamlib import FLAM, audio; "
+        "print(FLAM.__name__, audio.__name__)"
+    )
     run = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
-    assert run.stdout == "FLAM\n"
+    assert run.stdout == "FLAM flamlib.waveforms.audio\n"
 
 
 @pytest.mark.parametrize("module", ORDER)

@@ -19,8 +19,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from IPython.core.interactiveshell import InteractiveShell
 from test_pipeline import NOTEBOOKS, ROOT, STAGES, code_cells
 
-from flamlib import config, provenance, run_notebook
-from flamlib.config import Config
+from flamlib import run_notebook
+from flamlib.experiment import config, provenance
+from flamlib.experiment.config import Config
 from flamlib.paths import Places
 from flamlib.training.resume import checksum
 

@@ -21,10 +21,11 @@ from dvc.repo import Repo
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from flamlib import paths, provenance, run_notebook
-from flamlib.config import load_config
+from flamlib import paths, run_notebook
 from flamlib.evaluation import ablation
-from flamlib.parameters import plain
+from flamlib.experiment import provenance
+from flamlib.experiment.config import load_config
+from flamlib.experiment.parameters import plain
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
@@ -134,7 +135,7 @@ def test_a_stage_depends_on_the_digests_of_its_code_and_not_on_the_files(stage):
 
 def test_the_first_stage_writes_the_digests():
     code = PIPELINE["code"]
-    assert code["cmd"] == "python -m flamlib.provenance"
+    assert code["cmd"] == "python -m flamlib.experiment.provenance"
     assert code["deps"] == ["flamlib", "notebooks"]
     assert code["outs"] == [str(provenance.FOLDER)]
 

@@ -8,10 +8,11 @@ import shelves
 from heldouts import read_split, write_artifacts
 from sounds import write_table
 
-from flamlib import files, paths, release
+from flamlib import paths, release
 from flamlib.evaluation.splits import predict_logits, write_scores
 from flamlib.models import weights
 from flamlib.models.flam import FLAM
+from flamlib.storage import files
 
 ROOT = Path(__file__).parents[1]
 LINE = "SHA-256 of\n`models/flam-small/model.safetensors`: `not yet released`.\n"

@@ -17,7 +17,7 @@ from dvc.repo.reproduce import plan_repro
 from test_pipeline import ROOT
 
 from flamlib import run_notebook
-from flamlib.config import load_config
+from flamlib.experiment.config import load_config
 
 CELLS = """
 import sys, time

@@ -25,7 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flamlib import files, texts
+from flamlib import texts
+from flamlib.experiment.parameters import plain
 from flamlib.models import baselines, caption_thresholds, state_dict
 from flamlib.models.caption_thresholds import CaptionThresholds
 from flamlib.models.checkpoint import THRESHOLDS, WEIGHTS, read_json, write_json
@@ -37,7 +38,7 @@ from flamlib.models.interface import (
     EmbeddingScoring,
     Method,
 )
-from flamlib.parameters import plain
+from flamlib.storage import files
 
 FORMAT = 1
 ABOUT, TENSORS = "adapter.json", "adapter.safetensors"

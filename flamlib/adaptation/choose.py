@@ -30,7 +30,7 @@ from flamlib.evaluation.thresholds import DIGITS, MIN_CAPTIONS, best_f1
 from flamlib.metrics.spans import SpanChanges, SpanCurve
 from flamlib.models.caption_thresholds import FORMAT, CaptionThresholds, Chosen, OwnThreshold
 from flamlib.models.interface import Method
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 PRIOR_EVENTS = 4  # events that the model's own threshold is worth
 MIN_EVENTS = 5  # from which on a precision is a caption's own

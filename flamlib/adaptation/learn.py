@@ -28,14 +28,14 @@ from sklearn.metrics import average_precision_score
 from flamlib.adaptation import choose, logistic, own_labels
 from flamlib.adaptation.choose import EPSILON, Choice, Criterion
 from flamlib.adaptation.own_labels import Clips, Heard, Labelled
-from flamlib.detection import frames_first
-from flamlib.events import active_frames
 from flamlib.inference import detector, pieces
 from flamlib.losses import frame_wise
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import CaptionEmbeddings
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.detection import frames_first
+from flamlib.sound_events.events import active_frames
+from flamlib.sound_events.smoothing import Smoothing
 
 Level = Literal["thresholds", "scale", "heads"]
 LEVELS: tuple[Level, ...] = ("thresholds", "scale", "heads")

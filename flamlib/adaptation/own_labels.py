@@ -19,10 +19,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from flamlib import audio, collection, labels, recording_names, reviews, tables, texts
-from flamlib.events import Event, frame_edges
-from flamlib.labels import RawEvent
+from flamlib import texts
 from flamlib.metrics.clip_scores import ClipScores
+from flamlib.sound_events import labels, recording_names, reviews
+from flamlib.sound_events.events import Event, frame_edges
+from flamlib.sound_events.labels import RawEvent
+from flamlib.storage import tables
+from flamlib.waveforms import audio, collection
 
 CUT_S = 300.0  # longer recordings are cut, outside events, so that clips are padded little
 

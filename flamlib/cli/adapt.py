@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamlib import files, tables
 from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     UsageError,
@@ -22,7 +21,8 @@ from flamlib.cli.arguments import (
 )
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import printable
-from flamlib.params.trials import DetectConfig
+from flamlib.experiment.params.trials import DetectConfig
+from flamlib.storage import files, tables
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.adaptation.choose import Choice
@@ -146,14 +146,14 @@ def _thresholds(args: argparse.Namespace) -> None:
     folder = model_folder(args.model)
     _check_places(args)
 
-    from flamlib import audio
     from flamlib.adaptation import choose, own_labels
+    from flamlib.experiment.parameters import plain
     from flamlib.inference import detector
     from flamlib.models import baselines
     from flamlib.models.checkpoint import WEIGHTS, write_json
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
-    from flamlib.parameters import plain
+    from flamlib.waveforms import audio
 
     with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)), usage_errors(KeyError):
         found, skipped = own_labels.find(args.labels, args.audio)
@@ -204,11 +204,11 @@ def _adapt(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from flamlib import audio
     from flamlib.adaptation import adapter, choose, learn, own_labels
     from flamlib.inference import detector
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
+    from flamlib.waveforms import audio
 
     with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)):
         found, skipped = own_labels.find(args.labels, args.audio)

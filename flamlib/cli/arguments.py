@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from flamlib import paths, texts
 from flamlib.cli import aside
 from flamlib.cli.errors import UsageError, require
+from flamlib.experiment.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
 from flamlib.models import released
-from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
 
 if TYPE_CHECKING:  # it brings numpy
-    from flamlib.smoothing import Smoothing
+    from flamlib.sound_events.smoothing import Smoothing
 
 CHECKPOINT = f"{paths.CHECKPOINTS}/flam"  # default model, relative to the project
 MAX_CLIP_S = 600.0  # of an exported model, which hears a clip at once

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from flamlib import files
 from flamlib.cli.arguments import (
     UsageError,
     add_model,
@@ -19,7 +18,8 @@ from flamlib.cli.arguments import (
     usage_errors,
     warnings_in_a_line,
 )
-from flamlib.params.trials import DetectConfig
+from flamlib.experiment.params.trials import DetectConfig
+from flamlib.storage import files
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
     from flamlib.inference.detector import Asked
@@ -134,12 +134,12 @@ def loaded(args: argparse.Namespace) -> Iterator[Loaded]:
     """
     folder = model_folder(args.model)
 
-    from flamlib import audio
     from flamlib.adaptation import adapter
     from flamlib.inference import questions
     from flamlib.models import baselines
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
+    from flamlib.waveforms import audio
 
     said = (audio.Repaired, UnknownWords, Fetching)
     with usage_errors(audio.Unreadable), warnings_in_a_line(said):

@@ -87,8 +87,8 @@ def _segments(args: argparse.Namespace) -> int:
     if args.audio is not None and not Path(args.audio).is_dir():
         raise UsageError(f"{args.audio}: no such folder; --audio is where the recordings are")
 
-    from flamlib import labels
     from flamlib.search import clips, finds
+    from flamlib.sound_events import labels
 
     recordings, once, file_of, name_of = finds.Recordings(args.audio), {}, {}, {}
     for given in dict.fromkeys(args.finds):

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flamlib import collection, event_tables, files, streams
 from flamlib.cli import outputs
 from flamlib.cli.arguments import UsageError, count, model_folder, usage_errors
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.ask_model import add_questions, check_captions, loaded
 from flamlib.cli.errors import require
+from flamlib.sound_events import event_tables
+from flamlib.storage import files
+from flamlib.waveforms import collection, streams
 
 if TYPE_CHECKING:  # they bring torch, seconds of import
     from flamlib.inference.detect_many import Summary
@@ -192,8 +194,9 @@ def _format(args: argparse.Namespace, formats: list[str]) -> str:
 
 def _detect_one(args: argparse.Namespace, name: str, recording: Path, formats: list[str]) -> int:
     # Imported here: torch takes seconds, and --help does not need it.
-    from flamlib import audio, detection
     from flamlib.inference import detector, sound_page
+    from flamlib.sound_events import detection
+    from flamlib.waveforms import audio
 
     with loaded(args) as (model, questions, embedded, notes):
         if args.html is not None:

@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from flamlib import files, memory, tables
 from flamlib.cli import outputs
 from flamlib.cli.arguments import add_smoothing, number, seconds, share, smoothing, whole
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
+from flamlib.compute import memory
+from flamlib.storage import files, tables
 
 N_RESAMPLES = 1000
 MAX_FPR = 0.1  # of the partial AUROC, as DCASE has it
@@ -103,7 +104,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     # Imported here: SciPy and scikit-learn take a second, and --help does not need them.
     from flamlib.evaluation import score_tables, systems
     from flamlib.metrics.sed import Criteria
-    from flamlib.smoothing import Smoothing
+    from flamlib.sound_events.smoothing import Smoothing
 
     reference = score_tables.read_reference(args.ground_truth, args.durations)
     say(*(f"{args.ground_truth}: {line}" for line in reference.notes.lines()))

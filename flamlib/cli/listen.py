@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flamlib import streams
 from flamlib.cli.arguments import UsageError
 from flamlib.cli.aside import say
 from flamlib.cli.ask_model import add_questions, check_captions, loaded
 from flamlib.cli.detect import pcm_format
+from flamlib.waveforms import streams
 
 if TYPE_CHECKING:
     import numpy as np

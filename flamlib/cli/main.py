@@ -84,9 +84,9 @@ from contextlib import suppress
 from itertools import takewhile
 from types import ModuleType
 
-from flamlib import memory
 from flamlib.cli import aside, stop
 from flamlib.cli.errors import UsageError, printable
+from flamlib.compute import memory
 
 _DESCRIPTION = "Find the events in a recording that a caption describes."
 _EPILOG = (

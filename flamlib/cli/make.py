@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from flamlib import files, paths
+from flamlib import paths
 from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     UsageError,
@@ -16,6 +16,7 @@ from flamlib.cli.arguments import (
     workers,
 )
 from flamlib.cli.aside import shows_progress
+from flamlib.storage import files
 
 
 def add_mix(mix: argparse.ArgumentParser) -> None:
@@ -52,8 +53,8 @@ def _mix(args: argparse.Namespace) -> None:
     `mixture` of params.yaml."""
     how = workers(args)
 
-    from flamlib.config import load_config
     from flamlib.data.mixtures import shards
+    from flamlib.experiment.config import load_config
 
     root = paths.root()
     config = load_config(root / paths.PARAMS)
@@ -175,7 +176,7 @@ def add_verify(verify: argparse.ArgumentParser) -> None:
 def _verify(args: argparse.Namespace) -> None:
     """Compare every file that the manifest.json of a folder lists with its recorded SHA-256, for
     example after copying the folder. Stops at the first file that differs."""
-    from flamlib import manifest
+    from flamlib.storage import manifest
 
     shards = manifest.verify(args.folder)["shards"]
     n_bytes = sum(shard["n_bytes"] for shard in shards)

@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from flamlib import event_tables, files
 from flamlib.cli import aside
 from flamlib.cli.errors import UsageError, require
-from flamlib.event_tables import Found
+from flamlib.sound_events import event_tables
+from flamlib.sound_events.event_tables import Found
+from flamlib.storage import files
 
 STDOUT = "/dev/stdout"
 

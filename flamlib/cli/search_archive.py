@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from flamlib import collection, event_tables
 from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     UsageError,
@@ -19,6 +18,8 @@ from flamlib.cli.arguments import (
     workers,
 )
 from flamlib.cli.aside import say, shows_progress
+from flamlib.sound_events import event_tables
+from flamlib.waveforms import collection
 
 SOME_SKIPPED = 1  # exit code
 
@@ -168,12 +169,12 @@ def _search(args: argparse.Namespace) -> None:
     kind = args.format or event_tables.format_of(args.output, event_tables.JOINT)
     outputs.check_table(args.output, kind)
 
-    from flamlib import audio
     from flamlib.inference import detector, questions
     from flamlib.models import baselines
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
     from flamlib.search import archive, coarse, indexing, query
+    from flamlib.waveforms import audio
 
     index = archive.read(args.index)
     where = coarse.read(index.folder, index.parts) if args.approximate else None

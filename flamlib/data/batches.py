@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Float16
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from flamlib.compute.distributions import generator
 from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
@@ -18,9 +19,8 @@ from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.mixtures.strong import StrongSet
 from flamlib.data.pairs import Pair, Pairs
-from flamlib.distributions import generator
-from flamlib.params.learning import TrainConfig
-from flamlib.params.sounds import MixtureConfig
+from flamlib.experiment.params.learning import TrainConfig
+from flamlib.experiment.params.sounds import MixtureConfig
 
 
 class Batch(NamedTuple):

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float16
 from torch import Tensor
 
-from flamlib import manifest
+from flamlib.storage import manifest
 
 AGAIN = "hear them again with 02b_hear"
 

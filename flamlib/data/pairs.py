@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from flamlib.compute.distributions import generator
 from flamlib.data.mixtures import mixing
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.mixtures.source_table import Groups
-from flamlib.distributions import generator
-from flamlib.parameters import plain
-from flamlib.params.learning import TrainConfig
-from flamlib.params.sounds import MixtureConfig
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.learning import TrainConfig
+from flamlib.experiment.params.sounds import MixtureConfig
 
 
 class Pair(NamedTuple):

@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from flamlib import paths, provenance
-from flamlib.config import Config, load_config
+from flamlib import paths
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation import single_model
+from flamlib.experiment import provenance
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.trials import AblationConfig
 from flamlib.models import baselines
-from flamlib.parameters import plain
-from flamlib.params.trials import AblationConfig
 from flamlib.paths import Places
 from flamlib.training import launch
 from flamlib.training.hear import Stored

@@ -26,13 +26,12 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio, parameters
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
-from flamlib.detection import frames_first
 from flamlib.evaluation import split_metrics
-from flamlib.events import active_frames, count_frames, frame_blocks, frame_edges
+from flamlib.experiment import parameters
+from flamlib.experiment.params.trials import EvaluationConfig, SavedModel, TestsetsConfig
 from flamlib.losses import frame_wise
 from flamlib.metrics import calibration, classification, moments, sed
 from flamlib.metrics.bootstrap import clip_sum
@@ -48,8 +47,10 @@ from flamlib.metrics.sed import Criteria
 from flamlib.models import baselines
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, CaptionEmbeddings
-from flamlib.params.trials import EvaluationConfig, SavedModel, TestsetsConfig
+from flamlib.sound_events.detection import frames_first
+from flamlib.sound_events.events import active_frames, count_frames, frame_blocks, frame_edges
 from flamlib.texts import number_texts
+from flamlib.waveforms import audio
 
 Waveform = Float[np.ndarray, "sample"]
 

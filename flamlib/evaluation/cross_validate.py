@@ -26,14 +26,16 @@ from typing import Any
 
 import pandas as pd
 
-from flamlib import files, paths, provenance
-from flamlib.config import Config, load_config
+from flamlib import paths
 from flamlib.data.mixtures import backgrounds, folds, mixing, recipes, source_table
 from flamlib.data.mixtures.bank import Bank
 from flamlib.evaluation import ablation, study
-from flamlib.overrides import read_value
-from flamlib.parameters import ParameterError, plain
+from flamlib.experiment import provenance
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.overrides import read_value
+from flamlib.experiment.parameters import ParameterError, plain
 from flamlib.paths import Places
+from flamlib.storage import files
 from flamlib.training import hear
 
 N_FOLDS = 4

@@ -15,22 +15,23 @@ import pandas as pd
 import seaborn
 from matplotlib.figure import Figure
 
-from flamlib import paths, provenance
-from flamlib.config import Config
+from flamlib import paths
+from flamlib.compute.distributions import KeyedRandom
 from flamlib.data.mixtures import mixing, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe, Segment
-from flamlib.distributions import KeyedRandom
 from flamlib.evaluation import ablation, evaluate, splits
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
+from flamlib.experiment import provenance
+from flamlib.experiment.config import Config
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.sounds import MixtureConfig
+from flamlib.experiment.params.trials import DependencyConfig
 from flamlib.metrics import sed
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.models.flam import FLAM
-from flamlib.parameters import plain
-from flamlib.params.sounds import MixtureConfig
-from flamlib.params.trials import DependencyConfig
 from flamlib.paths import Places
 from flamlib.plots.style import BLUE, GREY, ORANGE, PAGE, styled
 

@@ -28,6 +28,7 @@ from flamlib.evaluation.splits import (
     predict_logits,
     write_scores,
 )
+from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.metrics import outcomes, spans
 from flamlib.metrics.outcomes import Outcome
 from flamlib.metrics.ranking import frame_auroc
@@ -35,7 +36,6 @@ from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, HasTrunk
 from flamlib.models.mga_clap import MGACLAP
-from flamlib.params.trials import EvaluationConfig
 from flamlib.training.hear import Stored
 
 TEST_SPLITS = ("seen_captions", "unseen_captions")

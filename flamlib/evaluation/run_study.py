@@ -4,8 +4,9 @@
 
 A run is notebook 06 with one arm and one seed, in a process of its own and with one thread. It is
 done when its file in `reports/06_ablate` carries the digests of the code, parameters and data as
-they are now (see `flamlib.provenance`). The order is by seed, so that every arm has one run before
-any has two. When stopped, the same command continues; a training continues from its last state.
+they are now (see `flamlib.experiment.provenance`). The order is by seed, so that every arm has one
+run before any has two. When stopped, the same command continues; a training continues from its last
+state.
 """
 
 import argparse
@@ -23,10 +24,12 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from flamlib import parallel, paths, provenance, run_notebook, texts
-from flamlib.config import Config, load_config
+from flamlib import paths, run_notebook, texts
+from flamlib.compute import parallel
 from flamlib.evaluation import ablation, dependency
-from flamlib.parameters import ParameterError
+from flamlib.experiment import provenance
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.parameters import ParameterError
 from flamlib.paths import Places
 
 SEEDS = (0, 1, 2)

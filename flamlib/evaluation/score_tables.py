@@ -26,10 +26,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flamlib import detection, labels, tables, texts
-from flamlib.event_tables import clip_of
-from flamlib.events import Event
+from flamlib import texts
 from flamlib.metrics.clip_scores import ClipScores, FrameTable
+from flamlib.sound_events import detection, labels
+from flamlib.sound_events.event_tables import clip_of
+from flamlib.sound_events.events import Event
+from flamlib.storage import tables
 
 PER_S = 1e6  # times are told apart by whole microseconds
 FEW = 5  # names in a note or an error

@@ -13,9 +13,9 @@ from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import benchmarks, evaluate, split_metrics
 from flamlib.evaluation.benchmarks import BenchmarkSettings
 from flamlib.evaluation.splits import EvalSplit
+from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, Method
-from flamlib.params.trials import EvaluationConfig
 from flamlib.training.hear import Stored
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}

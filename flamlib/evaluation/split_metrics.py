@@ -18,6 +18,7 @@ from jaxtyping import Bool
 from flamlib.evaluation import priors
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
 from flamlib.evaluation.thresholds import MIN_CAPTIONS
+from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.metrics import calibration, sed, spans
 from flamlib.metrics.bootstrap import ClipStatistic, clip_sum
 from flamlib.metrics.bootstrap_ranking import clip_best_f1
@@ -25,7 +26,6 @@ from flamlib.metrics.clip_scores import FrameTable
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.metrics.sed import Criteria
 from flamlib.metrics.spans import SpanChanges
-from flamlib.params.trials import EvaluationConfig
 
 
 def criteria(config: EvaluationConfig) -> Criteria:

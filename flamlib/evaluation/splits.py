@@ -29,17 +29,17 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import logsigmoid
 from tqdm import tqdm
 
-from flamlib import files
 from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
-from flamlib.detection import frames_first
-from flamlib.events import Event, count_frames, frame_edges, merge, write_events
 from flamlib.losses import frame_wise
 from flamlib.metrics.clip_scores import ClipScores, FrameTable
 from flamlib.models.interface import AudioTextModel, Method
+from flamlib.sound_events.detection import frames_first
+from flamlib.sound_events.events import Event, count_frames, frame_edges, merge, write_events
+from flamlib.storage import files
 
 
 @dataclass(frozen=True, eq=False)

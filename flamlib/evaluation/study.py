@@ -21,7 +21,7 @@ import scipy.stats
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from flamlib import provenance
+from flamlib.experiment import provenance
 from flamlib.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PAGE, RED, styled
 
 Runs = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float | None]]]]

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from flamlib import memory
+from flamlib.compute import memory
 from flamlib.evaluation import span_blocks
 from flamlib.evaluation.score_tables import TableScores
 from flamlib.metrics import moments, sed, spans
 from flamlib.metrics.moments import Moments
 from flamlib.metrics.sed import Criteria, Statistics
 from flamlib.metrics.spans import SpanChanges
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 N_THRESHOLDS = 99  # evenly spaced candidates for the best threshold, and as many quantiles
 BEST = "best on these clips, too optimistic"

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from flamlib.events import count_frames, read_events
 from flamlib.metrics import sed
 from flamlib.metrics.clip_scores import ClipScores, FrameTable
 from flamlib.metrics.f1 import f1_over_thresholds
 from flamlib.models.caption_thresholds import FORMAT, CaptionThresholds, OwnThreshold
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.events import count_frames, read_events
+from flamlib.sound_events.smoothing import Smoothing
 
 MIN_EVENTS = 10  # from which on a caption has a threshold of its own
 MIN_CAPTIONS = 3  # from which on a common threshold is theirs, and not that of all captions

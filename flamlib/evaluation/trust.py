@@ -32,17 +32,17 @@ from scipy.special import expit, logit
 from torch import Tensor
 
 from flamlib import paths
-from flamlib.config import Config, load_config
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation import ablation, cross_validate
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import EvalSplit
+from flamlib.experiment.config import Config, load_config
 from flamlib.metrics import sed
 from flamlib.metrics.f1 import f1_of_passed, passed_thresholds
 from flamlib.models.flam import FLAM
 from flamlib.paths import Places
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 from flamlib.training.hear import Stored
 
 VALID = "valid"

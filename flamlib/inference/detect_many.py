@@ -22,23 +22,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flamlib import (
-    audio,
-    collection,
-    detection,
-    event_tables,
-    files,
-    json_lines,
-    one_writer,
-    tables,
-)
-from flamlib.detection import Detection
-from flamlib.event_tables import Found
 from flamlib.inference import bars, detector, questions, sound_page
 from flamlib.inference.detector import Asked
 from flamlib.inference.edited_tables import Tables
 from flamlib.inference.questions import Questions
 from flamlib.models.interface import AudioTextModel
+from flamlib.sound_events import detection, event_tables
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.event_tables import Found
+from flamlib.storage import files, json_lines, one_writer, tables
+from flamlib.waveforms import audio, collection
 
 PARAMETERS, LOG, SKIPPED = "parameters.json", "recordings.jsonl", "skipped.tsv"
 DURATIONS = "durations.tsv"

@@ -12,14 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, detection, labels, texts
-from flamlib.detection import Detection
-from flamlib.events import Event, frame_edges, read_events
+from flamlib import texts
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import pieces
 from flamlib.models.caption_thresholds import CaptionThresholds, Chosen
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings, Method
-from flamlib.params.trials import DetectConfig
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events import detection, labels
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.events import Event, frame_edges, read_events
+from flamlib.sound_events.smoothing import Smoothing
+from flamlib.waveforms import audio
 
 
 class Scores(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flamlib import files, json_lines
+from flamlib.storage import files, json_lines
 
 NAME = "written.jsonl"
 

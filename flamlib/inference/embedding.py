@@ -26,13 +26,14 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from flamlib import audio, collection, files, manifest
-from flamlib.events import count_frames
 from flamlib.inference import bars, pieces
 from flamlib.models import baselines
 from flamlib.models.baselines import FLAMGlobal
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
 from flamlib.models.dual_encoder import DualEncoder
+from flamlib.sound_events.events import count_frames
+from flamlib.storage import files, manifest
+from flamlib.waveforms import audio, collection
 
 
 def write(

@@ -14,14 +14,14 @@ from pathlib import Path
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from flamlib import audio, collection
-from flamlib.detection import Detection
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
 from flamlib.models.text_tower import UnknownWords
-from flamlib.params.trials import DetectConfig
 from flamlib.plots import player, spectrograms
+from flamlib.sound_events.detection import Detection
+from flamlib.waveforms import audio, collection
 
 DPI = 130
 MAX_SHOWN = 500  # events in the list; of more, the surest

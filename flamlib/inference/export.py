@@ -30,10 +30,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxscript import opset18
 from torch import Tensor, nn
 
-from flamlib import files
 from flamlib.losses import frame_wise
 from flamlib.models import checkpoint
 from flamlib.models.flam import FLAM
+from flamlib.storage import files
 
 TOLERANCE = 1e-4  # absolute for embeddings and below 1, else relative
 CAPTIONS = ["a dog barks", "rain"]  # for the comparison: more and fewer tokens

@@ -7,13 +7,13 @@ has no more than the look-ahead to wait for (`Listener.latency_s`).
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import smoothing
-from flamlib.detection import GRACE_S, Detection
-from flamlib.events import count_frames
 from flamlib.inference import detector, pieces
 from flamlib.inference.detector import Asked
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.interface import AudioPiece, AudioTextModel
+from flamlib.sound_events import smoothing
+from flamlib.sound_events.detection import GRACE_S, Detection
+from flamlib.sound_events.events import count_frames
 
 HOP_FRAMES = 4  # scored at a time; fewer are told sooner, and cost more for their context
 

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from flamlib import audio
-from flamlib.events import frame_blocks
 from flamlib.models.interface import AudioEmbeddings, AudioPiece, AudioTextModel
+from flamlib.sound_events.events import frame_blocks
+from flamlib.waveforms import audio
 
 # Frames of a file that are read at once, about five minutes; whole windows of 32 or 128 frames.
 READ_FRAMES = 8 * 128

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flamlib import files, tables, texts
-from flamlib.detection import Detection
+from flamlib import texts
+from flamlib.experiment.parameters import ParameterError, parameter, parse, plain
+from flamlib.experiment.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES, DetectConfig
 from flamlib.inference import detector
 from flamlib.inference.detector import Scores
-from flamlib.parameters import ParameterError, parameter, parse, plain
-from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES, DetectConfig
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.smoothing import Smoothing
+from flamlib.storage import files, tables
 
 FORMAT = 1
 COLUMNS = ("label", "threshold", "off_threshold", "min_duration")  # beside the caption; optional

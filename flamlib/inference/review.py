@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, detection, files, texts
-from flamlib.detection import Detection
-from flamlib.events import Event, frame_edges, merge, write_events
+from flamlib import texts
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, pieces
 from flamlib.inference.detector import Scores
 from flamlib.models.interface import AudioTextModel
-from flamlib.params.trials import DetectConfig
+from flamlib.sound_events import detection
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.events import Event, frame_edges, merge, write_events
+from flamlib.storage import files
+from flamlib.waveforms import audio
 
 CONTEXT_S = 1.0  # heard before and after an event
 MAX_HEARD_S = 12.0  # of an event, its context included

@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, files, texts
+from flamlib import texts
 from flamlib.inference import detector
 from flamlib.inference.detector import Scores
 from flamlib.inference.questions import Questions
 from flamlib.plots import mel_levels, player
+from flamlib.storage import files
+from flamlib.waveforms import audio
 
 MAX_S = 1800.0  # of sound in a page, some 20 MB
 SUFFIX = ".html"

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamlib import few_rows
+from flamlib.compute import few_rows
 from flamlib.losses import tiled
 from flamlib.losses.sharding import Ring
 from flamlib.losses.tiled import Labels, caption_keys

@@ -20,12 +20,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flamlib import detection
-from flamlib.detection import Detection, frames_first
-from flamlib.events import Event, active_frames, frame_edges
 from flamlib.metrics import segments
 from flamlib.metrics.psds import PsdsInputs
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events import detection
+from flamlib.sound_events.detection import Detection, frames_first
+from flamlib.sound_events.events import Event, active_frames, frame_edges
+from flamlib.sound_events.smoothing import Smoothing
 
 BLOCK = 1 << 23  # scores of some clips or captions that are looked at together: 150 MB
 

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from flamlib.events import Event, merge
-from flamlib.runs import Runs, every_run
+from flamlib.sound_events.events import Event, merge
+from flamlib.sound_events.runs import Runs, every_run
 
 # Seconds are compared in whole microseconds, as sed_scores_eval does by default: a run of exactly
 # 0.7 of an event must count at a threshold of 0.7 although neither is a binary fraction.

@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float, Int
 
 from flamlib.metrics.bootstrap import ClipStatistic, query_mean
 from flamlib.metrics.clip_scores import ClipScores
-from flamlib.runs import runs_of
+from flamlib.sound_events.runs import runs_of
 
 MAX_WINDOWS = 10
 RECALL_IOUS = {"moment_r1_50": 0.5, "moment_r1_70": 0.7}

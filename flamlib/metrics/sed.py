@@ -28,7 +28,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from flamlib.detection import Detection
 from flamlib.metrics.bootstrap import (
     ClipStatistic,
     bootstrap,
@@ -50,7 +49,8 @@ from flamlib.metrics.ranking import (
     partial_auroc,
     pooled_auroc,
 )
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.smoothing import Smoothing
 
 PSDS = {
     "psds1": PsdsSettings(dtc_threshold=0.7, gtc_threshold=0.7, cttc_threshold=None, alpha_ct=0.0),

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flamlib import few_rows
+from flamlib.compute import few_rows
 
 
 class Encoded(NamedTuple):

@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from flamlib import files, texts
+from flamlib import texts
+from flamlib.experiment.parameters import ParameterError, parameter, parse, plain
+from flamlib.experiment.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
 from flamlib.models.checkpoint import THRESHOLDS, WEIGHTS, read_json, write_json
-from flamlib.parameters import ParameterError, parameter, parse, plain
-from flamlib.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
+from flamlib.storage import files
 
 FORMAT = 2  # of 1 there is no hysteresis
 

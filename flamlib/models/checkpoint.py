@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flamlib import files
+from flamlib.experiment.parameters import ParameterError
 from flamlib.models import released, settings, state_dict
 from flamlib.models.state_dict import reason
-from flamlib.parameters import ParameterError
+from flamlib.storage import files
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

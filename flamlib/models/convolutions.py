@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flamlib import few_rows
+from flamlib.compute import few_rows
 
 # Numbers in the widest layer's output, 20 MB: 40 s of audio in YAMNet's. Larger pieces are as fast
 # until one tensor has 32 MB; those glibc maps afresh each time.

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flamlib.events import frame_blocks
 from flamlib.models import card, checkpoint, saved, settings
 from flamlib.models.caption_thresholds import CaptionThresholds
 from flamlib.models.htsat import HTSAT
@@ -24,6 +23,7 @@ from flamlib.models.interface import (
 )
 from flamlib.models.text_tower import TextTower
 from flamlib.models.yamnet import YAMNet
+from flamlib.sound_events.events import frame_blocks
 
 BLOCK_FRAMES = 128  # long audio is encoded in blocks of this many frames, about 40 s
 MAX_CHANNELS = 8  # a second axis this short is taken for channels, which audio here has none of

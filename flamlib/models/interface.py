@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from flamlib.audio import resample
+from flamlib.waveforms.audio import resample
 
 Method = Literal["unbiased", "biased", "approximate"]
 

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flamlib import files
 from flamlib.data.corpus import packages
 from flamlib.data.corpus.packages import Package
+from flamlib.experiment.parameters import parameter, parse, plain
 from flamlib.models import checkpoint
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
 from flamlib.models.weights import Member, Tower
-from flamlib.parameters import parameter, parse, plain
+from flamlib.storage import files
 
 TOWERS = ("audio", "caption")
 _SMALL = 4096  # numbers of a tensor that stays in float32

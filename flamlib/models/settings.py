@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flamlib.parameters import parameter, parse, plain
-from flamlib.params.learning import CodebookConfig
-from flamlib.params.network import HtsatConfig, ModelConfig, YamnetConfig
+from flamlib.experiment.parameters import parameter, parse, plain
+from flamlib.experiment.params.learning import CodebookConfig
+from flamlib.experiment.params.network import HtsatConfig, ModelConfig, YamnetConfig
 
 
 @dataclass(frozen=True, kw_only=True)

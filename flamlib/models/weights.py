@@ -33,13 +33,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from flamlib import files, paths, tables
+from flamlib import paths
 from flamlib.data.corpus import packages
 from flamlib.data.corpus.archives import BrokenArchive, open_archive
 from flamlib.data.corpus.packages import Package
 from flamlib.models import yamnet
 from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.tensorbundle import read_bundle
+from flamlib.storage import files, tables
 
 COLUMNS = ("tower", "file", "package", "member", "sha256")
 PROVENANCE = "provenance.json"

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from torchaudio.functional import melscale_fbanks
 
-from flamlib import audio
+from flamlib.waveforms import audio
 
 N_FFT, N_MELS, MEL_HZ = 1024, 96, (50.0, 8000.0)
 HIGHEST_RATE = 20_000  # above it the lowest bands would be narrower than what a window tells apart

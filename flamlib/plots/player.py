@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from flamlib.audio import resample
+from flamlib.waveforms.audio import resample
 
 if TYPE_CHECKING:
     from IPython.display import Audio

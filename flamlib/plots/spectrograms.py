@@ -13,8 +13,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
 from flamlib.data.mixtures.recipes import Recipe
-from flamlib.detection import Detection
-from flamlib.events import Event
 from flamlib.plots.mel_levels import levels_db, limits, mel, shown_db
 from flamlib.plots.style import (
     BLUE,
@@ -30,6 +28,8 @@ from flamlib.plots.style import (
     shortened,
     styled,
 )
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.events import Event
 
 N_STEPS = 1200  # of a score over the width of a page
 ROUND_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800)  # between ticks; then hours

@@ -19,7 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from flamlib import files
+from flamlib.storage import files
 
 # A notebook shows a Figure once its backend is loaded, which pyplot would put off until it draws.
 pyplot.switch_backend(matplotlib.get_backend())

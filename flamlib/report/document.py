@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from flamlib import files
 from flamlib.data.datasets.annotations import AnnotatedSet
 from flamlib.data.datasets.testsets import SETS
 from flamlib.metrics.outcomes import Outcome
@@ -20,6 +19,7 @@ from flamlib.report import gallery, page
 from flamlib.report.cells import Results, cell, row
 from flamlib.report.paper_tables import paper_tables
 from flamlib.report.set_tables import held_out_tables, set_table
+from flamlib.storage import files
 
 F1 = "Frame-wise F1, mean over captions, over one threshold for all of them; marks are the best."
 RELIABILITY = (

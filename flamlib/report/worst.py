@@ -8,10 +8,10 @@ from jaxtyping import Float
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.evaluation.splits import EvalSplit
-from flamlib.events import active_frames
 from flamlib.metrics.ranking import frame_auroc
 from flamlib.plots import player
 from flamlib.report.cells import cell, row
+from flamlib.sound_events.events import active_frames
 
 MIN_CLIPS = 5  # in fewer, an AUROC says little
 AROUND_S, LONGEST_S = 0.5, 3.0

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flamlib import files
+from flamlib.experiment.parameters import ParameterError, parameter, parse, plain
 from flamlib.models.checkpoint import CONFIG, WEIGHTS
-from flamlib.parameters import ParameterError, parameter, parse, plain
 from flamlib.search import archive_part
 from flamlib.search.archive_part import Part
 from flamlib.search.codes import Coded
+from flamlib.storage import files
 
 FORMAT = 1
 ABOUT, RECORDINGS, PARTS = "index.json", "recordings.jsonl", "parts"

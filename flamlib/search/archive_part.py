@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save_file
 
-from flamlib import files
 from flamlib.search.codes import Coded
+from flamlib.storage import files
 
 SUFFIX = ".safetensors"
 _KINDS = {"codes": ("I8", np.int8), "scale": ("F32", np.float32), "mean": ("F32", np.float32)}

@@ -26,8 +26,11 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
-from flamlib import audio, event_tables, files, one_writer, tables, texts
+from flamlib import texts
 from flamlib.search.finds import Find
+from flamlib.sound_events import event_tables
+from flamlib.storage import files, one_writer, tables
+from flamlib.waveforms import audio
 
 Pick = Literal["surest", "random", "balanced"]
 PARAMETERS, TABLE, SKIPPED = "parameters.json", "segments.tsv", "skipped.tsv"

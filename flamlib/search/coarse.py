@@ -18,10 +18,11 @@ from jaxtyping import Float, Int, Int8
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from flamlib import files, parallel
+from flamlib.compute import parallel
 from flamlib.search import kernel
 from flamlib.search.archive_part import Part
 from flamlib.search.codes import LARGEST, Coded, decode
+from flamlib.storage import files
 
 FOLDER, BASIS = "coarse", "basis.safetensors"
 N_NUMBERS, N_FRAMES = 64, 2  # numbers for so many frames

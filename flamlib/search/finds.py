@@ -15,10 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from flamlib import collection, detection, labels, recording_names, reviews, tables, texts
+from flamlib import texts
 from flamlib.data.datasets.annotations import AudioFolder
-from flamlib.labels import NoLabels, RawEvent
-from flamlib.tables import Row
+from flamlib.sound_events import detection, labels, recording_names, reviews
+from flamlib.sound_events.labels import NoLabels, RawEvent
+from flamlib.storage import tables
+from flamlib.storage.tables import Row
+from flamlib.waveforms import collection
 
 DETECTED = "recordings.jsonl"  # in a folder of `flam detect`
 SCORES = ("score", "confidence")

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flamlib import json_lines
 from flamlib.search.archive import File
+from flamlib.storage import json_lines
 
 NAME = "hashed.jsonl"
 Note = Callable[[str, File], None]

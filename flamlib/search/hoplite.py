@@ -29,12 +29,12 @@ from perch_hoplite.db.sqlite_usearch_impl import SQLiteUSearchDB
 from perch_hoplite.zoo import zoo_interface
 from perch_hoplite.zoo.zoo_interface import EmbeddingModel, InferenceOutputs
 
-from flamlib import audio, collection
-from flamlib.events import frame_edges
 from flamlib.inference import detector
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
 from flamlib.search import indexing
+from flamlib.sound_events.events import frame_edges
+from flamlib.waveforms import audio, collection
 
 KEY = "flam"  # of the model, in the database's metadata
 AT_ONCE = 100  # recordings, after which a stopped call loses nothing

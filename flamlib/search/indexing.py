@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, collection, files, one_writer, parallel
+from flamlib.compute import parallel
 from flamlib.inference import bars, pieces
 from flamlib.models import baselines
 from flamlib.models.interface import AudioTextModel
 from flamlib.search import archive, archive_part, coarse, codes, hashed
 from flamlib.search.archive import About, File
 from flamlib.search.archive_part import Stored
+from flamlib.storage import files, one_writer
+from flamlib.waveforms import audio, collection
 
 PART_FRAMES = 2**17  # about ten hours; a longer recording is a part of its own
 JOB_BYTES = 256 * 2**20  # of files that are embedded one after the other, an hour or so

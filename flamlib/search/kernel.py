@@ -12,7 +12,7 @@ import numkong
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import parallel
+from flamlib.compute import parallel
 from flamlib.search.archive_part import Part
 from flamlib.search.codes import LARGEST
 

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from flamlib import audio
-from flamlib.detection import frames_first
-from flamlib.events import frame_edges
 from flamlib.models.interface import AudioTextModel
 from flamlib.plots import spectrograms
 from flamlib.search.query import Hit
+from flamlib.sound_events.detection import frames_first
+from flamlib.sound_events.events import frame_edges
+from flamlib.waveforms import audio
 
 LONGEST_S = 8.0  # of a moment, in a picture or a player
 DPI = 90  # a notebook holds several pictures

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from flamlib import parallel, smoothing
-from flamlib.detection import Detection
-from flamlib.events import frame_edges
+from flamlib.compute import parallel
 from flamlib.inference import detector
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings
 from flamlib.search import coarse, kernel, peaks
@@ -28,6 +26,9 @@ from flamlib.search.archive import Index
 from flamlib.search.archive_part import Part, Stored
 from flamlib.search.coarse import Coarse
 from flamlib.search.codes import Coded
+from flamlib.sound_events import smoothing
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.events import frame_edges
 
 MEDIAN_FRAMES = 3  # so that no moment is of one frame alone, and `coarse` can look for pairs
 AT_ONCE = 8  # captions, each with a number a frame

@@ -13,18 +13,20 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from flamlib import audio, chain, decoders, files, formats, texts
+from flamlib import texts
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, questions, sound_page
 from flamlib.inference.questions import Question, Questions
 from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
 from flamlib.models.text_tower import UnknownWords
-from flamlib.params.trials import DetectConfig
 from flamlib.plots import player
 from flamlib.search import query
 from flamlib.search.archive import Index
 from flamlib.serve.caps import MAX_LETTERS, Caps
 from flamlib.serve.refusals import Refused
+from flamlib.storage import files
+from flamlib.waveforms import audio, chain, decoders, formats
 
 MAX_LISTED = 1000  # recordings of an index
 MAX_ASKED = 1000  # captions of a recording, as the scores of each are kept

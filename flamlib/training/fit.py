@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset
 
-from flamlib import files, paths
-from flamlib.config import Config
+from flamlib import paths
 from flamlib.data.batches import Batch, Batches
+from flamlib.experiment.config import Config
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.learning import TrainConfig
 from flamlib.models import checkpoint, class_features
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.familiarity import Trust
 from flamlib.models.flam import FLAM
-from flamlib.parameters import plain
-from flamlib.params.learning import TrainConfig
+from flamlib.storage import files
 from flamlib.training import distributed
 from flamlib.training.average import MovingAverage
 from flamlib.training.init import adapt, freeze, parameter_groups, pretrained, start_from

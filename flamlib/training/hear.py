@@ -17,16 +17,17 @@ import torch
 from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
-from flamlib import files, manifest, memory
-from flamlib.config import Config
+from flamlib.compute import memory
 from flamlib.data import heard
 from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.pairs import Pairs
+from flamlib.experiment.config import Config
 from flamlib.models import class_features
 from flamlib.models.yamnet import YAMNet, read_class_names
+from flamlib.storage import files, manifest
 from flamlib.training.init import pretrained_audio_tower
 from flamlib.training.resume import checksum
 

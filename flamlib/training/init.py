@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from flamlib import memory
+from flamlib.compute import memory
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.learning import CodebookConfig, LossWeights, TrainConfig
+from flamlib.experiment.params.network import ModelConfig
 from flamlib.models import checkpoint, dual_encoder
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.models.flam import FLAM
 from flamlib.models.mga_clap import MGACLAP
 from flamlib.models.yamnet import read_class_names
-from flamlib.parameters import plain
-from flamlib.params.learning import CodebookConfig, LossWeights, TrainConfig
-from flamlib.params.network import ModelConfig
 
 
 def pretrained(

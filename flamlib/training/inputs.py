@@ -6,7 +6,6 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from flamlib.config import Config
 from flamlib.data.batches import Batches, HeardStep
 from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes, strong
@@ -14,9 +13,10 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.strong import StrongSet
 from flamlib.data.pairs import Pairs
+from flamlib.experiment.config import Config
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.learning import LossWeights
 from flamlib.models.dual_encoder import DualEncoder
-from flamlib.parameters import plain
-from flamlib.params.learning import LossWeights
 from flamlib.training.hear import Stored, pairs_of
 from flamlib.training.objective import OF_MIXTURES, OF_PAIRS, has_loss
 from flamlib.training.resume import checksum

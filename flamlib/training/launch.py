@@ -14,11 +14,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from flamlib import files, paths
-from flamlib.config import Config, load_config
-from flamlib.overrides import add_overlays
-from flamlib.parameters import plain
+from flamlib import paths
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.overrides import add_overlays
+from flamlib.experiment.parameters import plain
 from flamlib.paths import Places
+from flamlib.storage import files
 from flamlib.training.fit import fit
 from flamlib.training.inputs import TrainInputs
 

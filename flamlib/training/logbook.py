@@ -6,7 +6,7 @@ from pathlib import Path
 from dvclive import Live
 from tqdm import tqdm
 
-from flamlib import files
+from flamlib.storage import files
 from flamlib.training.resume import Row
 
 SPEEDS = ("step", "clips_per_s", "compute_share")  # columns of the file of speeds

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from flamlib.data.batches import Batch
 from flamlib.data.mixtures.lexicon import Lexicon
+from flamlib.experiment.params.learning import TrainConfig
 from flamlib.losses import codebook, frame_wise
 from flamlib.losses.tiled import Labels, caption_keys
 from flamlib.models.dual_encoder import AudioInput, DualEncoder, PairInput
-from flamlib.params.learning import TrainConfig
 
 ANY = "a sound"  # what a process reads that has no caption to read
 AT_ONCE = 1000  # texts that are tokenised to see whether they can be

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from flamlib import files
 from flamlib.models import state_dict
 from flamlib.models.checkpoint import TRAINING
 from flamlib.models.dual_encoder import DualEncoder
+from flamlib.storage import files
 
 STATE = "state.json"
 TENSORS = "state.safetensors"

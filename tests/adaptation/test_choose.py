@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logit
 
-from flamlib import detection
 from flamlib.adaptation import choose
 from flamlib.adaptation.choose import Criterion
 from flamlib.adaptation.own_labels import Heard, clips_of
-from flamlib.events import Event, frame_edges
 from flamlib.models.caption_thresholds import Chosen
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events import detection
+from flamlib.sound_events.events import Event, frame_edges
+from flamlib.sound_events.smoothing import Smoothing
 
 FRAME_S = 0.5
 

@@ -10,10 +10,10 @@ from flamlib.adaptation import learn
 from flamlib.adaptation.adapter import Adapted
 from flamlib.adaptation.choose import Criterion
 from flamlib.adaptation.own_labels import Heard
-from flamlib.events import Event
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.events import Event
+from flamlib.sound_events.smoothing import Smoothing
 
 FRAME_S, DIM, N = 0.1, 6, 60
 F1 = Criterion("f1")

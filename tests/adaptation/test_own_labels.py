@@ -4,7 +4,7 @@ import soundfile
 from sounds import RATE, noise
 
 from flamlib.adaptation import own_labels
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
 
 
 def write(folder, *names, seconds=2.0):

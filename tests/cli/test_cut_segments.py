@@ -7,9 +7,9 @@ import pytest
 import soundfile
 from sounds import RATE, noise
 
-from flamlib import tables
 from flamlib.cli import cut_segments, main
 from flamlib.search import clips
+from flamlib.storage import tables
 
 HEADER = ("filename", "onset", "offset", "event_label", "score")
 

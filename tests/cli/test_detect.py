@@ -16,12 +16,13 @@ import soundfile
 from bad_files import write_bad_files
 from sounds import RATE, noise, tone
 
-from flamlib import detection, tables
 from flamlib.cli import arguments, main
 from flamlib.inference import detector
 from flamlib.models import released
 from flamlib.models.flam import FLAM
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events import detection
+from flamlib.sound_events.smoothing import Smoothing
+from flamlib.storage import tables
 
 HEADER = ["filename", "onset", "offset", "event_label", "score"]
 

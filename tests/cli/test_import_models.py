@@ -12,10 +12,10 @@ from sounds import RATE, noise
 from towers import write_bert, write_roberta
 
 from flamlib.cli import main
+from flamlib.experiment.params.network import HtsatConfig
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
 from flamlib.models.text_tower import TextTower
-from flamlib.params.network import HtsatConfig
 
 
 def write_state(path, *, words):

@@ -75,7 +75,7 @@ def test_an_interruption_is_a_line_and_130(monkeypatch, capsys, tmp_path):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flamlib.manifest.verify", interrupted)
+    monkeypatch.setattr("flamlib.storage.manifest.verify", interrupted)
     assert main.main(["verify", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "flam: stopped\n"
 

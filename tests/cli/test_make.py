@@ -7,9 +7,9 @@ import pytest
 from chat_server import Server, raw
 from sounds import RATE, variants_config, write_data
 
-from flamlib import manifest
 from flamlib.cli import main
 from flamlib.data.mixtures import bank
+from flamlib.storage import manifest
 
 
 def test_mixtures_are_rendered_by_the_projects_rules(tmp_path, monkeypatch, capsys):

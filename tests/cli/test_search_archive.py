@@ -11,9 +11,9 @@ from bad_files import GOOD, write_bad_files
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
-from flamlib import tables
 from flamlib.cli import main
 from flamlib.search import archive, archive_part
+from flamlib.storage import tables
 
 COLUMNS = ["filename", "onset", "offset", "event_label", "score"]
 

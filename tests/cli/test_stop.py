@@ -49,7 +49,7 @@ def test_a_signal_that_is_ignored_stays_so():
 WORK = """
 import os, signal, sys, time
 from pathlib import Path
-from flamlib import parallel
+from flamlib.compute import parallel
 from flamlib.cli import main, make
 
 def work(place):

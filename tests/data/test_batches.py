@@ -17,14 +17,14 @@ from sounds import (
     write_data,
 )
 
-from flamlib import distributions
+from flamlib.compute import distributions
 from flamlib.data import batches
 from flamlib.data.batches import Batches
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures import bank, mixing, recipes, strong
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
 from flamlib.data.pairs import Pairs
-from flamlib.events import Event, active_frames, count_frames
+from flamlib.sound_events.events import Event, active_frames, count_frames
 
 RULES = mixture_config(
     {},

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from flamlib import manifest
 from flamlib.data import heard
+from flamlib.storage import manifest
 
 TRUNK = {"tower": "yamnet", "frame_hops": 32, "sha256": "a" * 64}
 CONTENT = {"bank": "b", "recipes": "c"}

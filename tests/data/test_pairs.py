@@ -4,9 +4,9 @@ import pytest
 import tiny
 from sounds import RATE, mixture_config, variants_config, write_data
 
+from flamlib.compute.distributions import generator
 from flamlib.data.mixtures import bank, recipes
 from flamlib.data.pairs import Pairs
-from flamlib.distributions import generator
 
 RULES = mixture_config(
     {}, clip_s=2.56, max_event_s=2.0, fragment_prob=0.2, repeat_prob=0.2, min_snr_db=None

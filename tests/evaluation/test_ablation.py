@@ -5,10 +5,10 @@ import tiny
 import yaml
 from heldouts import CLIP_S, EVALUATE, write_artifacts
 
-from flamlib import provenance
 from flamlib.evaluation import ablation, evaluate, study
-from flamlib.parameters import plain
-from flamlib.params.trials import AblationConfig
+from flamlib.experiment import provenance
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.trials import AblationConfig
 from flamlib.paths import Places
 
 ARMS = {"flam": {}, "fewer": {"train.n_steps": 3}, "other": {"model": "flam_global"}}

@@ -7,17 +7,17 @@ import soundfile
 import torch
 from heldouts import read_split, write_artifacts
 
-from flamlib import audio
 from flamlib.data.datasets import testsets
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip, Query
 from flamlib.evaluation import benchmarks
 from flamlib.evaluation.benchmarks import BenchmarkSettings
-from flamlib.events import Event, active_frames
 from flamlib.metrics import calibration, outcomes
 from flamlib.metrics.sed import Criteria
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.events import Event, active_frames
+from flamlib.sound_events.smoothing import Smoothing
+from flamlib.waveforms import audio
 
 CRITERIA = Criteria(
     segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, smoothing=Smoothing(1)

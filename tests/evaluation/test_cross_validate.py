@@ -11,7 +11,7 @@ from sounds import RATE, noise, tone, write_data, write_table
 from flamlib import paths
 from flamlib.data.mixtures import bank, recipes
 from flamlib.evaluation import ablation, cross_validate
-from flamlib.parameters import ParameterError, plain
+from flamlib.experiment.parameters import ParameterError, plain
 from flamlib.paths import Places
 
 CONFIG = tiny.config().override(

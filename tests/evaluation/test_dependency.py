@@ -8,7 +8,7 @@ from sounds import mixture_config
 from flamlib.data.mixtures import recipes
 from flamlib.evaluation import dependency
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
-from flamlib.params.trials import DependencyConfig
+from flamlib.experiment.params.trials import DependencyConfig
 
 PAIR = DependencyConfig(
     frequent="a hiss",

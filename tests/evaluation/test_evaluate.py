@@ -8,15 +8,15 @@ from sklearn.metrics import roc_auc_score
 from towers import write_roberta
 from transformers import AutoTokenizer
 
-from flamlib import files
 from flamlib.data.mixtures.backgrounds import MASKED
 from flamlib.evaluation import evaluate as evaluation
 from flamlib.evaluation.splits import SplitLogits
+from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.models.flam import FLAM
 from flamlib.models.importers import originals
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
-from flamlib.params.trials import EvaluationConfig
+from flamlib.storage import files
 
 CONFIG = EvaluationConfig(**EVALUATE)
 

@@ -11,10 +11,10 @@ import tiny
 import yaml
 
 from flamlib import run_notebook
-from flamlib.config import load_config
 from flamlib.evaluation import ablation, dependency, run_study
 from flamlib.evaluation.run_study import Cell
-from flamlib.parameters import ParameterError, plain
+from flamlib.experiment.config import load_config
+from flamlib.experiment.parameters import ParameterError, plain
 from flamlib.paths import Places
 
 ARMS = {"flam": {}, "wide": {"network.dim": 9}, "no_bias": {"network.bias": "shared"}}

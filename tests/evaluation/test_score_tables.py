@@ -6,10 +6,10 @@ from oracles import create_score_dataframe, random_clips
 from scored_frames import seeds
 from sed_scores_eval import intersection_based, io
 
-from flamlib import detection
 from flamlib.evaluation import score_tables
-from flamlib.events import active_frames
 from flamlib.metrics import sed
+from flamlib.sound_events import detection
+from flamlib.sound_events.events import active_frames
 
 HEADER = "filename\tonset\toffset\tevent_label\n"
 

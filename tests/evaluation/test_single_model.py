@@ -2,7 +2,7 @@ import pytest
 from heldouts import EVALUATE, read_split, write_artifacts
 
 from flamlib.evaluation import benchmarks, evaluate, single_model, split_metrics
-from flamlib.params.trials import EvaluationConfig
+from flamlib.experiment.params.trials import EvaluationConfig
 
 CONFIG = EvaluationConfig(**EVALUATE | {"n_clips": 12, "batch_size": 5, "n_resamples": 2})
 ZERO_SHOT = {"window_s": 10.0, "templates": ["sound_of", "name"]}

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scored_frames import seeds
 
 from flamlib.evaluation import span_blocks
-from flamlib.events import Event
 from flamlib.metrics import spans
 from flamlib.metrics.clip_scores import ClipScores
 from flamlib.metrics.spans import SpanChanges
+from flamlib.sound_events.events import Event
 
 
 def made(seed, n_clips=9, n_captions=5, ties=True):

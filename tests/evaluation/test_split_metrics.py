@@ -9,8 +9,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from flamlib.evaluation import split_metrics
 from flamlib.evaluation.splits import SplitLogits
+from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.metrics import calibration
-from flamlib.params.trials import EvaluationConfig
 
 CONFIG = EvaluationConfig(**EVALUATE | {"n_resamples": 200})
 THRESHOLD = 0.5

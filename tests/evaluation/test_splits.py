@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flamlib.detection import events_from_scores
 from flamlib.evaluation import splits
 from flamlib.evaluation.splits import EvalSplit, SplitLogits
-from flamlib.events import active_frames, read_events
 from flamlib.models.flam import FLAM
+from flamlib.sound_events.detection import events_from_scores
+from flamlib.sound_events.events import active_frames, read_events
 
 
 @pytest.fixture(scope="module")

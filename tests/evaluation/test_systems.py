@@ -8,7 +8,7 @@ import score_folders
 from flamlib.evaluation import score_tables, systems
 from flamlib.metrics import f1, sed
 from flamlib.metrics.sed import Criteria
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 CRITERIA = Criteria(
     segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, smoothing=Smoothing(1)

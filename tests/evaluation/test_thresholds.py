@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flamlib.evaluation import thresholds
 from flamlib.evaluation.splits import SplitLogits, write_scores
 from flamlib.metrics.f1 import f1_over_thresholds
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.4, 0.7]), st.booleans()), min_size=1))

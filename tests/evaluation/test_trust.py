@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.metrics import f1_score
 
 from flamlib.evaluation.trust import Evidence, best_threshold, fit, fit_shift
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 
 def drawn(weights, shift, *, seed, n_captions=6):

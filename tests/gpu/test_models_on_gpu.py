@@ -17,7 +17,7 @@ from flamlib.models.baselines import FLAMGlobal
 from flamlib.models.flam import FLAM
 from flamlib.models.htsat import HTSAT
 from flamlib.models.mga_clap import MGACLAP
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 from flamlib.training import init
 
 pytestmark = gpu.needs_gpu

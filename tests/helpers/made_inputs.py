@@ -15,10 +15,10 @@ from transformers import (
     RobertaTokenizer,
 )
 
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.network import HtsatConfig
 from flamlib.models.htsat import HTSAT
 from flamlib.models.importers import clap
-from flamlib.parameters import plain
-from flamlib.params.network import HtsatConfig
 
 RATE = 16_000
 # Of AudioSet, with the classes above: what a clip is, its broader captions.

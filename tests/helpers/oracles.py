@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from flamlib.events import Event, merge
+from flamlib.sound_events.events import Event, merge
 
 with warnings.catch_warnings():  # on import, they ask for pkg_resources
     warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """Thresholds of captions, as a model brings them or a user chooses them."""
 
-from flamlib import files
 from flamlib.models.caption_thresholds import CaptionThresholds, OwnThreshold
+from flamlib.storage import files
 
 
 def made(captions=(), **changes):

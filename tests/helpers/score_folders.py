@@ -2,8 +2,9 @@
 
 from oracles import random_clips
 
-from flamlib import detection, tables
-from flamlib.events import write_events
+from flamlib.sound_events import detection
+from flamlib.sound_events.events import write_events
+from flamlib.storage import tables
 
 
 def write(folder, seed=0, **sizes):

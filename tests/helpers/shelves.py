@@ -11,11 +11,11 @@ import torch
 import towers
 from transformers import AutoConfig, AutoModel
 
-from flamlib import files as project
 from flamlib.data.corpus import packages
 from flamlib.models import light, weights, yamnet
 from flamlib.models.flam import FLAM
 from flamlib.models.text_tower import UnknownWords
+from flamlib.storage import files as project
 
 VARIABLE = "layer-1/layer/_func/_yamnet/layer_with_weights-{}/{}/.ATTRIBUTES/VARIABLE_VALUE"
 

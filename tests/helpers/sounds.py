@@ -5,8 +5,8 @@ import csv
 import numpy as np
 import soundfile
 
-from flamlib.parameters import parse
-from flamlib.params.sounds import MixtureConfig, VariantsConfig
+from flamlib.experiment.parameters import parse
+from flamlib.experiment.params.sounds import MixtureConfig, VariantsConfig
 
 RATE = 16000
 COLUMNS = ["clip_id", "path", "role", "caption", "family", "split", "group", "onset", "offset"]

@@ -14,11 +14,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from flamlib import files
-from flamlib.config import Config, load_config
 from flamlib.data.mixtures import bank, mixing, recipes
+from flamlib.experiment.config import Config, load_config
+from flamlib.experiment.parameters import parse, plain
 from flamlib.models import weights, yamnet
-from flamlib.parameters import parse, plain
+from flamlib.storage import files
 from flamlib.training.inputs import TrainInputs
 
 CLIP_S = 2.56

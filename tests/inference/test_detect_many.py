@@ -8,11 +8,11 @@ import soundfile
 from heldouts import write_model
 from sounds import RATE, noise
 
-from flamlib import detection
 from flamlib.inference import detect_many, detector
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.flam import FLAM
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events import detection
+from flamlib.sound_events.smoothing import Smoothing
 
 ASKED = Questions(
     format=1, model="0" * 64, captions=[Question(caption="a bell", threshold=0.0)], median_frames=1

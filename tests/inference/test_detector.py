@@ -11,13 +11,14 @@ from recordings import encode
 from sounds import RATE, noise, tone
 from towers import HTSAT, SETTINGS, write_roberta
 
-from flamlib import audio, detection
-from flamlib.events import Event, write_events
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, pieces
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
-from flamlib.params.trials import DetectConfig
-from flamlib.smoothing import Smoothing, median_filter
+from flamlib.sound_events import detection
+from flamlib.sound_events.events import Event, write_events
+from flamlib.sound_events.smoothing import Smoothing, median_filter
+from flamlib.waveforms import audio
 
 CAPTIONS = ["a dog barks", "a bell rings"]
 PLAIN = {"method": "unbiased", "smoothing": Smoothing()}

@@ -2,8 +2,8 @@ from contextlib import suppress
 
 import pytest
 
-from flamlib import files
 from flamlib.inference.edited_tables import NAME, Tables
+from flamlib.storage import files
 
 
 def write(folder, name, content):

@@ -17,10 +17,10 @@ from heldouts import write_model
 from sounds import RATE, noise, tone
 from tqdm import tqdm
 
-from flamlib import manifest
 from flamlib.inference import bars, embedding
 from flamlib.losses import frame_wise
 from flamlib.models.flam import FLAM
+from flamlib.storage import manifest
 
 HOW = {"shard_size": 2, "n_jobs": 1, "progress": False}
 SOUNDS = {"a.wav": tone(440, 1.0), "deep/b.flac": noise(2.3), "犬.wav": tone(900, 0.1)}

@@ -8,11 +8,11 @@ import soundfile
 import torch
 from sounds import RATE, noise
 
-from flamlib.events import read_events
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference.explorer import Explorer
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.text_tower import UnknownWords
-from flamlib.params.trials import DetectConfig
+from flamlib.sound_events.events import read_events
 
 CONFIG = DetectConfig(recording="", captions=[], n_absent=0, median_frames=3, hysteresis=0.0)
 CAPTIONS = ["a dog barks", "雨 <b>"]

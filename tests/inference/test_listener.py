@@ -11,7 +11,7 @@ from flamlib.inference.listener import Listener
 from flamlib.inference.questions import Question, Questions
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioEmbeddings
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import torch
 from heldouts import write_model
 from sounds import RATE, noise
 
-from flamlib import audio
 from flamlib.inference import pieces
 from flamlib.models.flam import FLAM
+from flamlib.waveforms import audio
 
 
 @pytest.fixture(scope="module")

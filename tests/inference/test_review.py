@@ -4,13 +4,13 @@ import soundfile
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
-from flamlib import labels
-from flamlib.detection import Detection
-from flamlib.events import Event, read_events
+from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, pieces
 from flamlib.inference.review import Review
 from flamlib.models.flam import FLAM
-from flamlib.params.trials import DetectConfig
+from flamlib.sound_events import labels
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.events import Event, read_events
 
 CAPTIONS = ["a dog barks", "a bell rings"]
 CONFIG = DetectConfig(recording="", captions=[], n_absent=0, threshold=0.5, median_frames=3)

@@ -9,13 +9,14 @@ import soundfile
 from browsers import wait_until
 from sounds import RATE, noise
 
-from flamlib import labels, tables
 from flamlib.adaptation import own_labels
-from flamlib.events import frame_edges
 from flamlib.inference import sound_page
 from flamlib.inference.detector import Scores
 from flamlib.inference.questions import Question, Questions
 from flamlib.plots import mel_levels
+from flamlib.sound_events import labels
+from flamlib.sound_events.events import frame_edges
+from flamlib.storage import tables
 
 FRAME_S, DURATION_S = 0.32, 12.7  # the last frame is a short one
 CAPTIONS = ["a bell </script><b>", "rain", "öffnet 窓"]

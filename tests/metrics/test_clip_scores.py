@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scored_frames import clip_scores
 
-from flamlib.events import Event
 from flamlib.metrics.clip_scores import ClipScores
+from flamlib.sound_events.events import Event
 
 
 def test_a_frame_counts_if_it_begins_before_the_clip_ends():

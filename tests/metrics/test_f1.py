@@ -4,8 +4,8 @@ from oracles import random_clips, sed_eval
 from scored_frames import frames
 from sklearn.metrics import f1_score
 
-from flamlib.detection import events_from_scores
 from flamlib.metrics import f1
+from flamlib.sound_events.detection import events_from_scores
 
 
 @pytest.mark.parametrize("seed", range(10))

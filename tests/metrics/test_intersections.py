@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib.events import Event
 from flamlib.metrics.intersections import changes, event_table
-from flamlib.runs import runs_of
+from flamlib.sound_events.events import Event
+from flamlib.sound_events.runs import runs_of
 
 CAPTIONS = ["dog", "rain", "bell"]
 N_FRAMES = 6

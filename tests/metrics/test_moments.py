@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scored_frames import clip_scores, seeds
 
-from flamlib.events import Event
 from flamlib.metrics import moments
 from flamlib.metrics.clip_scores import ClipScores
 from flamlib.metrics.moments import Answer, Moments
+from flamlib.sound_events.events import Event
 
 spans = st.tuples(st.integers(0, 18), st.integers(1, 8)).map(lambda s: (s[0], s[0] + s[1]))
 

@@ -8,8 +8,8 @@ from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 from oracles import random_clips
 
-from flamlib.events import Event, merge
 from flamlib.metrics.psds import PsdsInputs, PsdsSettings, area, clip_rocs, psd_rocs, psds
+from flamlib.sound_events.events import Event, merge
 
 with warnings.catch_warnings():  # on import, it asks for pkg_resources
     warnings.simplefilter("ignore")

@@ -5,11 +5,11 @@ import pytest
 from scored_frames import clip_scores
 from sklearn.metrics import roc_auc_score
 
-from flamlib.events import Event
 from flamlib.metrics import bootstrap, f1, sed
 from flamlib.metrics import clip_scores as of_clips
 from flamlib.metrics.sed import Criteria
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.events import Event
+from flamlib.sound_events.smoothing import Smoothing
 
 CRITERIA = Criteria(
     segment_s=1.0, max_fpr=0.1, collar_s=0.2, collar_rate=0.2, smoothing=Smoothing(3)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored_frames import clip_scores, levels, seeds
 
-from flamlib.events import Event
 from flamlib.metrics import spans
 from flamlib.metrics.clip_scores import ClipScores
 from flamlib.metrics.spans import SpanChanges
+from flamlib.sound_events.events import Event
 
 
 def rounded(seed, n_levels, **changes):

@@ -5,7 +5,7 @@ import pytest
 
 from flamlib.models import caption_thresholds
 from flamlib.models.caption_thresholds import Chosen
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 
 def make(folder, **changes):

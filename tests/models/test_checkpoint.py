@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from flamlib import files as project
+from flamlib.experiment.parameters import parameter
 from flamlib.models import checkpoint, state_dict
-from flamlib.parameters import parameter
+from flamlib.storage import files as project
 
 
 @dataclass(frozen=True, kw_only=True)

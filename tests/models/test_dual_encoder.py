@@ -14,9 +14,9 @@ from torch.testing import assert_close
 from towers import HTSAT, SETTINGS, sensitive_model, write_bert, write_roberta
 from towers import changing_noise as noise
 
-from flamlib.events import count_frames
 from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
+from flamlib.sound_events.events import count_frames
 
 CAPTIONS = ["a dog barks", "the bell rings", "rain"]
 

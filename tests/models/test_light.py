@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from towers import changing_noise
 
-from flamlib import files as project
 from flamlib.models import light, weights
 from flamlib.models.flam import FLAM
+from flamlib.storage import files as project
 
 CAPTIONS = ["a dog barks", "the rain falls", "a bell rings"]
 

@@ -4,8 +4,8 @@ import pytest
 
 from flamlib.data.mixtures import stats
 from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment, to_table
-from flamlib.events import Event
 from flamlib.plots import overview
+from flamlib.sound_events.events import Event
 
 
 def clips(n):

@@ -3,9 +3,9 @@ import pytest
 from sounds import RATE, noise, tone
 
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
-from flamlib.detection import Detection
-from flamlib.events import Event
 from flamlib.plots import spectrograms, style
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.events import Event
 
 WAVEFORM = np.concatenate([noise(1.0), tone(2000, 1.0)]).astype(np.float32)
 EDGES = np.linspace(0, 2, 9)

@@ -14,12 +14,12 @@ import set_files
 from heldouts import read_split, write_artifacts
 
 from flamlib.data.datasets import testsets
+from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.metrics import calibration
 from flamlib.metrics.outcomes import Outcome
-from flamlib.params.trials import EvaluationConfig
 from flamlib.plots import figures, style
 from flamlib.report import document, gallery, set_tables, worst
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

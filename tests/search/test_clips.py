@@ -8,10 +8,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib import tables
 from flamlib.search import clips
 from flamlib.search.clips import Wanted
 from flamlib.search.finds import Find
+from flamlib.storage import tables
 
 RATE = 8000
 

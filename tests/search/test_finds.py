@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from label_files import DOG, KINDS, RAIN, write
 
-from flamlib.detection import Detection
-from flamlib.event_tables import FORMATS, Found
 from flamlib.search import finds
 from flamlib.search.finds import Find
+from flamlib.sound_events.detection import Detection
+from flamlib.sound_events.event_tables import FORMATS, Found
 
 SOUNDS = [Detection(0.5, 1.25, "a dog barks", 0.75), Detection(1.0, 3.0, "rain; « naß »", 0.5)]
 EXPECTED = [(s.onset, s.offset, s.caption, s.score) for s in SOUNDS]

@@ -18,9 +18,9 @@ from perch_hoplite.db import brutalism, score_functions
 from perch_hoplite.db.sqlite_usearch_impl import SQLiteUSearchDB
 from perch_hoplite.zoo.zoo_interface import EmbeddingModel
 
-from flamlib.events import frame_edges
 from flamlib.models import baselines
 from flamlib.search import hoplite, indexing
+from flamlib.sound_events.events import frame_edges
 
 
 @pytest.fixture

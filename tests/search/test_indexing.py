@@ -11,10 +11,10 @@ from distributed import LocalCluster
 from heldouts import write_model
 from sounds import RATE, noise, tone
 
-from flamlib import one_writer
 from flamlib.inference import bars
 from flamlib.models import baselines
 from flamlib.search import archive, archive_part, codes, indexing
+from flamlib.storage import one_writer
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@ import pytest
 import soundfile
 from sounds import RATE, noise
 
-from flamlib import audio
-from flamlib.detection import Detection
 from flamlib.models import baselines
 from flamlib.search import look
 from flamlib.search.query import Hit
+from flamlib.sound_events.detection import Detection
+from flamlib.waveforms import audio
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from heldouts import write_model
 from sounds import RATE, noise, tone
 from unit_frames import unit_frames, write_index
 
-from flamlib import smoothing
 from flamlib.inference import detector
 from flamlib.models import baselines
 from flamlib.models.interface import CaptionEmbeddings, CosineScoring
 from flamlib.search import archive, codes, indexing, peaks, query
-from flamlib.smoothing import Smoothing
+from flamlib.sound_events import smoothing
+from flamlib.sound_events.smoothing import Smoothing
 
 CAPTIONS = ["a dog barks", "rain falls"]
 SMOOTHED = 3  # frames of the median filter, as docs/search.md says

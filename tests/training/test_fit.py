@@ -23,9 +23,9 @@ from torch.testing import assert_close
 from flamlib.data.datasets.annotations import AnnotatedSet, Clip
 from flamlib.data.mixtures import lexicon, recipes, strong
 from flamlib.data.mixtures.bank import Bank
-from flamlib.events import Event
 from flamlib.losses import frame_wise
 from flamlib.models import class_features, dual_encoder, flam, mga_clap, yamnet
+from flamlib.sound_events.events import Event
 from flamlib.training import fit as training
 from flamlib.training import inputs as step_inputs
 from flamlib.training import resume

@@ -7,9 +7,9 @@ import golden
 import pytest
 import tiny
 
-from flamlib.config import load_config
+from flamlib.experiment.config import load_config
+from flamlib.experiment.parameters import parse, plain
 from flamlib.models import dual_encoder
-from flamlib.parameters import parse, plain
 from flamlib.training import fit, hear
 
 

@@ -9,11 +9,11 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from flamlib import manifest
-from flamlib.config import load_config
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
+from flamlib.experiment.config import load_config
 from flamlib.models.yamnet import YAMNet
+from flamlib.storage import manifest
 from flamlib.training import hear
 from flamlib.training.hear import Stored
 

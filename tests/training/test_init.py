@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from torch._inductor.utils import fresh_cache
 from towers import HTSAT
 
+from flamlib.experiment.params.learning import LossWeights
 from flamlib.models import dual_encoder
 from flamlib.models.flam import FLAM
-from flamlib.params.learning import LossWeights
 from flamlib.training import init
 
 NETWORK = {

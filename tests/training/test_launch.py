@@ -11,10 +11,10 @@ import tiny
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from flamlib.config import load_config
+from flamlib.experiment.config import load_config
+from flamlib.experiment.parameters import plain
 from flamlib.models import htsat
 from flamlib.models.flam import FLAM
-from flamlib.parameters import plain
 from flamlib.training import launch
 
 ROOT = Path(__file__).parents[2]

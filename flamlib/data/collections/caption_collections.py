@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flamlib import tables, texts
+from flamlib import texts
 from flamlib.data.collections.items import (
     TEST,
     VALID,
@@ -22,6 +22,7 @@ from flamlib.data.collections.items import (
 )
 from flamlib.data.datasets import caption_sets
 from flamlib.data.datasets.annotations import AudioFolder, Clip, stem
+from flamlib.storage import tables
 
 WAVCAPS = {  # folder and JSON file of each of its sources, and how these are called elsewhere
     "AudioSet_SL": ("as_final.json", "youtube"),

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flamlib import tables, texts
-from flamlib.audio import SUFFIXES
+from flamlib import texts
 from flamlib.data.collections.items import (
     AUTO,
     TEST,
@@ -25,7 +24,9 @@ from flamlib.data.collections.items import (
     strings,
 )
 from flamlib.data.datasets.annotations import AudioFolder, label_to_caption, stem
-from flamlib.tables import Row
+from flamlib.storage import tables
+from flamlib.storage.tables import Row
+from flamlib.waveforms.audio import SUFFIXES
 
 FSD_SPLITS = {"train": TRAIN, "val": VALID}
 DOWNLOAD = re.compile(r"(\d+)__([^_].*?)__(.+)")  # as Freesound names what is downloaded

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
 
 TEST, VALID, TRAIN, AUTO = "test", "valid", "train", "auto"
 LFS = b"version https://git-lfs"

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flamlib import parameters
 from flamlib.data.collections import (
     caption_collections,
     class_collections,
@@ -21,7 +20,8 @@ from flamlib.data.collections import (
     timed_collections,
 )
 from flamlib.data.collections.items import AUTO, TRAIN, Contents
-from flamlib.params.sounds import PublishedCollection
+from flamlib.experiment import parameters
+from flamlib.experiment.params.sounds import PublishedCollection
 
 
 class Kind(NamedTuple):

@@ -12,10 +12,11 @@ import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from flamlib import tables, texts
-from flamlib.audio import SUFFIXES
+from flamlib import texts
 from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, Item
 from flamlib.data.datasets.annotations import AudioFolder, label_to_caption
+from flamlib.storage import tables
+from flamlib.waveforms.audio import SUFFIXES
 
 SPLITS = {"train": TRAIN, "valid": VALID, "validation": VALID, "val": VALID, "test": TEST}
 UCS = re.compile(

@@ -25,9 +25,9 @@ from flamlib import texts
 from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, Item
 from flamlib.data.datasets import sed_sets
 from flamlib.data.datasets.annotations import AudioFolder, Clip, label_to_caption, probe_audio
-from flamlib.labels import RawEvent, repair
-from flamlib.tables import Row
-from flamlib.tables import read as read_table
+from flamlib.sound_events.labels import RawEvent, repair
+from flamlib.storage.tables import Row
+from flamlib.storage.tables import read as read_table
 
 SPLITS = {"train": TRAIN, "dev": VALID, "test": TEST}  # of audformat
 HEADER = "db.yaml"
@@ -35,7 +35,7 @@ TEXT = "str"  # the values of a scheme: free text, or classes if it lists `label
 
 
 def label_files(root: Path, *, labels: Path | None = None) -> Contents:
-    """Read recordings with label files beside them, of any kind that `flamlib.labels` reads.
+    """Read recordings with label files beside them, see `flamlib.sound_events.labels`.
 
     `labels` is the file, or the folder, with the labels if that is another one.
     """

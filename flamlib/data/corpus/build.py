@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from flamlib import files, parallel, tables
+from flamlib.compute import parallel
 from flamlib.data.corpus import (
     archives,
     collected,
@@ -46,7 +46,8 @@ from flamlib.data.corpus.catalogue import (
 from flamlib.data.corpus.catalogue import read as read_catalogue
 from flamlib.data.corpus.collected import Found
 from flamlib.data.corpus.own_sounds import add as add_own_sounds
-from flamlib.params.sounds import PublishedCollection
+from flamlib.experiment.params.sounds import PublishedCollection
+from flamlib.storage import files, tables
 
 PART = 500  # recordings of a folder that one thread reads
 

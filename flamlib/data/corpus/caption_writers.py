@@ -21,8 +21,8 @@ from typing import Any
 import httpx
 import tenacity
 
+from flamlib.compute.distributions import KeyedRandom
 from flamlib.data.corpus.caption_rules import Facts, find_violation, words_from_facts
-from flamlib.distributions import KeyedRandom
 
 PROMPT = """\
 You name sounds. Given what is known of one short recording, write one plain English phrase of

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from flamlib import files, parallel, tables
+from flamlib.compute import parallel
 from flamlib.data.corpus import own_sounds
 from flamlib.data.corpus.caption_rules import (
     Facts,
@@ -29,6 +29,7 @@ from flamlib.data.corpus.caption_rules import (
 )
 from flamlib.data.corpus.caption_writers import PROMPT, Template
 from flamlib.data.corpus.catalogue import Problems, raise_problems, read_table
+from flamlib.storage import files, tables
 
 FACTS = ("tags", "title", "description")  # columns that a writer is given
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from flamlib import tables, texts
+from flamlib import texts
+from flamlib.storage import tables
 
 PROFILES = ("core", "full", "extra")  # each holds all clips of those before it
 SPLITS = {

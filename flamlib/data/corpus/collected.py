@@ -25,7 +25,7 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from flamlib import audio, texts
+from flamlib import texts
 from flamlib.data.collections import kinds, licences
 from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, Item
 from flamlib.data.corpus import auto_splits, labelled, own_sounds
@@ -33,7 +33,8 @@ from flamlib.data.corpus.caption_rules import STOP_WORDS, find_violation
 from flamlib.data.corpus.caption_writers import Template
 from flamlib.data.corpus.catalogue import OWN, Catalogue, split_list
 from flamlib.data.corpus.kept_unseen import KeptUnseen
-from flamlib.params.sounds import PublishedCollection
+from flamlib.experiment.params.sounds import PublishedCollection
+from flamlib.waveforms import audio
 
 BACKGROUND_FROM_S = 10.0
 HELD_OUT = "held_out"

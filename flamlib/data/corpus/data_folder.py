@@ -7,8 +7,9 @@ corpus would pass for one of this corpus. Whoever makes a corpus therefore copie
 
 import shutil
 
-from flamlib import files, paths
+from flamlib import paths
 from flamlib.paths import Places
+from flamlib.storage import files
 
 
 def refresh(places: Places) -> None:

@@ -18,7 +18,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, UInt32
 from tqdm import tqdm
 
-from flamlib import audio, parallel
+from flamlib.compute import parallel
+from flamlib.waveforms import audio
 
 RATE = 8000
 WINDOW, HOP, LAG = 2048, 160, 4  # samples, samples, hops

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import av
 import numpy as np
 
-from flamlib import audio
+from flamlib.waveforms import audio
 
 FORMATS = {".g722": "g722", ".gsm": "gsm"}  # suffix, and FFmpeg's name of the format
 

@@ -1,8 +1,8 @@
 """Own recordings whose label file says what sounds when: each event becomes a sound of its own.
 
 A row of `sounds.tsv` without a caption takes the captions and times of a label file, see
-`flamlib.labels`: the one that its column `labels` names, or the one beside the recording. In a
-folder without a table that is done for every recording with a label file beside it.
+`flamlib.sound_events.labels`: the one that its column `labels` names, or the one beside the
+recording. In a folder without a table that is done for every recording with a label file beside it.
 
 A mixture labels an event with its caption alone. So an event during which another one sounds is of
 no use as a sound to mix; such recordings can be trained on as they are, see `mix.strong`.
@@ -15,9 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from flamlib import audio, labels, tables, texts
+from flamlib import texts
 from flamlib.data.corpus.catalogue import BEHIND, OWN, Problems, raise_problems
-from flamlib.events import Event
+from flamlib.sound_events import labels
+from flamlib.sound_events.events import Event
+from flamlib.storage import tables
+from flamlib.waveforms import audio
 
 PART = re.compile(r"(.+)#t=([0-9.e+-]+),([0-9.e+-]+)")  # as W3C's Media Fragments have it
 OF_ONE_CAPTION = ("onset", "offset", "family", "wordings")

@@ -31,7 +31,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 import pandas as pd
 
-from flamlib import audio, files, tables, texts
+from flamlib import texts
 from flamlib.data.corpus import auto_splits, labelled
 from flamlib.data.corpus.catalogue import (
     BEHIND,
@@ -47,6 +47,8 @@ from flamlib.data.corpus.catalogue import (
     split_list,
     text_problems,
 )
+from flamlib.storage import files, tables
+from flamlib.waveforms import audio
 
 COLUMNS = ("path", "caption")
 OPTIONAL = ("role", "licence", "split", "onset", "offset", "family", "wordings", "group", "labels")

@@ -28,7 +28,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from flamlib import files, parallel, tables
+from flamlib.compute import parallel
+from flamlib.storage import files, tables
 
 COLUMNS = ("package", "version", "channel", "profile", "file", "sha256", "bytes", "licence", "note")
 

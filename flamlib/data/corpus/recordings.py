@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import audio, decibels, files
-from flamlib.jams import GRACE_S
+from flamlib.sound_events.jams import GRACE_S
+from flamlib.storage import files
+from flamlib.waveforms import audio, decibels
 
 MAX_SAMPLE_RATE = 48000
 SILENCE_DB = -80.0  # A-weighted; a recording whose loudest frame is below is silent

@@ -25,12 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
-from flamlib import collection
-from flamlib.audio import SUFFIXES, Recording, Unreadable
-from flamlib.events import Event
-from flamlib.labels import RawEvent, repair
-from flamlib.tables import Row
+from flamlib.sound_events.events import Event
+from flamlib.sound_events.labels import RawEvent, repair
+from flamlib.storage.tables import Row
 from flamlib.texts import composed, normal
+from flamlib.waveforms import collection
+from flamlib.waveforms.audio import SUFFIXES, Recording, Unreadable
 
 Task = Literal["sed", "retrieval", "classification", "moments"]
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flamlib import tables, texts
+from flamlib import texts
 from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, probe_audio, stem
-from flamlib.tables import Row
+from flamlib.storage import tables
+from flamlib.storage.tables import Row
 
 CLOTHO_CAPTIONS = tuple(f"caption_{i}" for i in range(1, 6))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flamlib import tables, texts
+from flamlib import texts
 from flamlib.data.datasets.annotations import (
     AnnotatedSet,
     AudioFolder,
@@ -16,7 +16,8 @@ from flamlib.data.datasets.annotations import (
     stem,
 )
 from flamlib.data.datasets.sed_sets import URBAN_CLASSES
-from flamlib.tables import Row
+from flamlib.storage import tables
+from flamlib.storage.tables import Row
 
 ESC_CLASSES = (
     "dog", "rooster", "pig", "cow", "frog", "cat", "hen", "insects", "sheep", "crow",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flamlib import labels, tables, texts
+from flamlib import texts
 from flamlib.data.datasets.annotations import (
     AnnotatedSet,
     AudioFolder,
@@ -18,8 +18,10 @@ from flamlib.data.datasets.annotations import (
     read_event,
 )
 from flamlib.data.datasets.annotations import stem as stem_of
-from flamlib.labels import RawEvent
-from flamlib.tables import Row
+from flamlib.sound_events import labels
+from flamlib.sound_events.labels import RawEvent
+from flamlib.storage import tables
+from flamlib.storage.tables import Row
 
 DESED_CLASSES = (
     "Alarm_bell_ringing", "Blender", "Cat", "Dishes", "Dog", "Electric_shaver_toothbrush",

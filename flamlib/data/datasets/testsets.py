@@ -5,9 +5,9 @@ read from the folder that holds its official files. A user's own data joins by c
 
     {name: my_set, table: my_set/events.tsv, audio: my_set/audio}
 
-`table` may also be a label file of another tool (Audacity, Raven, JAMS; see `flamlib.labels`), or a
-folder of them. The header of a table, separated by tabs or in a `.csv` by commas, says what the
-task is:
+`table` may also be a label file of another tool (Audacity, Raven, JAMS; see
+`flamlib.sound_events.labels`), or a folder of them. The header of a table, separated by tabs or in
+a `.csv` by commas, says what the task is:
 
     filename  onset  offset  event_label    sound event detection
     filename  caption                       retrieval
@@ -22,11 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from flamlib import parameters, tables
 from flamlib.data.datasets import caption_sets, label_sets, moment_sets, sed_sets
 from flamlib.data.datasets.annotations import AnnotatedSet, Task
-from flamlib.params.sounds import OwnSet, OwnTrainingSet, PublicSet
-from flamlib.params.trials import TestSetName
+from flamlib.experiment import parameters
+from flamlib.experiment.params.sounds import OwnSet, OwnTrainingSet, PublicSet
+from flamlib.experiment.params.trials import TestSetName
+from flamlib.storage import tables
 
 
 class TestSet(NamedTuple):
@@ -148,8 +149,8 @@ def read(name: str, root: str | Path) -> AnnotatedSet:
 def read_own(name: str, table: str | Path, audio: str | Path) -> AnnotatedSet:
     """Read a user's own dataset from its table and the folder of its audio.
 
-    Instead of a table of events there may be any label file of `flamlib.labels`, or a folder of
-    such files, each named after its recording.
+    Instead of a table of events there may be any label file of `flamlib.sound_events.labels`, or a
+    folder of such files, each named after its recording.
 
     Raises FileNotFoundError for a table or folder that is not there; ValueError, naming the file,
     for one of none of these forms, and for events of which none is in a recording with audio.

@@ -11,7 +11,7 @@ import pedalboard
 import scipy.signal
 from jaxtyping import Float
 
-from flamlib import audio, collection
+from flamlib.waveforms import audio, collection
 
 DIRECT_RANGE_DB = 20.0  # the direct sound of a room is this close to the largest reflection
 CROSSFADE_S = 0.5  # between the end and the beginning of a looped background

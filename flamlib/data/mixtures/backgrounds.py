@@ -10,12 +10,12 @@ over every mixture, see `MASKED`.
 from math import log10
 from pathlib import Path
 
-from flamlib import decibels
+from flamlib.compute.distributions import KeyedRandom
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, Recipe
-from flamlib.distributions import KeyedRandom
-from flamlib.params.sounds import MixtureConfig
+from flamlib.experiment.params.sounds import MixtureConfig
+from flamlib.waveforms import decibels
 
 PEAK = 0.1  # of a background: with all events, see `mixing`, it never leaves [-1, 1]
 TRIES = 20  # attempts to find an excerpt that is not silent

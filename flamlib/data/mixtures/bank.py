@@ -24,12 +24,12 @@ import pyarrow
 import pyarrow.compute
 from jaxtyping import Float, Int16
 
-from flamlib import files
 from flamlib.data.mixtures import augmentation, bank_shards, source_table, sources
 from flamlib.data.mixtures.source_table import Captions, Groups, SourceTable
 from flamlib.data.mixtures.sources import HOP_S, Source
-from flamlib.parameters import plain
-from flamlib.params.sounds import VariantsConfig
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.sounds import VariantsConfig
+from flamlib.storage import files
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow
 from jaxtyping import Float, Int16, UInt16
 
-from flamlib import manifest
 from flamlib.data.mixtures import source_table
 from flamlib.data.mixtures.sources import Source
+from flamlib.storage import manifest
 
 Work = Callable[[Mapping[str, Any]], list[Source] | str]
 

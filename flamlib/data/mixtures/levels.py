@@ -11,9 +11,9 @@ from functools import cache, lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import decibels, fir
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.sources import HOP_S, WINDOW_S
+from flamlib.waveforms import decibels, fir
 
 Number = int | float
 Spans = list[list[Number]]

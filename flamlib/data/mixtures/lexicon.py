@@ -11,8 +11,9 @@ import scipy.sparse
 from jaxtyping import Bool
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from flamlib import tables, texts
-from flamlib.events import Event, active_frames
+from flamlib import texts
+from flamlib.sound_events.events import Event, active_frames
+from flamlib.storage import tables
 
 COLUMNS = ("caption", "family", "split", "wordings", "parents")
 

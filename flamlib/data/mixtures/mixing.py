@@ -16,14 +16,14 @@ from math import log10
 import pyarrow
 from tqdm import tqdm
 
-from flamlib import parallel
+from flamlib.compute import parallel
+from flamlib.compute.distributions import KeyedRandom
 from flamlib.data.mixtures import backgrounds, levels, recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment
 from flamlib.data.mixtures.sources import HOP_S
-from flamlib.distributions import KeyedRandom
-from flamlib.events import Event, merge
-from flamlib.params.sounds import MixtureConfig
+from flamlib.experiment.params.sounds import MixtureConfig
+from flamlib.sound_events.events import Event, merge
 
 EVENTS_PEAK = 0.9  # of as many as sound at once; the rest is the background's
 TRIES = 20  # attempts to place an event

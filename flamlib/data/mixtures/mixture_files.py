@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int16
 
-from flamlib import audio, files, parallel
+from flamlib.compute import parallel
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
-from flamlib.events import write_events
-from flamlib.jams import write_jams
+from flamlib.sound_events.events import write_events
+from flamlib.sound_events.jams import write_jams
+from flamlib.storage import files
+from flamlib.waveforms import audio
 
 
 def write_audio(

@@ -17,10 +17,11 @@ import pyarrow
 import pyarrow.parquet
 from jaxtyping import Float
 
-from flamlib import files, paths
+from flamlib import paths
 from flamlib.data.mixtures import levels
 from flamlib.data.mixtures.bank import Bank
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
+from flamlib.storage import files
 
 
 class Segment(NamedTuple):

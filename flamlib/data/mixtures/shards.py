@@ -35,11 +35,12 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
-from flamlib import audio, decibels, manifest
 from flamlib.data.mixtures import mixing, mixture_files, recipes, source_table
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
-from flamlib.params.sounds import MixtureConfig
+from flamlib.experiment.params.sounds import MixtureConfig
+from flamlib.storage import manifest
+from flamlib.waveforms import audio, decibels
 
 FORMS = {"parquet": "parquet", "webdataset": "tar"}  # file format, and suffix of its files
 ROWS = 100  # of a row group in Parquet

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int16, UInt16
 
-from flamlib import audio, decibels, tables, texts
+from flamlib import texts
+from flamlib.compute.distributions import generator
 from flamlib.data.mixtures import augmentation
-from flamlib.distributions import generator
-from flamlib.parameters import plain
-from flamlib.params.sounds import VariantsConfig
-from flamlib.tables import Row
+from flamlib.experiment.parameters import plain
+from flamlib.experiment.params.sounds import VariantsConfig
+from flamlib.storage import tables
+from flamlib.storage.tables import Row
+from flamlib.waveforms import audio, decibels
 
 WINDOW_S, HOP_S = 0.05, 0.025  # of the level profiles
 MARGIN_S = 0.05  # kept on either side of the part in which a foreground sounds

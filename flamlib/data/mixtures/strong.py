@@ -21,12 +21,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from flamlib import audio, decibels, files, texts
+from flamlib import texts
 from flamlib.data.datasets.annotations import AnnotatedSet
 from flamlib.data.mixtures import bank, recipes, sources
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Background, Recipe
-from flamlib.events import Event, active_frames
+from flamlib.sound_events.events import Event, active_frames
+from flamlib.storage import files
+from flamlib.waveforms import audio, decibels
 
 SYNTHETIC = "synthetic"  # the key of the mixtures among the weights of datasets
 LEFT_OUT = 0.05  # up to this share of a clip is left out at the end of a recording

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 from transformers import ClapConfig, ClapFeatureExtractor, RobertaConfig, RobertaTokenizer
 
-from flamlib import files
 from flamlib.models import checkpoint, htsat, state_dict
 from flamlib.models.checkpoint import WEIGHTS
 from flamlib.models.flam import FLAM
@@ -31,6 +30,7 @@ from flamlib.models.htsat import HTSAT
 from flamlib.models.importers import htsat_layout
 from flamlib.models.renaming import rename, strip_prefix
 from flamlib.models.text_tower import FILES, refuse_code, unusable
+from flamlib.storage import files
 
 HEADS = {"scale_init": 10.0, "bias_init": -8.0, "temperature_init": 0.07}
 SEED = 0  # of the new heads, so that every import gives the same model

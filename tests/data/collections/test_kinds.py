@@ -6,7 +6,7 @@ import set_files
 
 from flamlib.data.collections import kinds
 from flamlib.data.collections.items import AUTO, TRAIN
-from flamlib.params.sounds import PublishedCollection
+from flamlib.experiment.params.sounds import PublishedCollection
 
 
 def test_every_kind_of_the_parameters_has_a_reader():

@@ -3,7 +3,7 @@ import typing
 import pytest
 
 from flamlib.data.collections import licences
-from flamlib.params.sounds import Licence
+from flamlib.experiment.params.sounds import Licence
 
 STATED = {
     "http://creativecommons.org/publicdomain/zero/1.0/": "cc0",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib import events, texts
+from flamlib import texts
 from flamlib.data.corpus import catalogue
 from flamlib.data.corpus.caption_rules import (
     clean_answer,
@@ -14,6 +14,7 @@ from flamlib.data.corpus.caption_rules import (
     words_in_name,
 )
 from flamlib.data.corpus.caption_writers import Template
+from flamlib.sound_events import events
 
 DOG = {"tags": "Dog; Bark", "title": "Dog_Bark-02.wav"}
 

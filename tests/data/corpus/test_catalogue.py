@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from handmade import background, clip, write_catalogue
 
-from flamlib.config import load_config
 from flamlib.data.corpus import catalogue
 from flamlib.data.corpus.catalogue import check_splits, read, select, split_list
+from flamlib.experiment.config import load_config
 
 ROOT = Path(__file__).parents[3]
 

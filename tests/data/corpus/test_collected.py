@@ -11,9 +11,9 @@ import soundfile
 from handmade import background, clip, write_catalogue
 from set_files import write_audio
 
-from flamlib.config import load_config
 from flamlib.data.corpus import build, catalogue, collected
 from flamlib.data.mixtures import bank, mixing, recipes
+from flamlib.experiment.config import load_config
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from scipy.signal import lfilter
 
-from flamlib import audio
 from flamlib.data.corpus import duplicates
+from flamlib.waveforms import audio
 
 RATE = 16000
 

@@ -5,10 +5,10 @@ from handmade import clip, tone, write_catalogue, write_tsv
 from label_files import KINDS, raven, write
 from sounds import noise
 
-from flamlib import audio
 from flamlib.data.corpus import catalogue, labelled, own_sounds, recordings
-from flamlib.detection import Detection, to_audacity_labels
-from flamlib.events import Event
+from flamlib.sound_events.detection import Detection, to_audacity_labels
+from flamlib.sound_events.events import Event
+from flamlib.waveforms import audio
 
 RATE = 16000
 COLUMNS = [*own_sounds.COLUMNS, *own_sounds.OPTIONAL]

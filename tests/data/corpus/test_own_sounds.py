@@ -6,10 +6,10 @@ import soundfile
 from bad_files import GOOD, write_bad_files
 from handmade import background, clip, tone, wav, write_catalogue, write_tsv
 
-from flamlib import files
 from flamlib.data.corpus import catalogue, own_sounds, recordings
 from flamlib.data.mixtures.lexicon import Lexicon
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
+from flamlib.storage import files
 
 COLUMNS = [*own_sounds.COLUMNS, *own_sounds.OPTIONAL]
 

@@ -7,8 +7,8 @@ from handmade import tone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamlib import decibels
 from flamlib.data.corpus import recordings
+from flamlib.waveforms import decibels
 
 ROW = {**handmade.clip(), "onset": "", "offset": "", "sha256": ""}
 

@@ -1,11 +1,11 @@
 import pytest
 from set_files import write_audio, write_damaged, write_text
 
-from flamlib import audio
 from flamlib.data.datasets import annotations
 from flamlib.data.datasets.annotations import AnnotatedSet, AudioFolder, Clip, RawEvent
-from flamlib.events import Event
-from flamlib.tables import Row
+from flamlib.sound_events.events import Event
+from flamlib.storage.tables import Row
+from flamlib.waveforms import audio
 
 
 def repaired(tmp_path, *times, audio=True):

@@ -4,8 +4,8 @@ import set_files
 import soundfile
 from set_files import write_text
 
-from flamlib import audio
 from flamlib.data.datasets import label_sets
+from flamlib.waveforms import audio
 
 
 def test_esc50_keeps_its_folds(tmp_path):

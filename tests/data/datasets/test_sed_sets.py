@@ -5,7 +5,7 @@ import set_files
 from set_files import write_text
 
 from flamlib.data.datasets import sed_sets
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
 
 
 def by_name(found):

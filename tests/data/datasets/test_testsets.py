@@ -9,9 +9,9 @@ from label_files import DOG, KINDS, RAIN, write
 from set_files import write_audio, write_text
 
 from flamlib.data.datasets import testsets
-from flamlib.events import Event
-from flamlib.params.sounds import PublicSet
-from flamlib.params.trials import TestSetName
+from flamlib.experiment.params.sounds import PublicSet
+from flamlib.experiment.params.trials import TestSetName
+from flamlib.sound_events.events import Event
 
 
 def test_every_set_has_a_fixture_in_its_official_layout():

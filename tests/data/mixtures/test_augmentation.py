@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import RATE, noise, tone
 
-from flamlib import decibels
 from flamlib.data.mixtures import augmentation
 from flamlib.data.mixtures.augmentation import augment, loop
+from flamlib.waveforms import decibels
 
 NOTHING = {"eq_db": 0.0, "lowpass_prob": 0.0, "reverb_prob": 0.0}
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sounds import BACKGROUNDS, FOREGROUNDS, MASKERS, RATE, mixture_config, variants_config
 from sounds import write_data as write
 
-from flamlib import decibels
 from flamlib.data.mixtures import backgrounds, bank, mixing, recipes, shards, source_table
+from flamlib.waveforms import decibels
 
 RULES = {
     "clip_s": 10.0,

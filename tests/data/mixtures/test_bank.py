@@ -19,8 +19,8 @@ from sounds import (
     write_table,
 )
 
-from flamlib import audio, decibels
 from flamlib.data.mixtures import bank, sources
+from flamlib.waveforms import audio, decibels
 
 SETTINGS = {
     "seed": 0,

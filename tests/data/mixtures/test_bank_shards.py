@@ -10,9 +10,9 @@ import soundfile
 from distributed import LocalCluster
 from sounds import RATE, noise, tone, variants_config, write_data
 
-from flamlib import files, manifest
 from flamlib.data.mixtures import bank, bank_shards, sources
-from flamlib.parameters import plain
+from flamlib.experiment.parameters import plain
+from flamlib.storage import files, manifest
 
 SETTINGS = {"seed": 0, "sample_rate": RATE, "clip_s": 1.0, "progress": False}
 SETTINGS |= {"variants": variants_config(n_foreground=1, n_background=0)}

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounds import RATE, variants_config, write_data
 
-from flamlib import decibels
 from flamlib.data.mixtures import bank, levels, sources
+from flamlib.waveforms import decibels
 
 HOP = round(sources.HOP_S * RATE)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sounds import write_table
 
 from flamlib.data.mixtures.lexicon import COLUMNS, Lexicon
-from flamlib.events import Event, active_frames
+from flamlib.sound_events.events import Event, active_frames
 
 FRAMES = {"n_frames": 8, "frame_s": 0.5, "clip_s": 3.8}
 

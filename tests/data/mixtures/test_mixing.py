@@ -21,9 +21,9 @@ from sounds import (
     write_table,
 )
 
-from flamlib import decibels
 from flamlib.data.mixtures import bank, mixing, recipes, sources
-from flamlib.events import active_frames
+from flamlib.sound_events.events import active_frames
+from flamlib.waveforms import decibels
 
 RULES = {
     "clip_s": 10.0,

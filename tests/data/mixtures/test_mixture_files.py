@@ -7,7 +7,7 @@ from test_recipes import EMPTY, RECIPE
 
 from flamlib.data.mixtures import bank, mixture_files, recipes
 from flamlib.data.mixtures.recipes import Background
-from flamlib.events import read_events
+from flamlib.sound_events.events import read_events
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from sounds import RATE, variants_config, write_data
 
 from flamlib.data.mixtures import bank, recipes
 from flamlib.data.mixtures.recipes import Background, PlacedEvent, Recipe, Segment
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
 
 BELL = PlacedEvent(
     "bell", 0, "une cloche sonne – « ding »", "bell", 12.5, 0.25, (Segment(16000, 0, 8000),)

@@ -23,9 +23,9 @@ from sounds import (
     write_data,
 )
 
-from flamlib import manifest
 from flamlib.data.mixtures import bank, mixing, mixture_files, recipes, shards
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
+from flamlib.storage import manifest
 
 RULES = mixture_config(
     {},

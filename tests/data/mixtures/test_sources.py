@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sounds import COLUMNS, RATE, noise, silence, tone, write_table
 
-from flamlib import audio, decibels
 from flamlib.data.mixtures import sources
+from flamlib.waveforms import audio, decibels
 
 CLIP = dict.fromkeys(["clip_id", "path", "caption", "family", "split", "group", "package"], "x")
 CLIP |= {"role": "background", "audible": []}

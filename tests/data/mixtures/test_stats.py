@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from flamlib.data.mixtures import stats
 from flamlib.data.mixtures.recipes import PlacedEvent, Recipe, Segment, to_table
-from flamlib.events import Event
+from flamlib.sound_events.events import Event
 
 STEP_S = 0.25  # events begin and end on these, so that steps can be counted
 steps = st.integers(0, 40)

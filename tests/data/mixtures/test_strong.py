@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from set_files import write_audio, write_text
 from sounds import noise, silence, tone
 
-from flamlib import audio
 from flamlib.data.datasets import testsets
 from flamlib.data.mixtures import recipes, strong
-from flamlib.events import Event, active_frames
+from flamlib.sound_events.events import Event, active_frames
+from flamlib.waveforms import audio
 
 RATE, CLIP_S = 16000, 2.0
 HOW = {"sample_rate": RATE, "clip_s": CLIP_S, "n_jobs": 1, "progress": False}

@@ -1,0 +1,6 @@
+"""How it is computed: memory, cores, products of matrices, random numbers.
+
+A module imports only from those before it:
+
+    memory        parallel      few_rows      distributions
+"""

@@ -1,0 +1,50 @@
+"""Write the events of a recording as JAMS, the JSON of music and sound annotation (Humphrey 2014).
+
+Scaper, the users of sed_eval and many annotation tools read it. An event is an observation of the
+namespace `tag_open`: time, duration, and the caption as its value.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flamlib.sound_events.events import Event
+from flamlib.storage import files
+
+GRACE_S = 1e-4  # an event that ends with its recording may seem to end half a sample later
+
+
+def write_jams(
+    path: str | Path,
+    events: Iterable[Event],
+    duration_s: float | int,
+    *,
+    sandbox: Mapping[str, Any],
+) -> None:
+    """Write the events of the recording NAME to the file NAME.jams.
+
+    Args:
+        path: the file to write.
+        events: events of the recording, in seconds.
+        duration_s: length of the recording.
+        sandbox: further information that the file carries, such as the recipe of a mixture.
+
+    Raises:
+        ValueError: an event is not within the recording.
+    """
+    import jams  # takes seconds to import
+
+    title = Path(path).stem
+    content = jams.JAMS()
+    content.file_metadata.duration = float(duration_s)
+    content.file_metadata.title = title
+    content.sandbox.update(**sandbox)
+    annotation = jams.Annotation(namespace="tag_open", time=0.0, duration=float(duration_s))
+    annotation.annotation_metadata.annotation_tools = "flamlib"
+    for onset, offset, caption in events:
+        if not 0 <= onset < offset <= duration_s + GRACE_S:
+            raise ValueError(f"{title}: an event from {onset} to {offset} s of {duration_s} s")
+        annotation.append(time=onset, duration=offset - onset, value=caption, confidence=1.0)
+    content.annotations.append(annotation)
+    content.validate()
+    files.atomic_write(path, content.dumps(indent=1) + "\n")
