@@ -8,7 +8,7 @@ from flamlib.cli.arguments import add_smoothing, number, seconds, share, smoothi
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
 from flamlib.compute import memory
-from flamlib.storage import files, tables
+from flamlib.storage import files, number_files, tables
 
 N_RESAMPLES = 1000
 MAX_FPR = 0.1  # of the partial AUROC, as DCASE has it
@@ -128,7 +128,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         result["systems"][name]["notes"] = of_system
     result["ground_truth"] = {"notes": reference.notes.of}
     if args.output is not None:
-        files.write_metrics(args.output, result)
+        number_files.write_metrics(args.output, result)
     any_system = next(iter(aligned.values()))
     n_events = sum(map(len, any_system.ground_truth))
     tell = outputs.teller(args.output)

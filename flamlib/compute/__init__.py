@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    memory        parallel      few_rows      distributions
+    memory        interrupts    dask_clusters parallel      few_rows      distributions
 """

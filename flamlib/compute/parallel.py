@@ -22,31 +22,22 @@ Ctrl-C, which a terminal sends to all processes of a command, is heard by the ca
 others end with it.
 """
 
-import asyncio
-import json
-import logging
 import multiprocessing
 import os
-import signal
-import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from flamlib.compute import dask_clusters, interrupts
+
 Item, Result = TypeVar("Item"), TypeVar("Result")
 MOST_THREADS = 1000  # beyond that, and 16 processes a core, a number is taken for a slip
-CONNECT_S = 5  # how long to look for a scheduler
-NO_WORKERS = "300s"  # how long to wait for a worker of this machine to come back
 AHEAD = 2  # results that wait for the reader of `in_order`, per job
-END_S = 0.5  # how long a process has to end by itself, where what it is at work on is given up
 
 
 def each(
@@ -115,7 +106,7 @@ def in_order(
         call = work if threads else _call_work
         waiting: deque = deque()
         for item in items:
-            with _deaf_to_interrupts():  # submitting it may make a process
+            with interrupts.deaf_to_interrupts():  # submitting it may make a process
                 waiting.append((item, pool.submit(call, item)))
             if len(waiting) > AHEAD * n_jobs:
                 yield _result(*waiting.popleft())
@@ -193,17 +184,14 @@ def _in_threads(stack, work, items, n_jobs):
 def _on_dask(stack, work, items, n_jobs, scheduler):
     from concurrent.futures import CancelledError
 
-    from distributed import Client, KilledWorker, as_completed  # takes seconds to import
+    from distributed import KilledWorker, as_completed  # takes seconds to import
     from distributed.scheduler import NoWorkerError
 
     if scheduler is None:
         n_workers = min(n_jobs, max(len(items), 1))
-        with _signals_at_the_end():  # a cluster that is half made cannot be closed
-            cluster = stack.enter_context(_local_cluster(n_workers))
-            client = stack.enter_context(Client(cluster))
-            stack.push(partial(_end, client, cluster))
+        client = stack.enter_context(dask_clusters.on_this_machine(n_workers))
     else:
-        client = stack.enter_context(_connect(scheduler))
+        client = stack.enter_context(dask_clusters.connect(scheduler))
     # Impure: dask must not take an item of an earlier call for done because it looks alike.
     futures = client.map(work, items, pure=False)
     item_of = dict(zip((future.key for future in futures), items, strict=True))
@@ -229,124 +217,3 @@ def _on_dask(stack, work, items, n_jobs, scheduler):
             ) from None
         yield item, result
         future.release()
-
-
-@contextmanager
-def _local_cluster(n_workers: int) -> Iterator[Any]:
-    import dask
-    from distributed import LocalCluster
-
-    patience = dask.config.get("distributed.scheduler.no-workers-timeout") or NO_WORKERS
-    settings = {
-        "distributed.scheduler.no-workers-timeout": patience,  # dask's default: wait for ever
-        "distributed.deploy.lost-worker-timeout": patience,  # after it a worker is never replaced
-        "distributed.scheduler.worker-saturation": 1.0,  # so that the item is named that does it
-    }
-    how = {
-        "n_workers": n_workers,
-        "threads_per_worker": 1,
-        "dashboard_address": None,
-        "silence_logs": logging.CRITICAL,  # what has to be known of them is an error of `each`
-    }
-    with dask.config.set(settings):
-        # As is the thread that it makes, in which it makes the processes.
-        with _deaf_to_interrupts(), warnings.catch_warnings():
-            # Two may run at a time: that the usual port of a page is taken, which is not shown.
-            warnings.filterwarnings("ignore", "Port .* is already in use", module="distributed")
-            cluster = LocalCluster(**how)
-        with cluster:
-            yield cluster
-
-
-def _end(client: Any, cluster: Any, error: type[BaseException] | None, *_: object) -> None:
-    """End a cluster and its processes soon after an error; dask would wait for their work."""
-
-    async def end_workers() -> None:
-        ends = [worker.close(timeout=END_S) for worker in cluster.workers.values()]
-        await asyncio.gather(*ends, return_exceptions=True)
-
-    if error is not None:
-        with _signals_at_the_end():  # who is in a hurry must not leave processes behind
-            cluster.sync(end_workers)
-            client.close()
-            cluster.close()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Let processes and threads that are made in the block never hear of Ctrl-C.
-
-    It is the caller that ends them; each would tell of it, in many lines.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # which lets it through again in the thread that starts it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _signals_at_the_end() -> Iterator[None]:
-    """Let signals that have a handler come at the end of the block, the first of them alone."""
-    if threading.current_thread() is not threading.main_thread():  # where none comes
-        yield
-        return
-    came: list[int] = []
-    usual = {n: signal.getsignal(n) for n in signal.valid_signals()}
-    usual = {n: handler for n, handler in usual.items() if callable(handler)}
-    for number in usual:
-        signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-def _connect(scheduler: str) -> Any:
-    from distributed import Client
-
-    address = scheduler
-    if Path(scheduler).is_file():  # read here: dask waits for ever for one that is damaged
-        try:
-            address = json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"]
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"{scheduler}: not the file of a dask scheduler (`dask scheduler --scheduler-file`)"
-            ) from None
-    elif ":" not in scheduler:
-        raise FileNotFoundError(
-            f"{scheduler!r}: no such scheduler file, and no address such as tcp://host:8786"
-        )
-    # Asked by ourselves first: a client of dask waits for ever for a server that is none of dask's.
-    with ThreadPoolExecutor(1) as other_thread:  # here a notebook's event loop may be running
-        try:
-            about = other_thread.submit(asyncio.run, _identify(address)).result()
-        except Exception as error:  # whatever dask makes of the words of another kind of server
-            reason = str(error).strip().splitlines() or ["no answer"]
-            raise ConnectionError(
-                f"{address}: no dask scheduler is there ({reason[0][:200]})"
-            ) from None
-    if not about["workers"]:
-        warnings.warn(f"{address}: no workers yet; waiting for them", stacklevel=2)
-    return Client(address)
-
-
-async def _identify(address: str) -> Mapping[str, Any]:
-    from distributed import rpc
-    from distributed.security import Security
-
-    arguments = Security().get_connection_args("client")
-    async with rpc(address, timeout=CONNECT_S, connection_args=arguments) as server:
-        about = await asyncio.wait_for(server.identity(), CONNECT_S)
-    if about["type"] != "Scheduler":
-        raise ValueError(f"but a {about['type']}")
-    return about

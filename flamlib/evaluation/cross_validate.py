@@ -35,7 +35,7 @@ from flamlib.experiment.config import Config, load_config
 from flamlib.experiment.overrides import read_value
 from flamlib.experiment.parameters import ParameterError, plain
 from flamlib.paths import Places
-from flamlib.storage import files
+from flamlib.storage import files, number_files
 from flamlib.training import hear
 
 N_FOLDS = 4
@@ -120,7 +120,7 @@ def cross_validate(
         with ablation.trained(at, out, mixtures, model, tried) as trained:
             numbers = ablation.evaluate_run(at, trained, tried).numbers
         kept["folds"][str(fold)] = numbers
-        files.write_metrics(path, kept)
+        number_files.write_metrics(path, kept)
     return comparable(places.path(TRIALS), about)
 
 

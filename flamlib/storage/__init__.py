@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    files         json_lines    one_writer    tables        manifest
+    files         number_files  json_lines    one_writer    tables        manifest
 """

@@ -1,6 +1,6 @@
-"""Files that are never half written, checksums, and the experiment's numbers as files.
+"""Files and folders that are never half written, and checksums.
 
-*Writes.* A stage may be stopped, or the power lost, at any instant. A file or folder therefore gets
+A stage may be stopped, or the power lost, at any instant. A file or folder therefore gets
 its final name only when it is complete and on the disk. Until then it is in a folder beside it,
 `.NAME.<number>.partial`, which its writer locks. What a killed writer left is removed by the next
 writer of the same name; what a living one is at work on is not.
@@ -10,18 +10,16 @@ import ctypes
 import errno
 import hashlib
 import itertools
-import json
-import math
 import os
 import re
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import filelock
 
@@ -175,32 +173,6 @@ def sweep(folder: str | Path) -> None:
             place.unlink(missing_ok=True)
         elif match := _PARTIAL.fullmatch(place.name):
             _sweep(place, place.with_name(match["name"]))
-
-
-def write_metrics(path: str | Path, metrics: Mapping[str, Any]) -> None:
-    """Write metrics as JSON that `dvc metrics` reads and git can compare.
-
-    Keys are sorted and floats keep six significant digits, so two runs that agree in every digit we
-    report are equal byte for byte. Dicts and lists may nest; numpy scalars become numbers; None
-    stands for "not defined" (a recall without events, say).
-
-    Raises ValueError naming the metric that is not finite, because JSON has no value for it.
-    """
-    plain = _plain(metrics, "")
-    atomic_write(path, json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-def write_table(path: str | Path, table: Any, *, digits: int = 4, index: bool = False) -> None:
-    """Write a table of pandas as TSV, as a whole or not at all.
-
-    Args:
-        path: the file.
-        table: a DataFrame.
-        digits: significant digits of floats.
-        index: write the index as first column.
-    """
-    text = table.to_csv(sep="\t", index=index, float_format=f"%.{digits}g")
-    atomic_write(path, text)
 
 
 @contextmanager
@@ -372,18 +344,3 @@ def _exchange(one: Path, other: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     names = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
     return renameat2 is not None and renameat2(*names, _RENAME_EXCHANGE) == 0
-
-
-def _plain(value: Any, name: str) -> Any:
-    """The value in JSON's own types, floats rounded."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{name}.{key}".strip(".")) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{name}[{i}]") for i, item in enumerate(value)]
-    if value is not None and not isinstance(value, bool | int | float | str):
-        value = value.item()  # a numpy scalar or a 0-d tensor
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"metric {name} is {value}: give None if it is not defined here")
-        return float(f"{value:.6g}")
-    return value

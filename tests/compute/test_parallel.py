@@ -1,12 +1,8 @@
-import http.server
 import itertools
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -115,46 +111,6 @@ def test_a_number_of_jobs_that_no_machine_has_use_for_is_refused_at_once(threads
 
 def run_on(scheduler):
     return dict(parallel.each(square, range(4), n_jobs=1, scheduler=scheduler, progress=False))
-
-
-@pytest.fixture
-def no_scheduler():
-    """Ports at which nobody, a silent server, and one of web pages hear."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = closed.getsockname()[1]
-    pages = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
-    threading.Thread(target=pages.serve_forever, daemon=True).start()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        yield {"nobody": nobody, "silent": silent.getsockname()[1], "pages": pages.server_port}
-    pages.shutdown()
-    pages.server_close()
-
-
-@pytest.mark.parametrize("who", ["nobody", "silent", "pages"])
-@pytest.mark.parametrize("by_file", [True, False])
-def test_where_no_scheduler_is_the_address_is_named_within_seconds(
-    tmp_path, monkeypatch, no_scheduler, who, by_file
-):
-    monkeypatch.setattr(parallel, "CONNECT_S", 1)
-    address = f"tcp://127.0.0.1:{no_scheduler[who]}"
-    (tmp_path / "sched.json").write_text(json.dumps({"address": address}))
-    begin = time.monotonic()
-    with pytest.raises(ConnectionError, match=rf"{address}: no dask scheduler is there"):
-        run_on(str(tmp_path / "sched.json") if by_file else address)
-    assert time.monotonic() - begin < 10
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"address"', "\0\0"])
-def test_a_file_that_is_none_of_a_scheduler_is_named(tmp_path, content):
-    (tmp_path / "sched.json").write_text(content)
-    with pytest.raises(ValueError, match=r"sched\.json: not the file of a dask scheduler"):
-        run_on(str(tmp_path / "sched.json"))
-
-
-@pytest.mark.parametrize("scheduler", ["8786", "no/such/file.json", ""])
-def test_what_is_neither_file_nor_address_is_named(scheduler):
-    with pytest.raises(FileNotFoundError, match=rf"'{scheduler}': no such scheduler file"):
-        run_on(scheduler)
 
 
 def test_a_scheduler_without_workers_is_waited_for_as_long_as_it_is_configured():

@@ -16,7 +16,7 @@ from flamlib.models.flam import FLAM
 from flamlib.models.importers import originals
 from flamlib.models.interface import AudioEmbeddings, CaptionEmbeddings, CosineScoring
 from flamlib.models.mga_clap import MGACLAP
-from flamlib.storage import files
+from flamlib.storage import number_files
 
 CONFIG = EvaluationConfig(**EVALUATE)
 
@@ -139,8 +139,8 @@ def test_an_evaluation_from_files_to_numbers(folder, tmp_path):
     assert (folder / "artifacts/scores/flam/unseen_captions.parquet").is_file()
     assert list(found.splits) == list(found.logits) == list(evaluation.PARTS)
 
-    files.write_metrics(tmp_path / "report.json", found.metrics)
-    files.write_metrics(tmp_path / "again.json", evaluate(folder).metrics)
+    number_files.write_metrics(tmp_path / "report.json", found.metrics)
+    number_files.write_metrics(tmp_path / "again.json", evaluate(folder).metrics)
     assert (tmp_path / "report.json").read_text() == (tmp_path / "again.json").read_text()
 
 
