@@ -78,7 +78,7 @@ class Recording:
             raise Unreadable(path, f"no channel {channel}: it has {n_channels}, counted from 1")
         self.sample_rate, self.notes = self._decoder.sample_rate, self._decoder.notes
         self._n_samples: int | None = None
-        self._only = None if channel is None else channel - 1
+        self._only = self._asked = None if channel is None else channel - 1
         # What was read last: one number a sample, as it is heard, or those of all channels.
         self._kept, self._kept_start = np.zeros(0, np.float32), 0
 
@@ -142,7 +142,7 @@ class Recording:
         """Return a part of it as `read` would of a file that holds that part alone.
 
         The rest is not decoded where its decoder can go to a sample, nor does it decide which
-        channels are heard.
+        channels are heard, unless one was asked for.
 
         Args:
             start_s: Begin, in seconds.
@@ -153,7 +153,10 @@ class Recording:
                 damaged before the end of the part.
         """
         stop = None if stop_s is None else round(stop_s * self.sample_rate)
-        return mono(self._read(round(start_s * self.sample_rate), stop, as_heard=False))
+        channels = self._read(round(start_s * self.sample_rate), stop, as_heard=False)
+        if self._asked is not None:
+            return np.ascontiguousarray(channels[:, self._asked])
+        return mono(channels)
 
     def _heard(self, channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
         if self._only is not None:

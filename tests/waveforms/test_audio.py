@@ -166,3 +166,11 @@ def test_of_many_channels_no_more_is_held_than_of_one(tmp_path, monkeypatch, n_c
             tracemalloc.stop()
     np.testing.assert_allclose(waveform, samples.mean(axis=1) / 2**15, atol=1e-6)
     assert most < 3 * waveform.nbytes
+
+
+def test_a_part_is_cut_of_the_channel_that_was_asked_for(tmp_path):
+    channels = np.stack([tone(440, 2), tone(600, 2)], axis=1)
+    soundfile.write(tmp_path / "a.wav", channels, RATE, "FLOAT")
+    with audio.Recording(tmp_path / "a.wav", channel=2) as recording:
+        for _ in range(2):
+            np.testing.assert_array_equal(recording.cut(0.5, 1), recording.read(0.5, 1))
