@@ -8,8 +8,8 @@ reads both:
     compute       storage       waveforms     sound_events  experiment
     run_notebook
     losses        metrics       data          models        plots
-    training      inference     search        serve         evaluation    adaptation    report
-    estimate      release_card  release       cli
+    training      inference     search        serve         evaluation    adaptation
+    report        estimate      release_card  release       cli
 
 The packages of the second row are the ground floor, without knowledge of models: cores and numbers,
 files, recordings, the events in them, and parameters. Those of the fourth and fifth are losses;
