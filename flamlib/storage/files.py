@@ -110,7 +110,7 @@ def resumable_folder(path: str | Path) -> Iterator[Path]:
         _restore(place, path)
         with _filled(place, path) as new:
             yield new
-        shutil.rmtree(place)
+        _remove(place)
     finally:
         lock.release()
 
@@ -256,7 +256,7 @@ def _workplace(path: Path) -> Iterator[Path]:
         (place / _NEW).mkdir()
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         lock.release()
 
 
@@ -275,8 +275,17 @@ def _try_lock(place: Path) -> filelock.BaseFileLock | None:
 def _sweep(place: Path, path: Path) -> None:
     if lock := _try_lock(place):
         _restore(place, path)
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         lock.release()
+
+
+def _remove(place: Path) -> None:
+    """Remove such a folder, the lock last: without it the next writer may be at work there."""
+    for left in (place / _NEW, place / _OLD):
+        shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):
+        (place / _LOCK).unlink()
+        place.rmdir()
 
 
 def _restore(place: Path, path: Path) -> None:

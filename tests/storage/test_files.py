@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,26 +78,35 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path):
     assert os.listdir(tmp_path) == ["mixtures"]
 
 
-def killed(work, at):
-    """Run `work` in a process that is killed at its event number `at`: before it opens a file,
-    makes a folder, renames, removes … Return whether it came to that."""
+def at_event(at, do, work):
+    """Run `work` in a process, and `do` in it before its event number `at`: before it opens a file,
+    makes a folder, renames, removes … Return the exit code: 0 if it came to that, 1 if the work
+    was done before, 2 after an error."""
     child = os.fork()
     if child == 0:
-        n_events = 0
+        n_events, code = 0, 2
 
         def hook(event, arguments):
             nonlocal n_events
             if event.startswith(("os.", "open", "shutil.", "ctypes.", "fcntl.")):
                 n_events += 1
                 if n_events == at + 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    do()
 
         sys.addaudithook(hook)
         try:
             work()
+            code = 0 if n_events > at else 1
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(0)
-    return os.waitpid(child, 0)[1] == signal.SIGKILL
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed(work, at):
+    """Return whether `work` came to its event number `at`, before which it is killed."""
+    return at_event(at, lambda: os.kill(os.getpid(), signal.SIGKILL), work) == -signal.SIGKILL
 
 
 def put_folder(path, name):
@@ -147,6 +158,35 @@ def test_two_writers_at_a_time_leave_each_other_alone(tmp_path):
         assert first.read_text() == "first"
     assert (tmp_path / "file").read_text() == "first"
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("atomic", [files.atomic_file, files.atomic_folder])
+def test_a_writer_that_begins_at_any_moment_of_another_is_left_alone(tmp_path, atomic):
+    path = tmp_path / "x"
+
+    def write(content, new):
+        (new if atomic is files.atomic_file else new / "file").write_text(content)
+
+    def read():
+        return (path if atomic is files.atomic_file else path / "file").read_text()
+
+    def both():
+        with atomic(path) as new:
+            write("first", new)
+        if begun:
+            assert read() == "first"
+            write("second", begun[0])
+            second.close()
+            assert read() == "second"
+
+    second, begun = ExitStack(), []  # each forked process fills its own
+    at, code = 0, 0
+    while code == 0:
+        code = at_event(at, lambda: begun.append(second.enter_context(atomic(path))), both)
+        at += 1
+        assert os.listdir(tmp_path) == ["x"]
+    assert code == 1
+    assert at > 10
 
 
 @pytest.mark.parametrize("write", [files.atomic_write, put_folder])
