@@ -15,7 +15,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -142,7 +141,6 @@ def sharded_framewise_loss(
     captions: Sequence[str],
     labels: Labels,
     *,
-    group: dist.ProcessGroup | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute `framewise_loss` of the clips with the captions of all processes.
@@ -163,7 +161,6 @@ def sharded_framewise_loss(
         labels: Labels of this process's clips. A caption of any process without labels here is
             inactive in all of this process's clips, so a caption that sounds in a clip must be
             among the labels of the clip's process.
-        group: Process group; default: the default group, or this process alone.
         tile: Clips and captions per tile; default: `default_tile`.
 
     Returns:
@@ -186,7 +183,7 @@ def sharded_framewise_loss(
         logit_bias,
         caption_keys(captions, frame_emb.device),
         labels,
-        ring=Ring(group),
+        ring=Ring(),
         tile=tile or default_tile(frame_emb.device),
     )
 
@@ -195,8 +192,6 @@ def sharded_prior_loss(
     logit_bias: Float[Tensor, "caption"],
     captions: Sequence[str],
     labels: Labels,
-    *,
-    group: dist.ProcessGroup | None = None,
 ) -> Float[Tensor, ""]:
     """Compute `prior_loss` of the captions of all processes over the clips of all processes.
 
@@ -208,12 +203,11 @@ def sharded_prior_loss(
         logit_bias: Of this process's captions.
         captions: Texts of this process's captions.
         labels: As for `sharded_framewise_loss`.
-        group: Process group; default: the default group, or this process alone.
 
     Returns:
         This process's share, see above.
     """
-    ring, keys = Ring(group), caption_keys(captions, logit_bias.device)
+    ring, keys = Ring(), caption_keys(captions, logit_bias.device)
     n_frames = labels.active.shape[2]
     n_active, n_known = tiled.count_labels(keys, labels, n_frames=n_frames, ring=ring).T
     rate = n_active / n_known.clamp(min=1)
@@ -227,7 +221,6 @@ def sharded_clip_loss(
     caption_emb: Float[Tensor, "clip dim"],
     log_temperature: Float[Tensor, ""],
     *,
-    group: dist.ProcessGroup | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute `clip_loss` of the pairs of all processes, `tile` captions at a time.
@@ -239,14 +232,13 @@ def sharded_clip_loss(
         clip_emb: Unit vectors of this process's clips.
         caption_emb: Unit vectors of their captions, in the same order.
         log_temperature: Logarithm of the multiplier, the same on all processes.
-        group: Process group; default: the default group, or this process alone.
         tile: Captions per tile; default: `default_tile`.
 
     Returns:
         This process's share, see above.
     """
     tile = tile or default_tile(clip_emb.device)
-    return tiled.clip_loss(clip_emb, caption_emb, log_temperature, ring=Ring(group), tile=tile)
+    return tiled.clip_loss(clip_emb, caption_emb, log_temperature, ring=Ring(), tile=tile)
 
 
 def sharded_clip_sigmoid_loss(
@@ -255,7 +247,6 @@ def sharded_clip_sigmoid_loss(
     log_temperature: Float[Tensor, ""],
     captions: Sequence[str],
     *,
-    group: dist.ProcessGroup | None = None,
     tile: int | None = None,
 ) -> Float[Tensor, ""]:
     """Compute `clip_sigmoid_loss` of the pairs of all processes.
@@ -267,7 +258,6 @@ def sharded_clip_sigmoid_loss(
         caption_emb: Unit vectors of their captions, in the same order.
         log_temperature: Logarithm of the multiplier, the same on all processes.
         captions: Texts of the captions.
-        group: Process group; default: the default group, or this process alone.
         tile: Clips and captions per tile; default: `default_tile`.
 
     Returns:
@@ -275,12 +265,12 @@ def sharded_clip_sigmoid_loss(
     """
     keys = caption_keys(captions, clip_emb.device)
     right = (keys[:, None] == keys).all(dim=2)
-    n = sum(Ring(group).sizes(len(keys), keys.device))
+    n = sum(Ring().sizes(len(keys), keys.device))
     scale = log_temperature.exp().expand(len(keys))
     bias = torch.full_like(scale, -_odds_against(n))
     frames, labels = clip_emb[:, None], Labels(keys, right[:, :, None], aligned=True)
     of_frames = sharded_framewise_loss(
-        frames, caption_emb, scale, bias, captions, labels, group=group, tile=tile
+        frames, caption_emb, scale, bias, captions, labels, tile=tile
     )
     return n * of_frames
 

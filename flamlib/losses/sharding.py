@@ -17,20 +17,19 @@ Visit = Callable[[tuple[Tensor, ...], Tensor, slice | None], None]
 
 
 class Ring:
-    """The processes of a group in a ring: each sends to its two neighbours."""
+    """All processes in a ring: each sends to its two neighbours."""
 
-    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        """Use this group; None is the default group, or this process alone if there is none."""
+    def __init__(self) -> None:
+        """Use the default process group, or this process alone if there is none."""
         alone = not (dist.is_available() and dist.is_initialized())
-        self.group = group
-        self.size = 1 if alone else dist.get_world_size(group)
-        self.rank = 0 if alone else dist.get_rank(group)
+        self.size = 1 if alone else dist.get_world_size()
+        self.rank = 0 if alone else dist.get_rank()
 
     def total(self, x: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """Return the sum of all processes' tensors, without gradients."""
         x = x.detach().clone()
         if self.size > 1:
-            dist.all_reduce(x, group=self.group)
+            dist.all_reduce(x)
         return x
 
     def sizes(self, n: int, device: torch.device) -> list[int]:
@@ -89,9 +88,8 @@ class Ring:
                 carry[part.own] = part.carry
 
     def peer(self, way: int) -> int:
-        """Return the global rank of the neighbour to the right (1) or to the left (-1)."""
-        rank = (self.rank + way) % self.size
-        return rank if self.group is None else dist.get_global_rank(self.group, rank)
+        """Return the rank of the neighbour to the right (1) or to the left (-1)."""
+        return (self.rank + way) % self.size
 
 
 class _Part:
@@ -137,9 +135,7 @@ class _Part:
         # Both ends know how many rows a part has, so empty parts are not sent. The tag is for two
         # processes, which are each other's neighbours on both sides.
         operations = [
-            dist.P2POp(move, x, peer, self.ring.group, tag=self.way + 1)
-            for move, x, peer in moves
-            if x.numel()
+            dist.P2POp(move, x, peer, tag=self.way + 1) for move, x, peer in moves if x.numel()
         ]
         self.arriving = dist.batch_isend_irecv(operations) if operations else []
         self.incoming = (following, carry)

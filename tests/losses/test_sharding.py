@@ -17,7 +17,7 @@ def table(rank, n):
     return torch.tensor([[rank, row] for row in range(n)], dtype=torch.int64).reshape(n, 2)
 
 
-def tour(rank, owned, rows, group=None):
+def tour(rank, owned, rows):
     """What came by, what of it was said to be one's own, the most at a time; what came home."""
     own, seen, mine = table(rank, owned[rank]), [], []
     carry = torch.zeros(len(own), len(owned))
@@ -29,7 +29,7 @@ def tour(rank, owned, rows, group=None):
             mine.append(payload[0].clone())
         carry[:, rank] += payload[0][:, 1] + 1
 
-    Ring(group).circulate((own,), carry, visit, rows=rows)
+    Ring().circulate((own,), carry, visit, rows=rows)
     return {"seen": torch.cat(seen), "mine": torch.cat([own[:0], *mine]),
             "most": max(map(len, seen)), "home": carry}  # fmt: skip
 
@@ -84,15 +84,3 @@ def test_rows_travel_in_both_directions_and_only_between_neighbours():
         right, left = (rank + 1) % 4, (rank - 1) % 4
         assert set(sent) == {right, left}
         assert sent.count(right) == sent.count(left)
-
-
-def within_a_group(rank):
-    groups = [dist.new_group([0, 2]), dist.new_group([1, 3])]
-    group = groups[rank % 2]
-    return tour(rank // 2, [2, 3], 2, group) | {"total": Ring(group).total(torch.tensor(rank))}
-
-
-def test_a_group_is_a_circle_of_its_own():
-    found = ranks.together(4, within_a_group)
-    assert [f["total"].item() for f in found] == [2, 4, 2, 4]
-    assert all(len(f["seen"]) == 5 for f in found)
