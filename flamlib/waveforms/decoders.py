@@ -80,6 +80,7 @@ class Sndfile:
 
     Attributes:
         container: Its name of the format, such as WAV.
+        encoding: Its name of the samples' format, such as PCM_16.
         n_claimed: The number of samples that it expects to find.
         log: What it says about the header.
     """
@@ -128,7 +129,6 @@ class FFmpeg:
 
     Attributes:
         container: Its name of the format, such as `mov,mp4,m4a,3gp,3g2,mj2`.
-        encoding: Its name of the codec.
         duration_s: What the container says, where it says it.
     """
 
@@ -144,7 +144,6 @@ class FFmpeg:
                 stream = audio_stream(self._open_container)
                 self.sample_rate, self.n_channels = stream.rate, stream.channels
                 self.container = self._open_container.format.name
-                self.encoding = stream.codec_context.name
                 self.duration_s = self._promised(stream)
         except BaseException:
             self._raw.close()

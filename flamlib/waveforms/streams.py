@@ -11,6 +11,8 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 
+from flamlib.waveforms.chain import MAX_CHANNELS, MAX_RATE, MIN_RATE
+
 # FFmpeg's names of encodings, as numpy has them, what full scale is, and bytes of a sample; numpy
 # has no numbers of three bytes, which are the upper ones of four.
 ENCODINGS = {
@@ -142,7 +144,7 @@ def save(file: io.BufferedIOBase, pcm: Pcm, path: Path) -> None:
 
 
 def _can_be(rate: int, n_channels: int) -> bool:
-    return 100 <= rate <= 2_000_000 and 1 <= n_channels <= 256
+    return MIN_RATE <= rate <= MAX_RATE and 1 <= n_channels <= MAX_CHANNELS
 
 
 def _exactly(file: io.BufferedIOBase, n_bytes: int) -> bytes:
