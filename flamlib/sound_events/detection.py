@@ -159,22 +159,15 @@ def stretch_around(
 
 
 def write_detections(path: str | Path, detections: Iterable[Detection], *, filename: str) -> None:
-    """Write the detections of one recording as a table, see `to_table`."""
-    text = to_table(detections, filename=filename, delimiter=tables.delimiter_of(path))
-    files.atomic_write(path, text)
-
-
-def to_table(detections: Iterable[Detection], *, filename: str, delimiter: str = "\t") -> str:
-    """Format the detections of one recording as DCASE's table, and how sure they are.
-
-    Columns are `filename onset offset event_label score`; a recording without detections has no
-    row. Quotation marks are written as `tables.write` does it; line breaks and tabs become blanks.
-    """
-    return tables.to_text([COLUMNS, *table_rows(detections, filename=filename)], delimiter)
+    """Write the detections of one recording as a table, see `table_rows`."""
+    tables.write(path, [COLUMNS, *table_rows(detections, filename=filename)])
 
 
 def table_rows(detections: Iterable[Detection], *, filename: str) -> list[tuple[str, ...]]:
-    """Return the rows of `to_table` below its first, the names of the columns."""
+    """Return the detections of one recording as rows of DCASE's table, with their scores.
+
+    Columns are `COLUMNS`. Line breaks and tabs become blanks.
+    """
     name = " ".join(re.split(r"[\t\r\n]", filename))
     return [
         (

@@ -255,9 +255,9 @@ def test_a_label_file_beside_the_recording_is_its_ground_truth(tmp_path, kind):
 
 def test_what_was_detected_is_no_ground_truth(tmp_path):
     soundfile.write(tmp_path / "mine.wav", np.zeros(RATE), RATE)
-    found = detection.to_table([detection.Detection(0.0, 1.0, "rain", 0.9)], filename="mine.wav")
+    found = [detection.Detection(0.0, 1.0, "rain", 0.9)]
     for name in ("mine.tsv", "events.tsv"):
-        (tmp_path / name).write_text(found)
+        detection.write_detections(tmp_path / name, found, filename="mine.wav")
         ask = detector.select_captions
         assert ask(tmp_path / "mine.wav", ["rain"], n_absent=2) == (["rain"], None)
 

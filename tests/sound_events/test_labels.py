@@ -10,7 +10,7 @@ from label_files import DOG, KINDS, RAIN, RAVEN, jams, raven, scaper, tags, writ
 
 from flamlib import texts
 from flamlib.sound_events import labels
-from flamlib.sound_events.detection import Detection, to_audacity_labels, to_table
+from flamlib.sound_events.detection import Detection, to_audacity_labels, write_detections
 from flamlib.sound_events.events import Event, write_events
 from flamlib.sound_events.jams import write_jams
 from flamlib.sound_events.labels import RawEvent
@@ -133,13 +133,11 @@ detections = st.lists(
 def test_what_is_detected_is_read_back(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("detected")
     expected = [Event(round(a, 6), round(b, 6), caption) for a, b, caption, _ in found]
-    for name, text in (
-        ("a.txt", to_audacity_labels(found)),
-        ("a.tsv", to_table(found, filename="a.wav")),
-    ):
-        path = write(folder / name, text)
-        assert read(path) == expected, name
-        assert labels.read(path).scored, name
+    write(folder / "a.txt", to_audacity_labels(found))
+    write_detections(folder / "a.tsv", found, filename="a.wav")
+    for path in (folder / "a.txt", folder / "a.tsv"):
+        assert read(path) == expected, path.name
+        assert labels.read(path).scored, path.name
 
 
 @given(detections)
@@ -349,7 +347,7 @@ def test_names_are_compared_as_they_are_read(tmp_path):
 
 def test_notes_and_detections_beside_a_recording_are_no_labels(tmp_path):
     write(tmp_path / "a.txt", "Recorded in May\n")
-    write(tmp_path / "a.tsv", to_table([Detection(0, 1, "x", 0.5)], filename="a.wav"))
+    write_detections(tmp_path / "a.tsv", [Detection(0, 1, "x", 0.5)], filename="a.wav")
     assert labels.beside(tmp_path / "a.wav") is None
     write(tmp_path / "a.Table.1.selections.txt", raven(DOG))
     assert labels.beside(tmp_path / "a.wav").path.name == "a.Table.1.selections.txt"
