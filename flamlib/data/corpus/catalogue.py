@@ -141,6 +141,19 @@ def split_list(text: str) -> list[str]:
     return [item.strip() for item in text.split("|") if item.strip()]
 
 
+def caption_of_key(captions: pd.DataFrame) -> dict[str, str]:
+    """Return the caption that each text of a table of captions stands for, by `texts.key`.
+
+    A broader caption (`parents`) stands for itself.
+    """
+    caption_of: dict[str, str] = {}
+    for column in ("caption", "wordings", "parents"):
+        for caption, cell in zip(captions["caption"], captions[column], strict=True):
+            for text in split_list(cell):
+                caption_of.setdefault(texts.key(text), text if column == "parents" else caption)
+    return caption_of
+
+
 def read_table(
     path: str | Path, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> pd.DataFrame:

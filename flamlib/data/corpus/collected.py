@@ -31,7 +31,7 @@ from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, I
 from flamlib.data.corpus import auto_splits, labelled, own_sounds
 from flamlib.data.corpus.caption_rules import STOP_WORDS, find_violation
 from flamlib.data.corpus.caption_writers import Template
-from flamlib.data.corpus.catalogue import OWN, Catalogue, split_list
+from flamlib.data.corpus.catalogue import OWN, Catalogue, caption_of_key, split_list
 from flamlib.data.corpus.kept_unseen import KeptUnseen
 from flamlib.experiment.params.sounds import PublishedCollection
 from flamlib.waveforms import audio
@@ -312,12 +312,7 @@ class _Names:
     """Which caption each text stands for, and its family."""
 
     def __init__(self, captions: pd.DataFrame):
-        self._caption_of: dict[str, str] = {}
-        for column in ("caption", "wordings", "parents"):
-            for caption, cell in zip(captions["caption"], captions[column], strict=True):
-                for text in split_list(cell):
-                    other = text if column == "parents" else caption
-                    self._caption_of.setdefault(texts.key(text), other)
+        self._caption_of = caption_of_key(captions)
         self._family_of: dict[str, str] = {}
 
     def claim(self, items: Sequence[Item]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from flamlib import texts
-from flamlib.data.corpus.catalogue import BEHIND, OWN, Problems, raise_problems
+from flamlib.data.corpus.catalogue import BEHIND, OWN, raise_problems
 from flamlib.sound_events import labels
 from flamlib.sound_events.events import Event
 from flamlib.storage import tables
@@ -65,7 +65,9 @@ def expand(
     expanded, paths, left_out, problems = [], [], [], []
     for i, row in enumerate(table.to_dict("records")):
         if not is_labelled[i]:
-            problems += _misplaced_labels(i, row)
+            if row["labels"]:
+                why = "labels are for a foreground without a caption: each of them is the caption"
+                problems.append((i, why))
             expanded.append(row)
             paths.append(found[i])
             continue
@@ -92,11 +94,6 @@ def split_part(member: str) -> tuple[str, dict[str, float]]:
     if not (parts := PART.fullmatch(member)):
         return member, {}
     return parts[1], {"start_s": float(parts[2]), "stop_s": float(parts[3])}
-
-
-def _misplaced_labels(i: int, row: Mapping[str, Any]) -> Problems:
-    if row["labels"]:
-        yield i, "labels are for a foreground without a caption: each of them is the caption"
 
 
 def _label_file(

@@ -40,6 +40,7 @@ from flamlib.data.corpus.catalogue import (
     OWN,
     Catalogue,
     Problems,
+    caption_of_key,
     clip_problems,
     family_problems,
     raise_problems,
@@ -227,12 +228,7 @@ def _caption_of_key(known: pd.DataFrame, own: pd.DataFrame) -> dict[str, str]:
     A text of the catalogue stands for its caption; one of the table for the caption that it is a
     wording of, else for itself, in the spelling that comes first.
     """
-    caption_of: dict[str, str] = {}
-    for column in ("caption", "wordings", "parents"):
-        for caption, cell in zip(known["caption"], known[column], strict=True):
-            for text in split_list(cell):
-                caption_of.setdefault(texts.key(text), text if column == "parents" else caption)
-
+    caption_of = caption_of_key(known)
     above: dict[str, str] = {}  # from a caption to the one that it is a wording of
 
     def top(key: str) -> str:
