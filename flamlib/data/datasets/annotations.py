@@ -148,17 +148,15 @@ def read_event(row: Row, onset: str, offset: str, caption: str) -> RawEvent:
 
 def make_event_set(
     name: str,
-    task: Task,
     events: Mapping[str, Iterable[RawEvent]],
     audio: Mapping[str, Path | None],
     captions: Sequence[str],
     notes: Sequence[str] = (),
 ) -> AnnotatedSet:
-    """Make a dataset of timed events, repaired as the module describes.
+    """Make a dataset for sound event detection, its events repaired as the module describes.
 
     Args:
         name: of the dataset.
-        task: "sed".
         events: the events of every clip, by its name. Of clips without audio they are kept as
             they are, as the end of the audio is not known.
         audio: the audio file of every clip; None if it has none.
@@ -175,7 +173,7 @@ def make_event_set(
         repaired, changed = repair(raw_events, None if heard.path is None else heard.duration_s)
         repairs += changed
         clips.append(Clip(clip, events=repaired, **heard._asdict()))
-    return AnnotatedSet(name, task, clips, captions, repairs, notes)
+    return AnnotatedSet(name, "sed", clips, captions, repairs, notes)
 
 
 class ProbedAudio(NamedTuple):

@@ -101,7 +101,7 @@ def audioset_strong(root: Path, split: str = "eval") -> AnnotatedSet:
             segment, f"Y{segment}", f"{video}_{start_s}", f"Y{video}", video
         )
     captions = sorted({label_to_caption(names[mid]) for mid in classes})
-    return make_event_set("audioset_strong", "sed", events, audio, captions, notes)
+    return make_event_set("audioset_strong", events, audio, captions, notes)
 
 
 def desed(root: Path, split: str = "validation") -> AnnotatedSet:
@@ -123,7 +123,7 @@ def desed(root: Path, split: str = "validation") -> AnnotatedSet:
     events, folder = _by_file(rows, DESED_CLASSES), AudioFolder(root, *folders)
     audio = {name: folder.find(stem_of(name)) for name in events}
     captions = [label_to_caption(name) for name in DESED_CLASSES]
-    return make_event_set(f"desed_{split}", "sed", events, audio, captions)
+    return make_event_set(f"desed_{split}", events, audio, captions)
 
 
 def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
@@ -156,7 +156,7 @@ def maestro(root: Path, split: str = "validation") -> AnnotatedSet:
     captions = [label_to_caption(name) for name in MAESTRO_SCORED]
     quiet = sum(not of_clip for of_clip in events.values())
     notes = [f"{quiet} files without a class that is scored; DCASE's baseline leaves them out"]
-    return make_event_set("maestro", "sed", events, audio, captions, notes if quiet else [])
+    return make_event_set("maestro", events, audio, captions, notes if quiet else [])
 
 
 def urban_sed(root: Path, split: str = "test") -> AnnotatedSet:
@@ -178,7 +178,7 @@ def urban_sed(root: Path, split: str = "test") -> AnnotatedSet:
     if not events:
         raise FileNotFoundError(f"{annotations} holds neither .jams nor .txt")
     captions = [label_to_caption(name) for name in URBAN_CLASSES]
-    return make_event_set("urbansed", "sed", events, audio, captions)
+    return make_event_set("urbansed", events, audio, captions)
 
 
 def tacos(root: Path, split: str = "test") -> AnnotatedSet:
@@ -199,7 +199,7 @@ def tacos(root: Path, split: str = "test") -> AnnotatedSet:
     audio = {name: folder.find(stem_of(name)) for name in events}
     captions = sorted({event.caption for of_clip in events.values() for event in of_clip})
     notes = texts.spelling_notes(spelled)
-    made = make_event_set(f"tacos_{split}", "sed", events, audio, captions, notes)
+    made = make_event_set(f"tacos_{split}", events, audio, captions, notes)
     return replace(made, closed=False)
 
 
@@ -218,9 +218,7 @@ def read_own_events(name: str, table: Path, audio: Path) -> AnnotatedSet:
         named = [event._replace(caption=spelled[event.caption]) for event in of]
         by_clip.setdefault(clip, []).extend(named)
     notes += texts.spelling_notes(spelled)
-    return make_event_set(
-        name, "sed", by_clip, dict(found.values()), sorted(set(spelled.values())), notes
-    )
+    return make_event_set(name, by_clip, dict(found.values()), sorted(set(spelled.values())), notes)
 
 
 def _in_file(table: Path) -> Mapping[str, Sequence[RawEvent]]:

@@ -12,7 +12,7 @@ def repaired(tmp_path, *times, audio=True):
     write_audio(tmp_path / "a.wav", 4.0)
     rows = [RawEvent(f"t.tsv, line {n}", *of, "rain") for n, of in enumerate(times, start=2)]
     path = tmp_path / "a.wav" if audio else None
-    found = annotations.make_event_set("mine", "sed", {"a": rows}, {"a": path}, ["rain"])
+    found = annotations.make_event_set("mine", {"a": rows}, {"a": path}, ["rain"])
     return found.clips[0], dict(found.repairs)
 
 
@@ -76,9 +76,7 @@ def test_events_end_where_the_decoded_audio_does(tmp_path):
         RawEvent("t.tsv, line 2", 1.0, 7.0, "rain"),
         RawEvent("t.tsv, line 3", 7.5, 8.0, "rain"),
     ]
-    found = annotations.make_event_set(
-        "mine", "sed", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"]
-    )
+    found = annotations.make_event_set("mine", {"a": rows}, {"a": tmp_path / "b.mp3"}, ["rain"])
     [clip] = found.clips
     assert clip.events == [Event(1.0, clip.duration_s, "rain")]
     assert found.repairs == {"clipped": 1, "beyond": 1}
