@@ -46,9 +46,9 @@ class KeyedRandom:
         # Through SHA-512 in `random.seed`: neighbouring keys have nothing in common.
         self.random = random.Random("\0".join(map(str, key))).random
 
-    def integer(self, low: int, high: int) -> int:
-        """Return a whole number from `low` to `high`, both included."""
-        return low + int(self.random() * (high - low + 1))
+    def integer(self, highest: int) -> int:
+        """Return a whole number from 0 to `highest`, both included."""
+        return int(self.random() * (highest + 1))
 
     def choice(self, items: Sequence[Item]) -> Item:
         """Return one of the items, each with the same probability."""

@@ -67,7 +67,7 @@ def draw(
             row = _pick(bank, rng, split, pair.rare)
             begin = round(bank.get(row, "onset") * bank.sample_rate)
             n = min(round(pair.rare_s * bank.sample_rate), bank.get(row, "n_samples") - begin)
-            placed.append((row, [Segment(rng.integer(0, n_clip - n), begin, n)]))
+            placed.append((row, [Segment(rng.integer(n_clip - n), begin, n)]))
     return mixing.add_background(bank, rules, placed, seed=seed, split=split, index=index)
 
 

@@ -115,7 +115,7 @@ def _draw_start(bank, rng, row, n_samples) -> tuple[int, float]:
     """Where an excerpt of a source begins, not one of its silent stretches, and its level."""
     lowest_db = bank.get(row, "level_db") - 40
     for _ in range(TRIES):
-        start = rng.integer(0, bank.get(row, "n_samples") - n_samples)
+        start = rng.integer(bank.get(row, "n_samples") - n_samples)
         level_db = decibels.mean_db(bank.levels(row, start, n_samples))
         if level_db > lowest_db:
             break

@@ -74,10 +74,10 @@ class Bank:
         """Return the texts that one of the columns `source_table.REPEATED` has."""
         return set(self.table.columns[column].texts.to_pylist())
 
-    def skipped(self) -> list[str]:
-        """Return why recordings could not be used, a sentence each, which names the file."""
+    def skipped(self) -> dict[str, str]:
+        """Return why recordings could not be used, a sentence each, by clip_id."""
         rows = pd.read_csv(self.folder / "skipped.tsv", sep="\t", dtype=str, keep_default_na=False)
-        return rows["why"].tolist()
+        return dict(zip(rows["clip_id"], rows["why"], strict=True))
 
     @classmethod
     def open(cls, folder: str | Path) -> "Bank":

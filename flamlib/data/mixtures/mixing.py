@@ -46,7 +46,7 @@ def check(bank: Bank, rules: MixtureConfig, *, split: str) -> None:
                 helps = [f"give {package!r} some, or take it out of mixture.package_weights"]
             elif role in behind:
                 helps.append(f"mixture.{role}_prob: 0 does without")
-            if lost := bank.skipped():
+            if lost := [*bank.skipped().values()]:
                 helps.append(f"{len(lost)} recordings cannot be used, such as {lost[0]}")
             raise ValueError(
                 f"{bank.folder}: no {role} of split {needed_split!r}{source}, which {split!r} "
@@ -119,7 +119,7 @@ def draw_single_event(
     seed: int,
     split: str,
     index: int,
-    source: int | None = None,
+    source: int,
     background: bool,
 ) -> Recipe:
     """Draw a clip of one event, repeated as often as it fits, so that a caption describes it whole.
@@ -130,7 +130,7 @@ def draw_single_event(
         seed: of the experiment.
         split: of the recordings.
         index: of the clip; with seed and split it decides everything that is drawn.
-        source: row of the bank; None: drawn as `draw` does.
+        source: row of the bank.
         background: put it on a random background. Without one, the event has the level and the
             labels that it would have on one.
     """
@@ -140,16 +140,15 @@ def draw_single_event(
     if background:
         excerpt, _ = backgrounds.draw(bank, rules, rng, split=split, n_samples=n_samples)
         background_db = excerpt.level_db
-    row = _draw_foreground(bank, rules, rng, split) if source is None else source
-    length = min(bank.get(row, "n_samples"), n_samples)
-    piece = _crop(bank, rng, row, length)
+    length = min(bank.get(source, "n_samples"), n_samples)
+    piece = _crop(bank, rng, source, length)
 
     segments, onset = [], 0
     while onset + length <= n_samples:
         segments.append(Segment(onset, piece, length))
         onset += length + _draw_pause(bank, rules, rng)
     snr_db = rules.snr_db.draw(rng)
-    event, labels = _event(bank, rules, row, tuple(segments), background_db, snr_db)
+    event, labels = _event(bank, rules, source, tuple(segments), background_db, snr_db)
     return _recipe(bank, rules, split, index, excerpt, [event], labels)
 
 
@@ -194,10 +193,9 @@ def draw_many(
     split: str,
     n: int,
     n_jobs: int,
-    first: int = 0,
     progress: bool = True,
 ) -> Iterator[pyarrow.Table]:
-    """Draw the mixtures `first` to `first + n - 1` of a split, as tables of `recipes.SCHEMA`.
+    """Draw the mixtures 0 to `n - 1` of a split, as tables of `recipes.SCHEMA`.
 
     `recipes.write` takes the tables one by one, so a million mixtures need no more memory than a
     few thousand.
@@ -209,15 +207,13 @@ def draw_many(
         split: of the recordings.
         n: how many.
         n_jobs: processes.
-        first: index of the first.
         progress: show a progress bar.
 
     Raises:
         ValueError: see `check`; before anything is drawn.
     """
     check(bank, rules, split=split)
-    stop = first + n
-    blocks = [range(start, min(start + BLOCK, stop)) for start in range(first, stop, BLOCK)]
+    blocks = [range(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
     work = partial(_draw_table, bank, rules, seed, split)
     tables = parallel.in_order(work, blocks, n_jobs=n_jobs if len(blocks) > 1 else 1)
     return _counted(tables, tqdm(total=n, desc=f"draw {split}", unit="clip", disable=not progress))
@@ -271,7 +267,7 @@ def _draw_pieces(bank, rules, rng, row, n_clip) -> list[tuple[int, int, int]]:
     parts = [(start, length)]
     kind = rng.random()
     if kind < rules.fragment_prob:
-        cuts = sorted(rng.integer(0, length) for _ in range(rules.n_fragments.draw(rng) - 1))
+        cuts = sorted(rng.integer(length) for _ in range(rules.n_fragments.draw(rng) - 1))
         fragments = [(start + a, b - a) for a, b in pairwise([0, *cuts, length])]
         # Unless a fragment is shorter than a window of the level profile.
         if min(n for _, n in fragments) >= 2 * HOP_S * rate:
@@ -298,7 +294,7 @@ def _crop(bank, rng, row, length) -> int:
         return 0
     levels_db = bank.levels(row)
     for _ in range(TRIES):
-        start = rng.integer(0, spare)
+        start = rng.integer(spare)
         if bank.levels(row, start, length).max() >= levels_db.max() - 20:
             return start
     loudest = round((float(levels_db.argmax()) + 0.5) * HOP_S * bank.sample_rate)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool
 
 from flamlib import texts
@@ -219,19 +218,13 @@ def _build(annotated, folder, how, *, sample_rate, clip_s):
     return {
         "n_recordings": len(opened),
         "n_missing": len(annotated.clips) - len(opened),
-        "skipped": annotated.skipped | _skipped(folder),
+        "skipped": annotated.skipped | opened.skipped(),
         "n_clips": len(clips_of_set),
         "n_events": sum(len(recipe.labels) for recipe in clips_of_set),
         "n_captions": len(annotated.captions),
         "repairs": dict(annotated.repairs),
         "notes": list(annotated.notes),
     }
-
-
-def _skipped(folder):
-    """Why recordings that were decoded are not in a bank, by name."""
-    rows = pd.read_csv(folder / "skipped.tsv", sep="\t", dtype=str, keep_default_na=False)
-    return dict(zip(rows["clip_id"], rows["why"], strict=True))
 
 
 def _source(clip, *, sample_rate, clip_s):
