@@ -17,7 +17,7 @@ The same packages give the same bytes. For whoever edits the catalogue, `fill_ch
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from flamlib.data.corpus.catalogue import (
 from flamlib.data.corpus.catalogue import read as read_catalogue
 from flamlib.data.corpus.collected import Found
 from flamlib.data.corpus.own_sounds import add as add_own_sounds
-from flamlib.experiment.params.sounds import PublishedCollection
+from flamlib.experiment.params.sounds import SourceConfig
 from flamlib.storage import files, tables
 
 PART = 500  # recordings of a folder that one thread reads
@@ -56,19 +56,12 @@ Outcome = tuple[Row, Row | str]  # row of the catalogue; its row of clips.tsv, o
 
 
 def build(
+    source: SourceConfig,
     *,
     catalogue: str | Path,
     downloads: str | Path,
     out: str | Path,
-    profile: str,
-    own_sounds: str | Path | None,
-    max_per_caption: int,
-    n_jobs: int,
-    only: Collection[str] = (),
-    collections: Sequence[PublishedCollection] = (),
-    licences: Collection[str] = (),
     base: str | Path = "",
-    background_from_s: float | int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Build the corpus.
@@ -79,21 +72,12 @@ def build(
     too.
 
     Args:
+        source: which recordings. Of a caption's training foregrounds those that are kept are chosen
+            by a hash of their names.
         catalogue: folder of the catalogue.
         downloads: folder for packages.
         out: folder of the corpus; written whole or not at all.
-        profile: one of `catalogue.PROFILES`; "none": the user's own sounds alone.
-        own_sounds: folder of the user's own sounds, see `own_sounds`; None: without any.
-        max_per_caption: at most so many training foregrounds of one caption, chosen by a hash of
-            their names.
-        n_jobs: threads.
-        only: packages of the profile to use; empty: all.
-        collections: public sets and libraries, see `flamlib.data.collections.kinds`.
-        licences: names of licences, see `flamlib.data.collections.licences`; recordings of others
-            are skipped; empty: none is.
-        base: folder to which relative paths of `collections` refer.
-        background_from_s: own sounds at least as long are backgrounds, unless their table has a
-            role; None: foregrounds.
+        base: folder to which relative paths of `source` refer.
         progress: show progress bars.
 
     Returns:
@@ -103,24 +87,18 @@ def build(
     Raises:
         TableError: a table is wrong, the splits leak, or too little is left for training and
             evaluation: then it says all that is missing.
-        ValueError: an argument is wrong.
+        ValueError: `source` names what there is not.
     """
-    if max_per_caption < 1:
-        raise ValueError(f"max_per_caption is {max_per_caption}, expected 1 or more")
-    selected = select(read_catalogue(catalogue), profile, only)
+    n_jobs, long_s = source.n_jobs, source.background_from_s
+    selected = select(read_catalogue(catalogue), source.profile, source.only)
+    own_sounds = None if source.own_sounds is None else Path(base, source.own_sounds)
     if own_sounds is not None:
-        selected = add_own_sounds(selected, own_sounds, background_from_s=background_from_s)
+        selected = add_own_sounds(selected, own_sounds, background_from_s=long_s)
     found: list[Found] = []
-    if collections:
-        selected, found = collected.add(
-            selected,
-            collections,
-            base=base,
-            allowed=licences,
-            background_from_s=background_from_s,
-            progress=progress,
-        )
-    selected = collected.licensed(selected, licences)
+    if source.collections:
+        how = {"base": base, "allowed": source.licences, "background_from_s": long_s}
+        selected, found = collected.add(selected, source.collections, **how, progress=progress)
+    selected = collected.licensed(selected, source.licences)
     check_splits(selected.clips, selected.captions)
     wanted = _packages_of(selected, Path(catalogue) / "packages.tsv")
 
@@ -136,7 +114,7 @@ def build(
         if package.name in paths and paths[package.name].name != package.file
     ]
     available = selected.clips[~selected.clips["package"].isin(list(missing))]
-    clips = _capped(available, max_per_caption)
+    clips = _capped(available, source.max_per_caption)
 
     with files.atomic_folder(out) as folder:
         (folder / "audio").mkdir()

@@ -14,6 +14,7 @@ from set_files import write_audio
 from flamlib.data.corpus import build, catalogue, collected
 from flamlib.data.mixtures import bank, mixing, recipes
 from flamlib.experiment.config import load_config
+from flamlib.experiment.params.sounds import SourceConfig
 
 
 @pytest.fixture
@@ -278,16 +279,22 @@ def write_library(folder):
 
 def build_from(tmp_path, *entries):
     write_catalogue(tmp_path / "catalogue", [])
+    source = SourceConfig(
+        profile="none",
+        only=[],
+        own_sounds=None,
+        collections=list(entries),
+        licences=[],
+        background_from_s=None,
+        max_per_caption=100,
+        n_jobs=1,
+    )
     return build.build(
+        source,
         catalogue=tmp_path / "catalogue",
         downloads=tmp_path / "downloads",
         out=tmp_path / "data",
-        profile="none",
-        own_sounds=None,
-        collections=entries,
         base=tmp_path,
-        max_per_caption=100,
-        n_jobs=1,
         progress=False,
     )
 
