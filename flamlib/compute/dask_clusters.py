@@ -28,7 +28,7 @@ def on_this_machine(n_workers: int) -> Iterator[Any]:
     from distributed import Client  # takes seconds to import
 
     with ExitStack() as stack:
-        with interrupts.signals_at_the_end():  # a cluster that is half made cannot be closed
+        with interrupts.signals_deferred():  # a cluster that is half made cannot be closed
             cluster = stack.enter_context(_local_cluster(n_workers))
             client = stack.enter_context(Client(cluster))
             stack.push(partial(_end, client, cluster))
@@ -102,7 +102,7 @@ def _local_cluster(n_workers: int) -> Iterator[Any]:
     }
     with dask.config.set(settings):
         # As is the thread that it makes, in which it makes the processes.
-        with interrupts.deaf_to_interrupts(), warnings.catch_warnings():
+        with interrupts.interrupts_blocked(), warnings.catch_warnings():
             # Two may run at a time: that the usual port of a page is taken, which is not shown.
             warnings.filterwarnings("ignore", "Port .* is already in use", module="distributed")
             cluster = LocalCluster(**how)
@@ -118,7 +118,7 @@ def _end(client: Any, cluster: Any, error: type[BaseException] | None, *_: objec
         await asyncio.gather(*ends, return_exceptions=True)
 
     if error is not None:
-        with interrupts.signals_at_the_end():  # who is in a hurry must not leave processes behind
+        with interrupts.signals_deferred():  # who is in a hurry must not leave processes behind
             cluster.sync(end_workers)
             client.close()
             cluster.close()

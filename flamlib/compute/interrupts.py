@@ -1,4 +1,4 @@
-"""When a signal such as that of Ctrl-C is heard, and by which process of a command."""
+"""Which process of a command handles a signal such as that of Ctrl-C, and when."""
 
 import signal
 import threading
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Let processes and threads that are made in the block never hear of Ctrl-C.
+def interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C (SIGINT) in processes and threads that are started within the block.
 
-    It is the caller that ends them; each would tell of it, in many lines.
+    The caller ends them; each would print a traceback of its own.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -26,8 +26,8 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def signals_at_the_end() -> Iterator[None]:
-    """Let signals that have a handler come at the end of the block, the first of them alone."""
+def signals_deferred() -> Iterator[None]:
+    """Defer signals that have a handler to the end of the block; only the first is raised then."""
     if threading.current_thread() is not threading.main_thread():  # where none comes
         yield
         return

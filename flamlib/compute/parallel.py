@@ -106,7 +106,7 @@ def in_order(
         call = work if threads else _call_work
         waiting: deque = deque()
         for item in items:
-            with interrupts.deaf_to_interrupts():  # submitting it may make a process
+            with interrupts.interrupts_blocked():  # submitting it may make a process
                 waiting.append((item, pool.submit(call, item)))
             if len(waiting) > AHEAD * n_jobs:
                 yield _result(*waiting.popleft())

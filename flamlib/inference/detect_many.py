@@ -111,7 +111,7 @@ def write(
     out = Path(out)
     places = {} if scores is None else _score_places(Path(scores), recordings, asked)
     with (
-        one_writer.alone(out, "flam detect"),
+        one_writer.lock(out, "flam detect"),
         Tables.of(out, is_known=(out / LOG).exists()) as own,
     ):
         _same_questions(out / PARAMETERS, asked)
@@ -131,7 +131,7 @@ def write(
             for _, name in named:
                 _check_table(Path(scores), table_of, name)
         with (
-            json_lines.appended(out / LOG) as log,
+            json_lines.appender(out / LOG) as log,
             bars.by_bytes("detect", sizes, shown=progress) as bar,
         ):
             for given, name in named:

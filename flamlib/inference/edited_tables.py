@@ -33,7 +33,7 @@ class Tables:
         path = Path(folder) / NAME
         if not is_known:
             path.touch()  # also for a call that goes on when this one is killed
-        with json_lines.appended(path) as note:
+        with json_lines.appender(path) as note:
             yield cls(Path(folder), note)
 
     def __init__(self, folder: Path, note: json_lines.Append) -> None:

@@ -114,7 +114,7 @@ def write(
         OSError: It cannot be written to.
     """
     out = Path(out)
-    with one_writer.alone(out, "flam segments"):
+    with one_writer.lock(out, "flam segments"):
         _same_parameters(out / PARAMETERS, _parameters(finds, form, context_s))
         named, why, n_kept = list(_named(finds, form)), {}, 0
         with closing(_Recordings()) as recordings:

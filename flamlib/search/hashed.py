@@ -27,6 +27,6 @@ def kept(folder: Path) -> Iterator[tuple[dict[str, File], Note]]:
     for entry in json_lines.read(path):
         if isinstance(entry, dict) and {"path", *File._fields} <= entry.keys():
             found[entry["path"]] = File(*(entry[name] for name in File._fields))
-    with json_lines.appended(path) as append:
+    with json_lines.appender(path) as append:
         yield found, lambda name, of: append({"path": name, **of._asdict()})
     path.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def update(
         ValueError: The index is of another model, is damaged, or another process is writing to it.
     """
     model, out = Path(model).resolve(), Path(out)
-    with one_writer.alone(out, "flam index"), hashed.kept(out) as (read, note):
+    with one_writer.lock(out, "flam index"), hashed.kept(out) as (read, note):
         _check_model(model, out, model_name or str(model))
         before, given = archive.read_files(out), {str(path): path for path in recordings}
         kept = {p: f for p, f in before.items() if p in given or not forget(Path(p))}

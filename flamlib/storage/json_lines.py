@@ -23,7 +23,7 @@ def read(path: str | Path) -> Iterator[Any]:
 
 
 @contextmanager
-def appended(path: str | Path) -> Iterator[Append]:
+def appender(path: str | Path) -> Iterator[Append]:
     """Yield a function that appends a line, which is in the file when the function returns.
 
     The file is made with its first line. A full disk is an OSError with the file's name.

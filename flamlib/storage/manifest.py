@@ -17,10 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from flamlib.compute import parallel
-from flamlib.storage import files
+from flamlib.storage import files, one_writer
 
 Job = Mapping[str, Any]  # "name" is that of the file; the rest says what belongs into it
 Write = Callable[[Path, Job], Mapping[str, Any]]
@@ -81,18 +79,25 @@ def fill(
             is writing there.
         OSError: a file cannot be written, as when the disk is full; says how many are complete.
     """
-    out = Path(out).resolve()
-    files.make_folder(out)
-    # The lock is the system's: it is gone with the process that held it, however that ended.
-    try:
-        with filelock.FileLock(out / ".lock", timeout=0):
-            how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress, "what": what}
-            return _fill(out, _plain(parameters), jobs, write, how, tick or (lambda job: None))
-    except filelock.Timeout:
-        raise ValueError(f"{out}: another run is writing here; wait for it or stop it") from None
+    out, parameters = Path(out).resolve(), _plain(parameters)
+    tick = tick or (lambda job: None)
+    with one_writer.lock(out, "run"):
+        if (complete := _begin(out, parameters, jobs)) is not None:
+            for job in jobs:
+                tick(job)
+            return complete
+        files.sweep(out)
+        how = {"n_jobs": n_jobs, "scheduler": scheduler, "progress": progress, "what": what}
+        _write_missing(out, jobs, write, how, tick)
+        files.sweep(out)  # a scheduler gives the job of a killed worker to another, and goes on
+        content = {"parameters": parameters, "shards": [_read_note(out, job) for job in jobs]}
+        _put(out / NAME, content)
+        shutil.rmtree(out / "done", ignore_errors=True)
+        return content
 
 
-def _fill(out, parameters, jobs, write, how, tick):
+def _begin(out: Path, parameters: Mapping[str, Any], jobs: Sequence[Job]) -> dict[str, Any] | None:
+    """Return the manifest of a folder that is complete; else get its notes ready: None."""
     manifest, done = out / NAME, out / "done"
     of_notes = _read_json(done / "parameters.json")
     if manifest.is_file():
@@ -101,9 +106,8 @@ def _fill(out, parameters, jobs, write, how, tick):
         if [shard["name"] for shard in old["shards"]] != [job["name"] for job in jobs]:
             raise ValueError(f"{manifest}: lists other files than its parameters say; {_ANEW}")
         if all(_is_complete(out, shard) for shard in old["shards"]):
-            _remove_notes(done)  # of a run that ended between writing the manifest and this
-            for job in jobs:
-                tick(job)
+            # Of a run that ended between writing the manifest and this.
+            shutil.rmtree(done, ignore_errors=True)
             return old
         _put(done / "parameters.json", parameters)  # some were deleted: those are made again
         for shard in old["shards"]:
@@ -111,15 +115,24 @@ def _fill(out, parameters, jobs, write, how, tick):
         manifest.unlink()
     elif isinstance(of_notes, dict):
         _check_same(out, parameters, of_notes)
-    elif _files_like(out, jobs):
+    elif {path.suffix for path in out.iterdir()} & {Path(job["name"]).suffix for job in jobs}:
         raise ValueError(
             f"{out}: holds shards, but nothing says of what ({done / 'parameters.json'} is missing "
             "or damaged); choose another folder, or delete this one"
         )
     else:
         _put(done / "parameters.json", parameters)
-    files.sweep(out)
+    return None
 
+
+def _write_missing(
+    out: Path,
+    jobs: Sequence[Job],
+    write: Write,
+    how: Mapping[str, Any],
+    tick: Callable[[Job], object],
+) -> None:
+    """Write the files that are not there, `how` as `parallel.each` does it."""
     missing, n_complete = [], 0
     for job in jobs:
         if _read_note(out, job) is None:
@@ -127,9 +140,8 @@ def _fill(out, parameters, jobs, write, how, tick):
         else:
             n_complete += 1
             tick(job)
-    work = partial(_write_one, out, write)
     try:
-        for job, _ in parallel.each(work, missing, **how):
+        for job, _ in parallel.each(partial(_write_one, out, write), missing, **how):
             n_complete += 1
             tick(job)
     except OSError as error:
@@ -138,15 +150,6 @@ def _fill(out, parameters, jobs, write, how, tick):
             "the same call goes on from there"
         )
         raise OSError(*([error.errno] if error.errno else []), text) from error
-    files.sweep(out)  # a scheduler gives the job of a killed worker to another, and the run goes on
-    content = {"parameters": parameters, "shards": [_read_note(out, job) for job in jobs]}
-    _put(manifest, content)
-    _remove_notes(done)
-    return content
-
-
-def _remove_notes(done: Path) -> None:
-    shutil.rmtree(done, ignore_errors=True)
 
 
 def verify(out: str | Path) -> dict[str, Any]:
@@ -232,11 +235,6 @@ def _check_same(out: Path, new: Mapping[str, Any], old: Mapping[str, Any]) -> No
             f"{out}: holds shards of other parameters ({', '.join(differing)}); choose another "
             "folder, or delete this one"
         )
-
-
-def _files_like(out: Path, jobs: Sequence[Job]) -> list[Path]:
-    suffixes = {Path(job["name"]).suffix for job in jobs}
-    return [path for path in out.iterdir() if path.suffix in suffixes]
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ LOCK = ".lock"  # in the folder
 
 
 @contextmanager
-def alone(folder: Path, command: str) -> Iterator[None]:
-    """Hold a folder for this process; the system's lock ends with it, however that ends.
+def lock(folder: Path, command: str) -> Iterator[None]:
+    """Lock a folder for this process; the system's lock ends with it, however that ends.
 
     Args:
         folder: The folder; made if it is not there.
@@ -24,9 +24,9 @@ def alone(folder: Path, command: str) -> Iterator[None]:
         ValueError: Another process holds it.
     """
     files.make_folder(folder)
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    held = filelock.FileLock(folder / LOCK, timeout=0)
     try:
-        lock.acquire()
+        held.acquire()
     except filelock.Timeout:
         raise ValueError(
             f"{folder}: another {command} is writing there; wait for it, or name another folder"
@@ -34,4 +34,4 @@ def alone(folder: Path, command: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        held.release()

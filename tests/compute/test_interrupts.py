@@ -25,7 +25,7 @@ def child_ends_by_ctrl_c() -> bool:
 
 def test_a_process_that_is_made_in_the_block_never_hears_of_ctrl_c():
     assert child_ends_by_ctrl_c()
-    with interrupts.deaf_to_interrupts():
+    with interrupts.interrupts_blocked():
         assert not child_ends_by_ctrl_c()
     assert child_ends_by_ctrl_c()
 
@@ -36,7 +36,7 @@ def test_signals_come_at_the_end_of_the_block_the_first_of_them_alone():
         signal.signal(n, lambda n, _: heard.append(n)) for n in (signal.SIGTERM, signal.SIGINT)
     ]
     try:
-        with interrupts.signals_at_the_end():
+        with interrupts.signals_deferred():
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGINT)
             assert heard == []
@@ -49,7 +49,7 @@ def test_signals_come_at_the_end_of_the_block_the_first_of_them_alone():
 
 
 def test_an_error_of_the_block_goes_before_a_signal_that_has_no_handler():
-    with pytest.raises(ZeroDivisionError), interrupts.signals_at_the_end():
+    with pytest.raises(ZeroDivisionError), interrupts.signals_deferred():
         raise ZeroDivisionError
 
 
@@ -57,7 +57,7 @@ def test_in_another_thread_where_no_signal_comes_nothing_is_set():
     done = []
 
     def work():
-        with interrupts.signals_at_the_end():
+        with interrupts.signals_deferred():
             done.append(signal.getsignal(signal.SIGTERM))
 
     usual = signal.getsignal(signal.SIGTERM)

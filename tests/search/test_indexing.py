@@ -288,7 +288,7 @@ def test_of_two_writers_one_is_refused(model, sounds, tmp_path):
         except ValueError as error:
             said.append(str(error))
 
-    with one_writer.alone(tmp_path / "index", "flam index"):
+    with one_writer.lock(tmp_path / "index", "flam index"):
         other = threading.Thread(target=update)
         other.start()
         other.join()

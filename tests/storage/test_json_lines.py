@@ -7,7 +7,7 @@ from flamlib.storage import json_lines
 
 
 def append(path, *entries):
-    with json_lines.appended(path) as write:
+    with json_lines.appender(path) as write:
         for entry in entries:
             write(entry)
 
@@ -27,7 +27,7 @@ def test_a_file_begins_with_its_first_line(tmp_path):
 
 
 def test_a_line_is_in_the_file_before_the_next_is_appended(tmp_path):
-    with json_lines.appended(tmp_path / "log.jsonl") as write:
+    with json_lines.appender(tmp_path / "log.jsonl") as write:
         write([1])
         assert list(json_lines.read(tmp_path / "log.jsonl")) == [[1]]
 
@@ -50,7 +50,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path):
         "from flamlib.storage import json_lines\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        f"with json_lines.appended({str(tmp_path / 'log')!r}) as write: write('x' * 1000)\n"
+        f"with json_lines.appender({str(tmp_path / 'log')!r}) as write: write('x' * 1000)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "OSError: [Errno 27] File too large: " in done.stderr

@@ -230,7 +230,7 @@ def test_items_are_split_into_files_without_gaps(n, size):
 def test_a_second_run_into_the_folder_is_refused(tmp_path):
     with (
         filelock.FileLock(tmp_path / ".lock"),
-        pytest.raises(ValueError, match="another run is writing here"),
+        pytest.raises(ValueError, match="another run is writing there"),
     ):
         fill(tmp_path)
     fill(tmp_path)  # and nothing of the first stands in the way later

@@ -122,10 +122,11 @@ def check_splits(clips: pd.DataFrame, captions: pd.DataFrame) -> None:
         raise TableError("\n  ".join(["the splits leak:", *leaks[:10], *more]))
 
 
-def find_names(families: Collection[str]) -> re.Pattern:
-    """Return what finds the name of one of these families in a text, as words of their own.
+def names_pattern(families: Collection[str]) -> re.Pattern:
+    """Return a pattern that finds the name of one of these families in a text, as whole words.
 
-    >>> find_names({"cat"}).search("a Cat hisses")[0], find_names({"cat"}).search("cats fight")
+    >>> pattern = names_pattern({"cat"})
+    >>> pattern.search("a Cat hisses")[0], pattern.search("cats fight")
     ('Cat', None)
     """
     names = "|".join(map(re.escape, sorted(families)))
@@ -316,7 +317,7 @@ def _leaking_families(clips: pd.DataFrame, captions: pd.DataFrame) -> Iterator[s
         )
     if not unseen:
         return
-    names = find_names(unseen)
+    names = names_pattern(unseen)
     trained = captions[captions["caption"].isin(seen["caption"]) & ~captions["family"].isin(unseen)]
     for row in trained.itertuples(index=False):
         for text in [row.caption, *split_list(row.wordings), *split_list(row.parents)]:

@@ -74,7 +74,7 @@ class Found:
         items = []
         for item in self.contents.items:
             if item.events:
-                events, unused = labelled.alone(item.events)
+                events, unused = labelled.isolated_events(item.events)
                 items += [replace(item, caption=e.caption, events=(e,)) for e in events]
                 self.contents.skipped += [(self.member(item), f"{item.where}: {w}") for w in unused]
                 self.n_listed += len(item.events) - 1

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from flamlib import texts
 from flamlib.data.collections.items import AUTO, Item
-from flamlib.data.corpus.catalogue import Catalogue, find_names, split_list
+from flamlib.data.corpus.catalogue import Catalogue, names_pattern, split_list
 
 
 class KeptUnseen:
@@ -18,7 +18,7 @@ class KeptUnseen:
     def __init__(self, catalogue: Catalogue) -> None:
         is_kept = catalogue.clips["split"] == "unseen_captions"
         families = set(catalogue.clips.loc[is_kept, "family"])
-        self._keys, self._names = set(map(texts.key, families)), find_names(families)
+        self._keys, self._names = set(map(texts.key, families)), names_pattern(families)
         self._family_of: dict[str, str] = {}
         for row in catalogue.captions.itertuples(index=False):
             for text in [row.caption, *split_list(row.wordings)]:

@@ -139,11 +139,11 @@ def _of_recording(file: labels.LabelFile, recording: Path | None) -> tuple[list[
     unused = [f"{file.path.name}: nothing sounds in it"] if not raw else []
     if n := repairs["zero_length"]:
         unused.append(f"{file.path.name}: {n} labels without a duration")
-    usable, overlapped = alone(events)
+    usable, overlapped = isolated_events(events)
     return usable, [*unused, *(f"{file.path.name}: {why}" for why in overlapped)]
 
 
-def alone(events: Sequence[Event]) -> tuple[list[Event], list[str]]:
+def isolated_events(events: Sequence[Event]) -> tuple[list[Event], list[str]]:
     """Return those of joined events, in order, during which no other sounds, and why not others."""
     found, unused = [], []
     ended_s = 0.0  # when the last of those before has ended
