@@ -27,12 +27,11 @@ import pyarrow
 import pyarrow.parquet
 
 from flamlib.inference import bars, pieces
-from flamlib.models import baselines
+from flamlib.models import baselines, checkpoint
 from flamlib.models.baselines import FLAMGlobal
-from flamlib.models.checkpoint import CONFIG, WEIGHTS
 from flamlib.models.dual_encoder import DualEncoder
 from flamlib.sound_events.events import count_frames
-from flamlib.storage import files, manifest
+from flamlib.storage import manifest
 from flamlib.waveforms import audio, collection
 
 
@@ -81,7 +80,7 @@ def write(
     # Not by content, which would mean to read everything twice.
     listing = [(path, *_stamp(folder / path)) for path in paths]
     parameters = {
-        "model": _digest(model),
+        "model": checkpoint.digest(model),
         "recordings": hashlib.sha256(repr(listing).encode()).hexdigest(),
         "n_recordings": len(paths),
         "shard_size": shard_size,
@@ -198,10 +197,3 @@ def _schema(dim: int) -> pyarrow.Schema:
 @lru_cache(maxsize=1)
 def _open(model: Path) -> DualEncoder | FLAMGlobal:
     return baselines.load(model)
-
-
-def _digest(model: Path) -> str:
-    """Return the checksum of a saved model's settings and weights."""
-    return hashlib.sha256(
-        "".join(files.sha256(model / f) for f in (CONFIG, WEIGHTS)).encode()
-    ).hexdigest()

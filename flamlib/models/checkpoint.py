@@ -9,6 +9,7 @@ The light form of a model has no caption_tower/ and not every tensor, see `light
 Nothing is written as a pickle; for reading one see `state_dict`.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -123,6 +124,12 @@ def resolve_source(source: str | Path, **hub: Any) -> Path:
             f"{source} is missing: no such folder, and no such repository on the hub, or no access "
             f"to it ({reason(error)})"
         ) from error
+
+
+def digest(folder: str | Path) -> str:
+    """Return the SHA-256 of a saved model's settings and weights together."""
+    both = "".join(files.sha256(Path(folder) / name) for name in (CONFIG, WEIGHTS))
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def read_kind(folder: str | Path) -> str | None:

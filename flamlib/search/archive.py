@@ -9,7 +9,6 @@ again, and one that is gone loses its line, which costs nothing; a part most of 
 gone is written anew without them.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flamlib.experiment.parameters import ParameterError, parameter, parse, plain
-from flamlib.models.checkpoint import CONFIG, WEIGHTS
+from flamlib.models import checkpoint
 from flamlib.search import archive_part
 from flamlib.search.archive_part import Part
 from flamlib.search.codes import Coded
@@ -73,15 +72,9 @@ class Index(NamedTuple):
     paths: dict[str, list[Path]]
 
 
-def digest(model: str | Path) -> str:
-    """Return the checksum of a saved model's settings and weights."""
-    both = "".join(files.sha256(Path(model) / name) for name in (CONFIG, WEIGHTS))
-    return hashlib.sha256(both.encode()).hexdigest()
-
-
 def check_model(folder: Path, about: About, model: str | Path) -> None:
     """Raise ValueError if an index is of another model than the one saved in the folder `model`."""
-    if about.model != digest(model):
+    if about.model != checkpoint.digest(model):
         raise ValueError(
             f"{folder}: an index of another model, {about.model_name} as it was then, so {model} "
             "cannot be compared with it; pass that one with --model, or make another index"

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from flamlib.compute import parallel
 from flamlib.inference import bars, pieces
-from flamlib.models import baselines
+from flamlib.models import baselines, checkpoint
 from flamlib.models.interface import AudioTextModel
 from flamlib.search import archive, archive_part, coarse, codes, hashed
 from flamlib.search.archive import About, File
@@ -141,7 +141,7 @@ def _check_model(model: Path, out: Path, name: str) -> None:
             f"{out}: no index, but its {archive.RECORDINGS} is of something else, as `flam detect` "
             "writes one; choose another folder"
         )
-    opened, sha256 = _open(model), archive.digest(model)
+    opened, sha256 = _open(model), checkpoint.digest(model)
     dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
     about = About(format=1, model=sha256, model_name=name, frame_s=opened.frame_s, dim=dim)
     archive.write_about(out, about)

@@ -45,6 +45,19 @@ def test_a_model_with_others_weights_says_whose_they_are(tensors, tmp_path):
         checkpoint.load_tensors(model, {"weight": ours["weight"]}, path, "Theirs")
 
 
+def test_a_digest_is_of_settings_and_weights_and_of_nothing_else(tmp_path):
+    for name in ("config.json", "model.safetensors", "README.md"):
+        (tmp_path / name).write_text(name)
+    before = checkpoint.digest(tmp_path)
+    (tmp_path / "README.md").write_text("another card")
+    assert checkpoint.digest(tmp_path) == before
+    found = {before}
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("other")
+        found.add(checkpoint.digest(tmp_path))
+    assert len(found) == 3
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tensors, tmp_path):
     def write(save_captions):
         checkpoint.write(

@@ -6,6 +6,7 @@ import pytest
 from heldouts import write_model
 from unit_frames import unit_frames, write_index
 
+from flamlib.models import checkpoint
 from flamlib.search import archive, archive_part, codes
 from flamlib.search.archive import File
 
@@ -141,7 +142,11 @@ def test_another_model_is_refused_by_its_weights(tmp_path):
     for seed in (0, 1):
         write_model(tmp_path / f"model{seed}", seed=seed)
     about = archive.About(
-        format=1, model=archive.digest(tmp_path / "model0"), model_name="zero", frame_s=1.0, dim=2
+        format=1,
+        model=checkpoint.digest(tmp_path / "model0"),
+        model_name="zero",
+        frame_s=1.0,
+        dim=2,
     )
     archive.check_model(tmp_path, about, tmp_path / "model0")
     with pytest.raises(ValueError, match="another model, zero"):
