@@ -16,7 +16,7 @@ which embeddings can be stored and searched, audio embeddings get one coordinate
     logit_scale' = sqrt(2) * |weights|
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from flamlib.models.checkpoint import THRESHOLDS, WEIGHTS, read_json, write_json
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import (
     AudioEmbeddings,
-    AudioPiece,
     CaptionEmbeddings,
     EmbeddingScoring,
     Method,
@@ -52,7 +51,6 @@ class Adapted(EmbeddingScoring):
         captions: those that were fitted.
         weights: of each of them, see the module's docstring.
         thresholds: by caption, of its scores.
-        about: content of adapter.json.
     """
 
     def __init__(
@@ -62,7 +60,6 @@ class Adapted(EmbeddingScoring):
         weights: Float[Tensor, "caption dim"],
         *,
         thresholds: CaptionThresholds | None = None,
-        about: dict[str, Any] | None = None,
     ) -> None:
         """Put fitted captions on top of a model.
 
@@ -71,11 +68,10 @@ class Adapted(EmbeddingScoring):
             captions: those that were fitted.
             weights: of each of them, and as the last one its shift.
             thresholds: by caption, of the adapted scores.
-            about: content of adapter.json.
         """
         self.base, self.captions = base, list(captions)
         self.weights = weights.to(base.device)
-        self.thresholds, self.about = thresholds, about
+        self.thresholds = thresholds
         self.sample_rate, self.frame_s = base.sample_rate, base.frame_s
         self.context_frames = base.context_frames
         self._rows = {texts.key(caption): row for row, caption in enumerate(self.captions)}
@@ -86,11 +82,6 @@ class Adapted(EmbeddingScoring):
     ) -> AudioEmbeddings:
         """Return the embeddings of the FLAM, with one coordinate more."""
         return _longer(self.base.embed_audio(waveform, sample_rate))
-
-    @torch.inference_mode()
-    def embed_pieces(self, pieces: Iterable[AudioPiece], sample_rate: int) -> AudioEmbeddings:
-        """Return the embeddings of a recording that comes in pieces."""
-        return _longer(self.base.embed_pieces(pieces, sample_rate))
 
     @torch.inference_mode()
     def embed_captions(self, captions: list[str]) -> CaptionEmbeddings:
@@ -210,7 +201,7 @@ def load(model_folder: str | Path, folder: str | Path) -> Adapted:
     if weights is None or tuple(weights.shape) != (len(captions), dim + 1):
         raise ValueError(f"{folder / TENSORS}: not weights of {len(captions)} captions")
     thresholds = caption_thresholds.read_file(folder / THRESHOLDS, folder / TENSORS)
-    return Adapted(base, captions, weights.float(), thresholds=thresholds, about=about)
+    return Adapted(base, captions, weights.float(), thresholds=thresholds)
 
 
 def base_of(model_folder: str | Path) -> FLAM:

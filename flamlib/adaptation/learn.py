@@ -229,7 +229,7 @@ def held_out(
     level: Level | None,
     criterion: Criterion,
     *,
-    said: Callable[[], None] = lambda: None,
+    tick: Callable[[], object] = lambda: None,
 ) -> HeldOut:
     """Return what a level is worth: of each recording, by what others say alone.
 
@@ -237,7 +237,7 @@ def held_out(
         examples: at least two recordings.
         level: the level; None: the model as it is, with its own thresholds.
         criterion: by which thresholds are chosen.
-        said: called when a fold is done.
+        tick: called when a fold is done.
     """
     every = list(range(len(examples.heard)))
     own = np.array([chosen.threshold for chosen in examples.own])
@@ -250,7 +250,7 @@ def held_out(
         except ValueError:  # no event in the others
             continue
         finally:
-            said()
+            tick()
         thresholds |= dict.fromkeys(fold, np.array([each.threshold for each in chosen]))
     scored = clips(examples, every, weights)
     frames = scored.scores.by_frame

@@ -235,7 +235,7 @@ def _adapt(args: argparse.Namespace) -> None:
             if len(folds) > 1:
                 judged = {
                     level or "the model": learn.held_out(
-                        examples, level, criterion, said=bar.update
+                        examples, level, criterion, tick=bar.update
                     )
                     for level in (None, *levels)
                 }

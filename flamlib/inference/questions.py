@@ -7,13 +7,13 @@ import codecs
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from flamlib import texts
 from flamlib.experiment.parameters import ParameterError, parameter, parse, plain
 from flamlib.experiment.params.trials import MAX_HYSTERESIS, MAX_MEDIAN_FRAMES, DetectConfig
 from flamlib.inference import detector
 from flamlib.inference.detector import Scores
+from flamlib.models.interface import Method
 from flamlib.sound_events.detection import Detection
 from flamlib.sound_events.smoothing import Smoothing
 from flamlib.storage import files, tables
@@ -45,9 +45,7 @@ class Questions:
     model: str = parameter("SHA-256 of the model.safetensors that it was asked of")
     adapter: str | None = parameter("SHA-256 of the weights of its adapter", default=None)
     captions: list[Question] = parameter("with the thresholds that were used")
-    method: Literal["unbiased", "biased", "approximate"] = parameter(
-        "kind of score", default=DetectConfig.method
-    )
+    method: Method = parameter("kind of score", default=DetectConfig.method)
     median_frames: int = parameter(
         "frames of the median filter; odd", low=1, high=MAX_MEDIAN_FRAMES,
         default=DetectConfig.median_frames,

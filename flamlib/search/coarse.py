@@ -93,7 +93,7 @@ def read(folder: Path, parts: Sequence[Part]) -> Coarse:
 
 
 def pick(
-    coarse: Coarse, vector: Float[np.ndarray, "dim"], n_pairs: int, *, n_threads: int | None = None
+    coarse: Coarse, vector: Float[np.ndarray, "dim"], n_pairs: int
 ) -> list[Int[np.ndarray, "pair"]]:
     """Return which pairs of frames of each part may be the most like a vector, about `n_pairs`.
 
@@ -101,7 +101,6 @@ def pick(
         coarse: Of an index.
         vector: Of any length.
         n_pairs: Of all parts together.
-        n_threads: That share the parts; None: as many as there are processor cores for them.
     """
     asked = coarse.basis @ vector.astype(np.float32)
     codes = np.rint(asked * (LARGEST / max(float(np.abs(asked).max(initial=0)), 1e-30)))
@@ -111,8 +110,7 @@ def pick(
         blocks = (numbers[first : first + _ROWS] for first in range(0, len(numbers), _ROWS))
         return np.concatenate([np.asarray(numkong.dots_packed(b, packed))[:, 0] for b in blocks])
 
-    n_threads = n_threads or kernel.n_cores()
-    found = list(parallel.in_order(work, coarse.numbers, n_jobs=n_threads, threads=True))
+    found = list(parallel.in_order(work, coarse.numbers, n_jobs=kernel.n_cores(), threads=True))
     n_all = sum(map(len, found))
     if n_pairs >= n_all:
         return [np.arange(len(sums)) for sums in found]
