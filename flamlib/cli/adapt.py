@@ -3,31 +3,29 @@
 import argparse
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flamlib.cli import outputs
 from flamlib.cli.arguments import (
-    UsageError,
     add_model,
     add_smoothing,
     model_folder,
     number,
-    seconds,
     smoothing,
     usage_errors,
     warnings_in_a_line,
 )
 from flamlib.cli.aside import say, shows_progress
-from flamlib.cli.errors import printable
+from flamlib.cli.errors import UsageError, printable
 from flamlib.experiment.params.trials import DetectConfig
 from flamlib.storage import files, tables
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.adaptation.choose import Choice
     from flamlib.adaptation.learn import HeldOut
-    from flamlib.adaptation.own_labels import Clips
+    from flamlib.adaptation.own_labels import Clips, Labelled
     from flamlib.models.interface import AudioTextModel
 
 _FEW = 3  # recordings that cannot be used are told one by one
@@ -117,19 +115,18 @@ def _add_wanted(parser: argparse.ArgumentParser) -> None:
     )
     wanted.add_argument(
         "--false-per-hour",
-        type=seconds_like,
+        type=_rate,
         metavar="N",
         help="find as many events as possible with at most so many false ones of each caption in "
         "an hour of audio (default: neither, but the highest F1 of frames)",
     )
 
 
-def seconds_like(text: str) -> float:
-    """Parse a number, 0 or more and finite."""
-    try:
-        return seconds(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text} is not a number, 0 or more") from None
+def _rate(text: str) -> float:
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number, 0 or more")
+    return value
 
 
 def _precision(text: str) -> float:
@@ -144,7 +141,8 @@ def _thresholds(args: argparse.Namespace) -> None:
     Prints what each threshold means for these recordings, on which it was chosen, so that others
     will do a little worse."""
     folder = model_folder(args.model)
-    _check_places(args)
+    _check_sources(args)
+    _check_outputs(args)
 
     from flamlib.adaptation import choose, own_labels
     from flamlib.experiment.parameters import plain
@@ -156,10 +154,7 @@ def _thresholds(args: argparse.Namespace) -> None:
     from flamlib.waveforms import audio
 
     with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)), usage_errors(KeyError):
-        found, skipped = own_labels.find(args.labels, args.audio)
-        captions = own_labels.captions_of(found)
-        if not captions:
-            raise UsageError("the labelled recordings have no event, so there is no caption")
+        found, captions, skipped = _find(args)
         model = baselines.load(folder)
         how = {
             "method": args.method,
@@ -200,21 +195,18 @@ def _adapt(args: argparse.Namespace) -> None:
     the model was and is on recordings that were held out in turn, and writes an adapter, which
     leaves the model and all other captions as they are."""
     folder = model_folder(args.model)
-    _check_places(args)
+    _check_sources(args)
 
     from tqdm import tqdm
 
-    from flamlib.adaptation import adapter, choose, learn, own_labels
+    from flamlib.adaptation import adapter, choose, learn
     from flamlib.inference import detector
     from flamlib.models.text_tower import UnknownWords
     from flamlib.models.weights import Fetching
     from flamlib.waveforms import audio
 
     with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)):
-        found, skipped = own_labels.find(args.labels, args.audio)
-        captions = own_labels.captions_of(found)
-        if not captions:
-            raise UsageError("the labelled recordings have no event, so there is no caption")
+        found, captions, skipped = _find(args)
         adapter.check_place(args.output)
         model = adapter.base_of(folder)
         smooth = smoothing(args, detector.smoothing_of(model))
@@ -228,11 +220,11 @@ def _adapt(args: argparse.Namespace) -> None:
         _say_skipped(skipped | unread)
         criterion, every = _criterion(args), range(len(examples.heard))
         levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
-        judged, folds = {}, learn.deal(examples, every)
-        n_folds = len(levels) * len(folds)
-        with tqdm(total=n_folds, desc="adapt", unit="fold", disable=not shows_progress()) as bar:
+        judged, n_folds = {}, len(learn.deal(examples, every))
+        n_steps = len(levels) * n_folds
+        with tqdm(total=n_steps, desc="adapt", unit="fold", disable=not shows_progress()) as bar:
             choices = learn.thresholds_of(examples, every, args.level, criterion)
-            if len(folds) > 1:
+            if n_folds > 1:
                 judged = {
                     level or "the model": learn.held_out(
                         examples, level, criterion, tick=bar.update
@@ -248,13 +240,12 @@ def _adapt(args: argparse.Namespace) -> None:
             smoothing=smooth,
             default=DetectConfig.threshold,
         )
-        fitted = args.level != "thresholds"
-        weights = learn.fit(examples, every, args.level)
+        fitted = [] if args.level == "thresholds" else captions
         adapter.save(
             args.output,
             folder,
-            captions if fitted else [],
-            weights if fitted else weights[:0],
+            fitted,
+            learn.fit(examples, every, args.level)[: len(fitted)],
             made,
             {
                 "level": args.level,
@@ -265,40 +256,34 @@ def _adapt(args: argparse.Namespace) -> None:
         )
     hours = sum(each.duration_s for each in examples.heard) / 3600
     print(f"{len(examples.heard)} recordings, {hours:.2f} h; written to {args.output}")
-    if not judged:
+    if judged:
+        _print_held_out(judged, _notes(model, judged[args.level].choices))
+    else:
         print("a single recording: none could be held out, so how good it is on others is unknown")
-        return
+
+
+def _print_held_out(judged: Mapping[str, "HeldOut"], notes: Sequence[str]) -> None:
+    """Print how good the model and each level are, and by caption the model and the last level."""
     print("on recordings held out in turn, means over captions:")
     rows = [
         [name, *(_number(value) for value in of.mean().values()), ""] for name, of in judged.items()
     ]
     print(outputs.columns(("", "average precision", "F1", "recall", "false/h", ""), rows))
-    before, after = judged["the model"], judged[args.level]
-    rows = [
-        [
-            printable(caption),
-            str(b.n_events),
-            *(f"{_number(x)} > {_number(y)}" for x, y in pairs),
-            note,
-        ]
-        for caption, b, pairs, note in _before_and_after(model, captions, before, after)
-    ]
+    before, *_, after = judged.values()
+    rows = []
+    for b, a, *precision, note in zip(
+        before.choices,
+        after.choices,
+        before.average_precision,
+        after.average_precision,
+        notes,
+        strict=True,
+    ):
+        pairs = (precision, (b.f1, a.f1), (b.false_per_hour, a.false_per_hour))
+        numbers = (f"{_number(x)} > {_number(y)}" for x, y in pairs)
+        rows.append([printable(b.caption), str(b.n_events), *numbers, note])
     columns = ("caption", "events", "average precision", "F1", "false/h", "note")
     print("\n" + outputs.columns(columns, rows))
-
-
-def _before_and_after(model, captions, before, after) -> list[tuple]:
-    found = []
-    notes = _notes(model, after.choices)
-    for j, caption in enumerate(captions):
-        b, a = before.choices[j], after.choices[j]
-        pairs = [
-            (before.average_precision[j], after.average_precision[j]),
-            (b.f1, a.f1),
-            (b.false_per_hour, a.false_per_hour),
-        ]
-        found.append((caption, b, pairs, notes[j]))
-    return found
 
 
 def _plain(judged: "HeldOut") -> dict:
@@ -323,14 +308,28 @@ def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3g}"
 
 
-def _check_places(args: argparse.Namespace) -> None:
+def _find(args: argparse.Namespace) -> "tuple[list[Labelled], list[str], dict[str, str]]":
+    """The labelled recordings, the captions of their labels, and what cannot be used and why."""
+    from flamlib.adaptation import own_labels
+
+    found, skipped = own_labels.find(args.labels, args.audio)
+    captions = own_labels.captions_of(found)
+    if not captions:
+        raise UsageError("the labelled recordings have no event, so there is no caption")
+    return found, captions, skipped
+
+
+def _check_sources(args: argparse.Namespace) -> None:
+    """Raise UsageError for labels or recordings that are not there."""
     for source in args.labels:
         if not Path(source).exists():
             raise UsageError(f"{source}: no such file or folder")
     if args.audio and not Path(args.audio).is_dir():
         raise UsageError(f"{args.audio}: no such folder of recordings")
-    if args.command == "adapt":
-        return
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise UsageError, or OSError, for files that cannot be written, before minutes of work."""
     written = [args.output, *([args.recall] if args.recall else [])]
     if len({os.path.realpath(path) for path in written}) < len(written):
         raise UsageError(f"{args.recall}: --output and --recall name one file; choose two")
@@ -359,9 +358,8 @@ def _say_skipped(skipped: Mapping[str, str]) -> None:
         say(f"skipped {len(skipped)} recordings in all")
 
 
-def _notes(model: "AudioTextModel", choices: Iterable["Choice"]) -> list[str]:
+def _notes(model: "AudioTextModel", choices: Sequence["Choice"]) -> list[str]:
     """What to know before a threshold is believed."""
-    choices = list(choices)
     captions = [choice.caption for choice in choices]
     known = model.known(captions).tolist() if hasattr(model, "known") else [1.0] * len(captions)
     notes = []

@@ -168,9 +168,9 @@ def share(text: str) -> float:
 
 
 def seconds(text: str) -> float:
-    """Parse a duration in seconds, 0 or more and finite."""
+    """Parse a duration in seconds, 0 or more."""
     value = number(text)
-    if not 0 <= value < float("inf"):
+    if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is not a duration in seconds, 0 or more")
     return value
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flamlib.cli.arguments import (
-    UsageError,
     add_model,
     add_smoothing,
     caption,
@@ -18,6 +17,7 @@ from flamlib.cli.arguments import (
     usage_errors,
     warnings_in_a_line,
 )
+from flamlib.cli.errors import UsageError
 from flamlib.experiment.params.trials import DetectConfig
 from flamlib.storage import files
 

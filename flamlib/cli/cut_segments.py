@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from flamlib import texts
 from flamlib.cli import outputs
-from flamlib.cli.arguments import UsageError, count, seconds, share
+from flamlib.cli.arguments import count, seconds, share
 from flamlib.cli.aside import say, shows_progress
+from flamlib.cli.errors import SOME_SKIPPED, UsageError
 
-SOME_SKIPPED = 1  # exit code
 FORMATS = ("wav", "flac", "ogg", "mp3")
 _STDIN, _MOST_SHOWN = "-", 20
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flamlib.cli import outputs
-from flamlib.cli.arguments import UsageError, count, model_folder, usage_errors
+from flamlib.cli.arguments import count, model_folder, usage_errors
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.ask_model import add_questions, check_captions, loaded
-from flamlib.cli.errors import require
+from flamlib.cli.errors import SOME_SKIPPED, UsageError, require
 from flamlib.sound_events import event_tables
 from flamlib.storage import files
 from flamlib.waveforms import collection, streams
@@ -23,7 +23,6 @@ from flamlib.waveforms import collection, streams
 if TYPE_CHECKING:  # they bring torch, seconds of import
     from flamlib.inference.detect_many import Summary
 
-SOME_SKIPPED = 1  # exit code
 _ONE_TABLE = "one table is tsv, csv, jsonl or parquet, and -o FOLDER/ takes all formats"
 _STDIN = "-"
 

@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+SOME_SKIPPED = 1  # exit code: some of several recordings could not be used
+
 
 class UsageError(Exception):
     """A command cannot be carried out; the message says why and what would help."""

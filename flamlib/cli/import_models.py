@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flamlib.cli import outputs
-from flamlib.cli.arguments import UsageError
+from flamlib.cli.errors import UsageError
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
     from flamlib.models.dual_encoder import DualEncoder

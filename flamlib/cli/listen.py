@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flamlib.cli.arguments import UsageError
 from flamlib.cli.aside import say
 from flamlib.cli.ask_model import add_questions, check_captions, loaded
 from flamlib.cli.detect import pcm_format
+from flamlib.cli.errors import UsageError
 from flamlib.waveforms import streams
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from pathlib import Path
 from flamlib import paths
 from flamlib.cli import outputs
 from flamlib.cli.arguments import (
-    UsageError,
     add_workers,
     count,
     number,
@@ -16,6 +15,7 @@ from flamlib.cli.arguments import (
     workers,
 )
 from flamlib.cli.aside import shows_progress
+from flamlib.cli.errors import UsageError
 from flamlib.storage import files
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from flamlib.cli import outputs
 from flamlib.cli.arguments import (
-    UsageError,
     add_model,
     add_workers,
     caption,
@@ -18,10 +17,9 @@ from flamlib.cli.arguments import (
     workers,
 )
 from flamlib.cli.aside import say, shows_progress
+from flamlib.cli.errors import SOME_SKIPPED, UsageError
 from flamlib.sound_events import event_tables
 from flamlib.waveforms import collection
-
-SOME_SKIPPED = 1  # exit code
 
 
 def add_index(index: argparse.ArgumentParser) -> None:
@@ -149,7 +147,7 @@ def _index(args: argparse.Namespace) -> int:
     if unseen:
         say(f"{len(unseen)} files in folders that are not there stay; --remove forgets them")
     parts = [f"{done.n_files} files", f"{done.n_embedded} recordings embedded"]
-    parts += [f"{n} {what}" for n, what in ((done.n_forgotten, "forgotten"),) if n]
+    parts += [f"{done.n_forgotten} forgotten"] if done.n_forgotten else []
     parts += [f"{len(skipped)} skipped"] if skipped else []
     parts += [f"{done.freed:,} bytes freed"] if done.freed > 0 else []
     print(f"{args.out}: {', '.join(parts)}")
@@ -158,8 +156,8 @@ def _index(args: argparse.Namespace) -> int:
 
 def _search(args: argparse.Namespace) -> None:
     """Find the moments of an archive where captions sound, or that sound like an example, the
-    surest first. Writes a table with
-    the columns filename, onset, offset (both in seconds), event_label and score."""
+    surest first. Writes a table with the columns filename, onset, offset (both in seconds),
+    event_label and score."""
     if not args.captions and not args.caption_file and not args.like:
         raise UsageError(
             "what is looked for? A TEXT, --captions FILE with one a line, or --like FILE"

@@ -5,7 +5,6 @@ import socket
 from contextlib import suppress
 
 from flamlib.cli.arguments import (
-    UsageError,
     add_model,
     count,
     model_folder,
@@ -14,6 +13,7 @@ from flamlib.cli.arguments import (
     whole,
 )
 from flamlib.cli.aside import say
+from flamlib.cli.errors import UsageError
 
 HOST, PORT = "127.0.0.1", 8000
 MAX_MB, MAX_MINUTES = 100, 30
