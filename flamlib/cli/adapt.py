@@ -160,16 +160,17 @@ def _thresholds(args: argparse.Namespace) -> None:
             "method": args.method,
             "smoothing": smoothing(args, detector.smoothing_of(model)),
         }
+        asked = detector.ask(model, captions)
 
         def hear_one(path: Path) -> tuple:
-            scores = detector.score(model, path, captions, **how)
+            scores = detector.score(model, path, asked, **how)
             return scores.scores, float(scores.frame_edges[-1])
 
         heard, unread = own_labels.hear(found, captions, hear_one, progress=shows_progress())
         _say_skipped(skipped | unread)
         clips = own_labels.clips_of(heard, captions, model.frame_s)
         criterion = _criterion(args)
-        own = detector.choose_thresholds(model, captions, **how)
+        own = detector.choose_thresholds(model, asked, **how)
         choices = choose.choose(clips, own, criterion)
         made = choose.to_thresholds(
             choices,

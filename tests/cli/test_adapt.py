@@ -74,6 +74,15 @@ def test_thresholds_are_chosen_and_detect_uses_them(labelled, model, capsys):
     )
 
 
+@pytest.mark.parametrize("command", ["thresholds", "adapt"])
+def test_a_word_that_the_model_cannot_read_is_told_once(labelled, model, capsys, command):
+    """However many recordings there are: captions are read once."""
+    table = labelled / "events.tsv"
+    table.write_text(table.read_text().replace("a tone", "a zzyzx"))
+    assert run(command, "events.tsv", "--model", model, "-o", "mine") == 0
+    assert capsys.readouterr().err.count("cannot read zzyzx") == 1
+
+
 @pytest.mark.parametrize("wanted", [("--precision", "0.9"), ("--false-per-hour", "6")])
 def test_what_is_wanted_is_kept_on_the_recordings(labelled, model, capsys, wanted):
     given = ["thresholds", "events.tsv", "--model", model, "-o", "mine.json"]
