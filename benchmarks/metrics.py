@@ -48,7 +48,7 @@ from flamlib.metrics.bootstrap import bootstrap
 from flamlib.metrics.bootstrap_ranking import clip_auroc
 from flamlib.metrics.calibration import expected_calibration_error
 from flamlib.metrics.f1 import event_f1
-from flamlib.metrics.psds import psds
+from flamlib.metrics.psds import PsdsInputs, PsdsSettings, area, psd_rocs
 from flamlib.metrics.ranking import frame_auroc, partial_auroc
 from flamlib.metrics.retrieval import retrieval
 from flamlib.sound_events.detection import events_from_scores
@@ -109,6 +109,12 @@ def measure(work: Callable[[], Any], n_times: int = 1) -> tuple[float, float, An
         seconds.append(time.process_time() - started)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return min(seconds), (after - before) / 1024, result
+
+
+def psds(*data: Any, alpha_st: float, **settings: float | None) -> float:
+    counted = PsdsSettings(**settings)
+    rocs = psd_rocs(PsdsInputs(*data), counted)
+    return area(rocs, alpha_st=alpha_st, max_efpr=counted.max_efpr)
 
 
 def measure_psds(n_clips: int, n_captions: int) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class ClipScores:
         }
 
     def psds_inputs(self) -> PsdsInputs:
-        """Return what `psds` takes; all clips get as many frames as the longest, padded by -inf."""
+        """Return what `psds` reads; all clips get as many frames as the longest, padded by -inf."""
         longest = self._longest
         kind = self.scores[0].dtype
         scores = {}

@@ -37,7 +37,17 @@ GRID = 1 << 23  # points of curves that are in memory at once: about 200 MB
 
 
 class PsdsInputs(NamedTuple):
-    """The scores and the ground truth of all clips, see `psds`."""
+    """The scores and the ground truth of all clips.
+
+    Attributes:
+        scores: of each clip one row per frame and one column per caption; at -inf there is never a
+            detection.
+        frame_edges: seconds, the same for all clips; frame l spans `frame_edges[l]` to
+            `frame_edges[l + 1]`.
+        captions: names of the columns.
+        ground_truth: of each clip its events (onset, offset, caption) in seconds, possibly none.
+        durations: seconds of each clip; a detection that reaches past it ends with the clip.
+    """
 
     scores: Mapping[str, Float[np.ndarray, "frame caption"]]
     frame_edges: Float[np.ndarray, "edge"]
@@ -47,7 +57,23 @@ class PsdsInputs(NamedTuple):
 
 
 class PsdsSettings(NamedTuple):
-    """When a detection counts and what a false one costs, see `psds`; `alpha_st` is apart."""
+    """When a detection counts and what a false one costs; `alpha_st` is an argument of `area`.
+
+    The usual settings (DCASE task 4) are
+
+        PSDS1   dtc 0.7, gtc 0.7, cttc None, alpha_ct 0.0, alpha_st 1.0
+        PSDS2   dtc 0.1, gtc 0.1, cttc 0.3,  alpha_ct 0.5, alpha_st 1.0
+
+    Attributes:
+        dtc_threshold: a detection is relevant if at least this share of it lies in events of its
+            caption (detection tolerance criterion), in (0, 1].
+        gtc_threshold: an event is detected if at least this share of it is covered by relevant
+            detections (ground truth intersection criterion), in (0, 1].
+        cttc_threshold: a detection that is not relevant is a cross-trigger on every other caption
+            whose events hold at least this share of it, in (0, 1]; None: there are none.
+        alpha_ct: cost of cross-triggers, 0 without.
+        max_efpr: effective false positives per hour up to which TPR is integrated.
+    """
 
     dtc_threshold: float
     gtc_threshold: float
@@ -56,65 +82,17 @@ class PsdsSettings(NamedTuple):
     max_efpr: float = 100.0
 
 
-def psds(
-    scores: Mapping[str, Float[np.ndarray, "frame caption"]],
-    frame_edges: Float[np.ndarray, "edge"],
-    captions: Sequence[str],
-    ground_truth: Mapping[str, Sequence[tuple]],
-    durations: Mapping[str, float],
-    *,
-    dtc_threshold: float,
-    gtc_threshold: float,
-    cttc_threshold: float | None,
-    alpha_ct: float,
-    alpha_st: float,
-    max_efpr: float = 100.0,
-) -> float:
-    """Return the polyphonic sound detection score, in [0, 1], see the module's docstring.
-
-    The usual settings (DCASE task 4) are
-
-        PSDS1   dtc 0.7, gtc 0.7, cttc None, alpha_ct 0.0, alpha_st 1.0
-        PSDS2   dtc 0.1, gtc 0.1, cttc 0.3,  alpha_ct 0.5, alpha_st 1.0
-
-    Args:
-        scores: of each clip one row per frame and one column per caption; at -inf there is never a
-            detection.
-        frame_edges: seconds, the same for all clips; frame l spans `frame_edges[l]` to
-            `frame_edges[l + 1]`.
-        captions: names of the columns.
-        ground_truth: of each clip its events (onset, offset, caption) in seconds, possibly none.
-        durations: seconds of each clip; a detection that reaches past it ends with the clip.
-        dtc_threshold: a detection is relevant if at least this share of it lies in events of its
-            caption (detection tolerance criterion), in (0, 1].
-        gtc_threshold: an event is detected if at least this share of it is covered by relevant
-            detections (ground truth intersection criterion), in (0, 1].
-        cttc_threshold: a detection that is not relevant is a cross-trigger on every other caption
-            whose events hold at least this share of it, in (0, 1]; None: there are none.
-        alpha_ct: cost of cross-triggers, 0 without.
-        alpha_st: cost of instability: how much of the standard deviation over captions is
-            subtracted from their mean.
-        max_efpr: effective false positives per hour up to which TPR is integrated.
-
-    Returns:
-        The score; nan when no caption has an event.
-
-    Raises:
-        ValueError: naming clip and event, for a clip without scores or duration, a NaN score, an
-            event that ends before it starts or after its clip, or whose caption is not listed.
-    """
-    inputs = PsdsInputs(scores, frame_edges, captions, ground_truth, durations)
-    settings = PsdsSettings(dtc_threshold, gtc_threshold, cttc_threshold, alpha_ct, max_efpr)
-    return area(psd_rocs(inputs, settings), alpha_st=alpha_st, max_efpr=max_efpr)
-
-
 def psd_rocs(
     inputs: PsdsInputs, settings: PsdsSettings
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the PSD-ROC (eFPR per hour, TPR) up to `max_efpr` of each caption that has an event.
 
     A curve is a staircase: both arrays rise, the first eFPR is 0, and between two steps the TPR of
-    the earlier one holds. Raises what `psds` raises.
+    the earlier one holds.
+
+    Raises:
+        ValueError: naming clip and event, for a clip without scores or duration, a NaN score, an
+            event that ends before it starts or after its clip, or whose caption is not listed.
     """
     hours = math.fsum(inputs.durations[clip] for clip in inputs.scores) / 3600
     return {
@@ -153,6 +131,12 @@ def area(
     """Return the PSDS of the curves of `psd_rocs`: the normalised area under their effective TPR.
 
     The curve of one caption gives that caption's own score; no curve gives nan.
+
+    Args:
+        rocs: curves by caption.
+        alpha_st: cost of instability: how much of the standard deviation over captions is
+            subtracted from their mean.
+        max_efpr: where the curves end, see `PsdsSettings`.
     """
     if not rocs:
         return math.nan
