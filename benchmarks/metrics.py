@@ -49,7 +49,7 @@ from flamlib.metrics.bootstrap_ranking import clip_auroc
 from flamlib.metrics.calibration import expected_calibration_error
 from flamlib.metrics.f1 import event_f1
 from flamlib.metrics.psds import PsdsInputs, PsdsSettings, area, psd_rocs
-from flamlib.metrics.ranking import frame_auroc, partial_auroc
+from flamlib.metrics.ranking import caption_auroc, mean_of_known, partial_auroc, pooled_auroc
 from flamlib.metrics.retrieval import retrieval
 from flamlib.sound_events.detection import events_from_scores
 from flamlib.sound_events.events import Event, merge
@@ -193,7 +193,13 @@ def measure_auroc(n_clips: int, n_captions: int) -> dict[str, float]:
     active = rng.random((n_clips * N_FRAMES, n_captions)) < 0.02
     scores = (rng.normal(size=active.shape) + active).astype(np.float32)
     clip_of_frame = np.repeat(np.arange(n_clips), N_FRAMES)
-    ours_s, _, ours = measure(lambda: frame_auroc(scores, active), 3)
+    ours_s, _, (macro, pooled) = measure(
+        lambda: (
+            mean_of_known(caption_auroc(scores, active)),
+            pooled_auroc(scores[active], [scores[~active]]),
+        ),
+        3,
+    )
     # Macro and pooled, as ours.
     peer_s, _, peer = measure(
         lambda: [roc_auc_score(active, scores), roc_auc_score(active.ravel(), scores.ravel())]
@@ -216,10 +222,10 @@ def measure_auroc(n_clips: int, n_captions: int) -> dict[str, float]:
         "auroc_s": ours_s,
         "auroc_peer_s": peer_s,
         "auroc_ratio": peer_s / ours_s,
-        "auroc_difference": abs(ours["macro"] - peer[0]) + abs(ours["pooled"] - peer[1]),
+        "auroc_difference": abs(macro - peer[0]) + abs(pooled - peer[1]),
         "auroc_torchmetrics_s": torch_s,
         "auroc_torchmetrics_ratio": torch_s / ours_s,
-        "auroc_torchmetrics_difference": abs(ours["macro"] - float(by_torch)),
+        "auroc_torchmetrics_difference": abs(macro - float(by_torch)),
         "auroc_bootstrap_200_s": measure(interval)[0],
     }
 
@@ -235,8 +241,8 @@ def measure_segments(n_clips: int, n_captions: int) -> dict[str, float]:
         of = {"n_segments": n, "segment_s": 1.0}
         score = [segments.segment_scores(s, edges, **of) for s in scores.values()]
         active = [segments.active_segments(e, captions, **of) for e in truth.values()]
-        found = partial_auroc(np.concatenate(score), np.concatenate(active), max_fpr=0.1)
-        return found["macro"]
+        area = partial_auroc(np.concatenate(score), np.concatenate(active), max_fpr=0.1)
+        return mean_of_known(area / 0.1)
 
     ours_s, _, ours = measure(ours_of)
     peer_s, _, peer = measure(

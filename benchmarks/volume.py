@@ -20,7 +20,7 @@ from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.evaluation.splits import EvalSplit
-from flamlib.metrics.ranking import average_precision, frame_auroc
+from flamlib.metrics.ranking import average_precision, caption_auroc, mean_of_known
 from flamlib.models.flam import FLAM
 
 GAINS_DB = (-20, -10, 0, 10, 20)
@@ -60,8 +60,8 @@ def main() -> None:
         table = split.frame_table(np.concatenate(parts))
         ranked = (table.scores, table.active, table.known)
         found[name] = {
-            "auroc": round(float(frame_auroc(*ranked)["macro"]), 4),
-            "map": round(float(average_precision(*ranked)["macro"]), 4),
+            "auroc": round(mean_of_known(caption_auroc(*ranked)), 4),
+            "map": round(mean_of_known(average_precision(*ranked)), 4),
         }
     if args.json:
         print(json.dumps({"model": args.model, "n_clips": len(mixtures), "by_volume": found}))

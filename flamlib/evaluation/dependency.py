@@ -30,7 +30,7 @@ from flamlib.experiment.params.sounds import MixtureConfig
 from flamlib.experiment.params.trials import DependencyConfig
 from flamlib.metrics import sed
 from flamlib.metrics.f1 import f1_over_thresholds
-from flamlib.metrics.ranking import frame_auroc
+from flamlib.metrics.ranking import caption_auroc
 from flamlib.models.flam import FLAM
 from flamlib.paths import Places
 from flamlib.plots.style import BLUE, GREY, ORANGE, PAGE, styled
@@ -148,7 +148,7 @@ def metrics_of(logits: SplitLogits, pair: DependencyConfig) -> dict[str, dict[st
     score, active, known = table.scores, table.active, table.known
     thresholds = sed.candidate_thresholds(score[known], pair.n_thresholds)
     both = f1_over_thresholds(score, active, thresholds, known)["f1_macro"]
-    auroc = frame_auroc(score, active, known)["per_caption"]
+    auroc = caption_auroc(score, active, known)
     means = frame_scores(logits, pair).groupby(["caption", "holds"])["score"].mean()
     found = {}
     for name, caption in (("frequent", pair.frequent), ("rare", pair.rare)):

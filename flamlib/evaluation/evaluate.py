@@ -31,7 +31,7 @@ from flamlib.evaluation.splits import (
 from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.metrics import outcomes, spans
 from flamlib.metrics.outcomes import Outcome
-from flamlib.metrics.ranking import frame_auroc
+from flamlib.metrics.ranking import caption_auroc
 from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, HasTrunk
@@ -369,8 +369,7 @@ def caption_table(
     }
     for name, of_model in logits.items():
         frames = of_model.score_table()
-        auroc = frame_auroc(frames.scores, frames.active, frames.known)
-        columns[f"auroc_{name}"] = auroc["per_caption"]
+        columns[f"auroc_{name}"] = caption_auroc(frames.scores, frames.active, frames.known)
         changes = split_metrics.span_changes(of_model, config)
         columns[f"recall_{name}"] = spans.recall_of_each(changes, len(split.captions), 1)
     return pd.DataFrame(columns)

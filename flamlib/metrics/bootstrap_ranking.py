@@ -30,7 +30,7 @@ def clip_auroc(
     *,
     pooled: bool,
 ) -> ClipStatistic:
-    """Make a statistic of `ranking.frame_auroc`.
+    """Make a statistic of the mean of `ranking.caption_auroc`.
 
     Args:
         scores: the frames of all clips, one below the other.
@@ -57,7 +57,7 @@ def clip_average_precision(
     clip_of_frame: Int[np.ndarray, "frame"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
 ) -> ClipStatistic:
-    """Make a statistic of the "macro" of `ranking.average_precision`.
+    """Make a statistic of the mean of `ranking.average_precision`.
 
     Args:
         scores: the frames of all clips, one below the other.
@@ -83,7 +83,7 @@ def clip_partial_auroc(
     *,
     max_fpr: float,
 ) -> ClipStatistic:
-    """Make a statistic of the "macro" of `ranking.partial_auroc`.
+    """Make a statistic of the mean of `ranking.partial_auroc`, over `max_fpr`.
 
     Args:
         scores: the frames of all clips, one below the other.

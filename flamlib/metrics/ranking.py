@@ -5,8 +5,8 @@ one caption's scores are higher than another's. A pooled metric ranks the frames
 together (micro average), so it also asks that scores mean the same for all of them.
 
 *What is left out.* A frame that is not `known` leaves every count. A caption whose known frames are
-all active or all inactive has no ranking: its value is nan, which leaves the macro mean and is
-counted in `n_skipped`. torchmetrics counts it as 0, which lowers the mean.
+all active or all inactive has no ranking: its value is nan, which leaves the macro mean, that of
+`mean_of_known`. torchmetrics counts it as 0, which lowers the mean.
 """
 
 import itertools
@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float, Int
 from sklearn.metrics import average_precision_score
 
 
-def frame_auroc(
+def caption_auroc(
     scores: Float[np.ndarray, "frame caption"],
     active: Bool[np.ndarray, "frame caption"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> dict[str, float | int | np.ndarray]:
-    """Return the area under the ROC: how often an active frame scores above an inactive one.
+) -> Float[np.ndarray, "caption"]:
+    """Return the area under the ROC of each caption; nan where there is no pair.
 
         AUROC = (pairs with active > inactive + 1/2 * pairs with active = inactive)
                 / (active frames * inactive frames)
@@ -33,27 +33,7 @@ def frame_auroc(
         scores: the frames of all clips, one below the other.
         active: ground truth.
         known: False for frames to leave out; None: there are none.
-
-    Returns:
-        "per_caption", nan where there is no pair; "macro", their mean; "n_skipped", how many
-        captions that leaves out; "pooled", over pairs of any two captions.
     """
-    per_caption = caption_auroc(scores, active, known)
-    known = known_mask(scores, active, known)
-    return {
-        "macro": mean_of_known(per_caption),
-        "pooled": pooled_auroc(scores[known & active], [scores[known & ~active]]),
-        "per_caption": per_caption,
-        "n_skipped": int(np.isnan(per_caption).sum()),
-    }
-
-
-def caption_auroc(
-    scores: Float[np.ndarray, "frame caption"],
-    active: Bool[np.ndarray, "frame caption"],
-    known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> Float[np.ndarray, "caption"]:
-    """Return the "per_caption" of `frame_auroc`."""
     known = known_mask(scores, active, known)
     return np.array(
         [
@@ -68,21 +48,17 @@ def auroc_by_clip(
     active: Bool[np.ndarray, "frame caption"],
     clip_of_frame: Int[np.ndarray, "frame"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> dict[str, float | int | np.ndarray]:
+) -> Float[np.ndarray, "clip"]:
     """Return the AUROC within each clip, over pairs of any of its frames and captions.
 
-    It measures what `frame_auroc` does not: whether within one recording active captions and frames
-    rank above inactive ones.
+    It measures what `caption_auroc` does not: whether within one recording active captions and
+    frames rank above inactive ones. nan for a clip where all is active or all inactive.
 
     Args:
         scores: the frames of all clips, one below the other.
         active: ground truth.
         clip_of_frame: number of each frame's clip, from 0.
         known: False for frames to leave out; None: there are none.
-
-    Returns:
-        "per_clip", nan for a clip where all is active or all inactive; "macro", their mean;
-        "n_skipped", how many clips that leaves out.
     """
     known = known_mask(scores, active, known)
     order = np.argsort(clip_of_frame, kind="stable")
@@ -92,11 +68,7 @@ def auroc_by_clip(
         rows = order[first:stop]
         score, is_active, is_known = scores[rows], active[rows], known[rows]
         per_clip[clip] = pooled_auroc(score[is_known & is_active], [score[is_known & ~is_active]])
-    return {
-        "macro": mean_of_known(per_clip),
-        "per_clip": per_clip,
-        "n_skipped": int(np.isnan(per_clip).sum()),
-    }
+    return per_clip
 
 
 def partial_auroc(
@@ -105,61 +77,55 @@ def partial_auroc(
     known: Bool[np.ndarray, "frame caption"] | None = None,
     *,
     max_fpr: float,
-) -> dict[str, float | int | np.ndarray]:
-    """Return the area under the ROC up to a false positive rate, in both usual normalisations.
+) -> Float[np.ndarray, "caption"]:
+    """Return the area under the ROC of each caption up to a false positive rate, not normalised.
 
-        area    = integral of TPR over FPR from 0 to max_fpr, linear between thresholds
-        macro   = area / max_fpr                      chance: max_fpr / 2 (sed_scores_eval, DCASE)
-        mcclish = 1/2 * (1 + (area - max_fpr^2 / 2) / (max_fpr - max_fpr^2 / 2))
-                                                      chance: 1/2 (scikit-learn)
+        area = integral of TPR over FPR from 0 to max_fpr, linear between thresholds
 
-    With segments of one second for frames and a `max_fpr` of 0.1, "macro" is the MPAUC of DCASE
-    2024 task 4 on MAESTRO. McClish's correction: "Analyzing a portion of the ROC curve", 1989.
+    It is usually normalised, to area / max_fpr (chance is max_fpr / 2; sed_scores_eval, DCASE) or
+    by `mcclish`. With segments of one second for frames and a `max_fpr` of 0.1, the mean over
+    captions of the former is the MPAUC of DCASE 2024 task 4 on MAESTRO.
 
     Args:
         scores: the frames of all clips, one below the other.
         active: ground truth.
         known: False for frames to leave out; None: there are none.
         max_fpr: in (0, 1].
-
-    Returns:
-        "macro" and "mcclish", means over captions; "per_caption" and "mcclish_per_caption",
-        normalised as these; and "n_skipped".
     """
     known = known_mask(scores, active, known)
     if not 0 < max_fpr <= 1:
         raise ValueError(f"max_fpr must be in (0, 1], got {max_fpr}")
-    area = np.array(
+    return np.array(
         [
             _area_to(score[is_known], is_active[is_known], max_fpr)
             for score, is_active, is_known in zip(scores.T, active.T, known.T, strict=True)
         ]
     )
+
+
+def mcclish(
+    area: Float[np.ndarray, "*shape"] | float, max_fpr: float
+) -> Float[np.ndarray, "*shape"] | float:
+    """Return a partial area under the ROC in McClish's normalisation, as scikit-learn has it.
+
+    Chance is 1/2. "Analyzing a portion of the ROC curve", 1989.
+    """
     chance = max_fpr**2 / 2
-    mcclish = 0.5 * (1 + (area - chance) / (max_fpr - chance))
-    return {
-        "macro": mean_of_known(area / max_fpr),
-        "mcclish": mean_of_known(mcclish),
-        "per_caption": area / max_fpr,
-        "mcclish_per_caption": mcclish,
-        "n_skipped": int(np.isnan(area).sum()),
-    }
+    return 0.5 * (1 + (area - chance) / (max_fpr - chance))
 
 
 def average_precision(
     scores: Float[np.ndarray, "frame caption"],
     active: Bool[np.ndarray, "frame caption"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> dict[str, float | int | np.ndarray]:
-    """Return average precision, the area under the precision-recall curve:
+) -> Float[np.ndarray, "caption"]:
+    """Return the average precision of each caption, the area under its precision-recall curve:
 
         AP = sum over thresholds, falling, of (recall - recall at the threshold before) * precision
 
     as scikit-learn computes it. Unlike AUROC it depends on how rare a caption is: random scores
-    give the fraction of active frames.
-
-    Returns:
-        "per_caption"; "macro", their mean, often called mAP; and "n_skipped".
+    give the fraction of active frames. The mean over captions is often called mAP. nan where all
+    known frames are active, or none.
     """
     known = known_mask(scores, active, known)
     per_caption = np.full(scores.shape[1], np.nan)
@@ -167,11 +133,7 @@ def average_precision(
         score, is_active = scores[is_known, caption], active[is_known, caption]
         if is_active.any() and not is_active.all():
             per_caption[caption] = average_precision_score(is_active, score)
-    return {
-        "macro": mean_of_known(per_caption),
-        "per_caption": per_caption,
-        "n_skipped": int(np.isnan(per_caption).sum()),
-    }
+    return per_caption
 
 
 def pooled_auroc(

@@ -2,7 +2,7 @@
 
 Each metric is a fraction in [0, 1]:
 
-    auroc_macro, auroc_pooled   of frames, see `ranking.frame_auroc`
+    auroc_macro, auroc_pooled   of frames, see `ranking.caption_auroc`
     auroc_clip                  of frames within each clip, see `ranking.auroc_by_clip`
     map                         average precision of frames, mean over captions
     f1                          frame-wise F1, mean over captions, at one threshold for all of them,
@@ -45,6 +45,7 @@ from flamlib.metrics.ranking import (
     auroc_by_clip,
     average_precision,
     caption_auroc,
+    mcclish,
     mean_of_known,
     partial_auroc,
     pooled_auroc,
@@ -148,14 +149,14 @@ def _ranked(
         smooth_part = part if smooth is clip_scores else smooth.of_captions(columns)
         frames, in_segments = part.by_frame, smooth_part.by_segment(criteria.segment_s)
         table = (frames.scores, frames.active, frames.known)
-        partial = partial_auroc(
+        area = partial_auroc(
             in_segments.scores, in_segments.active, in_segments.known, max_fpr=criteria.max_fpr
         )
         for name, values in {
             "auroc_macro": caption_auroc(*table),
-            "map": average_precision(*table)["per_caption"],
-            "mpauc": partial["per_caption"],
-            "mpauc_mcclish": partial["mcclish_per_caption"],
+            "map": average_precision(*table),
+            "mpauc": area / criteria.max_fpr,
+            "mpauc_mcclish": mcclish(area, criteria.max_fpr),
         }.items():
             found.setdefault(name, []).append(values)
     return {name: np.concatenate(parts) for name, parts in found.items()}
@@ -168,7 +169,7 @@ def _across_captions(clip_scores: ClipScores) -> tuple[float, Float[np.ndarray, 
         frames = part.by_frame
         active.append(frames.scores[frames.known & frames.active])
         ranked = (frames.scores, frames.active, frames.clip, frames.known)
-        within.append(auroc_by_clip(*ranked)["per_clip"])
+        within.append(auroc_by_clip(*ranked))
     inactive = (
         part.by_frame.scores[part.by_frame.known & ~part.by_frame.active]
         for part in clip_scores.clip_blocks()
@@ -228,10 +229,8 @@ def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float)
 
     def partial_mcclish() -> ClipStatistic:
         """McClish's correction is a linear function of the other normalisation."""
-        macro, chance = partial(), criteria.max_fpr**2 / 2
-        return lambda times: np.asarray(
-            0.5 * (1 + (macro(times) * criteria.max_fpr - chance) / (criteria.max_fpr - chance))
-        )
+        macro, max_fpr = partial(), criteria.max_fpr
+        return lambda times: np.asarray(mcclish(macro(times) * max_fpr, max_fpr))
 
     def detected_f1(counts: Callable[[ClipScores, Criteria, dict], np.ndarray]) -> ClipStatistic:
         return f1_statistic(counts(smooth, criteria, smooth.detections(threshold)))
@@ -239,7 +238,7 @@ def statistics(clip_scores: ClipScores, criteria: Criteria, *, threshold: float)
     return {
         "auroc_macro": lambda: clip_auroc(*ranked, pooled=False),
         "auroc_pooled": lambda: clip_auroc(*ranked, pooled=True),
-        "auroc_clip": lambda: clip_mean(auroc_by_clip(*ranked)["per_clip"]),
+        "auroc_clip": lambda: clip_mean(auroc_by_clip(*ranked)),
         "map": lambda: clip_average_precision(*ranked),
         "f1": lambda: f1_statistic(smooth.by_frame.counts_at(threshold)),
         "segment_f1": lambda: detected_f1(_segment_counts),

@@ -36,7 +36,7 @@ def pick(
     None is in both. Clips without events have no AUROC and are in neither.
     """
     frames = split.frame_table(scores)
-    per_clip = auroc_by_clip(frames.scores, frames.active, frames.clip, frames.known)["per_clip"]
+    per_clip = auroc_by_clip(frames.scores, frames.active, frames.clip, frames.known)
     order = [int(i) for i in np.argsort(per_clip, kind="stable") if not np.isnan(per_clip[i])]
     worst = order[: min(n, len(order) // 2)]
     best = order[::-1][: min(n, (len(order) + 1) // 2)]

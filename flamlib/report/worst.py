@@ -8,7 +8,7 @@ from jaxtyping import Float
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.evaluation.splits import EvalSplit
-from flamlib.metrics.ranking import frame_auroc
+from flamlib.metrics.ranking import caption_auroc
 from flamlib.plots import player
 from flamlib.report.cells import cell, row
 from flamlib.sound_events.events import active_frames
@@ -38,7 +38,7 @@ def worst_table(
         n: how many captions.
     """
     frames = split.frame_table(scores)
-    auroc = frame_auroc(frames.scores, frames.active, frames.known)["per_caption"]
+    auroc = caption_auroc(frames.scores, frames.active, frames.known)
     n_clips = (split.active.any(axis=2) & split.known).sum(axis=0)
     order = [int(j) for j in np.argsort(auroc, kind="stable") if n_clips[j] >= MIN_CLIPS]
     rows = [

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from oracles import random_clips
 
+from flamlib.metrics import ranking
 from flamlib.metrics.clip_scores import ClipScores
 
 levels = st.sampled_from([2, 5, 10_000])  # from many ties to hardly any
@@ -16,6 +17,11 @@ def frames(seed, n_levels, n_frames=60, n_captions=4):
     active = rng.random((n_frames, n_captions)) < rng.choice([0.0, 0.1, 0.5, 1.0], n_captions)
     scores = np.floor((rng.random(active.shape) + 0.3 * active) * n_levels) / n_levels
     return scores, active, rng.random(active.shape) < 0.8
+
+
+def pooled_auroc(scores, active, known=True):
+    """The AUROC over pairs of known frames of any two captions."""
+    return ranking.pooled_auroc(scores[known & active], [scores[known & ~active]])
 
 
 def clip_scores(seed=0, n_clips=6, **changes):

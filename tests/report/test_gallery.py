@@ -27,7 +27,7 @@ def test_the_best_come_first_and_the_worst_come_first(heldouts):
     assert best == sorted(best, reverse=True)
     assert worst == sorted(worst)
     table = split.frame_table(score)
-    per_clip = auroc_by_clip(table.scores, table.active, table.clip, table.known)["per_clip"]
+    per_clip = auroc_by_clip(table.scores, table.active, table.clip, table.known)
     assert (best[0], worst[0]) == (np.nanmax(per_clip), np.nanmin(per_clip))
     clips = [example.clip for example in gallery.pick(split, score, 100)]
     assert len(set(clips)) == len(clips) == (~np.isnan(per_clip)).sum()

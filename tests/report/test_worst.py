@@ -6,7 +6,7 @@ import pytest
 import soundfile
 from heldouts import read_split, write_artifacts
 
-from flamlib.metrics.ranking import frame_auroc
+from flamlib.metrics.ranking import caption_auroc
 from flamlib.report import worst
 
 
@@ -21,7 +21,7 @@ def test_the_lowest_auroc_comes_first_of_captions_in_enough_clips(heldouts):
     split, bank, score = heldouts
     table = worst.worst_table("Seen", split, score, bank, n=3)
     frames = split.frame_table(score)
-    auroc = frame_auroc(frames.scores, frames.active, frames.known)["per_caption"]
+    auroc = caption_auroc(frames.scores, frames.active, frames.known)
     n_clips = (split.active.any(axis=2) & split.known).sum(axis=0)
     expected = sorted(
         (auroc[j], caption, str(n_clips[j]))
