@@ -5,7 +5,7 @@
 
 *Detected* means a score of at least the threshold. "macro" is the mean of the captions' F1,
 "pooled" the F1 of the summed counts (micro average). A caption without events has no F1 and leaves
-the macro mean ("n_skipped"), but its detections count as false positives in the pooled F1. A
+the macro mean, but its detections count as false positives in the pooled F1. A
 caption that has events and is never detected has an F1 of 0. (sed_eval leaves it out of its
 class-wise mean of events, unless told `empty_system_output_handling="zero_score"`.)
 
@@ -32,7 +32,7 @@ def f1_over_thresholds(
     active: Bool[np.ndarray, "frame caption"],
     thresholds: Float[np.ndarray, "threshold"],
     known: Bool[np.ndarray, "frame caption"] | None = None,
-) -> dict[str, float | int | np.ndarray]:
+) -> dict[str, float | np.ndarray]:
     """Return frame-wise F1 at several thresholds, each of them used for all captions.
 
     Args:
@@ -42,9 +42,9 @@ def f1_over_thresholds(
         known: False for frames to leave out; None: there are none.
 
     Returns:
-        "threshold", with "f1_macro" and "f1_pooled" at each; "best_macro" and "best_pooled", the
-        (lowest) thresholds at which these are highest; "n_skipped". Chosen on the clips it is then
-        reported for, the best threshold gives an F1 that is too optimistic.
+        "threshold", with "f1_macro" at each, and "best_macro", the (lowest) threshold at which this
+        is highest. Chosen on the clips it is then reported for, the best threshold gives an F1 that
+        is too optimistic.
 
     Raises:
         ValueError: for thresholds in another order, or scores of another shape or that are NaN.
@@ -83,23 +83,17 @@ def passed_thresholds(
 
 def f1_of_passed(
     passed: Real[np.ndarray, "caption 2 n"], thresholds: Float[np.ndarray, "threshold"]
-) -> dict[str, float | int | np.ndarray]:
+) -> dict[str, float | np.ndarray]:
     """Return what `f1_over_thresholds` does from counts of `passed_thresholds`, weighted or not."""
     tp, fp = passed[:, 0, 1:], passed[:, 1, 1:]
     n_active = passed[:, 0, 0]
     has_events = n_active > 0
     f1 = 2 * tp[has_events] / (tp[has_events] + fp[has_events] + n_active[has_events, None])
-    n_detected_or_active = (tp + fp).sum(axis=0) + n_active.sum()
-    nan = np.full(len(thresholds), np.nan)
-    macro = f1.mean(axis=0) if has_events.any() else nan
-    pooled = 2 * tp.sum(axis=0) / n_detected_or_active if has_events.any() else nan
+    macro = f1.mean(axis=0) if has_events.any() else np.full(len(thresholds), np.nan)
     return {
         "threshold": thresholds,
         "f1_macro": macro,
-        "f1_pooled": pooled,
         "best_macro": float(thresholds[np.argmax(macro)]),
-        "best_pooled": float(thresholds[np.argmax(pooled)]),
-        "n_skipped": int((~has_events).sum()),
     }
 
 
@@ -194,8 +188,7 @@ def f1_of_counts(counts: Int[np.ndarray, "clip caption 3"]) -> dict[str, float |
 
     Returns:
         "f1_macro", the mean over captions of "per_caption" (nan for one without events);
-        "f1_pooled", "precision_pooled" and "recall_pooled"; "n_skipped"; "counts", as given, for
-        bootstrap intervals.
+        "f1_pooled"; "counts", as given, for bootstrap intervals.
     """
     tp, detected, actual = counts.sum(axis=0).T
     has_events = actual > 0
@@ -205,10 +198,7 @@ def f1_of_counts(counts: Int[np.ndarray, "clip caption 3"]) -> dict[str, float |
     return {
         "f1_macro": mean_of_known(per_caption),
         "f1_pooled": 2 * n_tp / (n_detected + n_actual) if n_actual else np.nan,
-        "precision_pooled": n_tp / n_detected if n_detected else np.nan,
-        "recall_pooled": n_tp / n_actual if n_actual else np.nan,
         "per_caption": per_caption,
-        "n_skipped": int((~has_events).sum()),
         "counts": counts,
     }
 
