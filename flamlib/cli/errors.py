@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-SOME_SKIPPED = 1  # exit code: some of several recordings could not be used
+SOME_SKIPPED = 1  # exit code of a command that could not use all of its input
 
 
 class UsageError(Exception):

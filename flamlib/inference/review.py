@@ -38,25 +38,20 @@ class Review:
         captions: those asked last, in order.
     """
 
-    def __init__(
-        self, model: AudioTextModel, recording: str | Path, config: DetectConfig, *,
-        progress: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, model: AudioTextModel, recording: str | Path, config: DetectConfig) -> None:
         """Embed the recording.
 
         Args:
             model: any model that `baselines.load` returns.
             recording: a file.
             config: method, filter, minimum duration and gap of detection.
-            progress: show a progress bar.
 
         Raises:
             audio.Unreadable: a file without usable audio.
         """
         self.model, self.recording, self.config = model, Path(recording), config
         self.captions: list[str] = []
-        title = "embed" if progress else None
-        with pieces.cut(self.recording, model, progress=title) as opened:
+        with pieces.cut(self.recording, model) as opened:
             self.duration_s = opened.duration_s
             self._heard = pieces.embed_whole(model, opened)
         self._scores: dict[str, Float[np.ndarray, frame]] = {}

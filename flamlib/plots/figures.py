@@ -4,7 +4,7 @@ Models and splits have the same colours and markers in all figures (`MODELS`, `S
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -90,13 +90,12 @@ def recall_curves(curves: Mapping[str, SpanCurve]) -> Figure:
 
 
 @styled
-def per_caption(
-    captions: pd.DataFrame, *, models: Sequence[str] = ("flam", "flam_global")
-) -> Figure:
-    """Draw the AUROC of every caption with two models, and a line between them.
+def per_caption(captions: pd.DataFrame) -> Figure:
+    """Draw the AUROC of every caption with FLAM and FLAM-Global, and a line between them.
 
-    `captions` is `evaluate.caption_table`. Two columns, sorted by the first model, best on top.
+    `captions` is `evaluate.caption_table`. Two columns, sorted by FLAM's, best on top.
     """
+    models = ("flam", "flam_global")
     columns = [f"auroc_{model}" for model in models]
     table = captions.dropna(subset=columns).sort_values(columns[0], ascending=False)
     half = max(1, math.ceil(len(table) / 2))

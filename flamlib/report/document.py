@@ -142,7 +142,7 @@ def write(
         title="FLAM, evaluated",
         lead="Frame-wise language-audio models on held-out mixtures and public test sets: ours, "
         "those we compare them with, and what was published.",
-        cards=_cards(results, models),
+        cards=_cards(results),
         sections=[s for s in sections if s["tables"] or s["figures"] or s["clips"] or s["texts"]],
         foot="All figures, sounds and numbers are in this file, made by 09_benchmarks.",
     )
@@ -255,7 +255,7 @@ def _settings_table(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"title": "Settings", "columns": ["", ""], "rows": rows, "notes": [], "left": True}
 
 
-def _cards(results: Results, models: Sequence[str]) -> list[dict[str, str]]:
+def _cards(results: Results) -> list[dict[str, str]]:
     """The most important metrics of FLAM, if it was evaluated."""
     cards = []
     for testset, key, title in (
