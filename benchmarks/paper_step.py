@@ -36,8 +36,8 @@ from flamlib.data.mixtures.bank import Bank, build
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.experiment.config import Config, load_config
 from flamlib.training import fit as training
+from flamlib.training.feature_extraction import pairs_of
 from flamlib.training.fit import fit
-from flamlib.training.hear import pairs_of
 from flamlib.training.inputs import TrainInputs
 
 CONFIGS = paths.root() / "configs"

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 import train_step
 from torch import Tensor, nn
 
-from flamlib.data import heard
+from flamlib.data import trunk_features
 from flamlib.experiment.config import load_config
 from flamlib.losses import frame_wise
 from flamlib.models.yamnet import YAMNet
@@ -71,13 +71,15 @@ class Step(nn.Module):
 
     def embed(self, audio: Tensor) -> Tensor:
         """Unit vectors of frames, of waveforms or of the trunk's output."""
-        heard_ = audio if audio.ndim == 3 else self.tower.trunk(audio)
-        features = self.tower(heard_)[..., : self.tower.width]
+        stored = audio if audio.ndim == 3 else self.tower.trunk(audio)
+        features = self.tower(stored)[..., : self.tower.width]
         return F.normalize(self.project(features).float(), dim=-1)
 
 
-def store(folder: Path, tower: YAMNet, clips: Tensor, shard_clips: int) -> heard.HeardClips:
-    """Write what the trunk makes of clips, as the stage `hear` does."""
+def store(
+    folder: Path, tower: YAMNet, clips: Tensor, shard_clips: int
+) -> trunk_features.ClipFeatures:
+    """Write what the trunk makes of clips, as the stage `features` does."""
 
     def write(path: Path, job: dict) -> dict:
         with torch.inference_mode():
@@ -87,12 +89,12 @@ def store(folder: Path, tower: YAMNet, clips: Tensor, shard_clips: int) -> heard
         return {"shape": list(stored.shape[1:])}
 
     jobs = [
-        {"name": heard.shard_name(k), "start": rows.start, "stop": rows.stop}
+        {"name": trunk_features.shard_name(k), "start": rows.start, "stop": rows.stop}
         for k, rows in enumerate(manifest.split(len(clips), shard_clips))
     ]
-    wanted = heard.parameters(tower.trunk_id(), CONTENT)
+    wanted = trunk_features.parameters(tower.trunk_id(), CONTENT)
     manifest.fill(folder, wanted, jobs, write, n_jobs=1, scheduler=None, progress=False)
-    return heard.open_part(folder, tower.trunk_id(), CONTENT)
+    return trunk_features.open_part(folder, tower.trunk_id(), CONTENT)
 
 
 def cpu_seconds() -> np.ndarray:
@@ -133,7 +135,7 @@ if __name__ == "__main__":
     pairs = 0.1 * torch.randn(train.pair_batch_size, round(train.pair_s * rate))
     with tempfile.TemporaryDirectory() as folder:
         stored = [
-            store(Path(folder) / name, ours.tower, of, config.hear.shard_clips)
+            store(Path(folder) / name, ours.tower, of, config.features.shard_clips)
             for name, of in (("clips", clips), ("pairs", pairs))
         ]
         runs = {

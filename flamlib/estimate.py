@@ -162,7 +162,7 @@ def measure(config: Config) -> tuple[Units, str]:
 
     stored = tower.trunk_id() is not None
     with torch.no_grad():
-        heard = tower.trunk(clips)
+        stored_clips = tower.trunk(clips)
 
     def trunk() -> float:
         with torch.inference_mode():
@@ -170,11 +170,11 @@ def measure(config: Config) -> tuple[Units, str]:
 
     def top() -> float:
         with torch.inference_mode():
-            return tower(heard).mean().item()
+            return tower(stored_clips).mean().item()
 
     def learn() -> None:
         with torch.autocast(device, dtype, enabled=dtype is not None):
-            loss = tower(heard if stored else tower.trunk(clips)).float().square().mean()
+            loss = tower(stored_clips if stored else tower.trunk(clips)).float().square().mean()
         if loss.requires_grad:  # not where all of the tower is frozen
             loss.backward()
         if device == "cuda":
@@ -188,13 +188,13 @@ def measure(config: Config) -> tuple[Units, str]:
         samples, rate = soundfile.read(io.BytesIO(audio.flac(noise, 44_100)), dtype="float32")
         audio.resample(samples, rate, config.audio.sample_rate)
 
-    heard_s = N_CLIPS * config.mixture.clip_s
+    clips_s = N_CLIPS * config.mixture.clip_s
     units = Units(
         start=start,
         sound=_seconds(sound),
-        trunk=_seconds(trunk) / heard_s,
-        top=_seconds(top) / heard_s,
-        learn=_seconds(learn) / heard_s,
+        trunk=_seconds(trunk) / clips_s,
+        top=_seconds(top) / clips_s,
+        learn=_seconds(learn) / clips_s,
         stored=stored,
     )
     by = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
@@ -214,7 +214,7 @@ def seconds(stage: str, config: Config, units: Units, n_recordings: int) -> floa
     works: Mapping[str, Callable[[], float]] = {
         "corpus": lambda: READ * n_recordings * units.sound / config.source.n_jobs,
         "mix": lambda: _mix(config, n_recordings) * units.sound / config.mix.n_jobs,
-        "hear": lambda: _hear(config, units, n_recordings),
+        "features": lambda: _features(config, units, n_recordings),
         "train": lambda: _train(config, model, units),
         "evaluate": lambda: _evaluate(config, units, n_recordings),
         "detect": lambda: 0.0,
@@ -249,7 +249,7 @@ def _train(config: Config, model: str, units: Units) -> float:
     return train.n_steps * step + validated_s * (units.top + units.trunk * (not units.stored))
 
 
-def _hear(config: Config, units: Units, n_recordings: int) -> float:
+def _features(config: Config, units: Units, n_recordings: int) -> float:
     """All mixtures, and each recording as often as it is paired; 0 if nothing is stored."""
     n_clips = config.mix.n_train + config.mix.n_valid + 4 * config.mix.n_heldout
     paired_s = n_recordings * (config.train.n_pair_takes or 0) * config.train.pair_s
@@ -260,15 +260,15 @@ def _hear(config: Config, units: Units, n_recordings: int) -> float:
 def _evaluate(config: Config, units: Units, n_recordings: int) -> float:
     n_clips = [min(config.evaluate.n_clips, n) for n in (config.mix.n_valid, config.mix.n_heldout)]
     n = n_clips[0] + 4 * n_clips[1]
-    heard = config.mixture.clip_s * (units.top + units.trunk * (not units.stored))
+    per_clip = config.mixture.clip_s * (units.top + units.trunk * (not units.stored))
     retrieved = _benchmarks(config, units, n_recordings)
-    return N_MODELS * n * (heard + METRICS * units.sound) + retrieved
+    return N_MODELS * n * (per_clip + METRICS * units.sound) + retrieved
 
 
 def _benchmarks(config: Config, units: Units, n_recordings: int) -> float:
     """Of the held-out recordings alone, about a quarter, of half a clip's length."""
-    heard_s = n_recordings / 4 * config.mixture.clip_s / 2
-    return N_MODELS * heard_s * (units.trunk + units.top)
+    audio_s = n_recordings / 4 * config.mixture.clip_s / 2
+    return N_MODELS * audio_s * (units.trunk + units.top)
 
 
 def _seconds(work: Callable[[], object]) -> float:

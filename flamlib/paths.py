@@ -31,7 +31,7 @@ WEIGHTS = "artifacts/weights"  # a folder for each pretrained tower
 BANK = "artifacts/bank"
 MIXTURES = "artifacts/mixtures"
 STRONG = "artifacts/strong"
-HEARD = "artifacts/heard"  # what a frozen trunk made of the clips
+FEATURES = "artifacts/features"  # what a frozen trunk made of the clips
 CHECKPOINTS = "artifacts/checkpoints"  # a folder for each model
 RESUME = "artifacts/resume"  # states of training to go on from
 ABLATION = "artifacts/ablation"
@@ -51,7 +51,7 @@ MADE_BY = {  # which notebook makes what others read
     "artifacts/bank": "02_mix",
     "artifacts/mixtures": "02_mix",
     "artifacts/strong": "02_mix",
-    "artifacts/heard": "02b_hear",
+    "artifacts/features": "02b_features",
     "artifacts/checkpoints": "03_train",
     "artifacts/scores": "04_evaluate",
     "reports/04_evaluate.json": "04_evaluate",

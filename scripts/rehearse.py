@@ -75,7 +75,7 @@ class Rehearsal:
         else:
             yield "random towers as published", self.write_towers
         yield "params.yaml of the recipe", self.write_params
-        for name in ("01_corpus", "02_mix", "02b_hear"):
+        for name in ("01_corpus", "02_mix", "02b_features"):
             yield name, lambda name=name: self.notebook(name, small=False)
         for model in ("flam_global", "flam"):
             yield f"{model} by {N_PROCESSES} processes", lambda model=model: self.train(model)

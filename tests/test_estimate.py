@@ -12,7 +12,7 @@ from flamlib.experiment.config import load_config
 
 ROOT = Path(__file__).parents[1]
 UNITS = Units(start=4.0, sound=0.01, trunk=0.004, top=0.001, learn=0.001, stored=True)
-STAGES = ("corpus", "mix", "hear", "train@flam", "train@flam_global", "evaluate", "benchmarks")
+STAGES = ("corpus", "mix", "features", "train@flam", "train@flam_global", "evaluate", "benchmarks")
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def test_the_amounts_come_from_the_parameters(config):
     """At the speeds of two cores: a few minutes each, training the longest."""
     took = {stage: minutes(config, stage) for stage in STAGES}
     assert all(0.1 < of < 15 for of in took.values())
-    assert took["train@flam_global"] < took["train@flam"], "it hears no mixtures"
+    assert took["train@flam_global"] < took["train@flam"], "it has no mixtures"
     anew = UNITS._replace(stored=False, learn=0.004)
     assert minutes(config, "train@flam", anew) > 1.5 * took["train@flam"]
-    assert minutes(config, "hear", anew) < took["hear"] / 2, "nothing is stored"
+    assert minutes(config, "features", anew) < took["features"] / 2, "nothing is stored"
     longer = config.override({"train.n_steps": 2 * config.train.n_steps})
     assert minutes(longer, "train@flam") == pytest.approx(2 * took["train@flam"], rel=0.2)
     fewer = config.override({"evaluate.n_clips": 50})

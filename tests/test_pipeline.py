@@ -158,7 +158,7 @@ def test_results_to_review_are_in_git_and_the_rest_in_dvc(stage):
     for out, options in stage.outs.items():
         assert out.startswith(("artifacts/", "reports/")), f"{out}: data/ is what was given"
         in_git = out.startswith("reports/") and not out.endswith((".ipynb", ".html"))
-        too_large = out == paths.HEARD  # as quickly made again as copied
+        too_large = out == paths.FEATURES  # as quickly made again as copied
         assert options.get("cache", True) == (not in_git and not too_large), out
 
 

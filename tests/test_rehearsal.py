@@ -70,7 +70,7 @@ def test_a_recipe_is_rehearsed_to_its_report(recipe, tmp_path, monkeypatch):
         models = set(found.loc[found["testset"] == name, "model"]) - {"difference"}
         assert models == {"flam", "flam_global", "mga_clap"} | beside
     assert (made / "detections/events.tsv").is_file()
-    assert (made / "heard/train").is_dir() == (recipe == "from_clap"), "a trunk is stored"
+    assert (made / "features/train").is_dir() == (recipe == "from_clap"), "a trunk is stored"
     assert (rehearsal.folder / "reports/evaluation.html").stat().st_size > 100_000
 
     # By one process, because a hundred steps of two wait for each other for a minute.

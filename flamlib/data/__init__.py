@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    datasets collections corpus mixtures heard pairs batches
+    datasets collections corpus mixtures trunk_features pairs batches
 """

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from flamlib.compute.distributions import generator
-from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.mixtures.strong import StrongSet
 from flamlib.data.pairs import Pair, Pairs
+from flamlib.data.trunk_features import ClipFeatures
 from flamlib.experiment.params.learning import TrainConfig
 from flamlib.experiment.params.sounds import MixtureConfig
 
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     pair_captions: list[str]
 
 
-class HeardStep(NamedTuple):
+class StepFeatures(NamedTuple):
     """What a frozen trunk made of all that a step may hold.
 
     Attributes:
@@ -56,8 +56,8 @@ class HeardStep(NamedTuple):
         pairs: of the single recordings; None where no loss uses them.
     """
 
-    clips: Sequence[HeardClips]
-    pairs: HeardClips | None
+    clips: Sequence[ClipFeatures]
+    pairs: ClipFeatures | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Batches(Dataset):
         n_frames, frame_s: frames of a clip, and their length in seconds.
         uses_mixtures, uses_pairs: whether some loss uses the clips, and the single recordings.
         rank, n_ranks: which of how many processes this is.
-        heard: what a frozen trunk made of the clips and of the single recordings; None: they are
+        features: what a frozen trunk made of the clips and of the single recordings; None: they are
             rendered.
 
     Raises ValueError if the data do not fit the parameters.
@@ -104,7 +104,7 @@ class Batches(Dataset):
     uses_pairs: bool
     rank: int
     n_ranks: int
-    heard: HeardStep | None = None
+    features: StepFeatures | None = None
 
     def __post_init__(self):
         if self.uses_pairs:
@@ -205,8 +205,8 @@ class Batches(Dataset):
             if number:
                 found = self.sets[number - 1].label(labels, queries, **frames)
             else:
-                heard = [recipes.audible_families(self.bank, batch[i]) for i in rows]
-                found = self.lexicon.label(labels, heard, queries, **frames)
+                audible = [recipes.audible_families(self.bank, batch[i]) for i in rows]
+                found = self.lexicon.label(labels, audible, queries, **frames)
             active[rows], known[rows] = found
         return active, known
 
@@ -260,11 +260,11 @@ class Batches(Dataset):
         self, slots: Sequence[tuple[int, int]]
     ) -> Float[Tensor, "clip sample"] | Float16[Tensor, "clip step width"]:
         """The clips of a step: as they are stored, or else rendered."""
-        if self.heard is None or not slots:
+        if self.features is None or not slots:
             banks = [self.sets[number - 1].bank if number else self.bank for number, _ in slots]
             return self._render(banks, [self._clip(*slot) for slot in slots], self.mixture.clip_s)
-        audio = torch.empty(len(slots), *self.heard.clips[0].shape, dtype=torch.float16)
-        for number, clips in enumerate(self.heard.clips):
+        audio = torch.empty(len(slots), *self.features.clips[0].shape, dtype=torch.float16)
+        for number, clips in enumerate(self.features.clips):
             rows = {place: row for place, (other, row) in enumerate(slots) if other == number}
             clips.read_into(audio, rows)
         return audio
@@ -273,8 +273,8 @@ class Batches(Dataset):
         self, pairs: Sequence[Pair]
     ) -> Float[Tensor, "pair sample"] | Float16[Tensor, "pair step width"]:
         """The single recordings, likewise."""
-        if self.heard is not None and pairs:
-            return self.heard.pairs.read(self.pairs.rows(pairs))
+        if self.features is not None and pairs:
+            return self.features.pairs.read(self.pairs.rows(pairs))
         solos = [self.pairs.recipe(pair) for pair in pairs]
         return self._render([self.bank] * len(solos), solos, self.train.pair_s)
 

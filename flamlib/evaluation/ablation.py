@@ -30,7 +30,7 @@ from flamlib.experiment.params.trials import AblationConfig
 from flamlib.models import baselines
 from flamlib.paths import Places
 from flamlib.training import launch
-from flamlib.training.hear import Stored
+from flamlib.training.feature_extraction import StoredFeatures
 from flamlib.training.resume import checksum
 
 TRAINING = ("audio", "mixture", "network", "objectives", "codebook", "train")  # sections it reads
@@ -170,7 +170,9 @@ def evaluate_run(places: Places, model: Path, config: Config) -> RunResult:
     network = baselines.load(model)
     sizes = {"n_clips": config.evaluate.n_clips, "frame_s": network.frame_s}
     splits = evaluation.read_splits(places.path(paths.MIXTURES), sources, lexicon, **sizes)
-    stored = Stored.of(*(places.path(name) for name in (paths.HEARD, paths.BANK, paths.MIXTURES)))
+    stored = StoredFeatures.of(
+        *(places.path(name) for name in (paths.FEATURES, paths.BANK, paths.MIXTURES))
+    )
     results = single_model.evaluate_model(
         network,
         splits,

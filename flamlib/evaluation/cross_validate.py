@@ -36,7 +36,7 @@ from flamlib.experiment.overrides import read_value
 from flamlib.experiment.parameters import ParameterError, plain
 from flamlib.paths import Places
 from flamlib.storage import files, number_files
-from flamlib.training import hear
+from flamlib.training import feature_extraction
 
 N_FOLDS = 4
 DEFAULT = "default"
@@ -115,7 +115,7 @@ def cross_validate(
     for fold in range(n_folds):
         if str(fold) in kept["folds"]:
             continue
-        at, mixtures = prepare_heard(places, base, tried, fold=fold, n_folds=n_folds)
+        at, mixtures = prepare_fold(places, base, tried, fold=fold, n_folds=n_folds)
         out = at.path(paths.ABLATION) / path.stem
         with ablation.trained(at, out, mixtures, model, tried) as trained:
             numbers = ablation.evaluate_run(at, trained, tried).numbers
@@ -178,7 +178,7 @@ def prepare(
     return at, mixtures
 
 
-def prepare_heard(
+def prepare_fold(
     places: Places, base: Config, tried: Config, *, fold: int, n_folds: int = N_FOLDS
 ) -> tuple[Places, Path]:
     """Do what `prepare` does, and store what the frozen trunk makes of the fold's clips.
@@ -191,13 +191,13 @@ def prepare_heard(
         n_folds: See `prepare`.
     """
     at, mixtures = prepare(places, base, tried, fold=fold, n_folds=n_folds)
-    hear.hear(
+    feature_extraction.extract(
         tried,
         bank=at.path(paths.BANK),
         mixtures=at.path(paths.MIXTURES),
         sets=at.path(paths.STRONG),
         weights=at.path(paths.WEIGHTS),
-        out=at.path(paths.HEARD),
+        out=at.path(paths.FEATURES),
     )
     return at, mixtures
 
@@ -243,10 +243,10 @@ def _drawing(config: Config) -> list[Any]:
 
 
 def _sizes(config: Config) -> dict[str, int]:
-    """How many mixtures a split has; no more to train on than the steps can hear."""
-    heard = config.train.n_steps * config.train.batch_size
+    """How many mixtures a split has; no more to train on than the steps take."""
+    n_taken = config.train.n_steps * config.train.batch_size
     held_out = dict.fromkeys(["seen_captions", "unseen_captions"], config.mix.n_heldout)
-    return {"train": min(config.mix.n_train, heard), "valid": config.mix.n_valid} | held_out
+    return {"train": min(config.mix.n_train, n_taken), "valid": config.mix.n_valid} | held_out
 
 
 def _draw(at: Places, folder: Path, config: Config, split: str) -> None:

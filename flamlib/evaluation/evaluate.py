@@ -36,7 +36,7 @@ from flamlib.models.baselines import FLAMGlobal, LabelMatching
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, HasTrunk
 from flamlib.models.mga_clap import MGACLAP
-from flamlib.training.hear import Stored
+from flamlib.training.feature_extraction import StoredFeatures
 
 TEST_SPLITS = ("seen_captions", "unseen_captions")
 PARTS = (*TEST_SPLITS, *MASKED)  # the same mixtures once more, under speech and music
@@ -70,7 +70,7 @@ def evaluate(
     scores: str | Path,
     seed: int,
     config: EvaluationConfig,
-    heard: str | Path | None = None,
+    features: str | Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Evaluate FLAM and its baselines on the test splits and the held-out recordings.
@@ -86,10 +86,10 @@ def evaluate(
         scores: folder to write, see `splits.write_scores`.
         seed: of the bootstrap.
         config: how models are evaluated.
-        heard: folder of what a frozen trunk made of the mixtures; None: each model hears them.
+        features: folder of what a frozen trunk made of the mixtures; None: each model gets audio.
         progress: show progress bars.
     """
-    stored = None if heard is None else Stored.of(heard, bank, mixtures)
+    stored = None if features is None else StoredFeatures.of(features, bank, mixtures)
     bank, lexicon = Bank.open(bank), Lexicon.read(captions)
     models = load_models(flam=flam, flam_global=flam_global, mga_clap=mga_clap, weights=weights)
     frame_s = models["flam"].frame_s
@@ -283,7 +283,7 @@ def predict(
     *,
     batch_size: int,
     progress: bool,
-    stored: Stored | None = None,
+    stored: StoredFeatures | None = None,
 ) -> dict[str, SplitLogits]:
     """Compute a model's logits of all splits; if it is no FLAM, calibrate them on "valid".
 
@@ -299,7 +299,7 @@ def predict(
     how = {"batch_size": batch_size, "progress": progress}
     logits = {
         name: predict_logits(
-            model, split, bank, **how, heard=trunk and stored.of_split(trunk, name)
+            model, split, bank, **how, features=trunk and stored.of_split(trunk, name)
         )
         for name, split in splits.items()
     }

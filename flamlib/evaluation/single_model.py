@@ -16,7 +16,7 @@ from flamlib.evaluation.splits import EvalSplit
 from flamlib.experiment.params.trials import EvaluationConfig
 from flamlib.models.flam import FLAM
 from flamlib.models.interface import AudioTextModel, Method
-from flamlib.training.hear import Stored
+from flamlib.training.feature_extraction import StoredFeatures
 
 ZERO_SHOT = {"seen_captions": "heldout_seen", "unseen_captions": "heldout_unseen"}
 
@@ -37,7 +37,7 @@ def evaluate_model(
     config: EvaluationConfig,
     window_s: float,
     templates: Sequence[str],
-    stored: Stored | None = None,
+    stored: StoredFeatures | None = None,
     progress: bool = False,
 ) -> ModelResults:
     """Evaluate a model on splits that were labelled once for all models.

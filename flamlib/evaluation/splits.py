@@ -29,11 +29,11 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import logsigmoid
 from tqdm import tqdm
 
-from flamlib.data.heard import HeardClips
 from flamlib.data.mixtures import recipes
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.recipes import Recipe
+from flamlib.data.trunk_features import ClipFeatures
 from flamlib.losses import frame_wise
 from flamlib.metrics.clip_scores import ClipScores, FrameTable
 from flamlib.models.interface import AudioTextModel, Method
@@ -201,7 +201,7 @@ def predict_logits(
     *,
     batch_size: int,
     progress: bool,
-    heard: HeardClips | None = None,
+    features: ClipFeatures | None = None,
 ) -> SplitLogits:
     """Compute a model's logits for every caption in every frame of every clip.
 
@@ -211,7 +211,7 @@ def predict_logits(
         bank: where the recordings of the mixtures are.
         batch_size: clips rendered and embedded at once.
         progress: show a progress bar.
-        heard: what the model's trunk made of the clips, if that is stored.
+        features: what the model's trunk made of the clips, if that is stored.
 
     Raises:
         ValueError: if the model's frames are not as long as those that the split is labelled for.
@@ -226,11 +226,11 @@ def predict_logits(
     starts = range(0, len(split.mixtures), batch_size)
     for start in tqdm(starts, desc=split.name, unit="batch", disable=not progress):
         clips = slice(start, min(start + batch_size, len(split.mixtures)))
-        if heard is None:
+        if features is None:
             waveform = np.stack([recipes.render(bank, recipe) for recipe in split.mixtures[clips]])
             audio = model.embed_audio(torch.from_numpy(waveform), bank.sample_rate)
         else:
-            audio = model.embed_heard(heard.read(range(clips.start, clips.stop)))
+            audio = model.embed_features(features.read(range(clips.start, clips.stop)))
         logits[clips] = frame_wise.frame_logits(audio.frame_emb, *captions).numpy(force=True)
     return SplitLogits(split, logits, captions.logit_bias.numpy(force=True))
 

@@ -43,7 +43,7 @@ from flamlib.metrics.f1 import f1_of_passed, passed_thresholds
 from flamlib.models.flam import FLAM
 from flamlib.paths import Places
 from flamlib.sound_events.smoothing import Smoothing
-from flamlib.training.hear import Stored
+from flamlib.training.feature_extraction import StoredFeatures
 
 VALID = "valid"
 PARTS = {"known": "seen_captions", "novel": "unseen_captions"}
@@ -151,7 +151,7 @@ def best_threshold(
 
 
 def evidence(
-    model: FLAM, splits: Mapping[str, EvalSplit], bank: Bank, stored: Stored | None
+    model: FLAM, splits: Mapping[str, EvalSplit], bank: Bank, stored: StoredFeatures | None
 ) -> dict[str, Evidence]:
     """Return what the logits of splits are made of.
 
@@ -159,7 +159,7 @@ def evidence(
         model: one that knows on which captions it was trained; its trust is lost.
         splits: by name.
         bank: the recordings.
-        stored: what its trunk made of the mixtures; None: it hears them.
+        stored: what its trunk made of the mixtures; None: it gets audio.
     """
     halves = []
     for only in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
@@ -202,7 +202,9 @@ def judge(
     bank, lexicon = Bank.open(at.path(paths.BANK)), Lexicon.read(at.path(paths.CAPTIONS))
     sizes = {"n_clips": config.evaluate.n_clips, "frame_s": model.frame_s}
     splits = evaluation.read_splits(mixtures, bank, lexicon, **sizes)
-    stored = Stored.of(at.path(paths.HEARD), at.path(paths.BANK), at.path(paths.MIXTURES))
+    stored = StoredFeatures.of(
+        at.path(paths.FEATURES), at.path(paths.BANK), at.path(paths.MIXTURES)
+    )
     return evidence(model, {name: splits[name] for name in names}, bank, stored)
 
 
@@ -217,7 +219,7 @@ def main() -> int:
     base = config.override(dict(config.ablate.budget) | aware)
     folds: dict[str, list[Evidence]] = {kind: [] for kind in PARTS}
     for fold in range(cross_validate.N_FOLDS):
-        at, mixtures = cross_validate.prepare_heard(places, base, base, fold=fold)
+        at, mixtures = cross_validate.prepare_fold(places, base, base, fold=fold)
         with ablation.trained(at, at.path("artifacts/trust"), mixtures, "flam", base) as folder:
             found = judge(at, mixtures, folder, PARTS.values(), base)
         for kind, part in PARTS.items():

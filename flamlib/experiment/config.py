@@ -16,7 +16,12 @@ from typing import Any
 from flamlib import paths
 from flamlib.experiment.overrides import Overrides, overlaid, override, read_overrides, read_yaml
 from flamlib.experiment.parameters import ParameterError, parameter, parse, plain, unknown
-from flamlib.experiment.params.learning import CodebookConfig, HearConfig, LossWeights, TrainConfig
+from flamlib.experiment.params.learning import (
+    CodebookConfig,
+    FeaturesConfig,
+    LossWeights,
+    TrainConfig,
+)
 from flamlib.experiment.params.network import ModelConfig
 from flamlib.experiment.params.sounds import (
     AudioConfig,
@@ -48,7 +53,7 @@ class Config:
     variants: VariantsConfig = parameter("augmented copies of training recordings")
     mixture: MixtureConfig = parameter("what mixtures are like")
     mix: MixConfig = parameter("how many mixtures are drawn")
-    hear: HearConfig = parameter("the stored output of a frozen trunk")
+    features: FeaturesConfig = parameter("the stored output of a frozen trunk")
     network: ModelConfig = parameter("the model")
     objectives: dict[str, LossWeights] = parameter("weights of the losses, by model")
     codebook: CodebookConfig = parameter("the codebook of mga_clap")

@@ -59,9 +59,9 @@ class FLAMGlobal(CosineScoring):
         """Say which trunk the FLAM has."""
         return self.model.trunk_id()
 
-    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+    def embed_features(self, features: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
         """Return the embeddings of the FLAM, given the output of its trunk."""
-        return self.model.embed_heard(heard)
+        return self.model.embed_features(features)
 
     def embed_pieces(self, pieces: Iterable[AudioPiece], sample_rate: int) -> AudioEmbeddings:
         """Return the embeddings of the FLAM of a recording that comes in pieces."""
@@ -119,9 +119,9 @@ class LabelMatching(CosineScoring):
         return self.tower.trunk_id()
 
     @torch.inference_mode()
-    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+    def embed_features(self, features: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
         """Return what `embed_audio` does, given the output of the tower's trunk."""
-        return self._embed(self.tower(heard))
+        return self._embed(self.tower(features))
 
     def _embed(self, features: Float[Tensor, "clip frame dim"]) -> AudioEmbeddings:
         evidence = features[..., self.tower.width :]

@@ -1,8 +1,8 @@
 """Chains of convolutions, and the same without gradients: fused, in pieces that a cache holds.
 
-What does not learn, and hearing as a whole, needs no activations afterwards. On a CPU in float32 a
-convolution and the ReLU after it are then one call of oneDNN, and clips go through the chain a few
-at a time: their activations are reused while the cache still has them, and the memory that they
+What does not learn, and inference as a whole, needs no activations afterwards. On a CPU in float32
+a convolution and the ReLU after it are then one call of oneDNN, and clips go through the chain a
+few at a time: their activations are reused while the cache still has them, and the memory that they
 take is used again instead of being asked of the system anew, which fills it with zeros, page by
 page. The numbers are those of the modules up to rounding.
 """

@@ -168,9 +168,9 @@ class DualEncoder(EmbeddingScoring, nn.Module):
                 or is in integers; or so loud that its embeddings are no numbers.
         """
         clips = _as_clips(waveform)
-        heard = resample_to_model(clips, sample_rate, self)
-        n_frames = self.audio.n_frames(heard.shape[1])
-        audio = self._embeddings(self._frames_by_blocks(heard), n_frames)
+        resampled = resample_to_model(clips, sample_rate, self)
+        n_frames = self.audio.n_frames(resampled.shape[1])
+        audio = self._embeddings(self._frames_by_blocks(resampled), n_frames)
         return _require_finite(audio, float(clips.abs().max()))
 
     def trunk_id(self) -> dict[str, Any] | None:
@@ -178,12 +178,12 @@ class DualEncoder(EmbeddingScoring, nn.Module):
         return self.audio.trunk_id()
 
     @torch.inference_mode()
-    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+    def embed_features(self, features: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
         """Embed what the audio tower's trunk made of whole clips, as `embed_audio` does clips.
 
         Raises ValueError for what `embed_audio` refuses.
         """
-        found = self.encode_audio(heard.to(self.device))
+        found = self.encode_audio(features.to(self.device))
         return require_finite(found, "what the trunk of the audio tower made of audio")
 
     @torch.inference_mode()
@@ -203,10 +203,10 @@ class DualEncoder(EmbeddingScoring, nn.Module):
         for waveform, n_before, n_frames in pieces:
             clip = _as_clips(waveform)
             peak = max(peak, float(clip.abs().max()))
-            heard = resample_to_model(clip, sample_rate, self)
-            features.append(self._frames_by_blocks(heard)[:, n_before:])
+            resampled = resample_to_model(clip, sample_rate, self)
+            features.append(self._frames_by_blocks(resampled)[:, n_before:])
             ends.append(n_frames)
-            n_last = self.audio.n_frames(heard.shape[1]) - n_before
+            n_last = self.audio.n_frames(resampled.shape[1]) - n_before
         # What the last one has beyond its frames is the tower's padding, of the others context.
         parts = [frames[:, :n] for frames, n in zip(features[:-1], ends[:-1], strict=True)]
         frames = torch.cat([*parts, features[-1]], dim=1)

@@ -312,20 +312,22 @@ class HTSAT(nn.Module):
         settings = {"tower": "htsat", "frozen_stages": self.frozen_stages, **self._front_end}
         return settings | {"sha256": state_dict.digest(self._trunk())}
 
-    def forward(self, heard: Float[Tensor, "clip step width"]) -> Float[Tensor, "clip frame dim"]:
+    def forward(
+        self, trunk_features: Float[Tensor, "clip step width"]
+    ) -> Float[Tensor, "clip frame dim"]:
         """Return the features of all windows, one after the other, given the output of `trunk`."""
         net = self.encoder.audio_encoder
         if not self.frozen_stages:
-            windows = heard.reshape(-1, 1, HOPS, N_MELS)
+            windows = trunk_features.reshape(-1, 1, HOPS, N_MELS)
             features = self.encoder(windows).last_hidden_state  # [window, dim, frequency, frame]
             frames = features.mean(dim=2).transpose(1, 2)
         elif self.frozen_stages < len(net.layers):
             n_tokens = math.prod(net.input_resolutions[self.frozen_stages])
-            tokens = heard.float().reshape(-1, n_tokens, heard.shape[2])
+            tokens = trunk_features.float().reshape(-1, n_tokens, trunk_features.shape[2])
             frames = self._frames(self._stages(tokens, trunk=False))
         else:
-            frames = heard.float()
-        return frames.reshape(heard.shape[0], -1, self.width)
+            frames = trunk_features.float()
+        return frames.reshape(trunk_features.shape[0], -1, self.width)
 
     def _trunk(self) -> Iterator[nn.Module]:
         """The parts with weights that never learn."""

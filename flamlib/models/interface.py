@@ -116,12 +116,12 @@ class AudioTextModel(Protocol):
 @runtime_checkable
 class HasTrunk(Protocol):
     """A model whose audio tower begins with a trunk that never learns, so that models with the same
-    trunk need to hear a clip only once."""
+    trunk need its output of a clip only once."""
 
     def trunk_id(self) -> dict[str, Any] | None:
         """Say which trunk it is, in JSON's types; None for one not worth storing the output of."""
 
-    def embed_heard(self, heard: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
+    def embed_features(self, features: Float[Tensor, "clip step width"]) -> AudioEmbeddings:
         """Embed clips, given the output of the trunk."""
 
 
@@ -182,10 +182,10 @@ def resample_to_model(
     # A few samples could resample to none.
     n_missing = max(0, math.ceil(model.frame_s * sample_rate) - waveform.shape[1])
     padded = F.pad(waveform, (0, n_missing)).numpy()
-    heard = np.stack([resample(clip, sample_rate, model.sample_rate) for clip in padded])
+    resampled = np.stack([resample(clip, sample_rate, model.sample_rate) for clip in padded])
     # Less than half a sample at the end is rounded away.
     n_least = -(-waveform.shape[1] * model.sample_rate // sample_rate)
-    return F.pad(torch.from_numpy(heard), (0, max(0, n_least - heard.shape[1])))
+    return F.pad(torch.from_numpy(resampled), (0, max(0, n_least - resampled.shape[1])))
 
 
 def require_finite(embeddings: Embeddings, what: str) -> Embeddings:

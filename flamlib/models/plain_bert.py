@@ -1,6 +1,6 @@
 """Configuration and tokenizer of a plain BERT, read as `transformers` reads them, but without it.
 
-Importing `transformers` takes longer than `flam detect` needs to hear a short recording. Both
+Importing `transformers` takes longer than `flam detect` needs for a short recording. Both
 readers return None for anything but the usual: it is then left to `transformers`, which knows what
 else there is, and says what is wrong.
 """

@@ -296,16 +296,18 @@ class YAMNet(nn.Module):
             "sha256": state_dict.digest([self.layers, self.classifier]),
         }
 
-    def forward(self, heard: Float[Tensor, "clip step width"]) -> Float[Tensor, "clip frame dim"]:
+    def forward(
+        self, trunk_features: Float[Tensor, "clip step width"]
+    ) -> Float[Tensor, "clip frame dim"]:
         """Return the features of frames, given the output of `trunk`: the top of the tower.
 
         Without tags, any log-mel whose number of hops is a multiple of `frame_hops`.
         """
         if not self.n_tags:
-            features, local = self._layers(heard)
+            features, local = self._layers(trunk_features)
             return features + self.local(local)
         n_local = LOCAL_STEPS * LOWER_WIDTH
-        features, local, evidence = heard.float().split([WIDTH, n_local, N_CLASSES], dim=2)
+        features, local, evidence = trunk_features.float().split([WIDTH, n_local, N_CLASSES], dim=2)
         return torch.cat([features + self.local(local), evidence], dim=2)
 
     def _layers(

@@ -2,5 +2,5 @@
 
 A module imports only from those before it:
 
-    objective resume logbook distributed init average hear inputs fit launch
+    objective resume logbook distributed init average feature_extraction inputs fit launch
 """

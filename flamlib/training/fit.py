@@ -218,7 +218,7 @@ def build(config: Config, model: str, inputs: TrainInputs, resume: Path) -> Trai
         "codebook": plain(codebook),
         **plain(train),
         **sums,
-        "hears": "audio" if batches.heard is None else net.trunk_id(),
+        "input": "audio" if batches.features is None else net.trunk_id(),
     }
     wrapped, optimizer = accelerator.prepare(net, optimizer)
     average.to(accelerator.device)

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from flamlib.data.batches import Batches, HeardStep
-from flamlib.data.heard import HeardClips
+from flamlib.data.batches import Batches, StepFeatures
 from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.lexicon import Lexicon
 from flamlib.data.mixtures.strong import StrongSet
 from flamlib.data.pairs import Pairs
+from flamlib.data.trunk_features import ClipFeatures
 from flamlib.experiment.config import Config
 from flamlib.experiment.parameters import plain
 from flamlib.experiment.params.learning import LossWeights
 from flamlib.models.dual_encoder import DualEncoder
-from flamlib.training.hear import Stored, pairs_of
+from flamlib.training.feature_extraction import StoredFeatures, pairs_of
 from flamlib.training.objective import OF_MIXTURES, OF_PAIRS, has_loss
 from flamlib.training.resume import checksum
 
@@ -32,7 +32,7 @@ class TrainInputs:
         sets: folder of strongly labelled sets; None: mixtures alone.
         captions: the corpus's table of captions.
         weights: folder of the pretrained towers' folders.
-        heard: folder of what a frozen trunk made of the clips; None: audio is rendered and heard.
+        features: folder of what a frozen trunk made of the clips; None: audio is rendered.
         init_from: folder of a saved model to start from; None: new heads.
     """
 
@@ -42,16 +42,16 @@ class TrainInputs:
     sets: Path | None
     captions: Path
     weights: Path
-    heard: Path | None = None
+    features: Path | None = None
     init_from: Path | None = None
 
     def checksums(self) -> dict[str, str | None]:
         """Return a digest of the content of each, None for what is not read.
 
-        Without `heard`: its manifests name the content of the others.
+        Without `features`: its manifests name the content of the others.
         """
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        del given["heard"]
+        del given["features"]
         return {name: path and checksum(path) for name, path in given.items()}
 
 
@@ -95,9 +95,9 @@ def read_steps(
     if inputs.sets is not None:
         sets, set_shares = strong.select_sets(inputs.sets, train.set_weights)
     stored = None
-    if inputs.heard is not None:
-        folders = {"folder": inputs.heard, "mixtures": inputs.mixtures.parent}
-        stored = Stored(**folders, bank=bank_checksum)
+    if inputs.features is not None:
+        folders = {"folder": inputs.features, "mixtures": inputs.mixtures.parent}
+        stored = StoredFeatures(**folders, bank=bank_checksum)
     captions_of_sets = frozenset().union(*(one.captions for one in sets))
     weights = plain(objective)
     shared = {
@@ -120,7 +120,7 @@ def read_steps(
         set_shares=set_shares,
         pairs=pairs,
         train=train,
-        heard=_heard(stored, net, inputs.mixtures, sets, pairs, uses=uses),
+        features=_step_features(stored, net, inputs.mixtures, sets, pairs, uses=uses),
         **shared,
     )
     uneven = batches.uses_pairs and pairs.n_drawn % accelerator.num_processes
@@ -155,26 +155,26 @@ def read_steps(
         set_shares=(),
         pairs=pairs,
         train=plainly,
-        heard=_heard(stored, net, inputs.valid, (), pairs, uses=uses),
+        features=_step_features(stored, net, inputs.valid, (), pairs, uses=uses),
         **shared,
     )
     return batches, valid_batches
 
 
-def _heard(
-    stored: Stored | None,
+def _step_features(
+    stored: StoredFeatures | None,
     net: DualEncoder,
     mixtures: Path,
     sets: Sequence[StrongSet],
     pairs: Pairs,
     *,
     uses: tuple[bool, bool],
-) -> HeardStep | None:
+) -> StepFeatures | None:
     """The stored outputs of the model's trunk, if they are there of all that some loss uses."""
     trunk = net.trunk_id()
     if stored is None or trunk is None:
         return None
-    clips: list[HeardClips | None] = []
+    clips: list[ClipFeatures | None] = []
     if uses[0]:
         clips = [stored.of_split(trunk, mixtures.stem)]
         clips += [stored.of_set(trunk, one) for one in sets]
@@ -182,4 +182,4 @@ def _heard(
     of_pairs = stored.of_pairs(trunk, pairs) if draws else None
     if None in clips or (draws and of_pairs is None):
         return None
-    return HeardStep(clips, of_pairs)
+    return StepFeatures(clips, of_pairs)

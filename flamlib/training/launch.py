@@ -95,7 +95,7 @@ def train(
         sets=places.path(paths.STRONG),
         captions=places.existing(paths.CAPTIONS),
         weights=places.existing(paths.WEIGHTS),
-        heard=places.path(paths.HEARD) if mixtures == places.path(paths.MIXTURES) else None,
+        features=places.path(paths.FEATURES) if mixtures == places.path(paths.MIXTURES) else None,
         init_from=places.existing(start) if start else None,
     )
     fit(config, model, inputs, out, resume=places.path(paths.RESUME) / model, curves=curves)

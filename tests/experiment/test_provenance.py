@@ -14,7 +14,7 @@ from test_pipeline import NOTEBOOKS, ROOT, code_cells, nodes
 
 from flamlib.experiment import provenance
 
-DRAWN_ONLY = {"corpus", "mix", "hear", "train", "search"}  # these show figures and save none
+DRAWN_ONLY = {"corpus", "mix", "features", "train", "search"}  # these show figures and save none
 
 
 def name_of(notebook):

@@ -10,7 +10,7 @@ import tiny
 from flamlib.experiment.config import load_config
 from flamlib.experiment.parameters import parse, plain
 from flamlib.models import dual_encoder
-from flamlib.training import fit, hear
+from flamlib.training import feature_extraction, fit
 
 
 def run(folder, config, model, **inputs):
@@ -50,6 +50,8 @@ def test_the_losses_of_the_default_training_are_as_they_were(tmp_path):
     }
     config = parse(type(default), values)
     folders = {name: tmp_path / name for name in ("bank", "mixtures", "weights")}
-    hear.hear(config, **folders, sets=tmp_path / "strong", out=tmp_path / "heard", progress=False)
-    history = run(tmp_path, config, "flam", heard=tmp_path / "heard")
+    feature_extraction.extract(
+        config, **folders, sets=tmp_path / "strong", out=tmp_path / "features", progress=False
+    )
+    history = run(tmp_path, config, "flam", features=tmp_path / "features")
     golden.compare(history, "default")

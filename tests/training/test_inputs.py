@@ -1,4 +1,4 @@
-"""Training hears audio, or reads what a trunk made of it: the same steps, losses and gradients."""
+"""Training takes audio, or reads what a trunk made of it: the same steps, losses and gradients."""
 
 import pytest
 import tiny
@@ -6,7 +6,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from flamlib.models.yamnet import YAMNet
-from flamlib.training import fit, hear
+from flamlib.training import feature_extraction, fit
 
 TAGS = {"audio": {"tower": "yamnet", "tags": True, "dropout": 0.2}}
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
@@ -23,7 +23,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
     tiny.write_experiment(folder)
     folders = {name: folder / name for name in ("bank", "mixtures", "weights")}
-    hear.hear(config(), **folders, sets=folder / "strong", out=folder / "heard", progress=False)
+    feature_extraction.extract(
+        config(), **folders, sets=folder / "strong", out=folder / "features", progress=False
+    )
     return folder
 
 
@@ -31,8 +33,8 @@ def config(network=None, **train):
     return tiny.config(network=network or TAGS, **{"n_pair_takes": 1, "lr_caption": 0.0} | train)
 
 
-def build(made, tmp_path, settings, *, heard, model="flam"):
-    inputs = tiny.train_inputs(made, heard=made / "heard" if heard else None)
+def build(made, tmp_path, settings, *, stored, model="flam"):
+    inputs = tiny.train_inputs(made, features=made / "features" if stored else None)
     state = fit.build(settings, model, inputs, tmp_path / "resume")
     state.wrapped.train()
     return state
@@ -50,8 +52,10 @@ def gradients(state, step):
 
 @pytest.mark.parametrize("model", ["flam", "flam_global", "mga_clap"])
 def test_the_same_draws_give_the_same_losses_and_gradients(made, tmp_path, model):
-    states = [build(made, tmp_path, config(), heard=heard, model=model) for heard in (True, False)]
-    assert [state.batches.heard is None for state in states] == [False, True]
+    states = [
+        build(made, tmp_path, config(), stored=stored, model=model) for stored in (True, False)
+    ]
+    assert [state.batches.features is None for state in states] == [False, True]
     for step in range(2):
         (one, moved), (other, expected) = (gradients(state, step) for state in states)
         for name, loss in other.items():
@@ -61,10 +65,12 @@ def test_the_same_draws_give_the_same_losses_and_gradients(made, tmp_path, model
 
 @pytest.mark.parametrize("model", ["flam", "flam_global", "mga_clap"])
 def test_but_for_the_rounding_they_are_equal(made, tmp_path, model, monkeypatch):
-    """To a step that hears audio, and then rounds what the trunk makes of it."""
+    """To a step that takes audio, and then rounds what the trunk makes of it."""
     exact = YAMNet.trunk
     monkeypatch.setattr(YAMNet, "trunk", lambda tower, waveform: exact(tower, waveform).half())
-    states = [build(made, tmp_path, config(), heard=heard, model=model) for heard in (True, False)]
+    states = [
+        build(made, tmp_path, config(), stored=stored, model=model) for stored in (True, False)
+    ]
     (one, moved), (other, expected) = (gradients(state, 0) for state in states)
     for name, loss in other.items():
         torch.testing.assert_close(one[name], loss, rtol=1e-5, atol=1e-6)
@@ -80,9 +86,9 @@ def distance(gradients, expected):
 
 def test_validation_reads_what_is_stored_too(made, tmp_path):
     found = []
-    for heard in (True, False):
-        state = build(made, tmp_path, config(valid_every=1), heard=heard)
-        assert (state.valid_batches.heard is not None) == heard
+    for stored in (True, False):
+        state = build(made, tmp_path, config(valid_every=1), stored=stored)
+        assert (state.valid_batches.features is not None) == stored
         found.append(fit.validate(state))
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
@@ -95,25 +101,25 @@ def test_validation_reads_what_is_stored_too(made, tmp_path):
         {"network": {"audio": {"tower": "yamnet", "tags": True, "frame_hops": 8}}},
     ],
 )
-def test_where_something_is_not_stored_audio_is_heard(made, tmp_path, changes):
-    state = build(made, tmp_path, config(**changes), heard=True)
-    assert state.batches.heard is None
+def test_where_something_is_not_stored_audio_is_rendered(made, tmp_path, changes):
+    state = build(made, tmp_path, config(**changes), stored=True)
+    assert state.batches.features is None
     assert state.batches[0].audio.ndim == 2
 
 
 def test_other_recordings_than_those_stored_are_refused(made, tmp_path):
     with pytest.raises(ValueError, match=r"pairs_train: of other clips \(recordings differ\)"):
-        build(made, tmp_path, config(pair_s=0.96), heard=True)
+        build(made, tmp_path, config(pair_s=0.96), stored=True)
 
 
 def test_a_run_says_which_trunk_it_went_on_from(made, tmp_path):
-    heard, rendered = (build(made, tmp_path, config(), heard=h) for h in (True, False))
-    assert heard.parameters["hears"] == heard.net.trunk_id()
-    assert rendered.parameters["hears"] == "audio"
-    assert heard.checkpoints.folder != rendered.checkpoints.folder
+    of_features, of_audio = (build(made, tmp_path, config(), stored=s) for s in (True, False))
+    assert of_features.parameters["input"] == of_features.net.trunk_id()
+    assert of_audio.parameters["input"] == "audio"
+    assert of_features.checkpoints.folder != of_audio.checkpoints.folder
 
 
 def test_without_a_loss_of_clips_single_recordings_need_not_be_stored(made, tmp_path):
     settings = config(n_pair_takes=None)
     settings = settings.override({"objectives.flam": {"clip": 0.0, "frame": 200.0, "prior": 1.0}})
-    assert build(made, tmp_path, settings, heard=True).batches.heard.pairs is None
+    assert build(made, tmp_path, settings, stored=True).batches.features.pairs is None

@@ -125,8 +125,8 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HearConfig:
-    """What a frozen trunk makes of the clips, stored: stage `hear`."""
+class FeaturesConfig:
+    """What a frozen trunk makes of the clips, stored: stage `features`."""
 
     max_gb: float = parameter("disk that it may take", unit="GB", above=0)
     shard_clips: int = parameter("clips of a file", low=1)

@@ -1,4 +1,4 @@
-"""Sections of what there is to hear: audio, sources, variants and mixtures."""
+"""Sections of what sounds: audio, sources, variants and mixtures."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,6 +1,6 @@
 """Seconds of audio that are heard per CPU-second: the default audio tower, and its plain modules.
 
-    python benchmarks/hear.py [--quick] [--json]
+    python benchmarks/audio_tower.py [--quick] [--json]
 
 *The tower* of `params.yaml` with random weights, without gradients, on a long recording (blocks of
 128 frames and their context, as `embed_audio` cuts it) and on clips of ten seconds, 32 at a time.

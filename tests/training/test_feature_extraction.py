@@ -14,33 +14,35 @@ from flamlib.data.mixtures.bank import Bank
 from flamlib.experiment.config import load_config
 from flamlib.models.yamnet import YAMNet
 from flamlib.storage import manifest
-from flamlib.training import hear
-from flamlib.training.hear import Stored
+from flamlib.training import feature_extraction
+from flamlib.training.feature_extraction import StoredFeatures
 
 TAGS = {"audio": {"tower": "yamnet", "tags": True}}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hear")
+    folder = tmp_path_factory.mktemp("features")
     tiny.write_experiment(folder)
     return folder
 
 
-def config(**hearing):
+def config(**changes):
     found = tiny.config(network=TAGS, n_pair_takes=2)
-    return found.override({f"hear.{k}": v for k, v in ({"shard_clips": 5} | hearing).items()})
+    return found.override({f"features.{k}": v for k, v in ({"shard_clips": 5} | changes).items()})
 
 
 def run(made, out, settings=None):
     folders = {name: made / name for name in ("bank", "mixtures", "weights")}
     settings = settings or config()
-    return hear.hear(settings, **folders, sets=made / "strong", out=out, progress=False)
+    return feature_extraction.extract(
+        settings, **folders, sets=made / "strong", out=out, progress=False
+    )
 
 
 @pytest.fixture(scope="module")
 def out(made, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("heard")
+    folder = tmp_path_factory.mktemp("stored")
     run(made, folder)
     return folder
 
@@ -52,7 +54,7 @@ def trunk_of(made):
 
 
 def test_what_is_stored_is_what_the_trunk_makes_of_each_clip(made, out):
-    tower, stored = trunk_of(made), Stored.of(out, made / "bank", made / "mixtures")
+    tower, stored = trunk_of(made), StoredFeatures.of(out, made / "bank", made / "mixtures")
     bank = Bank.open(made / "bank")
     for split in ("train", "valid"):
         mixtures = recipes.read(made / f"mixtures/{split}.parquet")
@@ -63,7 +65,7 @@ def test_what_is_stored_is_what_the_trunk_makes_of_each_clip(made, out):
             with torch.inference_mode():
                 expected = tower.trunk(waveform).half()
             torch.testing.assert_close(clips.read([row]), expected, rtol=2e-3, atol=1e-3)
-    pairs = hear.pairs_of(config(), bank, "train")
+    pairs = feature_extraction.pairs_of(config(), bank, "train")
     clips = stored.of_pairs(tower.trunk_id(), pairs)
     assert len(clips) == len(pairs.takes()) == 2 * 6
     waveform = torch.from_numpy(recipes.render(bank, pairs.recipe(pairs.takes()[3])))[None]
@@ -72,17 +74,17 @@ def test_what_is_stored_is_what_the_trunk_makes_of_each_clip(made, out):
     torch.testing.assert_close(clips.read([3]), expected, rtol=2e-3, atol=1e-3)
 
 
-def test_what_is_there_is_not_heard_again(made, out, monkeypatch):
+def test_what_is_there_is_not_computed_again(made, out, monkeypatch):
     def write(*given):
-        raise AssertionError("heard again")
+        raise AssertionError("computed again")
 
-    monkeypatch.setattr(hear, "_write_shard", write)
-    before = json.loads((out / hear.ABOUT).read_text())
+    monkeypatch.setattr(feature_extraction, "_write_shard", write)
+    before = json.loads((out / feature_extraction.ABOUT).read_text())
     assert run(made, out) == before
 
 
 def test_a_run_that_was_stopped_goes_on(made, out, tmp_path, monkeypatch):
-    written, write = [], hear._write_shard
+    written, write = [], feature_extraction._write_shard
 
     def stopping(clips, tower, path, job):
         if len(written) == 3:
@@ -90,11 +92,13 @@ def test_a_run_that_was_stopped_goes_on(made, out, tmp_path, monkeypatch):
         written.append(job["name"])
         return write(clips, tower, path, job)
 
-    monkeypatch.setattr(hear, "_write_shard", stopping)
+    monkeypatch.setattr(feature_extraction, "_write_shard", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(made, tmp_path)
     n_left, count = 0, []
-    monkeypatch.setattr(hear, "_write_shard", lambda *given: count.append(given) or write(*given))
+    monkeypatch.setattr(
+        feature_extraction, "_write_shard", lambda *given: count.append(given) or write(*given)
+    )
     run(made, tmp_path)
     n_left = len(count)
     whole = sorted(path.relative_to(out) for path in out.rglob("*.npy"))
@@ -103,7 +107,7 @@ def test_a_run_that_was_stopped_goes_on(made, out, tmp_path, monkeypatch):
         np.testing.assert_array_equal(np.load(tmp_path / path), np.load(out / path))
 
 
-def test_other_weights_are_heard_anew_and_it_is_said(made, tmp_path, capsys):
+def test_other_weights_are_computed_anew_and_it_is_said(made, tmp_path, capsys):
     run(made, tmp_path / "out")
     other = tmp_path / "made"
     shutil.copytree(made, other)
@@ -112,22 +116,22 @@ def test_other_weights_are_heard_anew_and_it_is_said(made, tmp_path, capsys):
     tensors["layers.1.weight"] *= 1.1
     save_file(tensors, path)
     run(other, tmp_path / "out")
-    assert "of another trunk or of other clips, heard anew" in capsys.readouterr().out
-    stored = Stored.of(tmp_path / "out", other / "bank", other / "mixtures")
+    assert "of another trunk or of other clips, computed anew" in capsys.readouterr().out
+    stored = StoredFeatures.of(tmp_path / "out", other / "bank", other / "mixtures")
     assert stored.of_split(trunk_of(other).trunk_id(), "valid") is not None
     with pytest.raises(ValueError, match="other weights"):
         stored.of_split(trunk_of(made).trunk_id(), "valid")
 
 
-def test_more_than_is_allowed_is_refused_before_anything_is_heard(made, tmp_path):
-    with pytest.raises(ValueError, match=r"train 0\.\d\d.*more than hear\.max_gb = 0\.001"):
+def test_more_than_is_allowed_is_refused_before_anything_is_computed(made, tmp_path):
+    with pytest.raises(ValueError, match=r"train 0\.\d\d.*more than features\.max_gb = 0\.001"):
         run(made, tmp_path, config(max_gb=0.001))
     assert not [*tmp_path.rglob("*.npy")]
 
 
-def test_a_disk_without_room_is_named_before_anything_is_heard(made, tmp_path, monkeypatch):
+def test_a_disk_without_room_is_named_before_anything_is_computed(made, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(hear.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(feature_extraction.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(OSError, match=r"GB are needed and 0\.00 GB are free"):
         run(made, tmp_path)
     assert not [*tmp_path.rglob("*.npy")]
@@ -147,9 +151,9 @@ def test_recordings_that_are_drawn_anew_are_not_stored(made, tmp_path):
 
 def test_the_strongest_classes_are_those_of_the_classifier(made, out):
     tower, names = trunk_of(made), [f"sound {i}" for i in range(521)]
-    stored = Stored.of(out, made / "bank", made / "mixtures")
+    stored = StoredFeatures.of(out, made / "bank", made / "mixtures")
     clip = stored.of_split(tower.trunk_id(), "valid").read([0])
-    found = hear.strongest_classes(tower, clip, made / "weights", n_classes=5)
+    found = feature_extraction.strongest_classes(tower, clip, made / "weights", n_classes=5)
     assert found["scores"].shape == (8, 5)
     assert set(found["captions"]) <= set(names)
     strongest = found["scores"].max(axis=0)
@@ -161,11 +165,11 @@ def test_the_manifests_say_what_the_clips_are(made, out):
     about = manifest.read(out / "pairs_train")["parameters"]
     assert about["trunk"] == trunk_of(made).trunk_id()
     assert json.loads(about["content"]["recordings"])["pair_s"] == 1.28
-    assert load_config().hear.max_gb <= 4.0, "what the default run may take of a disk"
+    assert load_config().features.max_gb <= 4.0, "what the default run may take of a disk"
 
 
-def test_clips_that_fill_no_window_are_refused_before_anything_is_heard(made, tmp_path):
-    """Stored, a clip of HTS-AT's would end with its window."""
+def test_clips_that_fill_no_window_are_refused_before_anything_is_computed(made, tmp_path):
+    """StoredFeatures, a clip of HTS-AT's would end with its window."""
     audio = {"embed": 8, "depths": [1] * 4, "heads": [1, 2, 2, 4], "frozen_stages": 4}
     audio |= dict.fromkeys(("drop_path", "drop_hidden", "drop_attention"), 0.0)
     network = {"audio": {"tower": "htsat", "sample_rate": 16_000, **audio}}

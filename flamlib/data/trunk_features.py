@@ -1,11 +1,11 @@
 """What a frozen trunk makes of clips, computed once and stored.
 
-    heard/<part>/manifest.json    which trunk, of which clips, and the shards
-    heard/<part>/00000.npy        [clip, step, width], float16; a row per clip, in order
+    features/<part>/manifest.json    which trunk, of which clips, and the shards
+    features/<part>/00000.npy        [clip, step, width], float16; a row per clip, in order
 
 A *part* is a list of clips: the mixtures of a split, its single recordings, a strong set.
-`training.hear` writes them; training and evaluation read them in place of audio. Half precision
-changes what the top of the tower makes of them by 2 to 3 parts in ten thousand.
+`training.feature_extraction` writes them; training and evaluation read them in place of audio. Half
+precision changes what the top of the tower makes of them by 2 to 3 parts in ten thousand.
 """
 
 import json
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from flamlib.storage import manifest
 
-AGAIN = "hear them again with 02b_hear"
+AGAIN = "compute them again with 02b_features"
 
 
 @dataclass(frozen=True, eq=False)
-class HeardClips:
+class ClipFeatures:
     """The stored clips of one part, in order.
 
     Attributes:
@@ -87,7 +87,7 @@ def parameters(trunk: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str
 
 def open_part(
     folder: str | Path, trunk: Mapping[str, Any] | None, content: Mapping[str, Any]
-) -> HeardClips | None:
+) -> ClipFeatures | None:
     """Open a part, if this trunk's output of it is stored.
 
     Args:
@@ -119,4 +119,4 @@ def open_part(
         if not path.is_file() or path.stat().st_size != shard["n_bytes"]:
             raise ValueError(f"{path} is missing or cut off: {AGAIN}")
     sizes = tuple(shard["stop"] - shard["start"] for shard in shards)
-    return HeardClips(folder, sizes, tuple(shards[0]["shape"]))
+    return ClipFeatures(folder, sizes, tuple(shards[0]["shape"]))

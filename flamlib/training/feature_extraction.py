@@ -1,7 +1,7 @@
-"""Hear every clip of the experiment once: run the audio tower's frozen trunk, and store its output.
+"""Run the frozen trunk of the audio tower over every clip of the experiment, and store its output.
 
 FLAM, the models it is compared with, every arm of the study that leaves the trunk alone, and their
-evaluation go on from there. Where the trunk learns there is nothing to store, and they hear audio.
+evaluation go on from there. Where the trunk learns there is nothing to store, and they get audio.
 """
 
 import functools
@@ -18,12 +18,12 @@ from jaxtyping import Float, Float16
 from torch import Tensor, nn
 
 from flamlib.compute import memory
-from flamlib.data import heard
-from flamlib.data.heard import HeardClips
+from flamlib.data import trunk_features
 from flamlib.data.mixtures import recipes, strong
 from flamlib.data.mixtures.bank import Bank
 from flamlib.data.mixtures.recipes import Recipe
 from flamlib.data.pairs import Pairs
+from flamlib.data.trunk_features import ClipFeatures
 from flamlib.experiment.config import Config
 from flamlib.models import class_features
 from flamlib.models.yamnet import YAMNet, read_class_names
@@ -80,7 +80,7 @@ class SingleRecordings:
 
 
 class Part(NamedTuple):
-    """Clips that are stored together; see `data.heard`."""
+    """Clips that are stored together; see `data.trunk_features`."""
 
     name: str
     content: Mapping[str, Any]
@@ -88,7 +88,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredFeatures:
     """Where trunk outputs are stored, and of what.
 
     Attributes:
@@ -102,29 +102,31 @@ class Stored:
     mixtures: Path
 
     @classmethod
-    def of(cls, folder: str | Path, bank: str | Path, mixtures: str | Path) -> "Stored":
+    def of(cls, folder: str | Path, bank: str | Path, mixtures: str | Path) -> "StoredFeatures":
         """Return the same, given the folder of the bank."""
         return cls(folder=Path(folder), bank=checksum(bank), mixtures=Path(mixtures))
 
-    def of_split(self, trunk: Mapping[str, Any] | None, split: str) -> HeardClips | None:
-        """Open the mixtures of a split; see `heard.open_part`."""
+    def of_split(self, trunk: Mapping[str, Any] | None, split: str) -> ClipFeatures | None:
+        """Open the mixtures of a split; see `trunk_features.open_part`."""
         if trunk is None:
             return None
         content = self.mixtures_content(self.mixtures / f"{split}.parquet")
-        return heard.open_part(self.folder / split, trunk, content)
+        return trunk_features.open_part(self.folder / split, trunk, content)
 
-    def of_pairs(self, trunk: Mapping[str, Any] | None, pairs: Pairs) -> HeardClips | None:
+    def of_pairs(self, trunk: Mapping[str, Any] | None, pairs: Pairs) -> ClipFeatures | None:
         """Open the single recordings of a split, likewise; None where they are drawn anew."""
         if trunk is None or pairs.train.n_pair_takes is None:
             return None
         part = self.folder / PAIRS.format(split=pairs.split)
-        return heard.open_part(part, trunk, self.pairs_content(pairs))
+        return trunk_features.open_part(part, trunk, self.pairs_content(pairs))
 
-    def of_set(self, trunk: Mapping[str, Any] | None, one: strong.StrongSet) -> HeardClips | None:
+    def of_set(self, trunk: Mapping[str, Any] | None, one: strong.StrongSet) -> ClipFeatures | None:
         """Open the clips of a strong set, likewise."""
         if trunk is None:
             return None
-        return heard.open_part(self.folder / f"set_{one.name}", trunk, self.set_content(one))
+        return trunk_features.open_part(
+            self.folder / f"set_{one.name}", trunk, self.set_content(one)
+        )
 
     def mixtures_content(self, table: Path) -> dict[str, Any]:
         """Say what the clips of a table of recipes are."""
@@ -139,7 +141,7 @@ class Stored:
         return {"set": checksum(one.bank.folder)}
 
 
-def hear(
+def extract(
     config: Config,
     *,
     bank: str | Path,
@@ -155,10 +157,10 @@ def hear(
     asked for are removed.
 
     Args:
-        config: `seed`, `mixture`, `network`, `train` and `hear` are used.
+        config: `seed`, `mixture`, `network`, `train` and `features` are used.
         bank: folder of the recordings.
         mixtures: folder with a table of mixtures for each split.
-        sets: folder of strongly labelled sets, of which those with a weight are heard.
+        sets: folder of strongly labelled sets, of which those with a weight are taken.
         weights: folder of the pretrained towers' folders.
         out: folder to write: `about.json`, and a folder for each part.
         progress: show progress bars.
@@ -168,8 +170,8 @@ def hear(
         `n_clips`, `shape` and `n_bytes`.
 
     Raises:
-        ValueError: all of it would be more than `hear.max_gb`, or clips do not fill the windows in
-            which the tower hears; before anything is heard.
+        ValueError: all of it would be more than `features.max_gb`, or clips do not fill the windows
+            of the tower; before anything is computed.
         OSError: more than the disk has left, or it became full on the way.
     """
     out, weights = Path(out), Path(weights)
@@ -179,13 +181,13 @@ def hear(
     trunk = tower.trunk_id()
     about: dict[str, Any] = {"trunk": trunk, "parts": {}}
     if trunk is not None:
-        stored = Stored.of(out, bank, mixtures)
+        stored = StoredFeatures.of(out, bank, mixtures)
         parts = list(_parts(stored, config, Bank.open(bank), Path(sets)))
         sizes = {part.name: _n_bytes(tower, part) for part in parts}
         _check_size(config, out, sizes)
         for part in parts:
-            how = {"shard_clips": config.hear.shard_clips, "progress": progress}
-            about["parts"][part.name] = _hear_part(part, tower, out / part.name, **how)
+            how = {"shard_clips": config.features.shard_clips, "progress": progress}
+            about["parts"][part.name] = _store_part(part, tower, out / part.name, **how)
     for folder in out.iterdir():
         if folder.is_dir() and folder.name not in about["parts"]:
             shutil.rmtree(folder)
@@ -193,7 +195,7 @@ def hear(
     return about
 
 
-def _parts(stored: Stored, config: Config, bank: Bank, sets: Path) -> Iterator[Part]:
+def _parts(stored: StoredFeatures, config: Config, bank: Bank, sets: Path) -> Iterator[Part]:
     for table in sorted(stored.mixtures.glob("*.parquet")):
         clips = Mixtures(bank, recipes.read(table))
         yield Part(table.stem, stored.mixtures_content(table), clips)
@@ -251,7 +253,7 @@ def _n_bytes(tower: nn.Module, part: Part) -> int:
     if n_frames != tower.n_frames(n_samples):  # what is stored does not say where a clip ends
         raise ValueError(
             f"{part.name}: clips of {n_samples / tower.sample_rate:.4g} s do not fill windows of "
-            f"{n_frames * tower.frame_s:.4g} s that the audio tower hears, whose rest would be "
+            f"{n_frames * tower.frame_s:.4g} s that the audio tower takes, whose rest would be "
             "stored as a part of them: set mixture.clip_s and train.pair_s to whole windows, or "
             "network.audio.frozen_stages to 0"
         )
@@ -260,12 +262,12 @@ def _n_bytes(tower: nn.Module, part: Part) -> int:
 
 def _check_size(config: Config, out: Path, sizes: Mapping[str, int]) -> None:
     """Raise an error if there is no place for what will be stored."""
-    total, most = sum(sizes.values()), config.hear.max_gb * 1e9
+    total, most = sum(sizes.values()), config.features.max_gb * 1e9
     if total > most:
         largest = ", ".join(f"{name} {n / 1e9:.2f}" for name, n in sizes.items() if n > total / 20)
         raise ValueError(
             f"what the trunk makes of all clips would be {total / 1e9:.2f} GB ({largest}), more "
-            f"than hear.max_gb = {config.hear.max_gb}: raise it, or lower mix.n_train or "
+            f"than features.max_gb = {config.features.max_gb}: raise it, or lower mix.n_train or "
             "train.n_pair_takes"
         )
     there = sum(path.stat().st_size for path in out.rglob("*.npy"))
@@ -277,7 +279,7 @@ def _check_size(config: Config, out: Path, sizes: Mapping[str, int]) -> None:
         )
 
 
-def _hear_part(
+def _store_part(
     part: Part,
     tower: nn.Module,
     out: Path,
@@ -285,17 +287,17 @@ def _hear_part(
     shard_clips: int,
     progress: bool,
 ) -> dict[str, Any]:
-    wanted = heard.parameters(tower.trunk_id(), part.content)
+    wanted = trunk_features.parameters(tower.trunk_id(), part.content)
     if (out / manifest.NAME).is_file() and manifest.read(out)["parameters"] != wanted:
-        print(f"{out}: of another trunk or of other clips, heard anew")
+        print(f"{out}: of another trunk or of other clips, computed anew")
         shutil.rmtree(out)
     jobs = [
-        {"name": heard.shard_name(k), "start": rows.start, "stop": rows.stop}
+        {"name": trunk_features.shard_name(k), "start": rows.start, "stop": rows.stop}
         for k, rows in enumerate(manifest.split(len(part.clips), shard_clips))
     ]
     write = functools.partial(_write_shard, part.clips, tower)
     # In this process, whose threads share the network's layers: that is faster than processes.
-    how = {"n_jobs": 1, "scheduler": None, "progress": progress, "what": f"hear {part.name}"}
+    how = {"n_jobs": 1, "scheduler": None, "progress": progress, "what": f"features {part.name}"}
     filled = manifest.fill(out, wanted, jobs, write, **how)
     shards = filled["shards"]
     n_bytes = sum(shard["n_bytes"] for shard in shards)
