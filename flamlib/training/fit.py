@@ -104,8 +104,8 @@ def fit(
 
     Raises:
         FileExistsError: `out` holds more than a saved model; before anything is read.
-        FloatingPointError: the loss is not finite in some process; the step and its mixtures are
-            written beside the run's states.
+        FloatingPointError: the loss or its gradient is not finite in some process; the step and its
+            mixtures are written beside the run's states.
         RuntimeError: other than `train.n_processes` processes take part: a forgotten launcher, and
             each would train alone; or they would go on from different steps, as where a machine
             does not see the folder of the states.
@@ -262,8 +262,12 @@ def train_step(state: TrainState, step: int, batch: Batch) -> dict[str, float]:
     )
     losses = distributed.means(accelerator, losses)
     if not math.isfinite(state.objective.total(losses)):
-        _refuse(state, step, losses)
-    accelerator.clip_grad_norm_(state.wrapped.parameters(), train.max_grad_norm)
+        _refuse(state, step, losses, "loss")
+    norm = accelerator.clip_grad_norm_(state.wrapped.parameters(), train.max_grad_norm)
+    # Before the weights, and a state that would be saved of them, are no numbers either. In fp16 a
+    # gradient overflows now and then, and the scaler leaves such a step out.
+    if accelerator.scaler is None and not math.isfinite(norm):
+        _refuse(state, step, losses, "gradient")
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     state.average.update_parameters(state.net)
@@ -348,7 +352,7 @@ def _digest(*key: int) -> int:
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1
 
 
-def _refuse(state: TrainState, step: int, losses: Mapping[str, float]) -> None:
+def _refuse(state: TrainState, step: int, losses: Mapping[str, float], what: str) -> None:
     path = state.checkpoints.folder / "not_finite.json"
     report = {
         "step": step,
@@ -359,4 +363,6 @@ def _refuse(state: TrainState, step: int, losses: Mapping[str, float]) -> None:
         files.atomic_write(path, json.dumps(report, indent=2))
     # Or the first process to stop would end the others, and with them the report.
     state.accelerator.wait_for_everyone()
-    raise FloatingPointError(f"the loss is not finite at step {step}: see {path} for its mixtures")
+    raise FloatingPointError(
+        f"the {what} is not finite at step {step}: see {path} for its mixtures"
+    )

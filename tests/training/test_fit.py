@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from flamlib.sound_events.events import Event
 from flamlib.training import fit as training
 from flamlib.training import inputs as step_inputs
 from flamlib.training import resume
+from flamlib.training.objective import Objective
 from flamlib.training.resume import STATE, checksum
 
 GLOBAL = {"clip": 1.0, "frame": 0.0, "prior": 0.0}
@@ -380,6 +382,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_mixtures(fit, tmp
     assert len(set(report["mixtures"])) == tiny.TRAIN["batch_size"]
     assert report["losses"]["frame"] in ("nan", "inf")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_moves_a_weight(
+    fit, tmp_path, monkeypatch
+):
+    """Else a state of no numbers would be saved, from which the same call goes on for ever."""
+    backward = Objective.backward
+
+    def overflowing(objective, accelerator, net, batch, **how):
+        losses = backward(objective, accelerator, net, batch, **how)
+        if next(steps) == 2:
+            next(p for p in net.parameters() if p.grad is not None).grad.view(-1)[0] = float("inf")
+        return losses
+
+    steps = itertools.count()
+    monkeypatch.setattr(Objective, "backward", overflowing)
+    with pytest.raises(FloatingPointError, match=r"gradient is not finite at step 2: see .*json"):
+        fit(save_every=1)
+    assert json.loads(found(tmp_path, "not_finite.json").read_text())["step"] == 2
+    fit(save_every=1)  # the step is not bad as such: the run goes on from the state before it
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "model").values())
 
 
 @given(n_warmup=st.integers(0, 50), n_rest=st.integers(1, 200))
