@@ -68,7 +68,7 @@ def measure(minutes: int) -> dict[str, object]:
     together = least_ms(lambda each: detector.ask(model, each), some) / TOGETHER
     asked = [detector.ask(model, [caption]) for caption in captions]
     how = {"method": config.method, "smoothing": config.smoothing}
-    ours = least_ms(lambda each: detector.score_heard(model, heard, each, **how), asked)
+    ours = least_ms(lambda each: detector.score_embedded(model, heard, each, **how), asked)
     whole = least_ms(lambda caption: review.ask([caption]), captions)
     vectors = torch.cat([each.embeddings.caption_emb for each in asked]).numpy(force=True)
     frames = rng.standard_normal((len(review.scores().scores), vectors.shape[1]), np.float32)

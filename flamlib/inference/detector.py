@@ -259,16 +259,16 @@ def score(
     title = "detect" if progress else None
     with pieces.cut(recording, model, progress=title) as opened:
         asked = captions if isinstance(captions, Asked) else ask(model, captions)
-        by_caption = score_heard(
+        by_caption = score_embedded(
             model, pieces.embed(model, opened), asked, method=method, smoothing=smoothing
         )
     edges = frame_edges(opened.duration_s, model.frame_s)
     return Scores(detection.frames_first(by_caption), edges, asked.captions)
 
 
-def score_heard(
+def score_embedded(
     model: AudioTextModel,
-    heard: Iterable[AudioEmbeddings],
+    embedded: Iterable[AudioEmbeddings],
     asked: Asked,
     *,
     method: Method,
@@ -278,12 +278,12 @@ def score_heard(
 
     Args:
         model: See `score`.
-        heard: Of `pieces.embed`.
+        embedded: Its pieces, of `pieces.embed`.
         asked: The captions.
         method: See `score`.
         smoothing: See `score`.
     """
-    by_piece = (model.score_embeddings(piece, asked.embeddings, method) for piece in heard)
+    by_piece = (model.score_embeddings(piece, asked.embeddings, method) for piece in embedded)
     by_caption = np.concatenate([scores[0].numpy(force=True) for scores in by_piece], axis=1)
     return smoothing(by_caption)
 

@@ -24,7 +24,7 @@ class Listener:
     Attributes:
         latency_s: From the end of a frame to its score, at most, in seconds; computing not counted.
             An event is told once the gap after it is longer than `merge_gap_s`.
-        n_heard: Frames that have been scored and smoothed.
+        n_smoothed: Frames that have been scored and smoothed.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Listener:
         *,
         embedded: Asked | None = None,
     ) -> None:
-        """Begin to hear.
+        """Prepare for audio that is still to come.
 
         Args:
             model: Any model that `baselines.load` returns.
@@ -49,11 +49,11 @@ class Listener:
         self._half = asked.median_frames // 2
         self.latency_s = (model.context_frames + HOP_FRAMES + self._half) * model.frame_s
         self._samples, self._first_sample = np.zeros(0, np.float32), 0
-        self._n_scored, self.n_heard = 0, 0
+        self._n_scored, self.n_smoothed = 0, 0
         self._scores = np.zeros((len(asked.captions), 0), np.float32)
 
     def feed(self, samples: Float[np.ndarray, "sample"]) -> list[Detection]:
-        """Hear the next mono samples, full scale 1; return the events that are over, by onset."""
+        """Take the next mono samples, full scale 1; return the events that are over, by onset."""
         self._samples = np.concatenate([self._samples, samples.astype(np.float32)])
         found = []
         while self._n_samples() >= self._sample_of(
@@ -106,13 +106,13 @@ class Listener:
         smooth = smoothing.median_filter(self._scores, self._asked.median_frames)
         raised = smoothing.raise_odds(smooth, self._asked.hysteresis)
         found = []
-        for frame in range(self.n_heard, max(stop, self.n_heard)):
+        for frame in range(self.n_smoothed, max(stop, self.n_smoothed)):
             times = frame * self._model.frame_s, (frame + 1) * self._model.frame_s
             columns = smooth[:, frame - first], raised[:, frame - first]
             for spotter, *of_frame in zip(self._spotters, *columns, strict=True):
                 found += spotter.hear(*times, *of_frame)
-        self.n_heard = max(stop, self.n_heard)
-        self._scores = self._scores[:, max(0, self.n_heard - self._half - first) :]
+        self.n_smoothed = max(stop, self.n_smoothed)
+        self._scores = self._scores[:, max(0, self.n_smoothed - self._half - first) :]
         return found
 
 

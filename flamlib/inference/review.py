@@ -53,7 +53,7 @@ class Review:
         self.captions: list[str] = []
         with pieces.cut(self.recording, model) as opened:
             self.duration_s = opened.duration_s
-            self._heard = pieces.embed_whole(model, opened)
+            self._embedded = pieces.embed_whole(model, opened)
         self._scores: dict[str, Float[np.ndarray, frame]] = {}
         self._thresholds: dict[str, float] = {}
         self._corrected: dict[str, list[Detection]] = {}
@@ -70,7 +70,7 @@ class Review:
         if new := [caption for caption in captions if caption not in self._scores]:
             how = {"method": self.config.method, "smoothing": self.config.smoothing}
             asked = detector.ask(self.model, new)
-            by_caption = detector.score_heard(self.model, [self._heard], asked, **how)
+            by_caption = detector.score_embedded(self.model, [self._embedded], asked, **how)
             chosen = detector.choose_thresholds(self.model, asked, **how)
             for caption, scores, own in zip(new, by_caption, chosen, strict=True):
                 self._scores[caption] = scores

@@ -107,7 +107,7 @@ class Recording:
                 if self._only is not None:
                     self.notes.append(_CANCELLED.format(self._only + 1))
             if sum(map(len, pieces)) == n_samples == self._decoder.position:
-                self._kept, self._kept_start = self._heard(np.concatenate(pieces)), 0
+                self._kept, self._kept_start = self._to_mono(np.concatenate(pieces)), 0
             self._n_samples = n_samples
         return self._n_samples
 
@@ -134,7 +134,7 @@ class Recording:
         stop = self.n_samples
         if stop_s is not None:
             stop = min(stop, round(stop_s * self.sample_rate))
-        return self._read(round(start_s * self.sample_rate), stop, as_heard=True)
+        return self._read(round(start_s * self.sample_rate), stop, as_mono=True)
 
     def cut(
         self, start_s: float | int = 0.0, stop_s: float | int | None = None
@@ -153,20 +153,22 @@ class Recording:
                 damaged before the end of the part.
         """
         stop = None if stop_s is None else round(stop_s * self.sample_rate)
-        channels = self._read(round(start_s * self.sample_rate), stop, as_heard=False)
+        channels = self._read(round(start_s * self.sample_rate), stop, as_mono=False)
         if self._asked is not None:
             return np.ascontiguousarray(channels[:, self._asked])
         return mono(channels)
 
-    def _heard(self, channels: Float[np.ndarray, "sample channel"]) -> Float[np.ndarray, "sample"]:
+    def _to_mono(
+        self, channels: Float[np.ndarray, "sample channel"]
+    ) -> Float[np.ndarray, "sample"]:
         if self._only is not None:
             return np.ascontiguousarray(channels[:, self._only])
         return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
 
-    def _read(self, start: int, stop: int | None, *, as_heard: bool) -> Float[np.ndarray, "..."]:
+    def _read(self, start: int, stop: int | None, *, as_mono: bool) -> Float[np.ndarray, "..."]:
         """Return samples `start` to `stop`, or up to the end, of all channels.
 
-        Or as they are heard, so that of many channels no more is held than of one.
+        Or made mono at once, so that of many channels no more is held than of one.
         """
         if start < 0 or (stop is not None and stop <= start):
             part_s = (
@@ -176,7 +178,7 @@ class Recording:
             raise Unreadable(self.path, "no samples from {} s to {} s".format(*part_s))
         kept_stop = self._kept_start + len(self._kept)
         reuse = self._kept_start <= start < kept_stop and kept_stop == self._decoder.position
-        reuse = reuse and (self._kept.ndim == 1) == as_heard
+        reuse = reuse and (self._kept.ndim == 1) == as_mono
         pieces = [self._kept[start - self._kept_start :][: None if stop is None else stop - start]]
         pieces = pieces if reuse else []
         at = start + sum(map(len, pieces))
@@ -189,7 +191,7 @@ class Recording:
                 if not len(channels):
                     break
                 _check(self.path, channels)
-                pieces.append(self._heard(channels) if as_heard else channels)
+                pieces.append(self._to_mono(channels) if as_mono else channels)
                 at += len(channels)
             if at == start:
                 why = f"no samples from {start / self.sample_rate} s on: it ends before"

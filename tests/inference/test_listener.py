@@ -127,4 +127,4 @@ def test_memory_is_that_of_the_look_ahead_and_events_come_in_time():
     for at in range(len(scores)):
         n_told += len(listener.feed(np.array([at], np.float32)))
         assert listener._samples.nbytes + listener._scores.nbytes < 200
-        assert at + 1 - listener.n_heard <= listener.latency_s
+        assert at + 1 - listener.n_smoothed <= listener.latency_s
