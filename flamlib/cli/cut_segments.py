@@ -103,7 +103,7 @@ def _segments(args: argparse.Namespace) -> int:
                 find = find._replace(recording=name)
                 file_of[name] = at
                 times = round(find.onset, 3), round(find.offset, 3)
-                what = (where, *times, texts.key(find.caption))
+                what = (where, find.channel, *times, texts.key(find.caption))
                 if once.setdefault(what, find).score is None:
                     once[what] = find
     found = list(once.values())

@@ -6,7 +6,8 @@
     out/parameters.json   what decides on the clips
 
 The name of a clip has the score, the caption, the recording, and when in it the sound begins. A
-clip is mono, as a model hears it, at the recording's sample rate. It gets its name when it is
+clip is mono, as a model hears it: the average of the channels, or the one that the find is of. It
+has the recording's sample rate. It gets its name when it is
 complete, so that a call that was stopped goes on with those that are missing; nothing in the folder
 is ever removed or replaced.
 """
@@ -209,8 +210,12 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _as_they_lie(named: Sequence[tuple[Find, str]]) -> list[int]:
-    """The finds by recording and time."""
-    return sorted(range(len(named)), key=lambda i: (named[i][0].recording, named[i][0].onset))
+    """The finds by recording, channel and time."""
+    finds = [find for find, _ in named]
+    return sorted(
+        range(len(finds)),
+        key=lambda i: (finds[i].recording, finds[i].channel or 0, finds[i].onset),
+    )
 
 
 def _row(find: Find, name: str, context_s: float) -> list[str]:
@@ -229,7 +234,7 @@ class _Recordings:
     """
 
     def __init__(self) -> None:
-        self._path: Path | None = None
+        self._place: tuple[Path, int | None] | None = None
         self._opened: audio.Recording | audio.Unreadable | None = None
 
     def cut(
@@ -238,11 +243,11 @@ class _Recordings:
         """Return mono samples and their rate. Raises Unreadable if there is no sound."""
         if path is None:
             raise audio.Unreadable(find.recording, "no such recording")
-        if path != self._path:
+        if (path, find.channel) != self._place:
             self.close()
-            self._path = path
+            self._place = path, find.channel
             try:
-                self._opened = audio.Recording(path)
+                self._opened = audio.Recording(path, channel=find.channel)
             except audio.Unreadable as error:
                 self._opened = error
         if isinstance(self._opened, audio.Unreadable):
@@ -256,7 +261,7 @@ class _Recordings:
     def close(self) -> None:
         if isinstance(self._opened, audio.Recording):
             self._opened.close()
-        self._path = self._opened = None
+        self._place = self._opened = None
 
 
 def _write(place: Path, waveform: Float[np.ndarray, "sample"], rate: int, form: str) -> None:
@@ -271,7 +276,7 @@ def _write(place: Path, waveform: Float[np.ndarray, "sample"], rate: int, form: 
 
 
 def _parameters(finds: Sequence[Find], form: str, context_s: float) -> dict[str, str | float]:
-    of_finds = [(*_what(find), find.score) for find in finds]
+    of_finds = [(*_what(find), find.score, *filter(None, [find.channel])) for find in finds]
     digest = hashlib.sha256(repr(of_finds).encode()).hexdigest()
     return {"finds": digest, "n_finds": len(finds), "format": form, "context_s": context_s}
 

@@ -6,7 +6,8 @@
     a folder of such files
 
 A score is that of a column `score` or `confidence`, or stands behind the label in an Audacity
-track of ours; many label files have none.
+track of ours; many label files have none. The channel is that of a folder's parameters, or of a
+selection table that has another than 1 in `Channel`: those of detections have 1 for the average.
 """
 
 import json
@@ -17,13 +18,19 @@ from typing import Any, NamedTuple
 
 from flamlib import texts
 from flamlib.data.datasets.annotations import AudioFolder
-from flamlib.sound_events import detection, labels, recording_names, reviews
+from flamlib.sound_events import (
+    crowsetta_labels,
+    detection,
+    labels,
+    recording_names,
+    reviews,
+)
 from flamlib.sound_events.labels import NoLabels, RawEvent
 from flamlib.storage import tables
 from flamlib.storage.tables import Row
 from flamlib.waveforms import collection
 
-DETECTED = "recordings.jsonl"  # in a folder of `flam detect`
+DETECTED, ASKED = "recordings.jsonl", "parameters.json"  # in a folder of `flam detect`
 SCORES = ("score", "confidence")
 
 
@@ -38,6 +45,7 @@ class Find(NamedTuple):
         offset: In seconds.
         caption: What it is.
         score: How sure that is; None: nobody said.
+        channel: The only one that it was found in, counted from 1; None: the average of all.
     """
 
     table: Path
@@ -47,6 +55,7 @@ class Find(NamedTuple):
     offset: float
     caption: str
     score: float | None
+    channel: int | None = None
 
 
 def read(path: str | Path) -> list[Find]:
@@ -65,7 +74,7 @@ def read(path: str | Path) -> list[Find]:
     for each in sorted(path.rglob("*")):
         if any(part.startswith(".") for part in each.relative_to(path).parts):
             continue  # as `collection.find` leaves it out
-        if each.suffix.lower() in labels.SUFFIXES and each.is_file():
+        if each.name.lower().endswith(labels.SUFFIXES) and each.is_file():
             try:
                 found += _file(each)
             except NoLabels:
@@ -83,9 +92,9 @@ def join(finds: Sequence[Find], gap_s: float) -> list[Find]:
 
     It is as sure as the surest of them.
     """
-    groups: dict[tuple[str, str], list[Find]] = defaultdict(list)
+    groups: dict[tuple[str, int | None, str], list[Find]] = defaultdict(list)
     for find in finds:
-        groups[find.recording, find.caption].append(find)
+        groups[find.recording, find.channel, find.caption].append(find)
     joined = []
     for group in groups.values():
         [last, *others] = sorted(group, key=lambda find: (find.onset, find.offset))
@@ -194,11 +203,25 @@ def _detected(path: Path) -> list[Find]:
             entries[entry["name"]] = {"where": where, "path": entry["path"], "events": events}
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f"{where}: not what `flam detect` writes") from error
+    channel = _channel_asked(path.with_name(ASKED))
     return [
-        _checked(path, entry["where"], entry["path"], *event)
+        _checked(path, entry["where"], entry["path"], *event)._replace(channel=channel)
         for entry in entries.values()
         for event in entry["events"]
     ]
+
+
+def _channel_asked(path: Path) -> int | None:
+    """The channel that a folder's recordings were heard in; None: their average."""
+    if not path.exists():
+        return None
+    try:
+        channel = json.loads(path.read_text(encoding="utf-8")).get("channel")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not parameters of flam detect ({error})") from error
+    if not isinstance(channel, int | None):
+        raise ValueError(f"{path}: channel is {channel!r}, expected a number or null")
+    return channel
 
 
 def _file(path: Path) -> list[Find]:
@@ -208,9 +231,9 @@ def _file(path: Path) -> list[Find]:
             for where, entry in _objects(path)
             if not reviews.is_rejected(Row(where, {name: str(of) for name, of in entry.items()}))
         ]
-    file, scores = labels.read(path), _scores(path)
+    file, scores, channels = labels.read(path), _scores(path), _channels(path)
     return [
-        Find(path, where, recording, onset, offset, caption, scores.get(where))
+        Find(path, where, recording, onset, offset, caption, scores.get(where), channels.get(where))
         for recording, events in file.events.items()
         for where, onset, offset, caption in events
     ]
@@ -218,9 +241,7 @@ def _file(path: Path) -> list[Find]:
 
 def _scores(path: Path) -> dict[str, float]:
     """The score of each line that has one."""
-    fields = tables.first_fields(path)
-    if path.suffix.lower() == ".jams" or not fields or fields[0].startswith("{"):
-        return {}
+    fields = _fields(path)
     column = next((name for name in fields if name.lower() in SCORES), None)
     if column is None:
         if len(fields) != 3:
@@ -230,6 +251,22 @@ def _scores(path: Path) -> dict[str, float]:
         return {row.where: float(match[2]) for row, match in matches if match}
     rows = tables.read(path, (column,), short_rows=True)
     return {row.where: row.number(column) for row in rows if row[column].strip()}
+
+
+def _fields(path: Path) -> list[str]:
+    """The fields of a table's first line; none of what is no table."""
+    if crowsetta_labels.format_of(path) or path.suffix.lower() == ".jams":
+        return []
+    return [] if tables.first_line(path).startswith("{") else tables.first_fields(path)
+
+
+def _channels(path: Path) -> dict[str, int]:
+    """The channel of each line of a selection table, if it is another than 1 in any of them."""
+    if not {"Channel", *labels.RAVEN_TIMES} <= set(_fields(path)):
+        return {}
+    rows = tables.read(path, ("Channel",), short_rows=True)
+    found = {row.where: int(row["Channel"]) for row in rows if row["Channel"].strip().isdecimal()}
+    return found if set(found.values()) - {1} else {}
 
 
 def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,8 +1,10 @@
 """Of `flam segments`."""
 
 import io
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from sounds import RATE, noise
@@ -79,6 +81,38 @@ def test_what_two_tables_say_is_cut_once(table, capsys):
     out, _ = cut(capsys, "tables", "-o", "out", "--audio", ".")
     assert out == "out: 2 clips of 1 captions\n"
     assert len(list(Path("out").rglob("0.9000_*.wav"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_table", "heard"),
+    [(2, None, 1), (1, None, 0), (None, None, None), (None, (1, 2), (0, 1)), (None, (1, 1), None)],
+)
+def test_a_clip_is_of_the_channel_that_was_heard(tmp_path, capsys, asked, in_table, heard):
+    """Tables of detectors, ours too, have 1 for the average."""
+    both = np.stack([noise(3.0), np.zeros(3 * RATE), noise(3.0, seed=1)], axis=1)
+    soundfile.write(tmp_path / "a.wav", both, RATE)
+    times = [(0.5, 1.0), (1.5, 2.0)]
+    if in_table:
+        found = tmp_path / "a.Table.1.selections.txt"
+        head = ("Selection", "Channel", "Begin Time (s)", "End Time (s)", "Annotation")
+        rows = [
+            (f"{k}", f"{of}", f"{onset}", f"{offset}", "rain")
+            for k, ((onset, offset), of) in enumerate(zip(times, in_table, strict=True))
+        ]
+        tables.write(found, [head, *rows])
+    else:
+        found = tmp_path / "found"
+        found.mkdir()
+        events = [[*of, "rain", 0.9] for of in times]
+        entry = {"name": "a.wav", "path": f"{tmp_path / 'a.wav'}", "events": events}
+        (found / "recordings.jsonl").write_text(json.dumps(entry) + "\n")
+        (found / "parameters.json").write_text(json.dumps({"channel": asked}))
+    cut(capsys, str(found), "-o", str(tmp_path / "out"))
+    clips_of = sorted((tmp_path / "out").rglob("*.wav"))
+    for path, (onset, offset), of in zip(clips_of, times, np.broadcast_to(heard, 2), strict=True):
+        part = both[round(onset * RATE) : round(offset * RATE)]
+        expected = part.mean(axis=1) if of is None else part[:, of]
+        np.testing.assert_allclose(soundfile.read(path)[0], expected, atol=1e-3)
 
 
 @pytest.mark.usefixtures("table")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import scipy.io
 from label_files import DOG, KINDS, RAIN, write
 
 from flamlib.search import finds
@@ -19,7 +20,7 @@ def test_what_detect_writes_is_read_with_its_scores(tmp_path, form):
     path = tmp_path / f"a{FORMATS[form].suffix}"
     path.write_bytes(FORMATS[form].encode([Found("sub/a.wav", SOUNDS, 16000)]))
     found = finds.read(path)
-    assert [find[3:] for find in found] == EXPECTED
+    assert [find[3:7] for find in found] == EXPECTED
     assert {find.recording for find in found} == ({"sub/a.wav"} if FORMATS[form].is_joint else {""})
 
 
@@ -28,7 +29,20 @@ def test_label_files_of_other_tools_have_no_scores(tmp_path, kind):
     suffix, text = KINDS[kind]
     write(tmp_path / f"a{suffix}", text(DOG, RAIN))
     for path in (tmp_path / f"a{suffix}", tmp_path):
-        assert [find[3:] for find in finds.read(path)] == [(*DOG, None), (*RAIN, None)]
+        assert [find[3:7] for find in finds.read(path)] == [(*DOG, None), (*RAIN, None)]
+
+
+def test_what_crowsetta_reads_has_neither_scores_nor_channels(tmp_path):
+    """A file of MATLAB is no text, of which fields could be read."""
+    pytest.importorskip("crowsetta")
+    scipy.io.savemat(
+        tmp_path / "a.wav.not.mat",
+        {"onsets": [500.0], "offsets": [1250.0], "labels": "b", "Fs": 8000.0, "fname": "a.wav"}
+        | {"min_int": 5.0, "min_dur": 20.0, "threshold": 1.0, "sm_win": 2.0},
+    )
+    for path in (tmp_path, tmp_path / "a.wav.not.mat"):
+        [find] = finds.read(path)
+        assert find[3:] == (0.5, 1.25, "b", None, None)
 
 
 def test_a_table_of_birdnet_has_confidences(tmp_path):
@@ -36,7 +50,7 @@ def test_a_table_of_birdnet_has_confidences(tmp_path):
     rows = [header, ["1", "3.0", "6.0", "Rook", "0.8123"]]
     write(tmp_path / "a.BirdNET.selection.table.txt", "".join("\t".join(r) + "\n" for r in rows))
     [find] = finds.read(tmp_path)
-    assert find[3:] == (3.0, 6.0, "Rook", 0.8123)
+    assert find[3:7] == (3.0, 6.0, "Rook", 0.8123)
 
 
 def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
@@ -51,7 +65,7 @@ def test_of_a_recording_that_was_heard_twice_the_last_line_counts(tmp_path):
         with (tmp_path / finds.DETECTED).open("a") as file:
             file.write(more)
         [find] = finds.read(tmp_path)
-        assert find[2:] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
+        assert find[2:7] == ("/x/a.wav", 2.0, 3.0, "rain", 0.8)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
