@@ -185,7 +185,8 @@ def _thresholds(args: argparse.Namespace) -> None:
             _write_recall(args.recall, clips)
         hours = sum(each.duration_s for each in heard) / 3600
         tell = outputs.teller(args.output)
-        tell(f"{len(heard)} recordings, {hours:.2f} h; {criterion}; written to {args.output}")
+        n_heard = outputs.counted(len(heard), "recording")
+        tell(f"{n_heard}, {hours:.2f} h; {criterion}; written to {args.output}")
         rows = [_row(c, n) for c, n in zip(choices, _notes(model, choices), strict=True)]
         tell(outputs.columns(_COLUMNS, rows))
         tell(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")
@@ -256,7 +257,8 @@ def _adapt(args: argparse.Namespace) -> None:
             },
         )
     hours = sum(each.duration_s for each in examples.heard) / 3600
-    print(f"{len(examples.heard)} recordings, {hours:.2f} h; written to {args.output}")
+    n_heard = outputs.counted(len(examples.heard), "recording")
+    print(f"{n_heard}, {hours:.2f} h; written to {args.output}")
     if judged:
         _print_held_out(judged, _notes(model, judged[args.level].choices))
     else:

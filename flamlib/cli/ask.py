@@ -71,7 +71,9 @@ def _embed(args: argparse.Namespace) -> None:
     unread = embedding.list_skipped(manifest)
     n = manifest["parameters"]["n_recordings"] - sum(len(s["skipped"]) for s in manifest["shards"])
     skipped = f", {len(unread)} skipped" if unread else ""
-    print(f"{args.folder}: {n} recordings, {len(manifest['shards'])} files{skipped}")
+    embedded = outputs.counted(n, "recording")
+    written = outputs.counted(len(manifest["shards"]), "file")
+    print(f"{args.folder}: {embedded}, {written}{skipped}")
     for each in unread:
         say(f"skipped {each['path']}: {each['why']}")
     for each in embedding.list_notes(manifest):

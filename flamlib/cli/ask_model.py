@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from flamlib.cli import outputs
 from flamlib.cli.arguments import (
     add_model,
     add_smoothing,
@@ -240,7 +241,11 @@ def _thresholds(
         return [args.threshold] * len(asked)
     chosen = detector.choose_thresholds(model, embedded, **how)
     told = [e for e, each in zip(chosen, asked, strict=True) if each.threshold is None]
-    own = [f"{e.caption} {e.threshold:.3g} ({e.n_events} events)" for e in told if e.is_own]
+    own = [
+        f"{e.caption} {e.threshold:.3g} ({outputs.counted(e.n_events, 'event')})"
+        for e in told
+        if e.is_own
+    ]
     others = [each for each in told if not each.is_own]
     if told and detector.thresholds_of(model, **how) is None:
         has_others = getattr(model, "thresholds", None) is not None

@@ -112,7 +112,7 @@ def _segments(args: argparse.Namespace) -> int:
     chosen = clips.choose(found, clips.Wanted(args.n, args.pick, args.min_score))
     if not chosen:
         of_these = ", and none of them is asked for" if found else f" in {', '.join(args.finds)}"
-        raise UsageError(f"nothing to cut: {len(found)} finds{of_these}")
+        raise UsageError(f"nothing to cut: {outputs.counted(len(found), 'find')}{of_these}")
     with tqdm(total=len(chosen), desc="segments", disable=not shows_progress()) as bar:
         done = clips.write(
             chosen,
@@ -130,8 +130,9 @@ def _segments(args: argparse.Namespace) -> int:
         say("recordings were looked for here and beside the table; --audio names their folder")
     kept = f", {done.n_kept} as they were" if done.n_kept else ""
     skipped = f", {len(done.skipped)} skipped" if done.skipped else ""
-    n_captions = len({find.caption for find in chosen})
-    print(f"{args.out}: {done.n_written} clips of {n_captions} captions{kept}{skipped}")
+    written = outputs.counted(done.n_written, "clip")
+    of_captions = outputs.counted(len({find.caption for find in chosen}), "caption")
+    print(f"{args.out}: {written} of {of_captions}{kept}{skipped}")
     return SOME_SKIPPED if done.skipped else 0
 
 

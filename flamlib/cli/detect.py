@@ -273,9 +273,9 @@ def _detect_many(
     if args.output is not None:
         kept = f", {done.n_kept} as they were" if done.n_kept else ""
         told = f", {len(skipped)} skipped" if skipped else ""
-        outputs.teller(args.output)(
-            f"{args.output}: {done.n_heard} recordings heard{kept}{told}, {done.n_events} events"
-        )
+        heard = outputs.counted(done.n_heard, "recording")
+        events = outputs.counted(done.n_events, "event")
+        outputs.teller(args.output)(f"{args.output}: {heard} heard{kept}{told}, {events}")
     return SOME_SKIPPED if skipped else 0
 
 

@@ -132,7 +132,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     any_system = next(iter(aligned.values()))
     n_events = sum(map(len, any_system.ground_truth))
     tell = outputs.teller(args.output)
-    tell(f"{len(any_system.clips)} clips, {len(any_system.captions)} captions, {n_events} events")
+    counts = {"clip": len(any_system.clips), "caption": len(any_system.captions), "event": n_events}
+    tell(", ".join(outputs.counted(n, noun) for noun, n in counts.items()))
     tell(systems.format_table(result).removesuffix("\n"))
     if len(names) == 1 and len(any_system.captions) <= MAX_CAPTIONS:
         table = systems.format_captions(result["systems"][names[0]])

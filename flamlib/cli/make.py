@@ -71,7 +71,9 @@ def _mix(args: argparse.Namespace) -> None:
         progress=shows_progress(),
     )
     n_bytes = sum(shard["n_bytes"] for shard in manifest["shards"])
-    print(f"{args.folder}: {args.n} mixtures, {len(manifest['shards'])} files, {n_bytes:,} bytes")
+    mixtures = outputs.counted(args.n, "mixture")
+    written = outputs.counted(len(manifest["shards"]), "file")
+    print(f"{args.folder}: {mixtures}, {written}, {n_bytes:,} bytes")
 
 
 def add_caption(caption: argparse.ArgumentParser) -> None:
@@ -180,4 +182,5 @@ def _verify(args: argparse.Namespace) -> None:
 
     shards = manifest.verify(args.folder)["shards"]
     n_bytes = sum(shard["n_bytes"] for shard in shards)
-    print(f"{args.folder}: {len(shards)} files, {n_bytes:,} bytes, all as they were written")
+    compared = outputs.counted(len(shards), "file")
+    print(f"{args.folder}: {compared}, {n_bytes:,} bytes, all as they were written")

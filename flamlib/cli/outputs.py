@@ -57,6 +57,15 @@ def columns(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(lines)
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number and its noun, in the plural unless it is one.
+
+    >>> [counted(n, "clip") for n in (0, 1, 2)]
+    ['0 clips', '1 clip', '2 clips']
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def check_table(path: str | None, kind: str) -> None:
     """Refuse a table that cannot be written, before any work.
 

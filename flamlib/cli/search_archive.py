@@ -145,8 +145,10 @@ def _index(args: argparse.Namespace) -> int:
     for path, note in done.notes.items():
         say(f"note on {path}: {note}")
     if unseen:
-        say(f"{len(unseen)} files in folders that are not there stay; --remove forgets them")
-    parts = [f"{done.n_files} files", f"{done.n_embedded} recordings embedded"]
+        kept = outputs.counted(len(unseen), "file")
+        say(f"kept {kept} of folders that are not there; --remove forgets them")
+    embedded = outputs.counted(done.n_embedded, "recording")
+    parts = [outputs.counted(done.n_files, "file"), f"{embedded} embedded"]
     parts += [f"{done.n_forgotten} forgotten"] if done.n_forgotten else []
     parts += [f"{len(skipped)} skipped"] if skipped else []
     parts += [f"{done.freed:,} bytes freed"] if done.freed > 0 else []

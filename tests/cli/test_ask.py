@@ -37,7 +37,7 @@ def test_a_folder_of_recordings_becomes_embeddings(here, tmp_path, capsys):
     asked = ["embed", str(tmp_path / "sounds"), str(tmp_path / "out"), "--shard-size", "1"]
     assert main.main(asked) == 0
     said, complained = capsys.readouterr()
-    assert "1 recordings, 2 files" in said
+    assert "1 recording, 2 files" in said
     assert complained.startswith("flam: skipped b.wav: ")
     assert pyarrow.parquet.read_table(tmp_path / "out/00000.parquet")["path"].to_pylist() == [
         "a.wav"
@@ -56,7 +56,7 @@ def test_of_a_folder_of_bad_files_the_good_one_is_embedded(here, tmp_path, capsy
     bad = write_bad_files(tmp_path / "sounds")
     assert main.main(["embed", str(tmp_path / "sounds"), str(tmp_path / "out")]) == 0
     out, told = capsys.readouterr()
-    assert f"1 recordings, 1 files, {len(bad)} skipped" in out
+    assert f"1 recording, 1 file, {len(bad)} skipped" in out
     lines = told.splitlines()
     for name in bad:
         assert sum(line.startswith(f"flam: skipped {name}: ") for line in lines) == 1

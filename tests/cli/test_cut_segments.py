@@ -79,7 +79,7 @@ def test_what_two_tables_say_is_cut_once(table, capsys):
         Path("tables", name).write_text(header + "".join(rows_of))
     Path("tables/a.txt").write_text("1.0\t2.0\trook\n")
     out, _ = cut(capsys, "tables", "-o", "out", "--audio", ".")
-    assert out == "out: 2 clips of 1 captions\n"
+    assert out == "out: 2 clips of 1 caption\n"
     assert len(list(Path("out").rglob("0.9000_*.wav"))) == 1
 
 
@@ -121,7 +121,7 @@ def test_what_two_tables_say_of_a_recording_is_joined(capsys):
     tables.write("one.tsv", [HEADER[:4], ("a.wav", "0", "1", "rain")])
     tables.write("two.tsv", [HEADER[:4], (str(Path("a.wav").absolute()), "1", "2", "rain")])
     out, _ = cut(capsys, "one.tsv", "two.tsv", "-o", "out", "--join", "0.1")
-    assert out == "out: 1 clips of 1 captions\n"
+    assert out == "out: 1 clip of 1 caption\n"
 
 
 def test_recordings_that_are_elsewhere(table, capsys):
@@ -148,7 +148,7 @@ def test_label_files_of_a_folder_are_named_after_their_recordings(table, capsys,
         _, told = cut(capsys, "labels", "-o", "nowhere", code=1)
         assert "flam: skipped a, 0.50 s, rain: no such recording\n" in told
     out, told = cut(capsys, "labels", "-o", "out", *elsewhere)
-    assert (out, told) == ("out: 2 clips of 1 captions\n", "")
+    assert (out, told) == ("out: 2 clips of 1 caption\n", "")
 
 
 @pytest.mark.parametrize(

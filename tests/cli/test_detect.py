@@ -437,7 +437,7 @@ def test_a_page_is_written_of_one_recording_or_of_each(here, tmp_path, capsys):
     assert call(tmp_path / "a.wav", tmp_path / "b.wav", *asked, "-o", tmp_path / "out") == 1
     for kept in ("", ", 1 as they were"):
         assert call(tmp_path / "a.wav", tmp_path / "b.wav", *asked, *out) == 1
-        assert f"recordings heard{kept}, 1 skipped" in capsys.readouterr().out
+        assert f"heard{kept}, 1 skipped" in capsys.readouterr().out
     for page in (tmp_path / "one.html", tmp_path / "out/a.wav.html"):
         assert 'id="data">{"name": ' in page.read_text("utf-8")
     assert not (tmp_path / "out/b.wav.html").exists()
@@ -486,7 +486,7 @@ def test_tables_of_scores_that_are_there_are_kept(night, here, tmp_path, capsys)
     whole = (tmp_path / "scores/a.tsv").read_bytes()
     (tmp_path / "scores/a.tsv").unlink()
     assert call(*asked, *scores) == 0
-    assert "1 recordings heard, 1 as they were" in capsys.readouterr().out
+    assert "1 recording heard, 1 as they were" in capsys.readouterr().out
     assert (tmp_path / "scores/a.tsv").read_bytes() == whole
     (night / "a.wav").write_bytes(b"no audio any more")
     assert call(*asked, *scores) == 1

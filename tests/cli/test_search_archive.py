@@ -93,7 +93,7 @@ def test_a_file_that_is_gone_is_said_and_then_forgotten(index, sounds, capsys):
 
 def test_files_and_folders_are_removed_by_name(index, sounds, capsys):
     assert main.main(["index", "--remove", "sounds/a.wav", "--out", index]) == 0
-    assert "1 files, 0 recordings embedded, 1 forgotten" in capsys.readouterr().out
+    assert "1 file, 0 recordings embedded, 1 forgotten" in capsys.readouterr().out
     assert (sounds / "a.wav").exists()
     assert main.main(["index", "--remove", "sounds", "--out", index]) == 0
     assert "0 files" in capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_a_folder_that_is_not_there_today_forgets_nothing(index, sounds, capsys)
         out, told = capsys.readouterr()
         assert out == "index: 3 files, 0 recordings embedded, 1 skipped\n"
         assert f"{given}: no such file" in told
-        assert "stay; --remove forgets them" in told
+        assert "kept 2 files of folders that are not there; --remove forgets them" in told
     assert main.main(["index", "sounds/a.wav", "--out", index]) == 1
     assert len(archive.read(sounds.parent / index).paths) == 2
     assert main.main(["index", "--remove", "sounds", "--out", index]) == 0
@@ -157,7 +157,7 @@ def test_of_a_folder_of_bad_files_each_is_said(here, tmp_path, capsys):
     bad = write_bad_files(tmp_path / "sounds")
     assert main.main(["index", str(tmp_path / "sounds"), "--out", str(tmp_path / "index")]) == 1
     out, told = capsys.readouterr()
-    assert f"1 files, 1 recordings embedded, {len(bad)} skipped" in out
+    assert f"1 file, 1 recording embedded, {len(bad)} skipped" in out
     for name in bad:
         assert told.count(f"{os.sep}{name}: ") == 1
     assert GOOD not in told
