@@ -142,7 +142,8 @@ def _embed_shard(model, folder, path, job, *, tick):
     `tick` is called with the path of each recording when it is done.
     """
     opened, unread, notes = _open(model), [], []
-    dim = opened.embed_captions(["sound"]).caption_emb.shape[1]
+    second = np.zeros((1, round(opened.sample_rate)), np.float32)
+    dim = opened.embed_audio(second, opened.sample_rate).clip_emb.shape[1]
     schema = _schema(dim)
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for name in job["paths"]:

@@ -36,6 +36,14 @@ def index(sounds, capsys):
     return "index"
 
 
+@pytest.mark.filterwarnings("error:the model cannot read")
+@pytest.mark.usefixtures("sounds")
+def test_no_word_is_read_where_nothing_is_asked():
+    """One that the model cannot read would be told to a user who never wrote it."""
+    assert main.main(["index", "sounds", "--out", "index", "--model", "model"]) == 0
+    assert main.main(["embed", "sounds", "vectors", "--model", "model"]) == 0
+
+
 def search(capsys, *arguments):
     assert main.main(["search", *arguments]) == 0
     out, told = capsys.readouterr()
@@ -117,13 +125,13 @@ def test_a_folder_that_is_not_there_today_forgets_nothing(index, sounds, capsys)
     soundfile.write("sounds/deep/b.wav", noise(0.5, seed=7), RATE)
     assert main.main(["index", "sounds", "--out", index]) == 0
     shutil.move("sounds", "elsewhere")
-    for given in ("sounds", "sounds/deep"):
+    for given, kept in (("sounds", "3 files"), ("sounds/deep", "1 file")):
         capsys.readouterr()
         assert main.main(["index", given, "--out", index]) == 1
         out, told = capsys.readouterr()
         assert out == "index: 3 files, 0 recordings embedded, 1 skipped\n"
         assert f"{given}: no such file" in told
-        assert "kept 2 files of folders that are not there; --remove forgets them" in told
+        assert f"kept {kept} of folders that are not there; --remove forgets them" in told
     assert main.main(["index", "sounds/a.wav", "--out", index]) == 1
     assert len(archive.read(sounds.parent / index).paths) == 2
     assert main.main(["index", "--remove", "sounds", "--out", index]) == 0
