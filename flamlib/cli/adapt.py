@@ -1,68 +1,40 @@
-"""The commands of `flam` that fit a model to a user's labelled recordings: thresholds, adapt."""
+"""The command of `flam` that fits captions to a user's labelled recordings, adapt.
+
+And what `flam thresholds` has in common with it.
+"""
 
 import argparse
 import math
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flamlib.cli import outputs
+from flamlib.cli import outputs, pipes
 from flamlib.cli.arguments import (
     add_model,
     add_smoothing,
     model_folder,
     number,
     smoothing,
-    usage_errors,
     warnings_in_a_line,
 )
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import UsageError, printable
 from flamlib.experiment.params.trials import DetectConfig
-from flamlib.storage import files, tables
+from flamlib.storage import files
 
 if TYPE_CHECKING:  # it brings torch, seconds of import
-    from flamlib.adaptation.choose import Choice
+    from flamlib.adaptation.choose import Choice, Criterion
     from flamlib.adaptation.learn import HeldOut
-    from flamlib.adaptation.own_labels import Clips, Labelled
+    from flamlib.adaptation.own_labels import Labelled
     from flamlib.models.interface import AudioTextModel
 
 _FEW = 3  # recordings that cannot be used are told one by one
-_COLUMNS = ("caption", "threshold", "events", "recall", "precision", "false/h", "F1", "note")
 
 
-def add_thresholds(thresholds: argparse.ArgumentParser) -> None:
-    """Add the arguments of `flam thresholds`."""
-    thresholds.description = _thresholds.__doc__
-    thresholds.set_defaults(run=_thresholds, extra="evaluate")
-    _add_labelled(thresholds)
-    add = thresholds.add_argument
-    add(
-        "-o",
-        "--output",
-        type=outputs.file,
-        required=True,
-        metavar="FILE",
-        help="file to write, for `flam detect --thresholds FILE`; thresholds.json in the folder of "
-        "a model of your own is used without being named",
-    )
-    _add_wanted(thresholds)
-    add(
-        "--method",
-        choices=["unbiased", "biased", "approximate"],
-        default=DetectConfig.method,
-        help="kind of score, as of flam detect (default: %(default)s)",
-    )
-    add(
-        "--recall",
-        type=outputs.file,
-        metavar="FILE",
-        help="also write a table of each caption's recall at 0.1 to 10 false spans a minute",
-    )
-
-
-def _add_labelled(parser: argparse.ArgumentParser) -> None:
+def add_labelled(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which recordings are labelled, and the model's."""
     add = parser.add_argument
     add(
         "labels",
@@ -85,7 +57,7 @@ def add_adapt(adapt: argparse.ArgumentParser) -> None:
     """Add the arguments of `flam adapt`."""
     adapt.description = _adapt.__doc__
     adapt.set_defaults(run=_adapt, extra="evaluate")
-    _add_labelled(adapt)
+    add_labelled(adapt)
     adapt.add_argument(
         "-o",
         "--output",
@@ -101,10 +73,11 @@ def add_adapt(adapt: argparse.ArgumentParser) -> None:
         help="what is fitted: thresholds alone, also a scale and a shift of each caption, or also "
         "a classifier that begins at the caption's text (default: %(default)s)",
     )
-    _add_wanted(adapt)
+    add_wanted(adapt)
 
 
-def _add_wanted(parser: argparse.ArgumentParser) -> None:
+def add_wanted(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what thresholds are chosen for."""
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument(
         "--precision",
@@ -136,68 +109,12 @@ def _precision(text: str) -> float:
     return value
 
 
-def _thresholds(args: argparse.Namespace) -> None:
-    """Choose the threshold of each caption on labelled recordings: the labels are the captions.
-    Prints what each threshold means for these recordings, on which it was chosen, so that others
-    will do a little worse."""
-    folder = model_folder(args.model)
-    _check_sources(args)
-    _check_outputs(args)
-
-    from flamlib.adaptation import choose, own_labels
-    from flamlib.experiment.parameters import plain
-    from flamlib.inference import detector
-    from flamlib.models import baselines
-    from flamlib.models.checkpoint import WEIGHTS, write_json
-    from flamlib.models.text_tower import UnknownWords
-    from flamlib.models.weights import Fetching
-    from flamlib.waveforms import audio
-
-    with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)), usage_errors(KeyError):
-        found, captions, skipped = _find(args)
-        model = baselines.load(folder)
-        how = {
-            "method": args.method,
-            "smoothing": smoothing(args, detector.smoothing_of(model)),
-        }
-        asked = detector.ask(model, captions)
-
-        def hear_one(path: Path) -> tuple:
-            scores = detector.score(model, path, asked, **how)
-            return scores.scores, float(scores.frame_edges[-1])
-
-        heard, unread = own_labels.hear(found, captions, hear_one, progress=shows_progress())
-        _say_skipped(skipped | unread)
-        clips = own_labels.clips_of(heard, captions, model.frame_s)
-        criterion = _criterion(args)
-        own = detector.choose_thresholds(model, asked, **how)
-        choices = choose.choose(clips, own, criterion)
-        made = choose.to_thresholds(
-            choices,
-            getattr(model, "thresholds", None),
-            criterion,
-            model=files.sha256(folder / WEIGHTS),
-            default=DetectConfig.threshold,
-            **how,
-        )
-        write_json(Path(args.output), plain(made))
-        if args.recall:
-            _write_recall(args.recall, clips)
-        hours = sum(each.duration_s for each in heard) / 3600
-        tell = outputs.teller(args.output)
-        n_heard = outputs.counted(len(heard), "recording")
-        tell(f"{n_heard}, {hours:.2f} h; {criterion}; written to {args.output}")
-        rows = [_row(c, n) for c, n in zip(choices, _notes(model, choices), strict=True)]
-        tell(outputs.columns(_COLUMNS, rows))
-        tell(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")
-
-
 def _adapt(args: argparse.Namespace) -> None:
     """Adapt a model's captions to labelled recordings: the labels are the captions. Prints how good
     the model was and is on recordings that were held out in turn, and writes an adapter, which
     leaves the model and all other captions as they are."""
     folder = model_folder(args.model)
-    _check_sources(args)
+    check_sources(args)
 
     from tqdm import tqdm
 
@@ -208,7 +125,7 @@ def _adapt(args: argparse.Namespace) -> None:
     from flamlib.waveforms import audio
 
     with warnings_in_a_line((audio.Repaired, UnknownWords, Fetching)):
-        found, captions, skipped = _find(args)
+        found, captions, skipped = find_labelled(args)
         adapter.check_place(args.output)
         model = adapter.base_of(folder)
         smooth = smoothing(args, detector.smoothing_of(model))
@@ -219,8 +136,8 @@ def _adapt(args: argparse.Namespace) -> None:
             smoothing=smooth,
             progress=shows_progress(),
         )
-        _say_skipped(skipped | unread)
-        criterion, every = _criterion(args), range(len(examples.heard))
+        say_skipped(skipped | unread)
+        criterion, every = criterion_of(args), range(len(examples.heard))
         levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
         judged, n_folds = {}, len(learn.deal(examples, every))
         n_steps = len(levels) * n_folds
@@ -260,7 +177,7 @@ def _adapt(args: argparse.Namespace) -> None:
     n_heard = outputs.counted(len(examples.heard), "recording")
     print(f"{n_heard}, {hours:.2f} h; written to {args.output}")
     if judged:
-        _print_held_out(judged, _notes(model, judged[args.level].choices))
+        _print_held_out(judged, notes_of(model, judged[args.level].choices))
     else:
         print("a single recording: none could be held out, so how good it is on others is unknown")
 
@@ -269,7 +186,8 @@ def _print_held_out(judged: Mapping[str, "HeldOut"], notes: Sequence[str]) -> No
     """Print how good the model and each level are, and by caption the model and the last level."""
     print("on recordings held out in turn, means over captions:")
     rows = [
-        [name, *(_number(value) for value in of.mean().values()), ""] for name, of in judged.items()
+        [name, *(number_text(value) for value in of.mean().values()), ""]
+        for name, of in judged.items()
     ]
     print(outputs.columns(("", "average precision", "F1", "recall", "false/h", ""), rows))
     before, *_, after = judged.values()
@@ -283,7 +201,7 @@ def _print_held_out(judged: Mapping[str, "HeldOut"], notes: Sequence[str]) -> No
         strict=True,
     ):
         pairs = (precision, (b.f1, a.f1), (b.false_per_hour, a.false_per_hour))
-        numbers = (f"{_number(x)} > {_number(y)}" for x, y in pairs)
+        numbers = (f"{number_text(x)} > {number_text(y)}" for x, y in pairs)
         rows.append([printable(b.caption), str(b.n_events), *numbers, note])
     columns = ("caption", "events", "average precision", "F1", "false/h", "note")
     print("\n" + outputs.columns(columns, rows))
@@ -307,44 +225,42 @@ def _plain(judged: "HeldOut") -> dict:
     return {"mean": means, "captions": by_caption}
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """Return a number for a table, - for nan."""
     return "-" if math.isnan(value) else f"{value:.3g}"
 
 
-def _find(args: argparse.Namespace) -> "tuple[list[Labelled], list[str], dict[str, str]]":
-    """The labelled recordings, the captions of their labels, and what cannot be used and why."""
+def find_labelled(args: argparse.Namespace) -> "tuple[list[Labelled], list[str], dict[str, str]]":
+    """Return the labelled recordings, their captions, and what cannot be used and why.
+
+    Raises UsageError if no label is a caption.
+    """
     from flamlib.adaptation import own_labels
 
-    found, skipped = own_labels.find(args.labels, args.audio)
+    with ExitStack() as copies:
+        sources = [copies.enter_context(pipes.on_disk(each)) for each in args.labels]
+        found, skipped = own_labels.find(sources, args.audio)
     captions = own_labels.captions_of(found)
     if not captions:
         raise UsageError("the labelled recordings have no event, so there is no caption")
     return found, captions, skipped
 
 
-def _check_sources(args: argparse.Namespace) -> None:
+def check_sources(args: argparse.Namespace) -> None:
     """Raise UsageError for labels or recordings that are not there."""
     for source in args.labels:
         if not Path(source).exists():
             raise UsageError(f"{source}: no such file or folder")
+        if files.is_stream(source) and not args.audio:
+            raise UsageError(
+                f"{source}: a pipe, beside which no recordings are; name --audio FOLDER"
+            )
     if args.audio and not Path(args.audio).is_dir():
         raise UsageError(f"{args.audio}: no such folder of recordings")
 
 
-def _check_outputs(args: argparse.Namespace) -> None:
-    """Raise UsageError, or OSError, for files that cannot be written, before minutes of work."""
-    written = [args.output, *([args.recall] if args.recall else [])]
-    if len({os.path.realpath(path) for path in written}) < len(written):
-        raise UsageError(f"{args.recall}: --output and --recall name one file; choose two")
-    for path in written:
-        if Path(path).is_dir():
-            raise UsageError(f"{path}: a folder; name a file in it")
-        if any(Path(path).resolve() == Path(source).resolve() for source in args.labels):
-            raise UsageError(f"{path}: holds the labels, and would be overwritten")
-        files.check_file(path)
-
-
-def _criterion(args: argparse.Namespace):
+def criterion_of(args: argparse.Namespace) -> "Criterion":
+    """Return what thresholds are chosen for."""
     from flamlib.adaptation.choose import Criterion
 
     if args.precision is not None:
@@ -354,15 +270,16 @@ def _criterion(args: argparse.Namespace):
     return Criterion("f1")
 
 
-def _say_skipped(skipped: Mapping[str, str]) -> None:
+def say_skipped(skipped: Mapping[str, str]) -> None:
+    """Tell which recordings cannot be used, and why."""
     for name, why in list(skipped.items())[:_FEW]:
         say(f"skipped {name}: {why}")
     if len(skipped) > _FEW:
         say(f"skipped {len(skipped)} recordings in all")
 
 
-def _notes(model: "AudioTextModel", choices: Sequence["Choice"]) -> list[str]:
-    """What to know before a threshold is believed."""
+def notes_of(model: "AudioTextModel", choices: Sequence["Choice"]) -> list[str]:
+    """Return what to know of each before its threshold is believed."""
     captions = [choice.caption for choice in choices]
     known = model.known(captions).tolist() if hasattr(model, "known") else [1.0] * len(captions)
     notes = []
@@ -378,20 +295,3 @@ def _notes(model: "AudioTextModel", choices: Sequence["Choice"]) -> list[str]:
             said.append("unlike all that the model was trained on")
         notes.append("; ".join(said))
     return notes
-
-
-def _row(choice: "Choice", note: str) -> list[str]:
-    numbers = (choice.recall, choice.precision, choice.false_per_hour, choice.f1)
-    texts = [_number(x) for x in numbers]
-    events = f"{choice.n_events}" + (f" (and {choice.n_false} no)" if choice.n_false else "")
-    return [printable(choice.caption), f"{choice.threshold:.4g}", events, *texts, note]
-
-
-def _write_recall(path: str, clips: "Clips") -> None:
-    from flamlib.adaptation import choose
-
-    rows = [["caption", *(f"recall_at_{rate:g}" for rate in choose.RATES)]]
-    rows += [
-        [name, *(f"{value:.6g}" for value in of)] for name, of in choose.recall_table(clips).items()
-    ]
-    tables.write(path, rows)

@@ -2,23 +2,18 @@
 
 import argparse
 import os
-import shutil
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from flamlib import texts
-from flamlib.cli import outputs
+from flamlib.cli import outputs, pipes
 from flamlib.cli.arguments import count, seconds, share
 from flamlib.cli.aside import say, shows_progress
 from flamlib.cli.errors import SOME_SKIPPED, UsageError
 
 FORMATS = ("wav", "flac", "ogg", "mp3")
-_STDIN, _MOST_SHOWN = "-", 20
+_MOST_SHOWN = 20
 
 
 def add_segments(segments: argparse.ArgumentParser) -> None:
@@ -92,7 +87,7 @@ def _segments(args: argparse.Namespace) -> int:
 
     recordings, once, file_of, name_of = finds.Recordings(args.audio), {}, {}, {}
     for given in dict.fromkeys(args.finds):
-        with _on_disk(given) as path:
+        with pipes.on_disk(given) as path:
             for find in finds.read(path):
                 at = recordings.find(find.recording, find.table)
                 named = find.recording or labels.stem(find.table)
@@ -134,19 +129,6 @@ def _segments(args: argparse.Namespace) -> int:
     of_captions = outputs.counted(len({find.caption for find in chosen}), "caption")
     print(f"{args.out}: {written} of {of_captions}{kept}{skipped}")
     return SOME_SKIPPED if done.skipped else 0
-
-
-@contextmanager
-def _on_disk(given: str) -> Iterator[Path]:
-    """The file itself, or a copy of what comes from standard input."""
-    if given != _STDIN:
-        yield Path(given)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stdin.tsv"
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield path
 
 
 def _how_many(text: str) -> float:

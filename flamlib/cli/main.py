@@ -100,7 +100,7 @@ _EPILOG = (
 _COMMANDS = {
     "detect": ("detect", "find the events in a recording that captions describe"),
     "listen": ("listen", "find events in sound as it comes, from a pipe or a microphone"),
-    "thresholds": ("adapt", "choose thresholds by caption on labelled recordings"),
+    "thresholds": ("choose_thresholds", "choose thresholds by caption on labelled recordings"),
     "evaluate": ("evaluate_scores", "evaluate the score tables of any system, and compare systems"),
     "adapt": ("adapt", "adapt captions to labelled recordings"),
     "models": ("list_models", "list the models that are at hand or to be had"),
@@ -211,6 +211,8 @@ def _module(name: str) -> ModuleType:
             from flamlib.cli import adapt as module
         case "ask":
             from flamlib.cli import ask as module
+        case "choose_thresholds":
+            from flamlib.cli import choose_thresholds as module
         case "cut_segments":
             from flamlib.cli import cut_segments as module
         case "detect":

@@ -1,77 +1,18 @@
-"""Of `flam thresholds` and `flam adapt`."""
+"""Of `flam adapt`, and of what `flam thresholds` has in common with it."""
 
-import csv
-import io
 import json
-import shutil
+import os
+import threading
 
-import numpy as np
 import pytest
-import soundfile
-from heldouts import write_model
-from sounds import RATE, noise, tone
 
 from flamlib.cli import main
-from flamlib.models import released
 
 LEVELS = ["thresholds", "scale", "heads"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "flam"
-    write_model(folder)
-    return folder
-
-
-@pytest.fixture
-def labelled(tmp_path, model, monkeypatch):
-    """Two recordings with tones between noise, and a table of when they sound."""
-    monkeypatch.setattr(released, "places", list)
-    monkeypatch.chdir(tmp_path)
-    for name in "ab":
-        samples = np.concatenate([noise(1.0), tone(800, 1.0), noise(1.0)])
-        soundfile.write(f"{name}.wav", samples, RATE)
-    rows = "".join(f"{name}.wav\t1.0\t2.0\ta tone\n" for name in "ab")
-    (tmp_path / "events.tsv").write_text(f"filename\tonset\toffset\tevent_label\n{rows}")
-    return tmp_path
-
-
 def run(*arguments):
     return main.main([str(each) for each in arguments])
-
-
-def test_a_caption_of_a_few_examples_is_not_said_to_have_none(labelled, model, capsys):
-    given = ["thresholds", "events.tsv", "--model", model, "-o", "mine.json", "--precision", "0.9"]
-    assert run(*given) == 0
-    detect = ["detect", "a.wav", "-c", "a tone", "--model", model, "--thresholds", "mine.json"]
-    assert run(*detect) == 0
-    told = capsys.readouterr().err
-    assert "thresholds of captions without enough examples: a tone" in told
-
-
-def test_thresholds_are_chosen_and_detect_uses_them(labelled, model, capsys):
-    given = ["thresholds", "events.tsv", "--model", model, "-o", "mine.json"]
-    assert run(*given, "--recall", "recall.tsv") == 0
-    assert "2 recordings, 0.00 h; highest F1" in capsys.readouterr().out
-    made = json.loads((labelled / "mine.json").read_text())
-    assert list(made["captions"]) == ["a tone"]
-    assert made["captions"]["a tone"]["n_events"] == 2
-    table = list(csv.reader((labelled / "recall.tsv").open(), delimiter="\t"))
-    assert [row[0] for row in table] == ["caption", "a tone", "all captions"]
-
-    detect = ["detect", "a.wav", "-c", "a tone", "--model", model, "--thresholds", "mine.json"]
-    made["captions"]["a tone"]["threshold"] = 0.0
-    (labelled / "mine.json").write_text(json.dumps(made))
-    assert run(*detect) == 0
-    said = capsys.readouterr()
-    [_, row] = csv.reader(io.StringIO(said.out), delimiter="\t")
-    assert [float(edge) for edge in row[1:3]] == pytest.approx([0, 3]), "the whole recording"
-    assert run(*detect, "--median-frames", "3") == 2
-    assert (
-        "with a hysteresis of 0.75, not with a median of 3 frames and a hysteresis of 0.75"
-        in capsys.readouterr().err
-    )
 
 
 @pytest.mark.parametrize("command", ["thresholds", "adapt"])
@@ -83,47 +24,16 @@ def test_a_word_that_the_model_cannot_read_is_told_once(labelled, model, capsys,
     assert capsys.readouterr().err.count("cannot read zzyzx") == 1
 
 
-@pytest.mark.parametrize("wanted", [("--precision", "0.9"), ("--false-per-hour", "6")])
-def test_what_is_wanted_is_kept_on_the_recordings(labelled, model, capsys, wanted):
-    given = ["thresholds", "events.tsv", "--model", model, "-o", "mine.json"]
-    assert run(*given, *wanted) == 0
-    assert f"at {'a precision of 0.9' if 'prec' in wanted[0] else '6 false spans'}" in (
-        capsys.readouterr().out
-    )
-    assert json.loads((labelled / "mine.json").read_text())["fallback"] >= 0
-
-
-def test_what_cannot_be_used_is_told_without_traceback(labelled, model, capsys):
-    end = ["--model", model, "-o", "mine.json"]
-    for arguments, why in (
-        (["lost.tsv", *end], "lost.tsv: no such file or folder"),
-        (["events.tsv", "--audio", "nowhere", *end], "nowhere: no such folder"),
-        (["events.tsv", "--model", model, "-o", "events.tsv"], "would be overwritten"),
-        (["events.tsv", "--model", model, "-o", "."], "a folder; name a file in it"),
-        (["a.wav", *end], "a.wav"),
-    ):
-        assert run("thresholds", *arguments) == 2, arguments
-        said = capsys.readouterr().err
-        assert why in said
-        assert "Traceback" not in said
-    (labelled / "b.wav").write_bytes(b"not audio")
-    assert run("thresholds", "events.tsv", *end) == 0
-    assert "flam: skipped" in capsys.readouterr().err
-
-
-def test_thresholds_of_another_model_are_refused(labelled, model, capsys):
-    assert run("thresholds", "events.tsv", "--model", model, "-o", "mine.json") == 0
-    other = labelled / "other"
-    shutil.copytree(model, other)
-    with (other / "model.safetensors").open("r+b") as weights:
-        weights.seek(-1, 2)
-        last = weights.read(1)
-        weights.seek(-1, 2)
-        weights.write(bytes([last[0] ^ 1]))
-    capsys.readouterr()
-    detect = ["detect", "a.wav", "-c", "a tone", "--model", other, "--thresholds", "mine.json"]
-    assert run(*detect) == 2
-    assert "mine.json: thresholds of another model than" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["thresholds", "adapt"])
+def test_labels_may_come_from_a_pipe(labelled, model, capsys, command):
+    os.mkfifo("pipe")
+    given = [command, "pipe", "--model", model, "-o", "mine"]
+    assert run(*given) == 2
+    assert "pipe: a pipe, beside which no recordings are; name --audio" in capsys.readouterr().err
+    content = (labelled / "events.tsv").read_bytes()
+    threading.Thread(target=lambda: (labelled / "pipe").write_bytes(content)).start()
+    assert run(*given, "--audio", ".") == 0
+    assert "2 recordings" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("level", ["thresholds", "scale", "heads"])
