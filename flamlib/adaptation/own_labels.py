@@ -10,7 +10,7 @@ Decisions of a review, a table with the columns filename, onset, offset, event_l
 own caption alone is known.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -241,20 +241,28 @@ def _find_named(source: Path, folder: Path, found: list[Labelled], skipped: dict
         if path is None:
             if below is None:
                 below = collection.find(folder)[0]
-            path = _by_name(name or labels.stem(source), below)
-        if path is None:
-            skipped[name or str(source)] = f"no recording of that name in {folder}"
-        else:
+            if name:
+                alike = _by_name(name, {str(each): each for each in below})
+            else:  # its folders may be those of the recordings, as what `flam detect` writes
+                of_file = str(source.with_name(labels.stem(source)))
+                alike = _by_name(of_file, {str(each.relative_to(folder)): each for each in below})
+            path = alike[0] if len(alike) == 1 else None
+        if path is not None:
             found.append(Labelled(path, source, events, decisions))
+        elif alike:
+            skipped[name or str(source)] = f"{alike[0]} and {alike[1]}: which of them is it?"
+        else:
+            skipped[name or str(source)] = f"no recording of that name in {folder}"
 
 
-def _by_name(name: str, paths: Iterable[Path]) -> Path | None:
-    """The only recording of this stem; of several the one whose folders are as named."""
+def _by_name(name: str, paths: Mapping[str, Path]) -> list[Path]:
+    """The recordings of this stem, which have names; of several those whose folders are alike."""
     wanted = recording_names.as_path(name)
     stem = wanted.stem if collection.is_named_as_audio(wanted.name) else wanted.name
-    alike = {recording_names.as_path(str(p)): p for p in paths if texts.composed(p.stem) == stem}
+    alike = {recording_names.as_path(n): p for n, p in paths.items()}
+    alike = {n: p for n, p in alike.items() if texts.composed(p.stem) == stem}
     found = recording_names.matching(wanted, list(alike)) if len(alike) > 1 else [*alike]
-    return alike[found[0]] if len(found) == 1 else None
+    return [alike[each] for each in found]
 
 
 def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:

@@ -61,6 +61,28 @@ def test_of_recordings_of_one_name_the_folder_says_which(tmp_path):
     of = {each.path.relative_to(tmp_path).as_posix(): each.events[0].caption for each in found}
     assert of == {"y/a.wav": "rain 0", "x/a.wav": "rain 1", "y/b.1.wav": "rain 2"}
     assert sorted(skipped) == ["a.wav", "z/c.wav"]
+    assert "which of them" in skipped["a.wav"]
+    assert "no recording of that name" in skipped["z/c.wav"]
+
+
+def test_a_label_file_of_one_recording_lies_in_a_folder_named_as_that_of_the_recording(tmp_path):
+    """As `flam detect` writes them into a folder of its own, and recorders call all files alike."""
+    recordings, found = tmp_path / "field", tmp_path / "found"
+    for name in ("1.wav", "a/1.wav", "b/1.wav"):
+        write(recordings, name)
+        file = found / f"{name}.Table.1.selections.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = f"Begin Time (s)\tEnd Time (s)\tAnnotation\n0\t1\train in {name}\n"
+        file.write_text(rows)
+    labelled, skipped = own_labels.find(sorted(found.rglob("*.txt")), recordings)
+    assert skipped == {}
+    of = {e.path.relative_to(recordings).as_posix(): e.events[0].caption for e in labelled}
+    assert of == {name: f"rain in {name}" for name in ("1.wav", "a/1.wav", "b/1.wav")}
+
+    (recordings / "1.wav").unlink()  # now its labels may be those of either
+    _, skipped = own_labels.find(sorted(found.rglob("*.txt")), recordings)
+    assert list(skipped) == [str(found / "1.wav.Table.1.selections.txt")]
+    assert "which of them" in skipped[str(found / "1.wav.Table.1.selections.txt")]
 
 
 def test_a_recording_that_is_labelled_twice_is_refused(tmp_path):
