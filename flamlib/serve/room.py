@@ -7,7 +7,7 @@ import os
 import tempfile
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -49,6 +49,24 @@ def place_for(name: str) -> Iterator[Path]:
 def name_of(given: str) -> str:
     """Return a name to be read by people, of what a sender calls a recording."""
     return texts.normal(given.replace("\\", "/").split("/")[-1])[:MAX_LETTERS] or "recording"
+
+
+def names_of(paths: Mapping[str, Path]) -> dict[str, str]:
+    """Return how recordings are called: as their files, where these differ.
+
+    Files of one name, as recorders of several places write them, have as many folders before it as
+    tell them apart.
+    """
+    alike: dict[str, list[str]] = {}
+    for known, path in paths.items():
+        alike.setdefault(texts.normal(path.name), []).append(known)
+    names = {}
+    for of_one_name in alike.values():
+        most, n = max(len(paths[k].parts) for k in of_one_name), 1
+        while n < most and len({paths[k].parts[-n:] for k in of_one_name}) < len(of_one_name):
+            n += 1
+        names |= {k: texts.normal("/".join(paths[k].parts[-n:])) for k in of_one_name}
+    return names
 
 
 @contextmanager
@@ -103,6 +121,7 @@ class Room:
             CONFIG, median_frames=smooth.median_frames, hysteresis=smooth.hysteresis
         )
         self._heard: OrderedDict[str, Heard] = OrderedDict()
+        self._names = {} if index is None else names_of({k: w[0] for k, w in index.paths.items()})
         parts = () if index is None else index.parts
         self._duration_s = {r.sha256: r.duration_s for part in parts for r in part.recordings}
 
@@ -130,8 +149,7 @@ class Room:
         """
         if self.index is None or sha256 not in self.index.paths:
             raise Refused(404, "unknown", "The index has no such recording.")
-        paths = self.index.paths[sha256]
-        name = paths[0].name
+        paths, name = self.index.paths[sha256], self._names[sha256]
         if sha256 in self._heard:
             return self._find(sha256).about | {"name": name}
         if self._duration_s.get(sha256, 0.0) > self.caps.max_s:  # before all of it is read
@@ -143,7 +161,7 @@ class Room:
             raise Refused(
                 409, "changed", f"{name} was changed since it was indexed; call flam index again."
             )
-        return self._hear(sha256, path, path.name)
+        return self._hear(sha256, path, name)
 
     def _hear(self, known: str, path: Path, name: str) -> dict[str, Any]:
         try:
@@ -199,8 +217,8 @@ class Room:
         return Refused(
             413,
             "too_long",
-            f"{name} is longer than {self.caps.max_s / 60:g} minutes, the most that is taken here; "
-            "cut it, or use flam detect, which has no limit.",
+            f"{name} is longer than {self.caps.max_s / 60:g} minutes, the most that is taken here: "
+            "start flam serve with --max-minutes, cut it, or use flam detect, which has no limit.",
         )
 
     def sound(self, known: str) -> bytes:
@@ -251,8 +269,9 @@ class Room:
 
     def listed(self, part: str = "") -> dict[str, Any]:
         """Return the recordings of the index whose names have a part, and how many they are."""
+        self._index()
         part = texts.normal(part).casefold()
-        named = ((texts.normal(where[0].name), k) for k, where in self._index().paths.items())
+        named = ((name, known) for known, name in self._names.items())
         found = sorted(each for each in named if part in each[0].casefold())
         rows = [{"id": known, "name": name} for name, known in found[:MAX_LISTED]]
         return {"n_recordings": len(found), "recordings": rows}
@@ -267,7 +286,7 @@ class Room:
             "hits": [
                 {
                     "id": ids[hit.path],
-                    "name": texts.normal(hit.path.name),
+                    "name": self._names[ids[hit.path]],
                     **hit.detection._asdict(),
                     "is_there": hit.is_there,
                 }

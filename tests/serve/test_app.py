@@ -217,7 +217,30 @@ def test_of_a_recording_of_the_index_that_is_too_long_nothing_is_read(world, mon
     service = app.make(Room(model, caps, index=index))
     [known] = [sha for sha, [path] in index.paths.items() if path.name == "été.wav"]
     with TestClient(service, base_url="http://127.0.0.1") as client:
-        assert error(client.post(f"/api/index/{known}"), 413)["code"] == "too_long"
+        told = error(client.post(f"/api/index/{known}"), 413)
+        assert told["code"] == "too_long"
+        assert "--max-minutes" in told["message"]
+
+
+def test_recordings_of_one_name_are_told_apart_by_their_folders(world, tmp_path):
+    """As recorders of two places call them, which begin at the same time."""
+    model = world[1]
+    for place, frequency_hz in (("lake", 300), ("wood", 2000)):
+        (tmp_path / place).mkdir()
+        soundfile.write(tmp_path / place / "a.wav", tone(frequency_hz, 1.5), RATE)
+    indexing.update(
+        world[0] / "model", sorted(tmp_path.rglob("*.wav")), tmp_path / "index",
+        forget=lambda _: False, model_name="m", n_jobs=1, progress=False,
+    )  # fmt: skip
+    index = archive.read(tmp_path / "index")
+    place_of = {k: path.parent.name for k, [path] in index.paths.items()}
+    service = app.make(Room(model, CAPS, index=index))
+    with TestClient(service, base_url="http://127.0.0.1") as client:
+        rows = client.get("/api/index").json()["recordings"]
+        rows += client.post("/api/index/search", json={"caption": "a bell", "k": 9}).json()["hits"]
+        rows += [{"id": k, **client.post(f"/api/index/{k}").json()} for k in (*place_of, *place_of)]
+    assert len(rows) >= 6
+    assert all(row["name"] == f"{place_of[row['id']]}/a.wav" for row in rows)
 
 
 # A recording is dropped on the page: its name, and its content in base64.

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from flamlib.serve import room
@@ -24,3 +26,12 @@ def test_a_recording_is_put_where_its_name_does_not_say(name, put):
         assert path.name == put
         path.write_bytes(b"")
     assert not path.parent.exists()
+
+
+def test_recordings_of_one_name_are_called_with_the_folders_that_tell_them_apart():
+    names = ("/d/x/1/a.wav", "/d/y/1/a.wav", "/d/y/2/a.wav", "/d/y/b.wav", "/a.wav")
+    called = room.names_of({name: Path(name) for name in names})
+    assert called["/d/y/b.wav"] == "b.wav"
+    assert len(set(called.values())) == len(names)
+    assert called["/d/x/1/a.wav"] == "x/1/a.wav"
+    assert room.names_of({"k": Path("/d/x/a.wav")}) == {"k": "a.wav"}
