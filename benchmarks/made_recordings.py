@@ -32,7 +32,7 @@ from scipy.special import expit, logit
 from flamlib import paths
 from flamlib.adaptation import adapter, learn
 from flamlib.adaptation.choose import EPSILON, Criterion
-from flamlib.adaptation.own_labels import Heard
+from flamlib.adaptation.own_labels import LabelledFrames
 from flamlib.data.mixtures.bank import Bank
 from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector
@@ -143,15 +143,17 @@ def score(
 def adapt(model: FLAM, made: Sequence[Made], rate: int, captions: list[str]) -> adapter.Adapted:
     """Adapt a model to recordings."""
     smooth = detector.smoothing_of(model)
-    heard = []
+    recordings = []
     for number, each in enumerate(made):
         frames = model.embed_audio(each.waveform, rate).frame_emb[0].numpy(force=True)
         length_s = len(each.waveform) / rate
-        heard.append(Heard(Path(str(number)), sorted(each.events), None, length_s, frames))
+        recordings.append(
+            LabelledFrames(Path(str(number)), sorted(each.events), None, length_s, frames)
+        )
     start, bias = learn.start_of(model.embed_captions(captions))
     own = detector.choose_thresholds(model, captions, method="unbiased", smoothing=smooth)
-    examples = learn.Examples(heard, captions, model.frame_s, smooth, start, bias, own)
-    rows = range(len(heard))
+    examples = learn.Examples(recordings, captions, model.frame_s, smooth, start, bias, own)
+    rows = range(len(recordings))
     chosen = learn.thresholds_of(examples, rows, "heads", Criterion("f1"))
     weights = torch.from_numpy(learn.fit(examples, rows, "heads")).float()
     return adapter.Adapted(model, captions, weights), np.array([c.threshold for c in chosen])

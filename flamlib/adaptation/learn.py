@@ -27,7 +27,7 @@ from sklearn.metrics import average_precision_score
 
 from flamlib.adaptation import choose, logistic, own_labels
 from flamlib.adaptation.choose import EPSILON, Choice, Criterion
-from flamlib.adaptation.own_labels import Clips, Heard, Labelled
+from flamlib.adaptation.own_labels import Clips, Labelled, LabelledFrames
 from flamlib.inference import detector, pieces
 from flamlib.losses import frame_wise
 from flamlib.models.caption_thresholds import Chosen
@@ -49,10 +49,10 @@ Weights = Float[np.ndarray, "caption dim"]
 
 @dataclass(frozen=True)
 class Examples:
-    """Labelled recordings, heard by a model that is to be adapted to them.
+    """Labelled recordings, embedded by a model that is to be adapted to them.
 
     Attributes:
-        heard: the recordings, with the embedding of each frame as values.
+        recordings: with the embedding of each frame as values.
         captions: all captions of their labels.
         frame_s: seconds of a frame.
         smoothing: of scores.
@@ -61,7 +61,7 @@ class Examples:
         own: of each caption the model's threshold.
     """
 
-    heard: Sequence[Heard]
+    recordings: Sequence[LabelledFrames]
     captions: Sequence[str]
     frame_s: float
     smoothing: Smoothing
@@ -98,7 +98,7 @@ def examples_of(
     smoothing: Smoothing,
     progress: bool = False,
 ) -> tuple[Examples, dict[str, str]]:
-    """Hear labelled recordings.
+    """Embed labelled recordings.
 
     Args:
         model: to adapt.
@@ -116,13 +116,13 @@ def examples_of(
 
     def embed(path: Path) -> tuple[Float[np.ndarray, "frame dim"], float]:
         with pieces.cut(path, model) as opened:
-            blocks = [heard.frame_emb[0] for heard in pieces.embed(model, opened)]
+            blocks = [piece.frame_emb[0] for piece in pieces.embed(model, opened)]
             return torch.cat(blocks).numpy(force=True), opened.duration_s
 
-    heard, skipped = own_labels.hear(found, captions, embed, progress=progress)
+    recordings, skipped = own_labels.read(found, captions, embed, progress=progress)
     start, bias = start_of(model.embed_captions(list(captions)))
     own = detector.choose_thresholds(model, captions, method="unbiased", smoothing=smoothing)
-    made = Examples(heard, captions, model.frame_s, smoothing, start, bias, own)
+    made = Examples(recordings, captions, model.frame_s, smoothing, start, bias, own)
     return made, skipped
 
 
@@ -171,11 +171,13 @@ def clips(examples: Examples, rows: Sequence[int], weights: Mapping[int, Weights
     scored = []
     for row in rows:
         of = weights[row].astype(np.float32)
-        logits = examples.heard[row].values @ of[:, :-1].T + of[:, -1] + examples.bias
+        logits = examples.recordings[row].values @ of[:, :-1].T + of[:, -1] + examples.bias
         by_caption = torch.from_numpy(frames_first(logits).copy())[None]
         [scores] = frame_wise.unbiased_score(by_caption, bias).numpy()
         smooth = examples.smoothing(scores)
-        scored.append(examples.heard[row]._replace(values=frames_first(smooth).astype(np.float32)))
+        scored.append(
+            examples.recordings[row]._replace(values=frames_first(smooth).astype(np.float32))
+        )
     return own_labels.clips_of(scored, examples.captions, examples.frame_s)
 
 
@@ -201,7 +203,7 @@ def deal(examples: Examples, rows: Sequence[int]) -> list[list[int]]:
     """
     same: dict[Path, list[int]] = {}
     for row in rows:
-        same.setdefault(examples.heard[row].path, []).append(row)
+        same.setdefault(examples.recordings[row].path, []).append(row)
     groups, n_folds = list(same.values()), min(N_FOLDS, len(same))
     mixed = np.random.default_rng(0).permutation(len(groups)).tolist()
     return [
@@ -239,7 +241,7 @@ def held_out(
         criterion: by which thresholds are chosen.
         tick: called when a fold is done.
     """
-    every = list(range(len(examples.heard)))
+    every = list(range(len(examples.recordings)))
     own = np.array([chosen.threshold for chosen in examples.own])
     weights, thresholds = dict.fromkeys(every, examples.start), dict.fromkeys(every, own)
     for fold in deal(examples, every) if level else []:
@@ -295,12 +297,12 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
     their importance: 1 for an event, and as much in all for the other frames."""
     frames, active, importance = [], [], []
     for row in rows:
-        heard = examples.heard[row]
-        n_frames = len(heard.values)
+        recording = examples.recordings[row]
+        n_frames = len(recording.values)
         share, absent = np.zeros(n_frames), np.zeros(n_frames, dtype=bool)
-        if heard.decisions is None:
+        if recording.decisions is None:
             absent[:] = True
-        for i, event in enumerate(heard.events):
+        for i, event in enumerate(recording.events):
             if event.caption != caption:
                 continue
             [inside] = active_frames(
@@ -308,16 +310,16 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
                 [caption],
                 n_frames=n_frames,
                 frame_s=examples.frame_s,
-                clip_s=heard.duration_s,
+                clip_s=recording.duration_s,
             )
-            if heard.decisions is None or heard.decisions[i]:
+            if recording.decisions is None or recording.decisions[i]:
                 share[inside] = 1 / max(1, inside.sum())
                 absent[inside] = False
             else:
                 absent[inside] = True
         absent &= share == 0
         used = np.flatnonzero((share > 0) | absent)
-        frames.append(heard.values[used])
+        frames.append(recording.values[used])
         active.append(share[used] > 0)
         importance.append(share[used])
     frames, active = np.concatenate(frames), np.concatenate(active)

@@ -47,8 +47,8 @@ class Labelled:
     decisions: Sequence[bool] | None = None
 
 
-class Heard(NamedTuple):
-    """A labelled recording that was heard.
+class LabelledFrames(NamedTuple):
+    """A labelled recording with what a model says of its frames.
 
     Attributes:
         path: the recording.
@@ -122,19 +122,19 @@ def captions_of(found: Iterable[Labelled]) -> list[str]:
     return sorted(set(spelled.values()))
 
 
-def hear(
+def read(
     found: Sequence[Labelled],
     captions: Sequence[str],
-    hear_one: Callable[[Path], tuple[Float[np.ndarray, "frame value"], float]],
+    values_of: Callable[[Path], tuple[Float[np.ndarray, "frame value"], float]],
     *,
     progress: bool = False,
-) -> tuple[list[Heard], dict[str, str]]:
-    """Hear labelled recordings.
+) -> tuple[list[LabelledFrames], dict[str, str]]:
+    """Read labelled recordings, and what a model says of their frames.
 
     Args:
         found: from `find`.
         captions: spellings of their captions, from `captions_of`.
-        hear_one: returns values of the frames of a recording, and its duration in seconds.
+        values_of: returns values of the frames of a recording, and its duration in seconds.
         progress: whether to show a progress bar.
 
     Returns:
@@ -144,10 +144,10 @@ def hear(
         ValueError: none can be read.
     """
     by_key = {texts.key(caption): caption for caption in captions}
-    heard, skipped = [], {}
-    for each in tqdm(found, "hear", disable=not progress):
+    recordings, skipped = [], {}
+    for each in tqdm(found, "recordings", disable=not progress):
         try:
-            values, duration_s = hear_one(each.path)
+            values, duration_s = values_of(each.path)
             named = [e._replace(caption=by_key[texts.key(e.caption)]) for e in each.events]
             if each.decisions is None:
                 events, decisions = labels.repair(named, duration_s)[0], None
@@ -161,23 +161,25 @@ def hear(
         except (audio.Unreadable, OSError, ValueError) as error:
             skipped[str(each.path)] = audio.reason(error)
         else:
-            heard.append(Heard(each.path, events, decisions, duration_s, values))
-    if not heard:
+            recordings.append(LabelledFrames(each.path, events, decisions, duration_s, values))
+    if not recordings:
         name, why = next(iter(skipped.items()))
         raise ValueError(f"none of the labelled recordings can be used; {name}: {why}")
-    return heard, skipped
+    return recordings, skipped
 
 
-def clips_of(heard: Sequence[Heard], captions: Sequence[str], frame_s: float) -> Clips:
+def clips_of(
+    recordings: Sequence[LabelledFrames], captions: Sequence[str], frame_s: float
+) -> Clips:
     """Return the scores of recordings as clips.
 
     Args:
-        heard: with a score of each caption as values.
+        recordings: with a score of each caption as values.
         captions: of the scores.
         frame_s: seconds of a frame.
     """
     of, durations, scores, truth, known = [], [], [], [], []
-    for number, each in enumerate(heard):
+    for number, each in enumerate(recordings):
         if each.decisions is None:
             parts = [(*part, None, True) for part in _cuts(each, frame_s)]
         else:
@@ -202,8 +204,8 @@ def clips_of(heard: Sequence[Heard], captions: Sequence[str], frame_s: float) ->
             scores.append(each.values[first:stop])
             truth.append(events)
     table = np.array(known, dtype=bool).reshape(len(of), len(captions))
-    names = [f"{heard[number].path} {i}" for i, number in enumerate(of)]
-    reviewed = np.array([heard[number].decisions is not None for number in of], dtype=bool)
+    names = [f"{recordings[number].path} {i}" for i, number in enumerate(of)]
+    reviewed = np.array([recordings[number].decisions is not None for number in of], dtype=bool)
     clips = ClipScores(names, list(captions), frame_s, durations, scores, truth, table)
     return Clips(clips, np.array(of, dtype=int), reviewed)
 
@@ -278,15 +280,15 @@ def _read_review(path: Path) -> dict[str, tuple[list[RawEvent], list[bool]]]:
     return by_name
 
 
-def _cuts(heard: Heard, frame_s: float) -> list[tuple[int, int]]:
+def _cuts(recording: LabelledFrames, frame_s: float) -> list[tuple[int, int]]:
     """First and last frame of the parts of a recording; no event is cut."""
-    n_frames, parts, first = len(heard.values), [], 0
+    n_frames, parts, first = len(recording.values), [], 0
     size = round(CUT_S / frame_s)
     while n_frames - first > 1.5 * size:
         stop = first + size
         # Events in order may overlap, so one that reaches on may be met after others.
         while reaching := [
-            e for e in heard.events if e.onset < stop * frame_s < e.offset and stop < n_frames
+            e for e in recording.events if e.onset < stop * frame_s < e.offset and stop < n_frames
         ]:
             stop = min(n_frames, int(np.ceil(max(e.offset for e in reaching) / frame_s)))
         parts.append((first, stop))
@@ -296,9 +298,9 @@ def _cuts(heard: Heard, frame_s: float) -> list[tuple[int, int]]:
     return parts
 
 
-def _frames(event: Event, heard: Heard, frame_s: float) -> tuple[int, int]:
+def _frames(event: Event, recording: LabelledFrames, frame_s: float) -> tuple[int, int]:
     """First and last frame of which at least half lies in an event; one at least."""
-    edges = frame_edges(heard.duration_s, frame_s)
+    edges = frame_edges(recording.duration_s, frame_s)
     middles = (edges[:-1] + edges[1:]) / 2
     first, stop = np.searchsorted(middles, [event.onset, event.offset])
     first = min(int(first), len(middles) - 1)

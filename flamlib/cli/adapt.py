@@ -137,7 +137,7 @@ def _adapt(args: argparse.Namespace) -> None:
             progress=shows_progress(),
         )
         say_skipped(skipped | unread)
-        criterion, every = criterion_of(args), range(len(examples.heard))
+        criterion, every = criterion_of(args), range(len(examples.recordings))
         levels = learn.LEVELS[: learn.LEVELS.index(args.level) + 1]
         judged, n_folds = {}, len(learn.deal(examples, every))
         n_steps = len(levels) * n_folds
@@ -169,13 +169,13 @@ def _adapt(args: argparse.Namespace) -> None:
             {
                 "level": args.level,
                 "criterion": str(criterion),
-                "n_recordings": len(examples.heard),
+                "n_recordings": len(examples.recordings),
                 "held_out": {name: _plain(of) for name, of in judged.items()},
             },
         )
-    hours = sum(each.duration_s for each in examples.heard) / 3600
-    n_heard = outputs.counted(len(examples.heard), "recording")
-    print(f"{n_heard}, {hours:.2f} h; written to {args.output}")
+    hours = sum(each.duration_s for each in examples.recordings) / 3600
+    n_recordings = outputs.counted(len(examples.recordings), "recording")
+    print(f"{n_recordings}, {hours:.2f} h; written to {args.output}")
     if judged:
         _print_held_out(judged, notes_of(model, judged[args.level].choices))
     else:

@@ -85,13 +85,13 @@ def _thresholds(args: argparse.Namespace) -> None:
         }
         asked = detector.ask(model, captions)
 
-        def hear_one(path: Path) -> tuple:
+        def values_of(path: Path) -> tuple:
             scores = detector.score(model, path, asked, **how)
             return scores.scores, float(scores.frame_edges[-1])
 
-        heard, unread = own_labels.hear(found, captions, hear_one, progress=shows_progress())
+        recordings, unread = own_labels.read(found, captions, values_of, progress=shows_progress())
         say_skipped(skipped | unread)
-        clips = own_labels.clips_of(heard, captions, model.frame_s)
+        clips = own_labels.clips_of(recordings, captions, model.frame_s)
         criterion = criterion_of(args)
         own = detector.choose_thresholds(model, asked, **how)
         choices = choose.choose(clips, own, criterion)
@@ -106,10 +106,10 @@ def _thresholds(args: argparse.Namespace) -> None:
         write_json(Path(args.output), plain(made))
         if args.recall:
             _write_recall(args.recall, clips)
-        hours = sum(each.duration_s for each in heard) / 3600
+        hours = sum(each.duration_s for each in recordings) / 3600
         tell = outputs.teller(args.output)
-        n_heard = outputs.counted(len(heard), "recording")
-        tell(f"{n_heard}, {hours:.2f} h; {criterion}; written to {args.output}")
+        n_recordings = outputs.counted(len(recordings), "recording")
+        tell(f"{n_recordings}, {hours:.2f} h; {criterion}; written to {args.output}")
         rows = [_row(c, n) for c, n in zip(choices, notes_of(model, choices), strict=True)]
         tell(outputs.columns(_COLUMNS, rows))
         tell(f"other captions {made.fallback:.3g}, unlike all in training {made.novel:.3g}")

@@ -7,7 +7,7 @@ from scipy.special import logit
 
 from flamlib.adaptation import choose
 from flamlib.adaptation.choose import Criterion
-from flamlib.adaptation.own_labels import Heard, clips_of
+from flamlib.adaptation.own_labels import LabelledFrames, clips_of
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.sound_events import detection
 from flamlib.sound_events.events import Event, frame_edges
@@ -18,8 +18,8 @@ FRAME_S = 0.5
 
 def clips(scores, events, *, captions=("rain",), decisions=None):
     values = np.array(scores, dtype=np.float32).reshape(len(scores), len(captions))
-    heard = Heard("a.wav", events, decisions, len(values) * FRAME_S, values)
-    return clips_of([heard], list(captions), FRAME_S)
+    one = LabelledFrames("a.wav", events, decisions, len(values) * FRAME_S, values)
+    return clips_of([one], list(captions), FRAME_S)
 
 
 def own(threshold=0.5, captions=("rain",)):

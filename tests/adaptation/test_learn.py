@@ -9,7 +9,7 @@ from sounds import noise
 from flamlib.adaptation import learn
 from flamlib.adaptation.adapter import Adapted
 from flamlib.adaptation.choose import Criterion
-from flamlib.adaptation.own_labels import Heard
+from flamlib.adaptation.own_labels import LabelledFrames
 from flamlib.models.caption_thresholds import Chosen
 from flamlib.models.flam import FLAM
 from flamlib.sound_events.events import Event
@@ -27,18 +27,18 @@ def recording(number, rng):
         first, stop = round(event.onset / FRAME_S), round(event.offset / FRAME_S)
         frames[first:stop] += 3 * np.eye(DIM)[1] + np.eye(DIM)[0]
     frames /= np.linalg.norm(frames, axis=1, keepdims=True)
-    return Heard(f"{number}.wav", events, None, N * FRAME_S, frames.astype(np.float32))
+    return LabelledFrames(f"{number}.wav", events, None, N * FRAME_S, frames.astype(np.float32))
 
 
 @pytest.fixture
 def examples():
     rng = np.random.default_rng(0)
-    heard = [recording(number, rng) for number in range(6)]
+    recordings = [recording(number, rng) for number in range(6)]
     start = np.zeros((2, DIM + 1))
     start[0, 0], start[1, 2] = 10.0, 10.0
     own = [Chosen(caption, 0.9, False, 0) for caption in ("rain", "wind")]
     return learn.Examples(
-        heard, ["rain", "wind"], FRAME_S, Smoothing(3), start, np.array([-4.0, -3.0]), own
+        recordings, ["rain", "wind"], FRAME_S, Smoothing(3), start, np.array([-4.0, -3.0]), own
     )
 
 
@@ -48,11 +48,9 @@ def test_scores_are_those_of_the_adapted_model(tmp_path):
     start, bias = learn.start_of(base.embed_captions(["rain", "wind"]))
     weights = start + np.random.default_rng(0).normal(size=start.shape)
     frames = base.embed_audio(noise(3.0), 16_000).frame_emb[0].numpy()
-    heard = Heard("a.wav", [], None, len(frames) * base.frame_s, frames)
+    one = LabelledFrames("a.wav", [], None, len(frames) * base.frame_s, frames)
     own = [Chosen(caption, 0.9, False, 0) for caption in ("rain", "wind")]
-    examples = learn.Examples(
-        [heard], ["rain", "wind"], base.frame_s, Smoothing(), start, bias, own
-    )
+    examples = learn.Examples([one], ["rain", "wind"], base.frame_s, Smoothing(), start, bias, own)
     adapted = Adapted(base, ["rain", "wind"], torch.from_numpy(weights).float())
     [expected] = adapted.score(noise(3.0), 16_000, ["rain", "wind"]).numpy()
     [found] = learn.clips(examples, [0], {0: weights}).scores.scores
@@ -74,30 +72,30 @@ def test_a_recording_that_is_held_out_has_no_say(examples):
     before = learn.out_of_fold(examples, rows, "heads")
     [fold] = [fold for fold in learn.deal(examples, rows) if 0 in fold]
     changed = [
-        heard._replace(events=[Event(0.0, 1.0, "rain")]) if row in fold else heard
-        for row, heard in enumerate(examples.heard)
+        one._replace(events=[Event(0.0, 1.0, "rain")]) if row in fold else one
+        for row, one in enumerate(examples.recordings)
     ]
-    after = learn.out_of_fold(replace(examples, heard=changed), rows, "heads")
+    after = learn.out_of_fold(replace(examples, recordings=changed), rows, "heads")
     assert all((after[row] == before[row]).all() for row in fold)
     assert any((after[row] != before[row]).any() for row in rows if row not in fold)
 
 
 def test_every_recording_is_held_out_once(examples):
     for n in (2, 3, 5, 11):
-        heard = [examples.heard[0]._replace(path=f"{number}.wav") for number in range(n)]
-        folds = learn.deal(replace(examples, heard=heard), list(range(n)))
+        recordings = [examples.recordings[0]._replace(path=f"{number}.wav") for number in range(n)]
+        folds = learn.deal(replace(examples, recordings=recordings), list(range(n)))
         assert sorted(row for fold in folds for row in fold) == list(range(n))
         assert len(folds) == min(n, learn.N_FOLDS)
 
 
 def test_a_recording_with_labels_and_a_review_is_on_one_side(examples):
-    reviewed = [each._replace(decisions=[True, True]) for each in examples.heard]
-    both = replace(examples, heard=[*examples.heard, *reviewed])
+    reviewed = [each._replace(decisions=[True, True]) for each in examples.recordings]
+    both = replace(examples, recordings=[*examples.recordings, *reviewed])
     folds = learn.deal(both, list(range(12)))
-    sides = [{both.heard[row].path for row in fold} for fold in folds]
+    sides = [{both.recordings[row].path for row in fold} for fold in folds]
     assert sum(map(len, sides)) == 6
     assert sorted(row for fold in folds for row in fold) == list(range(12))
-    one = replace(examples, heard=[examples.heard[0], reviewed[0]])
+    one = replace(examples, recordings=[examples.recordings[0], reviewed[0]])
     assert len(learn.deal(one, [0, 1])) == 1
     [rain, _] = learn.thresholds_of(one, [0, 1], "heads", F1)
     assert rain.n_events == 4, "of a single recording: it is fitted to itself"
@@ -108,10 +106,10 @@ def test_a_caption_all_through_its_clips_has_no_frame_without_it(examples, durat
     """However little of the last frame lies in the clip."""
     frames = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
     clips = [
-        Heard(f"{number}.wav", [Event(0.0, duration_s, "rain")], None, duration_s, frames)
+        LabelledFrames(f"{number}.wav", [Event(0.0, duration_s, "rain")], None, duration_s, frames)
         for number in range(3)
     ]
-    whole = replace(examples, heard=clips)
+    whole = replace(examples, recordings=clips)
     assert (learn.fit(whole, range(3), "heads") == examples.start).all()
 
 
@@ -125,19 +123,21 @@ def test_a_caption_without_events_stays_as_it_is(examples, level):
 def test_unreviewed_frames_have_no_say(examples):
     """Whatever lies outside the reviewed events."""
     events = [Event(1.0, 2.0, "rain"), Event(4.5, 5.0, "rain"), Event(2.5, 3.0, "wind")]
-    heard = [each._replace(events=events, decisions=[True, False, True]) for each in examples.heard]
-    reviewed = replace(examples, heard=heard)
+    recordings = [
+        each._replace(events=events, decisions=[True, False, True]) for each in examples.recordings
+    ]
+    reviewed = replace(examples, recordings=recordings)
     before = learn.fit(reviewed, range(6), "heads")
-    others = [each._replace(values=each.values.copy()) for each in heard]
+    others = [each._replace(values=each.values.copy()) for each in recordings]
     for each in others:
         each.values[:10] = each.values[-10:] = 7.0
-    after = learn.fit(replace(reviewed, heard=others), range(6), "heads")
+    after = learn.fit(replace(reviewed, recordings=others), range(6), "heads")
     assert after == pytest.approx(before)
     assert (before[0] != examples.start[0]).any()
     assert (before[1] == examples.start[1]).all(), "nothing says what wind is not"
 
 
 def test_one_recording_is_enough_to_fit(examples):
-    one = replace(examples, heard=examples.heard[:1])
+    one = replace(examples, recordings=examples.recordings[:1])
     [rain, _] = learn.thresholds_of(one, [0], "heads", F1)
     assert rain.n_events == 2

@@ -21,9 +21,11 @@ def by_name(found):
 def hear(found, *, n_frames=20, frame_s=0.1):
     captions = own_labels.captions_of(found)
     values = np.zeros((n_frames, len(captions)), np.float32)
-    heard, skipped = own_labels.hear(found, captions, lambda path: (values, n_frames * frame_s))
+    recordings, skipped = own_labels.read(
+        found, captions, lambda path: (values, n_frames * frame_s)
+    )
     assert not skipped
-    return own_labels.clips_of(heard, captions, frame_s)
+    return own_labels.clips_of(recordings, captions, frame_s)
 
 
 def test_recordings_are_found_by_a_table_a_label_file_and_a_folder(tmp_path):
@@ -165,8 +167,8 @@ def test_a_long_recording_is_cut_outside_its_events(tmp_path, monkeypatch):
     monkeypatch.setattr(own_labels, "CUT_S", 1.0)
     events = [Event(0.5, 1.35, "rain"), Event(1.3, 1.7, "wind"), Event(3.9, 5.0, "rain")]
     values = np.arange(100, dtype=np.float32).reshape(50, 2)
-    heard = own_labels.Heard(tmp_path / "a.wav", events, None, 5.0, values)
-    clips = own_labels.clips_of([heard], ["rain", "wind"], 0.1)
+    one = own_labels.LabelledFrames(tmp_path / "a.wav", events, None, 5.0, values)
+    clips = own_labels.clips_of([one], ["rain", "wind"], 0.1)
     assert (np.concatenate(clips.scores.scores) == values).all()
     assert sum(clips.scores.durations) == pytest.approx(5.0)
     assert len(clips.of) > 1
@@ -181,19 +183,19 @@ def test_a_long_recording_is_cut_outside_its_events(tmp_path, monkeypatch):
         assert found[2] == expected.caption
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_heard(tmp_path):
+def test_what_cannot_be_read_is_told_and_the_rest_read(tmp_path):
     write(tmp_path, "a.wav", "b.wav")
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text("0.5\t1.0\twind\n")
     found, _ = own_labels.find([tmp_path])
 
-    def hear_one(path):
+    def values_of(path):
         if path.name == "a.wav":
             raise ValueError("the end is missing")
         return np.zeros((20, 1), np.float32), 2.0
 
-    heard, skipped = own_labels.hear(found, ["wind"], hear_one)
-    assert [each.path.name for each in heard] == ["b.wav"]
+    recordings, skipped = own_labels.read(found, ["wind"], values_of)
+    assert [each.path.name for each in recordings] == ["b.wav"]
     assert skipped == {str(tmp_path / "a.wav"): "the end is missing"}
     with pytest.raises(ValueError, match="none of the labelled recordings can be used"):
-        own_labels.hear(found[:1], ["wind"], hear_one)
+        own_labels.read(found[:1], ["wind"], values_of)
