@@ -242,7 +242,7 @@ def _detect_many(
             sound_page.check(questions)
             pages = detect_many.Pages(Path(args.html), model_folder(args.model).name, [])
         if is_table:
-            entries = detect_many.hear_each(
+            entries = detect_many.detect_each(
                 model,
                 recordings,
                 embedded,
@@ -273,7 +273,7 @@ def _detect_many(
     if args.output is not None:
         kept = f", {done.n_kept} as they were" if done.n_kept else ""
         told = f", {len(skipped)} skipped" if skipped else ""
-        heard = outputs.counted(done.n_heard, "recording")
+        heard = outputs.counted(done.n_new, "recording")
         events = outputs.counted(done.n_events, "event")
         outputs.teller(args.output)(f"{args.output}: {heard} heard{kept}{told}, {events}")
     return SOME_SKIPPED if skipped else 0

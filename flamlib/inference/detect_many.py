@@ -11,8 +11,8 @@
     out/durations.tsv       how long each is, where scores are written, too
     scores/CLIP.tsv         the scores of a recording, as sed_scores_eval has them
 
-A recording of a finished line is not heard again while its content is the same, and so are the page
-and the scores that a call wants of it. One that was skipped is tried again. Tables that somebody
+A recording of a finished line is not processed again while its content is the same, and so are the
+page and the scores that a call wants of it. One that was skipped is tried again. Tables that somebody
 has edited are not written over.
 """
 
@@ -41,14 +41,14 @@ class Summary(NamedTuple):
     """What a call did.
 
     Attributes:
-        n_heard: Recordings that were heard.
+        n_new: Recordings that were processed.
         n_kept: Recordings that had been finished before.
         n_events: Events of all recordings in the folder.
         skipped: Why a recording of this call could not be used, by name.
         edited: Tables of one recording that were changed by hand, and stay as they are.
     """
 
-    n_heard: int
+    n_new: int
     n_kept: int
     n_events: int
     skipped: dict[str, str]
@@ -98,7 +98,7 @@ def write(
         asked: Captions and how scores become events.
         embedded: The captions, by `detector.ask`; None: they are embedded here.
         formats: Of `event_tables.FORMATS`.
-        pages: Where each recording has a page; one without is heard again. None: no pages.
+        pages: Where each recording has a page; one without is processed again. None: no pages.
         scores: Folder for a score table of each recording; None: none is written.
         progress: Whether to show a progress bar, with the time that is left.
 
@@ -126,7 +126,7 @@ def write(
         n_kept, now = 0, {}
         sizes = map(_size, recordings.values())
         named = ((g, _name_in(finished, name_of, g, path)) for g, path in recordings.items())
-        if scores is not None:  # before anything is heard
+        if scores is not None:  # before any work
             named = list(named)
             for _, name in named:
                 _check_table(Path(scores), table_of, name)
@@ -137,7 +137,7 @@ def write(
             for given, name in named:
                 path = recordings[given]
                 before = finished.get(name)
-                entry = hear(
+                entry = detect_one(
                     model,
                     name,
                     path,
@@ -163,7 +163,7 @@ def write(
     return Summary(len(now) - n_kept - len(skipped), n_kept, n_events, skipped, edited)
 
 
-def hear_each(
+def detect_each(
     model: AudioTextModel,
     recordings: Mapping[str, Path],
     embedded: Asked,
@@ -172,7 +172,7 @@ def hear_each(
     pages: Pages | None = None,
     progress: bool = False,
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield what `hear` returns of each of some recordings; nothing is kept for a later call.
+    """Yield what `detect_one` returns of each of some recordings; nothing is kept for a later call.
 
     Args:
         model: As in `write`.
@@ -185,11 +185,11 @@ def hear_each(
     sizes = map(_size, recordings.values())
     with bars.by_bytes("detect", sizes, shown=progress) as bar:
         for name, path in recordings.items():
-            yield hear(model, name, path, embedded, asked, pages=pages)
+            yield detect_one(model, name, path, embedded, asked, pages=pages)
             bar.update(_size(path))
 
 
-def hear(
+def detect_one(
     model: AudioTextModel,
     name: str,
     path: Path,
@@ -256,7 +256,7 @@ def _is_still(sha256: str | None, file: Path) -> bool:
 
 
 def found_in(entry: Mapping[str, Any]) -> Found:
-    """Return the events of a recording that `hear` heard."""
+    """Return the events of a recording that `detect_one` returned."""
     events = [Detection(*event) for event in entry["events"]]
     return Found(entry["name"], events, entry["sample_rate"], entry["channel"])
 

@@ -126,8 +126,8 @@ def write(
                     if (out / name).exists():
                         n_kept += 1
                     else:
-                        heard = recordings.cut(find, path_of(find), begin, end)
-                        _write(out / name, *heard, form)
+                        cut = recordings.cut(find, path_of(find), begin, end)
+                        _write(out / name, *cut, form)
                 except audio.Unreadable as error:
                     why[i] = error.why
                 progress(n)

@@ -302,8 +302,8 @@ def embed(
     notes: list[str] = []
     with pieces.cut(path, model, notes=notes) as opened:
         blocks = [
-            heard.frame_emb[0].numpy(force=True).astype(np.float16)
-            for heard in pieces.embed(model, opened)
+            piece.frame_emb[0].numpy(force=True).astype(np.float16)
+            for piece in pieces.embed(model, opened)
         ]
     return np.concatenate(blocks), opened.duration_s, notes
 

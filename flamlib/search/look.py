@@ -55,13 +55,13 @@ def excerpt(hit: Hit, context_s: float = 2.0) -> Excerpt:
     return Excerpt(waveform, rate, start_s)
 
 
-def embed(model: AudioTextModel, heard: Excerpt) -> Float[np.ndarray, "frame dim"]:
+def embed(model: AudioTextModel, found: Excerpt) -> Float[np.ndarray, "frame dim"]:
     """Return the frames of an excerpt, for `query.by_example`."""
-    waveform = torch.from_numpy(heard.waveform[None])
-    return model.embed_audio(waveform, heard.sample_rate).frame_emb[0].numpy(force=True)
+    waveform = torch.from_numpy(found.waveform[None])
+    return model.embed_audio(waveform, found.sample_rate).frame_emb[0].numpy(force=True)
 
 
-def picture(model: AudioTextModel, hit: Hit, heard: Excerpt, *, caption: str) -> Figure:
+def picture(model: AudioTextModel, hit: Hit, found: Excerpt, *, caption: str) -> Figure:
     """Draw the spectrogram of an excerpt, a caption's scores in it, and the moment as a bar.
 
     Scores are of the excerpt alone, without what is around it, so they may differ a little.
@@ -69,18 +69,18 @@ def picture(model: AudioTextModel, hit: Hit, heard: Excerpt, *, caption: str) ->
     Args:
         model: The one that found the moment.
         hit: The moment.
-        heard: Its `excerpt`.
+        found: Its `excerpt`.
         caption: What was looked for.
     """
-    waveform = torch.from_numpy(heard.waveform[None])
-    scores = model.score(waveform, heard.sample_rate, [caption])[0].numpy(force=True)
-    duration_s = len(heard.waveform) / heard.sample_rate
+    waveform = torch.from_numpy(found.waveform[None])
+    scores = model.score(waveform, found.sample_rate, [caption])[0].numpy(force=True)
+    duration_s = len(found.waveform) / found.sample_rate
     edges = frame_edges(duration_s, model.frame_s)
     figure = spectrograms.detection_map(
-        heard.waveform,
-        heard.sample_rate,
+        found.waveform,
+        found.sample_rate,
         frames_first(scores)[: len(edges) - 1],
-        edges + heard.start_s,
+        edges + found.start_s,
         [caption],
         detections=[hit.detection],
     )

@@ -48,7 +48,7 @@ def test_a_name_with_a_line_break_reads_alike_in_all_tables(model, tmp_path):
     (tmp_path / "none.wav").write_bytes(b"")
     names = {"new\nline\t.wav": tmp_path / "a.wav", "no\nne.wav": tmp_path / "none.wav"}
     done = detect_many.write(model, names, tmp_path / "out", ASKED, scores=tmp_path / "scores")
-    assert done.n_heard == len(done.skipped) == 1
+    assert done.n_new == len(done.skipped) == 1
     for table, name in (
         ("events", "new line .wav"),
         ("durations", "new line .wav"),
@@ -77,28 +77,28 @@ def test_a_call_that_was_killed_is_gone_on_with(model, recordings, tmp_path, lef
     log.write_bytes(first + first[:left])
     (out / "events.tsv").unlink()
     done = detect_many.write(model, recordings, out, ASKED)
-    assert (done.n_heard, done.n_kept, done.skipped) == (2, 1, {})
+    assert (done.n_new, done.n_kept, done.skipped) == (2, 1, {})
     assert (out / "events.tsv").read_bytes() == whole
 
 
-def test_a_file_that_goes_meanwhile_is_skipped_and_heard_once_it_is_back(
+def test_a_file_that_goes_meanwhile_is_skipped_and_done_once_it_is_back(
     model, recordings, tmp_path, monkeypatch
 ):
     content = recordings["1.wav"].read_bytes()
-    hear = detect_many.hear
+    detect_one = detect_many.detect_one
 
-    def hear_and_remove(model, name, *given, **how):
+    def detect_and_remove(model, name, *given, **how):
         recordings["1.wav"].unlink(missing_ok=True)
-        return hear(model, name, *given, **how)
+        return detect_one(model, name, *given, **how)
 
-    monkeypatch.setattr(detect_many, "hear", hear_and_remove)
+    monkeypatch.setattr(detect_many, "detect_one", detect_and_remove)
     done = detect_many.write(model, recordings, tmp_path / "out", ASKED)
-    assert (done.n_heard, done.skipped) == (2, {"1.wav": "no such file"})
+    assert (done.n_new, done.skipped) == (2, {"1.wav": "no such file"})
     assert "1.wav\tno such file" in (tmp_path / "out/skipped.tsv").read_text()
     monkeypatch.undo()
     recordings["1.wav"].write_bytes(content)
     done = detect_many.write(model, recordings, tmp_path / "out", ASKED)
-    assert (done.n_heard, done.n_kept, done.skipped) == (1, 2, {})
+    assert (done.n_new, done.n_kept, done.skipped) == (1, 2, {})
     assert not (tmp_path / "out/skipped.tsv").exists()
 
 
@@ -122,7 +122,7 @@ def test_pages_and_scores_are_those_of_the_recording_as_it_is(
         soundfile.write(recordings["0.wav"], noise(4.0), RATE)
         call(tmp_path / "another", **wanted)
         soundfile.write(recordings["0.wav"], noise(2.0), RATE)
-    assert call(out, **wanted).n_heard == 1
+    assert call(out, **wanted).n_new == 1
     assert detection.read_scores(tmp_path / "scores/0.tsv")[1][-1] == 2.0
     assert (out / "durations.tsv").read_text() == "filename\tduration\n0.wav\t2.0\n"
     assert '"duration_s": 2.0' in pages.place("0.wav").read_text()
@@ -137,7 +137,7 @@ def test_recordings_of_one_name_that_come_one_after_the_other_are_all_kept(
     model, tmp_path, monkeypatch
 ):
     """As the recorders of two places give the same names."""
-    out, n_heard = tmp_path / "out", []
+    out, n_new = tmp_path / "out", []
     for k, place in enumerate(("one", "two"), start=1):
         (tmp_path / place).mkdir()
         soundfile.write(tmp_path / place / "a.wav", noise(float(k)), RATE)
@@ -146,9 +146,9 @@ def test_recordings_of_one_name_that_come_one_after_the_other_are_all_kept(
     both = {f"{tmp_path.as_posix()[1:]}/one/a.wav": one["a.wav"], whole: two["a.wav"]}
     for recordings in (one, two, one, two, both):
         done = detect_many.write(model, recordings, out, ASKED, formats=["jsonl"])
-        n_heard.append(done.n_heard)
+        n_new.append(done.n_new)
     assert listed(out) == [("a.wav", 1.0), (whole, 2.0)]
-    assert n_heard == [1, 1, 0, 0, 0]
+    assert n_new == [1, 1, 0, 0, 0]
 
 
 def test_of_two_recordings_of_one_name_no_table_of_scores_is_replaced(model, tmp_path):
@@ -171,9 +171,9 @@ def test_no_copy_takes_the_place_of_the_recording_that_it_is_of(model, tmp_path)
     detect_many.write(model, {"a.wav": deep / "a.wav"}, out, ASKED, formats=["jsonl"])
     shutil.copy(deep / "a.wav", tmp_path / "a.wav")
     both = {"a.wav": tmp_path / "a.wav", "deep/a.wav": deep / "a.wav"}
-    for n_heard in (1, 0):
+    for n_new in (1, 0):
         done = detect_many.write(model, both, out, ASKED, formats=["jsonl"])
-        assert (done.n_heard, done.n_kept) == (n_heard, 2 - n_heard)
+        assert (done.n_new, done.n_kept) == (n_new, 2 - n_new)
         assert [name for name, _ in listed(out)] == ["a.wav", f"{tmp_path.as_posix()[1:]}/a.wav"]
 
 
@@ -194,7 +194,7 @@ def test_a_recording_that_was_moved_is_not_heard_again_and_found_where_it_is(mod
     new.mkdir()
     (tmp_path / "a.wav").rename(new / "a.wav")
     done = detect_many.write(model, {"a.wav": new / "a.wav"}, out, ASKED)
-    assert (done.n_heard, done.n_kept) == (0, 1)
+    assert (done.n_new, done.n_kept) == (0, 1)
     last = (out / detect_many.LOG).read_text().splitlines()[-1]
     assert json.loads(last)["path"] == str(new / "a.wav")
 
@@ -202,7 +202,7 @@ def test_a_recording_that_was_moved_is_not_heard_again_and_found_where_it_is(mod
 def test_silence_is_no_error(model, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
     done = detect_many.write(model, {"s": tmp_path / "silent.wav"}, tmp_path / "out", ASKED)
-    assert (done.n_heard, done.skipped) == (1, {})
+    assert (done.n_new, done.skipped) == (1, {})
 
 
 def test_results_of_other_questions_are_not_mixed(model, recordings, tmp_path):
@@ -219,7 +219,7 @@ def test_labels_that_were_corrected_stay_as_they_are(model, recordings, tmp_path
     detect_many.write(model, first, out, ASKED, formats=formats)
     (out / "0.wav.txt").write_text("0.1\t0.2\tmine\n")
     done = detect_many.write(model, recordings, out, ASKED, formats=formats)
-    assert (done.n_heard, done.n_kept, list(done.edited)) == (1, 2, ["0.wav.txt"])
+    assert (done.n_new, done.n_kept, list(done.edited)) == (1, 2, ["0.wav.txt"])
     assert (out / "0.wav.txt").read_text() == "0.1\t0.2\tmine\n"
     assert {row.split("\t")[0] for row in (out / "events.tsv").read_text().splitlines()[1:]} == {
         *recordings
@@ -257,4 +257,4 @@ def test_a_table_that_was_reviewed_is_not_written_over(model, recordings, tmp_pa
     assert (out / "events.tsv").read_text() == reviewed
     assert (out / "recordings.jsonl").read_bytes() == log
     (out / "events.tsv").rename(out / "reviewed.tsv")
-    assert detect_many.write(model, recordings, out, ASKED).n_heard == 2
+    assert detect_many.write(model, recordings, out, ASKED).n_new == 2
