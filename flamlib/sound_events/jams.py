@@ -1,15 +1,18 @@
-"""Write the events of a recording as JAMS, the JSON of music and sound annotation (Humphrey 2014).
+"""Events of a recording as JAMS, the JSON of music and sound annotation (Humphrey 2014).
 
 Scaper, the users of sed_eval and many annotation tools read it. An event is an observation of the
 namespace `tag_open`: time, duration, and the caption as its value.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flamlib.sound_events.events import Event
 from flamlib.storage import files
+from flamlib.storage.tables import Row
 
 GRACE_S = 1e-4  # an event that ends with its recording may seem to end half a sample later
 
@@ -48,3 +51,30 @@ def write_jams(
     content.annotations.append(annotation)
     content.validate()
     files.atomic_write(path, content.dumps(indent=1) + "\n")
+
+
+def observations(path: Path) -> dict[str, list[Mapping]]:
+    """Return the observations of a file by their namespace.
+
+    Raises UnicodeDecodeError, ValueError, KeyError, TypeError or RecursionError for other content.
+    """
+    by_namespace = defaultdict(list)
+    for annotation in json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]:
+        by_namespace[annotation["namespace"]] += annotation["data"]
+    return by_namespace
+
+
+def rows(path: Path, observations: Iterable[Mapping], namespace: str) -> Iterator[Row]:
+    """Yield the time, duration and label of observations; of scaper's those in the foreground.
+
+    Raises KeyError or TypeError for what is none of this namespace.
+    """
+    if namespace != "tag_open":
+        observations = [each for each in observations if each["value"]["role"] == "foreground"]
+    for number, observation in enumerate(observations):
+        value = observation["value"]
+        value = value if namespace == "tag_open" else value["label"]
+        if not isinstance(value, str):
+            raise TypeError(f"the label of event {number} is no text: {value!r}")
+        times = {"onset": str(observation["time"]), "duration": str(observation["duration"])}
+        yield Row(f"{path}, event {number}", times | {"event_label": value})

@@ -17,18 +17,16 @@ Every event has finite times, 0 <= onset <= offset, and a label. One without a d
 point label, is left out by `repair`, as no frame of it sounds.
 """
 
-import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from flamlib import texts
-from flamlib.sound_events import crowsetta_labels, recording_names, reviews
+from flamlib.sound_events import crowsetta_labels, jams, recording_names, reviews
 from flamlib.sound_events.events import Event, merge
-from flamlib.sound_events.jams import GRACE_S
 from flamlib.storage import tables
 from flamlib.storage.tables import Row
 
@@ -166,7 +164,7 @@ def repair(
         elif event.onset >= end_s:
             repairs["beyond"] += 1
         else:
-            repairs["clipped"] += event.offset > end_s + GRACE_S
+            repairs["clipped"] += event.offset > end_s + jams.GRACE_S
             kept.append(Event(event.onset, min(event.offset, end_s), event.caption))
     merged = merge(kept)
     repairs["merged"] += len(kept) - len(merged)
@@ -264,7 +262,8 @@ def _read_raven(path: Path, rejected: bool) -> LabelFile:
     """A Raven selection table.
 
     A selection counts once, also for two views. Of several recordings opened as one, `File Offset
-    (s)` is the onset in `Begin Path`, or else in `Begin File`. In a recording whose only row is
+    (s)` is the onset in `Begin Path`, or else in `Begin File`; in tables that were joined, where
+    selections are numbered anew, times are those of each. In a recording whose only row is
     BirdNET's "nocall", by name and by code, nothing sounds.
     """
     rows = tables.read(path, RAVEN_TIMES, short_rows=True)
@@ -280,7 +279,12 @@ def _read_raven(path: Path, rejected: bool) -> LabelFile:
     ]
     named, offset_column = set(begun_in), names.get("file offset (s)") if columns else None
     is_by_name = len({path.stem for path in named}) == len(named)
-    if len(named) > 1 and offset_column is None:
+    own_times = not offset_column and _are_joined(rows, begun_in, names.get("selection"))
+    if own_times and len(named) == 1:
+        raise ValueError(
+            f"{path}: tables of several recordings, joined; a column 'Begin File' has to name them"
+        )
+    if len(named) > 1 and offset_column is None and not own_times:
         raise ValueError(
             f"{path}: its times count from the beginning of the first of {len(named)} "
             "recordings; add the column 'File Offset (s)' in Raven and save it again"
@@ -303,6 +307,17 @@ def _read_raven(path: Path, rejected: bool) -> LabelFile:
         selection = row.fields.get(names.get("selection", ""), "")
         of_recording.setdefault((selection, *event[1:]), event)
     return LabelFile(path, {name: list(of.values()) for name, of in events.items()}, scored)
+
+
+def _are_joined(rows: Sequence[Row], begun_in: Sequence[PurePath], column: str | None) -> bool:
+    """Whether selections are numbered anew: tables of recordings, each with its own times."""
+    files, times = defaultdict(set), defaultdict(set)
+    for row, begun in zip(rows, begun_in, strict=True):
+        files[number := row.fields.get(column, "").strip()].add(begun)
+        times[number].add(row[RAVEN_TIMES[0]])
+    if len(set(begun_in)) > 1:
+        return any(number and len(of) > 1 for number, of in files.items())
+    return begun_in[0].name == "" and len(times["1"]) > 1 and len(files) > 1
 
 
 def _raven_label(rows: Sequence[Row]) -> str:
@@ -330,12 +345,9 @@ def _read_jams(path: Path) -> list[RawEvent]:
     The duration is that of the observation: the one in its value is from before time-stretching.
     """
     try:
-        annotations = json.loads(path.read_text(encoding="utf-8-sig"))["annotations"]
-        by_namespace = defaultdict(list)
-        for annotation in annotations:
-            by_namespace[annotation["namespace"]] += annotation["data"]
+        by_namespace = jams.observations(path)
         namespace = next((name for name in NAMESPACES if name in by_namespace), None)
-        rows = list(_jams_rows(path, by_namespace[namespace], namespace)) if namespace else []
+        rows = list(jams.rows(path, by_namespace[namespace], namespace)) if namespace else []
     except UnicodeDecodeError as error:
         raise NoLabels(f"{path}: not UTF-8 text ({error})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -346,18 +358,6 @@ def _read_jams(path: Path) -> list[RawEvent]:
             f"{', '.join(by_namespace) or 'none'}"
         )
     return [_event(row) for row in rows]
-
-
-def _jams_rows(path: Path, observations: Iterable[Mapping], namespace: str) -> Iterator[Row]:
-    if namespace != "tag_open":
-        observations = [each for each in observations if each["value"]["role"] == "foreground"]
-    for number, observation in enumerate(observations):
-        value = observation["value"]
-        value = value if namespace == "tag_open" else value["label"]
-        if not isinstance(value, str):
-            raise TypeError(f"the label of event {number} is no text: {value!r}")
-        times = {"onset": str(observation["time"]), "duration": str(observation["duration"])}
-        yield Row(f"{path}, event {number}", times | {"event_label": value})
 
 
 def _by_recording(

@@ -1,9 +1,9 @@
 """Read and write tables of text (.tsv, .csv) strictly: every error names the file and the line.
 
 UTF-8 with or without a byte order mark; lines end at \\n, \\r\\n or \\r and nowhere else; blank
-lines, and empty fields beyond the last column, do not count. In a table with commas a field may be
-quoted; in one with tabs a quotation mark is a letter like any other, unless all of them are quotes
-of a spreadsheet (`_are_quotes`).
+lines, a header that stands again, and empty fields beyond the last column, do not count. In a table
+with commas a field may be quoted; in one with tabs a quotation mark is a letter like any other,
+unless all of them are quotes of a spreadsheet (`_are_quotes`).
 """
 
 import csv
@@ -102,6 +102,8 @@ def read(
     rows = []
     for number, fields in lines:
         fields = _without_empty_end(fields, at_least=len(names))
+        if header and fields == first[: len(names)]:
+            continue  # tables that were joined, each with its header
         if len(fields) > len(names) or (len(fields) < len(names) and not short_rows):
             raise ValueError(
                 f"{path}, line {number}: {len(fields)} fields, expected {len(names)}: {fields[:6]}"

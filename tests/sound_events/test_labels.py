@@ -177,6 +177,26 @@ def test_raven_s_times_in_several_recordings_are_those_in_the_file(tmp_path):
         labels.read(write(tmp_path / "t.txt", without))
 
 
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_of_joined_selection_tables_each_has_its_own_times(tmp_path, is_repeated):
+    """As by cat, with the header again, or by pandas."""
+    head = RAVEN + "\tBegin File\tAnnotation\tScore\tReview\n"
+    parts = [
+        f"1\tS 1\t1\t{at}\t{at + 1}\t0\t1\t{name}\towl\t0.9\tyes\n"
+        f"2\tS 1\t1\t{at + 5}\t{at + 6}\t0\t1\t{name}\tlark\t0.8\t\n"
+        for name, at in (("a.wav", 3.0), ("b.wav", 1.0))
+    ]
+    path = write(tmp_path / "t.txt", head + (head if is_repeated else "").join(parts))
+    found = labels.read(path)
+    assert {name: [e[1:] for e in of] for name, of in found.events.items()} == {
+        "a.wav": [(3.0, 4.0, "owl"), (8.0, 9.0, "lark")],
+        "b.wav": [(1.0, 2.0, "owl"), (6.0, 7.0, "lark")],
+    }
+    unnamed = path.read_text().replace("Begin File", "Where (s)")
+    with pytest.raises(ValueError, match="joined; a column 'Begin File' has to name them"):
+        labels.read(write(tmp_path / "t.txt", unnamed))
+
+
 def test_birdnet_s_dummy_row_is_of_a_recording_in_which_nothing_sounds(tmp_path):
     """Its `combine_raven_tables` leaves out what is `nocall` by name and by code."""
     head = "Begin Time (s)\tEnd Time (s)\tCommon Name\tSpecies Code\tConfidence\tBegin Path\n"
