@@ -111,7 +111,8 @@ def find(
         why = "".join(f"; {name}: {reason}" for name, reason in list(skipped.items())[:1])
         raise ValueError(
             f"no labelled recording in {', '.join(map(str, sources))}{why}: expected recordings "
-            "with label files named after them, or a table that names recordings beside it"
+            "with label files named after them, or a table that names recordings beside it; labels "
+            "that lie apart from the recordings are given as files, not as a folder"
         )
     return found, skipped
 

@@ -99,6 +99,10 @@ def test_nothing_labelled_is_an_error_and_so_are_detections_without_decisions(tm
     write(tmp_path, "a.wav")
     with pytest.raises(ValueError, match=r"no labelled recording in .*a.wav: no labels"):
         own_labels.find([tmp_path])
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0\t1\train\n")
+    with pytest.raises(ValueError, match="apart from the recordings are given as files"):
+        own_labels.find([tmp_path / "labels"], tmp_path)
     (tmp_path / "found.tsv").write_text(
         "filename\tonset\toffset\tevent_label\tscore\na.wav\t0\t1\train\t0.9\n"
     )
