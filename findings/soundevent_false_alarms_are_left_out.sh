@@ -6,8 +6,9 @@
 # as the task of classifying given events needs it. So 15 false alarms, scored higher than the three
 # events that are found, leave it at 1. And a clip for which there is no prediction is not evaluated at
 # all: a system that found nothing in it, and so wrote nothing about it, keeps all measures at 1,
-# where one with an empty prediction loses. No error and no warning; the documentation says neither. Give
-# a `ClipPrediction` for each clip, and count false alarms in `matches`.
+# where one with an empty prediction loses. No error, and no warning of either (scikit-learn's are of
+# other measures); the documentation does not say so. Give a `ClipPrediction` for each clip, and count
+# false alarms in `matches`.
 #
 # Seen with soundevent 2.10.0, scikit-learn 1.8.0, numpy 2.3.5, on Python 3.11: mean average precision
 # and accuracy, of three events in two clips

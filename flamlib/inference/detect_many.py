@@ -12,8 +12,8 @@
     scores/CLIP.tsv         the scores of a recording, as sed_scores_eval has them
 
 A recording of a finished line is not processed again while its content is the same, and so are the
-page and the scores that a call wants of it. One that was skipped is tried again. Tables that somebody
-has edited are not written over.
+page and the scores that a call wants of it. One that was skipped is tried again. Tables that
+somebody has edited are not written over.
 """
 
 import json
