@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from flamlib import texts
 from flamlib.metrics.clip_scores import ClipScores
-from flamlib.sound_events import labels, recording_names, reviews
+from flamlib.sound_events import labels, raw_events, recording_names, reviews
 from flamlib.sound_events.events import Event, frame_edges
-from flamlib.sound_events.labels import RawEvent
+from flamlib.sound_events.raw_events import RawEvent
 from flamlib.storage import tables
 from flamlib.waveforms import audio, collection
 
@@ -151,7 +151,7 @@ def read(
             values, duration_s = values_of(each.path)
             named = [e._replace(caption=by_key[texts.key(e.caption)]) for e in each.events]
             if each.decisions is None:
-                events, decisions = labels.repair(named, duration_s)[0], None
+                events, decisions = raw_events.repair(named, duration_s)[0], None
             else:
                 inside = [
                     (Event(e.onset, min(e.offset, duration_s), e.caption), yes)

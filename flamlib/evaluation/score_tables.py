@@ -28,9 +28,10 @@ from jaxtyping import Bool, Float, Int
 
 from flamlib import texts
 from flamlib.metrics.clip_scores import ClipScores, FrameTable
-from flamlib.sound_events import detection, labels
+from flamlib.sound_events import detection, labels, raw_events
 from flamlib.sound_events.event_tables import clip_of
 from flamlib.sound_events.events import Event
+from flamlib.sound_events.raw_events import RawEvent
 from flamlib.storage import tables
 
 PER_S = 1e6  # times are told apart by whole microseconds
@@ -130,7 +131,7 @@ def read_reference(ground_truth: str | Path, durations: str | Path) -> Reference
     without a duration; and if nothing sounds at all.
     """
     notes, seconds = Notes(), _read_durations(durations)
-    raw: dict[str, list[labels.RawEvent]] = {clip: [] for clip in seconds}
+    raw: dict[str, list[RawEvent]] = {clip: [] for clip in seconds}
     file = labels.read(ground_truth)
     if file.events.get(""):
         raise ValueError(f"{ground_truth}: no column filename, so its events are of no clip")
@@ -151,7 +152,7 @@ def read_reference(ground_truth: str | Path, durations: str | Path) -> Reference
     events = {}
     for clip, of_clip in raw.items():
         one_spelling = [e._replace(caption=spelled[e.caption]) for e in of_clip]
-        events[clip], repairs = labels.repair(one_spelling, seconds[clip])
+        events[clip], repairs = raw_events.repair(one_spelling, seconds[clip])
         for kind in repairs:
             notes.add(_REPAIRS[kind], [clip])
     if not any(events.values()):

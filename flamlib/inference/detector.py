@@ -17,7 +17,7 @@ from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import pieces
 from flamlib.models.caption_thresholds import CaptionThresholds, Chosen
 from flamlib.models.interface import AudioEmbeddings, AudioTextModel, CaptionEmbeddings, Method
-from flamlib.sound_events import detection, labels
+from flamlib.sound_events import detection, labels, raw_events
 from flamlib.sound_events.detection import Detection
 from flamlib.sound_events.events import Event, frame_edges, read_events
 from flamlib.sound_events.smoothing import Smoothing
@@ -107,7 +107,7 @@ def _labels_beside(recording: Path) -> list[Event] | None:
     if file is None:
         return None
     with audio.Recording(recording) as opened:
-        events, repairs = labels.repair(file.of(recording), opened.duration_s)
+        events, repairs = raw_events.repair(file.of(recording), opened.duration_s)
     if repairs:
         changed = ", ".join(f"{n} {kind}" for kind, n in repairs.items())
         warnings.warn(f"{file.path}: events changed: {changed}", stacklevel=3)

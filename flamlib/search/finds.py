@@ -22,10 +22,12 @@ from flamlib.sound_events import (
     crowsetta_labels,
     detection,
     labels,
+    raven_tables,
     recording_names,
     reviews,
 )
-from flamlib.sound_events.labels import NoLabels, RawEvent
+from flamlib.sound_events.labels import NoLabels
+from flamlib.sound_events.raw_events import RawEvent, check
 from flamlib.storage import tables
 from flamlib.storage.tables import Row
 from flamlib.waveforms import collection
@@ -243,6 +245,9 @@ def _scores(path: Path) -> dict[str, float]:
     """The score of each line that has one."""
     fields = _fields(path)
     column = next((name for name in fields if name.lower() in SCORES), None)
+    if labels.is_birdnet_track(fields):
+        rows = tables.read(path, labels.BIRDNET_TRACK, header=False, short_rows=True)
+        return {row.where: row.number("confidence") for row in rows}
     if column is None:
         if len(fields) != 3:
             return {}
@@ -262,7 +267,7 @@ def _fields(path: Path) -> list[str]:
 
 def _channels(path: Path) -> dict[str, int]:
     """The channel of each line of a selection table, if it is another than 1 in any of them."""
-    if not {"Channel", *labels.RAVEN_TIMES} <= set(_fields(path)):
+    if not {"Channel", *raven_tables.TIMES} <= set(_fields(path)):
         return {}
     rows = tables.read(path, ("Channel",), short_rows=True)
     found = {row.where: int(row["Channel"]) for row in rows if row["Channel"].strip().isdecimal()}
@@ -315,5 +320,5 @@ def _checked(
     caption: str,
     score: float | None,
 ) -> Find:
-    labels.check(RawEvent(where, onset, offset, caption))
+    check(RawEvent(where, onset, offset, caption))
     return Find(table, where, recording, onset, offset, texts.normal(caption), score)

@@ -2,6 +2,6 @@
 
 A module imports only from those before it:
 
-    events        jams          recording_names             crowsetta_labels            reviews
-    labels        smoothing     runs          detection     event_tables
+    events        raw_events    jams          recording_names             crowsetta_labels
+    reviews       raven_tables  labels        smoothing     runs          detection     event_tables
 """

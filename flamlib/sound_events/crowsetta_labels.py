@@ -13,7 +13,9 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from flamlib.sound_events.raw_events import RawEvent
 
 BESIDE = (".textgrid", ".phn", ".wrd", ".not.mat")  # may stand beside the recording they are of
 FORMATS = {
@@ -28,15 +30,6 @@ IN_SAMPLES = ("timit", "birdsong-recognition-dataset")
 OF_MANY = ("yarden", "birdsong-recognition-dataset")  # recordings, which they name
 
 
-class TimedLabel(NamedTuple):
-    """A label: where it stands, onset and offset in seconds, and its text."""
-
-    where: str
-    onset: float
-    offset: float
-    label: str
-
-
 def format_of(path: Path) -> str | None:
     """Return crowsetta's name for the format of a file, by its suffix; None if there is none.
 
@@ -47,7 +40,7 @@ def format_of(path: Path) -> str | None:
     return next((FORMATS[suffix] for suffix in FORMATS if name.endswith(suffix)), None)
 
 
-def read(path: Path) -> Mapping[str, list[TimedLabel]]:
+def read(path: Path) -> Mapping[str, list[RawEvent]]:
     """Read the labels of each recording, by its name; "" is the one that a file is named after.
 
     Raises ModuleNotFoundError without crowsetta, with the command that installs it; and ValueError,
@@ -71,14 +64,14 @@ def read(path: Path) -> Mapping[str, list[TimedLabel]]:
         counted = ", or the recording in which it counts samples is missing"
         why = counted if name in IN_SAMPLES else ""
         raise ValueError(f"{path}: not a file of {name}{why} ({error})") from error
-    labels: dict[str, list[TimedLabel]] = defaultdict(list)
+    labels: dict[str, list[RawEvent]] = defaultdict(list)
     for annotation in found if isinstance(found, list) else [found]:
         recording = Path(annotation.notated_path).name if name in OF_MANY else ""
         labels[recording] += _labels(annotation, path)
     return labels
 
 
-def _in_tiers(tiers: Iterable[Any], path: Path) -> Iterator[TimedLabel]:
+def _in_tiers(tiers: Iterable[Any], path: Path) -> Iterator[RawEvent]:
     """The labels of a TextGrid, in which a quotation mark inside a label stands twice."""
     for tier in tiers:
         marks = [(each.xmin, each.xmax, each.text) for each in getattr(tier, "intervals", ())]
@@ -86,13 +79,13 @@ def _in_tiers(tiers: Iterable[Any], path: Path) -> Iterator[TimedLabel]:
         for number, (onset, offset, label) in enumerate(marks, start=1):
             if label.strip():
                 where = f"{path}, tier {tier.name!r}, label {number}"
-                yield TimedLabel(where, float(onset), float(offset), label.replace('""', '"'))
+                yield RawEvent(where, float(onset), float(offset), label.replace('""', '"'))
 
 
-def _labels(annotation: Any, path: Path) -> Iterator[TimedLabel]:
+def _labels(annotation: Any, path: Path) -> Iterator[RawEvent]:
     sequences = annotation.seq if isinstance(annotation.seq, list) else [annotation.seq]
     segments = (segment for sequence in sequences for segment in sequence.segments)
     for number, segment in enumerate(segments, start=1):
         if segment.label.strip():
             where = f"{path}, label {number}"
-            yield TimedLabel(where, float(segment.onset_s), float(segment.offset_s), segment.label)
+            yield RawEvent(where, float(segment.onset_s), float(segment.offset_s), segment.label)

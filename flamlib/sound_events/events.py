@@ -117,7 +117,7 @@ def active_frames(
 
 
 def merge(events: Iterable[Event]) -> list[Event]:
-    """Sort events by onset and join those of one caption that overlap or touch.
+    """Sort events and join those of one caption that overlap or touch.
 
     >>> merge([Event(1, 2, "rain"), Event(0, 1, "rain"), Event(1.5, 3, "wind")])
     [Event(onset=0, offset=2, caption='rain'), Event(onset=1.5, offset=3, caption='wind')]
@@ -131,7 +131,7 @@ def merge(events: Iterable[Event]) -> list[Event]:
         else:
             last[event.caption] = len(merged)
             merged.append(event)
-    return merged
+    return sorted(merged)  # of one onset, an event may have become the longer one
 
 
 def read_events(path: str | Path) -> dict[str, list[Event]]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flamlib.sound_events.events import Event
+from flamlib.sound_events.raw_events import GRACE_S
 from flamlib.storage import files
 from flamlib.storage.tables import Row
-
-GRACE_S = 1e-4  # an event that ends with its recording may seem to end half a sample later
 
 
 def write_jams(

@@ -180,6 +180,21 @@ def first_fields(path: str | Path) -> list[str]:
     return [texts.normal(field) for row in rows for field in row]
 
 
+def filled(rows: Iterable["Row"], column: str) -> list[str]:
+    """Return what a column has where it is not empty."""
+    return [value for row in rows if (value := row[column].strip())]
+
+
+def are_numbers(fields: Iterable[str]) -> bool:
+    """Return whether all look like numbers, with a decimal comma too, so that a row is told of it.
+
+    >>> are_numbers(["0.5", "1e3", "1,5"]), are_numbers(["rain"])
+    (True, False)
+    """
+    number = r"[-+]?(\d[\d.,]*|\.\d+)([eE][-+]?\d+)?"
+    return all(re.fullmatch(number, field, re.ASCII) for field in fields)
+
+
 def check_unique(
     rows: Iterable[Row], column: str, *, key: Callable[[str], str] = texts.composed
 ) -> None:

@@ -6,6 +6,8 @@ from flamlib.sound_events.events import Event
 
 DOG, RAIN = Event(0.5, 1.25, "a dog barks"), Event(1.0, 3.0, "rain; heavy: #1, « naß »")
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
+# Of several recordings opened as one.
+RAVEN_SEQUENCE = RAVEN + "\tBegin File\tFile Offset (s)\tSpecies\n"
 
 
 def jams(*annotations):

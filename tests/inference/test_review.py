@@ -8,7 +8,7 @@ from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, pieces
 from flamlib.inference.review import Review
 from flamlib.models.flam import FLAM
-from flamlib.sound_events import labels
+from flamlib.sound_events import labels, raw_events
 from flamlib.sound_events.detection import Detection
 from flamlib.sound_events.events import Event, read_events
 
@@ -121,7 +121,7 @@ def test_labels_are_read_back_and_are_no_detections(review, tmp_path, name):
     n = review.save(tmp_path / name)
     file = labels.read(tmp_path / name)
     assert not file.scored
-    read, repairs = labels.repair(file.of("été.wav"), 7.27)
+    read, repairs = raw_events.repair(file.of("été.wav"), 7.27)
     assert not repairs
     assert len(read) == n
     for caption in CAPTIONS:

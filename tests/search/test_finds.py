@@ -45,10 +45,26 @@ def test_what_crowsetta_reads_has_neither_scores_nor_channels(tmp_path):
         assert find[3:] == (0.5, 1.25, "b", None, None)
 
 
-def test_a_table_of_birdnet_has_confidences(tmp_path):
-    header = ["Selection", "Begin Time (s)", "End Time (s)", "Common Name", "Confidence"]
-    rows = [header, ["1", "3.0", "6.0", "Rook", "0.8123"]]
-    write(tmp_path / "a.BirdNET.selection.table.txt", "".join("\t".join(r) + "\n" for r in rows))
+KALEIDOSCOPE = "INDIR,FOLDER,IN FILE,OFFSET,DURATION,scientific_name,common_name,confidence\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "a.BirdNET.selection.table.txt",
+            "Selection\tBegin Time (s)\tEnd Time (s)\tCommon Name\tConfidence\n"
+            "1\t3.0\t6.0\tRook\t0.8123\n",
+        ),
+        ("a.BirdNET.results.txt", "3.0\t6.0\tCorvus frugilegus, Rook\t0.8123\n"),
+        (
+            "a.BirdNET.results.kaleidoscope.csv",
+            KALEIDOSCOPE + "/data,rec,a.wav,3.0,3.0,Corvus frugilegus,Rook,0.8123\n",
+        ),
+    ],
+)
+def test_tables_of_birdnet_have_confidences(tmp_path, name, text):
+    write(tmp_path / name, text)
     [find] = finds.read(tmp_path)
     assert find[3:7] == (3.0, 6.0, "Rook", 0.8123)
 

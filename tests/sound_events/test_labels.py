@@ -6,14 +6,13 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from label_files import DOG, KINDS, RAIN, RAVEN, jams, raven, scaper, tags, write
+from label_files import DOG, KINDS, RAIN, RAVEN_SEQUENCE, jams, raven, scaper, tags, write
 
 from flamlib import texts
-from flamlib.sound_events import labels
+from flamlib.sound_events import labels, raw_events
 from flamlib.sound_events.detection import Detection, to_audacity_labels, write_detections
 from flamlib.sound_events.events import Event, write_events
 from flamlib.sound_events.jams import write_jams
-from flamlib.sound_events.labels import RawEvent
 
 
 def read(path, recording="a.wav"):
@@ -83,7 +82,7 @@ def test_a_decimal_comma_is_named(tmp_path):
 def test_a_mark_without_a_duration_is_left_out_and_counted_whatever_the_kind(tmp_path, kind):
     suffix, text = kind
     path = write(tmp_path / f"a{suffix}", text(DOG, Event(2.0, 2.0, "click")))
-    events, repairs = labels.repair(labels.read(path).of("a.wav"), 10.0)
+    events, repairs = raw_events.repair(labels.read(path).of("a.wav"), 10.0)
     assert (events, repairs) == ([DOG], {"zero_length": 1})
 
 
@@ -91,27 +90,9 @@ def test_events_end_with_the_recording_whatever_the_kind(tmp_path, kind):
     suffix, text = kind
     late = [Event(9.0, 14.0, "rain"), Event(5.0, 10.000000000000002, "wind"), Event(11, 12, "x")]
     path = write(tmp_path / f"a{suffix}", text(*late))
-    events, repairs = labels.repair(labels.read(path).of("a.wav"), 10.0)
+    events, repairs = raw_events.repair(labels.read(path).of("a.wav"), 10.0)
     assert events == [Event(5.0, 10.0, "wind"), Event(9.0, 10.0, "rain")]
     assert repairs == {"clipped": 1, "beyond": 1}
-
-
-times = st.floats(0, 20, allow_subnormal=False)
-raw = st.builds(
-    lambda a, b, caption: RawEvent("line", min(a, b), max(a, b), caption),
-    times,
-    times,
-    st.sampled_from(["rain", "wind"]),
-)
-
-
-@given(st.lists(raw, max_size=6), st.floats(0.1, 20))
-def test_what_is_repaired_is_within_the_recording_and_needs_no_other_repair(drawn, duration_s):
-    events, repairs = labels.repair(drawn, duration_s)
-    assert all(0 <= onset < offset <= duration_s for onset, offset, _ in events)
-    assert sum(repairs.values()) >= len(drawn) - len(events)
-    again, none = labels.repair([RawEvent("again", *event) for event in events], duration_s)
-    assert (again, none) == (events, {})
 
 
 # What we write is read back.
@@ -157,65 +138,7 @@ def test_a_score_in_some_labels_alone_is_part_of_them(tmp_path):
     assert [event.caption for event in labels.read(path).of("a")] == ["siren (0.75)", "dog"]
 
 
-# Raven
-
-SEQUENCE = RAVEN + "\tBegin File\tFile Offset (s)\tSpecies\n"
-
-
-def test_raven_s_times_in_several_recordings_are_those_in_the_file(tmp_path):
-    text = SEQUENCE + (
-        "1\tSpectrogram 1\t1\t5.0\t6.5\t0\t1\ta.wav\t5.0\towl\n"
-        "2\tSpectrogram 1\t1\t65.0\t66.5\t0\t1\tb.wav\t5.0\tlark\n"
-    )
-    found = labels.read(write(tmp_path / "t.txt", text))
-    assert {name: [e[1:] for e in of] for name, of in found.events.items()} == {
-        "a.wav": [(5.0, 6.5, "owl")],
-        "b.wav": [(5.0, 6.5, "lark")],
-    }
-    without = text.replace("File Offset (s)", "Offset of it (s)")
-    with pytest.raises(ValueError, match=r"first of 2 recordings; add the column 'File Offset"):
-        labels.read(write(tmp_path / "t.txt", without))
-
-
-@pytest.mark.parametrize("is_repeated", [True, False])
-def test_of_joined_selection_tables_each_has_its_own_times(tmp_path, is_repeated):
-    """As by cat, with the header again, or by pandas."""
-    head = RAVEN + "\tBegin File\tAnnotation\tScore\tReview\n"
-    parts = [
-        f"1\tS 1\t1\t{at}\t{at + 1}\t0\t1\t{name}\towl\t0.9\tyes\n"
-        f"2\tS 1\t1\t{at + 5}\t{at + 6}\t0\t1\t{name}\tlark\t0.8\t\n"
-        for name, at in (("a.wav", 3.0), ("b.wav", 1.0))
-    ]
-    path = write(tmp_path / "t.txt", head + (head if is_repeated else "").join(parts))
-    found = labels.read(path)
-    assert {name: [e[1:] for e in of] for name, of in found.events.items()} == {
-        "a.wav": [(3.0, 4.0, "owl"), (8.0, 9.0, "lark")],
-        "b.wav": [(1.0, 2.0, "owl"), (6.0, 7.0, "lark")],
-    }
-    unnamed = path.read_text().replace("Begin File", "Where (s)")
-    with pytest.raises(ValueError, match="joined; a column 'Begin File' has to name them"):
-        labels.read(write(tmp_path / "t.txt", unnamed))
-
-
-def test_birdnet_s_dummy_row_is_of_a_recording_in_which_nothing_sounds(tmp_path):
-    """Its `combine_raven_tables` leaves out what is `nocall` by name and by code."""
-    head = "Begin Time (s)\tEnd Time (s)\tCommon Name\tSpecies Code\tConfidence\tBegin Path\n"
-    nothing = "0\t3\tnocall\tnocall\t1.0\t/data/a.wav\n"
-    found = labels.read(write(tmp_path / "a.txt", head + nothing))
-    assert (dict(found.events), found.scored) == ({"a.wav": []}, True)
-    real = "0\t3\tEurasian Wren\teurwre\t0.9\t/data/a.wav\n3\t6\tnocall\tx\t0.9\t/data/a.wav\n"
-    [events] = labels.read(write(tmp_path / "b.txt", head + real + nothing)).events.values()
-    assert [event.caption for event in events] == ["Eurasian Wren", "nocall"]
-
-
-def test_birdnet_s_paths_are_those_of_its_own_computer(tmp_path):
-    text = (
-        f"{RAVEN}\tCommon Name\tSpecies Code\tConfidence\tBegin Path\tFile Offset (s)\n"
-        "1\tSpectrogram 1\t1\t3.0\t6.0\t0\t15000\tBarn Owl\tbrnowl\t0.83\tC:\\rec\\a.wav\t3.0\n"
-    )
-    found = labels.read(write(tmp_path / "a.BirdNET.selection.table.txt", text))
-    assert [event[1:] for event in found.of("a.flac")] == [(3.0, 6.0, "Barn Owl")]
-    assert found.scored
+# BirdNET and reviews
 
 
 def test_birdnet_s_csv_is_read_as_its_raven_table_is(tmp_path):
@@ -230,6 +153,43 @@ def test_birdnet_s_csv_is_read_as_its_raven_table_is(tmp_path):
     assert found.scored
     found = labels.read(write(tmp_path / "b.csv", text.replace("Confidence", "Note")))
     assert not found.scored
+
+
+def test_birdnet_s_kaleidoscope_table_has_the_path_in_three_columns(tmp_path):
+    """Header and number formats as BirdNET-Analyzer 2.4.0 writes them."""
+    text = (
+        "INDIR,FOLDER,IN FILE,OFFSET,DURATION,scientific_name,common_name,confidence,lat,lon,week,"
+        "overlap,sensitivity\n"
+        "/data,site 1,a.wav,3.0,3.0,Tyto alba,Barn Owl,0.8312,-1.0000,-1.0000,-1,0.0,1.0\n"
+        "/data,site 2,a.wav,0.0,3.0,Tyto alba,Barn Owl,0.4312,-1.0000,-1.0000,-1,0.0,1.0\n"
+        ",,b.wav,0.0,3.0,Tyto alba,Barn Owl,0.4312,-1.0000,-1.0000,-1,0.0,1.0\n"
+    )
+    path = write(tmp_path / "a.BirdNET.results.kaleidoscope.csv", text)
+    found = labels.read(path)
+    assert found.scored
+    assert list(found.events) == ["/data/site 1/a.wav", "/data/site 2/a.wav", "b.wav"]
+    assert [e[1:] for e in found.of("rec/site 1/a.flac")] == [(3.0, 6.0, "Barn Owl")]
+    assert labels.stem(path) == "a"
+    write(path, text.replace("3.0,3.0", "3.0,long"))
+    with pytest.raises(ValueError, match="line 2: DURATION is 'long', expected a number"):
+        labels.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "caption"),
+    [
+        ("a.BirdNET.results.txt", "Tyto alba, Barn Owl", "Barn Owl"),
+        ("a.BirdNET.results.txt", "Tyto alba", "Tyto alba"),  # of Perch's labels
+        ("a.txt", "a dog, barking", "a dog, barking"),
+    ],
+)
+def test_a_track_may_have_confidences_behind_its_labels(tmp_path, name, label, caption):
+    """As BirdNET-Analyzer 2.4.0 writes it for Audacity."""
+    path = write(tmp_path / name, f"0.0\t3.0\t{label}\t0.8312\n3.0\t6.0\t{label}\t0.4\n")
+    found = labels.read(path)
+    assert [event[1:] for event in found.of("a.wav")] == [(0, 3, caption), (3, 6, caption)]
+    assert found.scored
+    assert labels.beside(tmp_path / "a.wav") is None  # a model's
 
 
 @pytest.mark.parametrize(
@@ -247,27 +207,6 @@ def test_what_a_review_rejected_is_no_event(tmp_path, header):
     assert [event.caption for event in every] == ["dog", "cat", "owl"]
     nothing = write(tmp_path / "b.txt", f"{header}\n2\t3\tcat\t0.8\tno\n")
     assert dict(labels.read(nothing).events) == {"": []}
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
-def test_a_selection_table_may_have_gone_through_a_spreadsheet(tmp_path, name):
-    text = raven(DOG, DOG._replace(onset=5.0, offset=6.0))
-    text = text.replace("\t", ",") if name == "a.csv" else text
-    file = labels.read(write(tmp_path / name, text))
-    assert [event.onset for event in file.of("a.wav")] == [DOG.onset, 5.0]
-    assert dict(file.events).keys() == {""}
-
-
-def test_selections_of_one_time_are_two_where_raven_has_two(tmp_path):
-    text = raven(DOG, DOG._replace(caption="rain"), views=("Waveform 1", "Spectrogram 1"))
-    assert len(read(write(tmp_path / "a.txt", text))) == 2
-
-
-def test_raven_without_a_column_of_labels_says_what_there_is(tmp_path):
-    for columns in ("", "\tWhat\tWho"):
-        text = raven(DOG, columns=columns).replace("a dog barks", "a\tb" if columns else "")
-        with pytest.raises(ValueError, match=r"which column has the labels\? Call it Annotation"):
-            labels.read(write(tmp_path / "a.txt", text))
 
 
 @pytest.mark.parametrize("name", ["audacity", "raven", "dcase", "scaper", "tags"])
@@ -383,13 +322,13 @@ def test_of_two_texts_nobody_knows_which_is_right_and_of_scaper_s_two_the_jams_i
 
 
 def test_labels_of_another_recording_are_refused(tmp_path):
-    path = write(tmp_path / "a.txt", SEQUENCE + "1\tS 1\t1\t5\t6\t0\t1\tb.wav\t5.0\towl\n")
+    path = write(tmp_path / "a.txt", RAVEN_SEQUENCE + "1\tS 1\t1\t5\t6\t0\t1\tb.wav\t5.0\towl\n")
     with pytest.raises(ValueError, match=r"a\.txt: has labels of b\.wav and not of a\.wav"):
         labels.read(path).of("a.wav")
 
 
 ROOMS = "filename\tonset\toffset\tevent_label\n{}\t0.5\t1.5\tdog\n{}\t3\t4\tcat\n"
-RAVEN_ROOMS = SEQUENCE.replace("Begin File", "Begin Path") + (
+RAVEN_ROOMS = RAVEN_SEQUENCE.replace("Begin File", "Begin Path") + (
     "1\tS 1\t1\t0.5\t1.5\t0\t1\t{}\t0.5\tdog\n2\tS 1\t1\t63\t64\t0\t1\t{}\t3\tcat\n"
 )
 DOG_IN, CAT_IN = [Event(0.5, 1.5, "dog")], [Event(3.0, 4.0, "cat")]
@@ -474,21 +413,3 @@ def test_quotes_that_excel_writes_are_no_letters(tmp_path, lines):
     (tmp_path / "a.txt").write_bytes("\r\n".join([*lines, ""]).encode())
     [event] = labels.read(tmp_path / "a.txt").of("a.wav")
     assert event[1:] == (0.5, 1.0, 'a dog, "barking"')
-
-
-def test_recordings_of_one_name_opened_as_one_need_their_paths(tmp_path):
-    """Raven's Begin File has no folder."""
-    rows = [
-        ["1", "S 1", "1", "0.5", "1.5", "0", "1", "a.wav", "0.5", "dog", "C:\\one\\a.wav"],
-        ["2", "S 1", "1", "63", "64", "0", "1", "a.wav", "3", "cat", "C:\\two\\a.wav"],
-    ]
-    head = SEQUENCE.rstrip("\n") + "\tBegin Path\n"
-    text = head + "".join("\t".join(row) + "\n" for row in rows)
-    file = labels.read(write(tmp_path / "t.txt", text))
-    for folder, expected in (("one", DOG_IN), ("two", CAT_IN)):
-        assert [Event(*event[1:]) for event in file.of(f"sets/{folder}/a.wav")] == expected
-    text = SEQUENCE + "".join("\t".join(row[:-1]) + "\n" for row in rows)
-    with pytest.raises(
-        ValueError, match=r"t.txt, line 3: several recordings are called a\.wav; add"
-    ):
-        labels.read(write(tmp_path / "t.txt", text))

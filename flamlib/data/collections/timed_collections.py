@@ -25,7 +25,7 @@ from flamlib import texts
 from flamlib.data.collections.items import AUTO, TEST, TRAIN, VALID, Contents, Item
 from flamlib.data.datasets import sed_sets
 from flamlib.data.datasets.annotations import AudioFolder, Clip, label_to_caption, probe_audio
-from flamlib.sound_events.labels import RawEvent, repair
+from flamlib.sound_events.raw_events import RawEvent, repair
 from flamlib.storage.tables import Row
 from flamlib.storage.tables import read as read_table
 

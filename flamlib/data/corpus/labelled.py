@@ -17,7 +17,7 @@ import pandas as pd
 
 from flamlib import texts
 from flamlib.data.corpus.catalogue import BEHIND, OWN, raise_problems
-from flamlib.sound_events import labels
+from flamlib.sound_events import labels, raw_events
 from flamlib.sound_events.events import Event
 from flamlib.storage import tables
 from flamlib.waveforms import audio
@@ -133,7 +133,7 @@ def _of_recording(file: labels.LabelFile, recording: Path | None) -> tuple[list[
         return [], ["no such recording"]
     raw = file.of(recording)
     spelled = texts.spellings(event.caption for event in raw)
-    events, repairs = labels.repair(
+    events, repairs = raw_events.repair(
         [event._replace(caption=spelled[event.caption]) for event in raw], None
     )
     unused = [f"{file.path.name}: nothing sounds in it"] if not raw else []

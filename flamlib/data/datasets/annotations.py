@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 from flamlib.sound_events.events import Event
-from flamlib.sound_events.labels import RawEvent, repair
+from flamlib.sound_events.raw_events import RawEvent, repair
 from flamlib.storage.tables import Row
 from flamlib.texts import composed, normal
 from flamlib.waveforms import collection

@@ -19,7 +19,7 @@ from flamlib.data.datasets.annotations import (
 )
 from flamlib.data.datasets.annotations import stem as stem_of
 from flamlib.sound_events import labels
-from flamlib.sound_events.labels import RawEvent
+from flamlib.sound_events.raw_events import RawEvent
 from flamlib.storage import tables
 from flamlib.storage.tables import Row
 
