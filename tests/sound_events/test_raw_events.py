@@ -14,7 +14,9 @@ raw = st.builds(
 
 
 @given(st.lists(raw, max_size=6), st.floats(0.1, 20))
-@example([RawEvent("", 0, 1, "rain"), RawEvent("", 0, 1.5, "wind"), RawEvent("", 1, 2, "rain")], 9)
+@example(
+    [RawEvent("", 0, 1, "rain"), RawEvent("", 0, 1.5, "wind"), RawEvent("", 1, 2, "rain")], 9.0
+)
 def test_what_is_repaired_is_within_the_recording_and_needs_no_other_repair(drawn, duration_s):
     events, repairs = raw_events.repair(drawn, duration_s)
     assert all(0 <= onset < offset <= duration_s for onset, offset, _ in events)
