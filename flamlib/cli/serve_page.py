@@ -68,8 +68,8 @@ def _serve(args: argparse.Namespace) -> None:
     from flamlib.models.weights import Fetching
     from flamlib.search import archive
     from flamlib.serve import app
-    from flamlib.serve.caps import Caps
-    from flamlib.serve.room import Room
+    from flamlib.serve.limits import Limits
+    from flamlib.serve.workspace import Workspace
 
     index = None if args.index is None else archive.read(args.index)
     folder = model_folder(args.model or (index and index.about.model_name))
@@ -79,9 +79,9 @@ def _serve(args: argparse.Namespace) -> None:
     with _bound(args.host, args.port) as listening, warnings_in_a_line((UnknownWords, Fetching)):
         with usage_errors():
             model = baselines.load(folder)
-        limits = Caps(max_bytes=args.max_mb * 10**6, max_s=args.max_minutes * 60.0)
-        room = Room(model, limits, name=folder.name, index=index)
-        service = app.make(room, hosts=app.LOOPBACK if is_ours else None)
+        limits = Limits(max_bytes=args.max_mb * 10**6, max_s=args.max_minutes * 60.0)
+        workspace = Workspace(model, limits, name=folder.name, index=index)
+        service = app.make(workspace, hosts=app.LOOPBACK if is_ours else None)
         host, port = listening.getsockname()[:2]
         say(f"model {folder.name}" + ("" if index is None else f"; index {args.index}"))
         if not is_ours:

@@ -1,6 +1,6 @@
-"""`flam serve`: recordings are heard, asked and searched over HTTP, and on a page.
+"""`flam serve`: recordings are opened, asked and searched over HTTP, and on a page.
 
 A module imports only from those before it:
 
-    refusals caps line room app
+    refusals limits work_queue workspace app
 """

@@ -22,10 +22,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flamlib.inference import sound_page
-from flamlib.serve import caps, room
-from flamlib.serve.line import Line
+from flamlib.serve import limits, workspace
 from flamlib.serve.refusals import Refused
-from flamlib.serve.room import Room
+from flamlib.serve.work_queue import WorkQueue
+from flamlib.serve.workspace import Workspace
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 N_SENDING = 4  # recordings that are taken in at once
@@ -89,7 +89,7 @@ class Door:
         is_ours = origin is None or urlsplit(origin).netloc == host
         if not is_ours or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return Refused(403, "origin", "A page of another site asked for this.")
-        length, most = headers.get("content-length"), caps.MAX_JSON
+        length, most = headers.get("content-length"), limits.MAX_JSON
         if path == UPLOAD:
             most = self._max_bytes
         if length is None and "transfer-encoding" in headers and path != UPLOAD:
@@ -121,35 +121,35 @@ def _too_large(most: int) -> Refused:
     return Refused(413, "too_large", f"More than {most / 1e6:g} MB, the most that is taken here.")
 
 
-def make(served: Room, *, hosts: frozenset[str] | None = LOOPBACK) -> FastAPI:
+def make(served: Workspace, *, hosts: frozenset[str] | None = LOOPBACK) -> FastAPI:
     """Make the service.
 
     Args:
         served: What it serves.
         hosts: Names by which it may be called; None: any.
     """
-    limits = served.caps
-    line = Line(n_waiting=limits.n_waiting, timeout_s=limits.timeout_s)
+    most = served.limits
+    queue = WorkQueue(n_waiting=most.n_waiting, timeout_s=most.timeout_s)
     sending = asyncio.Semaphore(N_SENDING)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
-        line.close()
+        queue.close()
 
     # Its own pages of documentation would fetch scripts from elsewhere.
     app = FastAPI(
         title="flam serve", version="1", docs_url=None, redoc_url=None, lifespan=life,
         description="Find the moments of a recording that a sentence describes.",
     )  # fmt: skip
-    app.add_middleware(Door, hosts=hosts, max_bytes=limits.max_bytes)
+    app.add_middleware(Door, hosts=hosts, max_bytes=most.max_bytes)
     _tell_errors(app)
     given = {
         "server": {
             "model": served.name,
-            "max_bytes": limits.max_bytes,
-            "max_s": limits.max_s,
-            "max_captions": caps.MAX_CAPTIONS,
+            "max_bytes": most.max_bytes,
+            "max_s": most.max_s,
+            "max_captions": limits.MAX_CAPTIONS,
             "has_index": served.index is not None,
         }
     }
@@ -164,60 +164,60 @@ def make(served: Room, *, hosts: frozenset[str] | None = LOOPBACK) -> FastAPI:
     async def about() -> dict[str, Any]:
         return given["server"]
 
-    @app.post(UPLOAD, summary="Hear a recording", openapi_extra={"requestBody": _BODY})
-    async def hear(request: Request, name: str = "recording") -> dict[str, Any]:
+    @app.post(UPLOAD, summary="Open a recording", openapi_extra={"requestBody": _BODY})
+    async def open_sent(request: Request, name: str = "recording") -> dict[str, Any]:
         """Send the file as it is as the body. Returns its `id`, its duration and a spectrogram."""
-        name = room.name_of(name)
+        name = workspace.name_of(name)
         if sending.locked():
             raise Refused(503, "busy", "Too many recordings are being sent; try again in a minute.")
         async with sending:
-            with room.place_for(name) as path:
-                await _take(request, path, limits)
-                return await line.do(served.hear, path, name)
+            with workspace.place_for(name) as path:
+                await _take(request, path, most)
+                return await queue.do(served.open_sent, path, name)
 
     @app.post("/api/recordings/{known}/scores", summary="Ask captions of a recording")
     async def ask(known: str, asked: Captions) -> dict[str, Any]:
         """Returns the events, as `flam detect` finds them, and the scores of all frames (32-bit
-        floats, little-endian, in base64). The recording is not heard again."""
-        return await line.do(served.ask, known, caps.check_captions(asked.captions))
+        floats, little-endian, in base64). The recording is not embedded again."""
+        return await queue.do(served.ask, known, limits.check_captions(asked.captions))
 
     @app.get("/api/recordings/{known}/audio", summary="The sound of a recording, as MP3")
     async def sound(known: str) -> Response:
-        return Response(await line.do(served.sound, known), media_type="audio/mpeg")
+        return Response(await queue.do(served.sound, known), media_type="audio/mpeg")
 
     @app.get("/api/index", summary="The recordings of the index, by name")
     async def listed(name: str = "") -> dict[str, Any]:
         """Those whose name has this part, the first thousand of them, and how many there are."""
-        return await line.do(served.listed, name)
+        return await queue.do(served.listed, name)
 
     @app.post("/api/index/search", summary="Search the index for a sentence")
     async def search(asked: Sentence) -> dict[str, Any]:
-        [caption] = caps.check_captions([asked.caption])
-        if not 1 <= asked.k <= caps.MAX_HITS:
-            raise Refused(422, "k", f"k is {asked.k}; expected 1 to {caps.MAX_HITS}.")
-        return await line.do(served.search, caption, asked.k)
+        [caption] = limits.check_captions([asked.caption])
+        if not 1 <= asked.k <= limits.MAX_HITS:
+            raise Refused(422, "k", f"k is {asked.k}; expected 1 to {limits.MAX_HITS}.")
+        return await queue.do(served.search, caption, asked.k)
 
-    @app.post("/api/index/{known}", summary="Hear a recording of the index")
+    @app.post("/api/index/{known}", summary="Open a recording of the index")
     async def open_indexed(known: str) -> dict[str, Any]:
-        return await line.do(served.open_indexed, known)
+        return await queue.do(served.open_indexed, known)
 
     return app
 
 
-async def _take(request: Request, path: Path, limits: caps.Caps) -> None:
+async def _take(request: Request, path: Path, most: limits.Limits) -> None:
     """Write what is sent to a file, as much as is taken."""
     n = 0
     try:
-        async with asyncio.timeout(limits.timeout_s):
+        async with asyncio.timeout(most.timeout_s):
             with path.open("wb") as file:
                 async for piece in request.stream():
                     n += len(piece)
-                    if n > limits.max_bytes:
-                        raise _too_large(limits.max_bytes)
+                    if n > most.max_bytes:
+                        raise _too_large(most.max_bytes)
                     file.write(piece)
     except TimeoutError:
         raise Refused(
-            408, "timeout", f"The recording was not sent within {limits.timeout_s:g} s."
+            408, "timeout", f"The recording was not sent within {most.timeout_s:g} s."
         ) from None
     except ClientDisconnect:
         raise Refused(400, "cut_off", "The recording was not sent to its end.") from None

@@ -22,12 +22,12 @@ from sounds import RATE, noise, tone
 from flamlib.inference import detector
 from flamlib.models.flam import FLAM
 from flamlib.search import archive, indexing
-from flamlib.serve import app, room
-from flamlib.serve.caps import Caps
-from flamlib.serve.room import Room
+from flamlib.serve import app, workspace
+from flamlib.serve.limits import Limits
+from flamlib.serve.workspace import Workspace
 
 CAPTIONS = ["a dog barks", "a bell rings"]
-CAPS = Caps(max_bytes=500_000, max_s=8.0, n_kept=2)
+LIMITS = Limits(max_bytes=500_000, max_s=8.0, n_kept=2)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def world(tmp_path_factory):
 @pytest.fixture
 def client(world):
     folder, model = world
-    room = Room(model, CAPS, name="small", index=archive.read(folder / "index"))
-    with TestClient(app.make(room), base_url="http://127.0.0.1:8000") as client:
+    served = Workspace(model, LIMITS, name="small", index=archive.read(folder / "index"))
+    with TestClient(app.make(served), base_url="http://127.0.0.1:8000") as client:
         yield client
 
 
@@ -162,7 +162,7 @@ def test_what_lies_about_its_size_is_stopped_or_told(client):
 
 def test_who_goes_away_while_sending_leaves_no_trace(world):
     """As a server is told of it: the caller is gone, and nothing goes wrong here."""
-    service, said = app.make(Room(world[1], CAPS)), []
+    service, said = app.make(Workspace(world[1], LIMITS)), []
     coming = iter([{"type": "http.request", "body": b"RIFF", "more_body": True}])
 
     async def receive():
@@ -180,7 +180,7 @@ def test_who_goes_away_while_sending_leaves_no_trace(world):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is a device of Linux")
 def test_a_full_disk_is_told(client, monkeypatch):
-    monkeypatch.setattr(app.room, "place_for", lambda _: nullcontext(Path("/dev/full")))
+    monkeypatch.setattr(app.workspace, "place_for", lambda _: nullcontext(Path("/dev/full")))
     assert error(send(client, wav(noise(1.0))), 507)["code"] == "no_room"
 
 
@@ -212,9 +212,9 @@ def test_of_a_recording_of_the_index_that_is_too_long_nothing_is_read(world, mon
     """It may be of a day, and all others wait."""
     folder, model = world
     index = archive.read(folder / "index")
-    caps = dataclasses.replace(CAPS, max_s=3.0)
-    monkeypatch.setattr(room.files, "sha256", lambda path: pytest.fail("it was read"))
-    service = app.make(Room(model, caps, index=index))
+    limits = dataclasses.replace(LIMITS, max_s=3.0)
+    monkeypatch.setattr(workspace.files, "sha256", lambda path: pytest.fail("it was read"))
+    service = app.make(Workspace(model, limits, index=index))
     [known] = [sha for sha, [path] in index.paths.items() if path.name == "été.wav"]
     with TestClient(service, base_url="http://127.0.0.1") as client:
         told = error(client.post(f"/api/index/{known}"), 413)
@@ -234,7 +234,7 @@ def test_recordings_of_one_name_are_told_apart_by_their_folders(world, tmp_path)
     )  # fmt: skip
     index = archive.read(tmp_path / "index")
     place_of = {k: path.parent.name for k, [path] in index.paths.items()}
-    service = app.make(Room(model, CAPS, index=index))
+    service = app.make(Workspace(model, LIMITS, index=index))
     with TestClient(service, base_url="http://127.0.0.1") as client:
         rows = client.get("/api/index").json()["recordings"]
         rows += client.post("/api/index/search", json={"caption": "a bell", "k": 9}).json()["hits"]
@@ -260,7 +260,7 @@ def url(world):
     """The address of a service that runs while the test does."""
     folder, model = world
     index = archive.read(folder / "index")
-    service = app.make(Room(model, CAPS, name="small", index=index))
+    service = app.make(Workspace(model, LIMITS, name="small", index=index))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(service, log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flamlib.serve import room
+from flamlib.serve import workspace
 
 
 @pytest.mark.parametrize(
@@ -15,14 +15,14 @@ from flamlib.serve import room
     ],
 )
 def test_of_a_name_its_end_is_shown(given, name):
-    assert room.name_of(given) == name
+    assert workspace.name_of(given) == name
 
 
 @pytest.mark.parametrize(
     ("name", "put"), [("a.FLAC", "sent.flac"), ("a.sh", "sent"), ("../../b", "sent")]
 )
 def test_a_recording_is_put_where_its_name_does_not_say(name, put):
-    with room.place_for(name) as path:
+    with workspace.place_for(name) as path:
         assert path.name == put
         path.write_bytes(b"")
     assert not path.parent.exists()
@@ -30,8 +30,8 @@ def test_a_recording_is_put_where_its_name_does_not_say(name, put):
 
 def test_recordings_of_one_name_are_called_with_the_folders_that_tell_them_apart():
     names = ("/d/x/1/a.wav", "/d/y/1/a.wav", "/d/y/2/a.wav", "/d/y/b.wav", "/a.wav")
-    called = room.names_of({name: Path(name) for name in names})
+    called = workspace.names_of({name: Path(name) for name in names})
     assert called["/d/y/b.wav"] == "b.wav"
     assert len(set(called.values())) == len(names)
     assert called["/d/x/1/a.wav"] == "x/1/a.wav"
-    assert room.names_of({"k": Path("/d/x/a.wav")}) == {"k": "a.wav"}
+    assert workspace.names_of({"k": Path("/d/x/a.wav")}) == {"k": "a.wav"}

@@ -11,7 +11,7 @@ from flamlib.serve.refusals import Refused
 Given, Result = ParamSpec("Given"), TypeVar("Result")
 
 
-class Line:
+class WorkQueue:
     """Work is done in the order in which it comes, by one thread."""
 
     def __init__(self, *, n_waiting: int, timeout_s: float | int) -> None:

@@ -13,7 +13,7 @@ MAX_JSON = 2**20  # bytes of a request that is no recording
 
 
 @dataclass(frozen=True)
-class Caps:
+class Limits:
     """How much a server takes.
 
     Attributes:

@@ -1,11 +1,11 @@
 import pytest
 
-from flamlib.serve import caps
+from flamlib.serve import limits
 from flamlib.serve.refusals import Refused
 
 
 def test_as_many_captions_as_are_taken_are_taken():
-    assert len(caps.check_captions([f"sound {i}" for i in range(caps.MAX_CAPTIONS)])) == 100
+    assert len(limits.check_captions([f"sound {i}" for i in range(limits.MAX_CAPTIONS)])) == 100
 
 
 @pytest.mark.parametrize(
@@ -13,4 +13,4 @@ def test_as_many_captions_as_are_taken_are_taken():
 )
 def test_others_are_refused(given):
     with pytest.raises(Refused):
-        caps.check_captions(given)
+        limits.check_captions(given)

@@ -1,6 +1,6 @@
-"""What a server holds in memory: the model, the recordings heard last, and an index.
+"""What a server holds in memory: the model, the recordings opened last, and an index.
 
-Everything here is called by one thread, see `line`.
+Everything here is called by one thread, see `work_queue`.
 """
 
 import os
@@ -23,7 +23,7 @@ from flamlib.models.text_tower import UnknownWords
 from flamlib.plots import player
 from flamlib.search import query
 from flamlib.search.archive import Index
-from flamlib.serve.caps import MAX_LETTERS, Caps
+from flamlib.serve.limits import MAX_LETTERS, Limits
 from flamlib.serve.refusals import Refused
 from flamlib.storage import files
 from flamlib.waveforms import audio, chain, decoders, formats
@@ -85,8 +85,8 @@ def _reading() -> Iterator[list[str]]:
             notes += [f"{note[0].upper()}{note[1:]}." for note in told]
 
 
-class Heard(NamedTuple):
-    """A recording that was heard.
+class Opened(NamedTuple):
+    """A recording that was opened.
 
     Attributes:
         review: Asks it captions.
@@ -101,32 +101,32 @@ class Heard(NamedTuple):
     asked: set[str]
 
 
-class Room:
-    """A model, the recordings that it heard last, and an index that may be searched."""
+class Workspace:
+    """A model, the recordings that were opened last, and an index that may be searched."""
 
     def __init__(
-        self, model: AudioTextModel, caps: Caps, *, name: str = "", index: Index | None = None
+        self, model: AudioTextModel, limits: Limits, *, name: str = "", index: Index | None = None
     ) -> None:
         """Begin without recordings.
 
         Args:
             model: Any model that `baselines.load` returns.
-            caps: How much it takes.
+            limits: How much it takes.
             name: Of the model.
             index: Of the same model.
         """
-        self.model, self.caps, self.name, self.index = model, caps, name, index
+        self.model, self.limits, self.name, self.index = model, limits, name, index
         smooth = detector.smoothing_of(model)
         self._config = replace(
             CONFIG, median_frames=smooth.median_frames, hysteresis=smooth.hysteresis
         )
-        self._heard: OrderedDict[str, Heard] = OrderedDict()
+        self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._names = {} if index is None else names_of({k: w[0] for k, w in index.paths.items()})
         parts = () if index is None else index.parts
         self._duration_s = {r.sha256: r.duration_s for part in parts for r in part.recordings}
 
-    def hear(self, path: Path, name: str) -> dict[str, Any]:
-        """Hear a recording that was sent, unless it is known; return what a page shows of it.
+    def open_sent(self, path: Path, name: str) -> dict[str, Any]:
+        """Open a recording that was sent, unless it is known; return what a page shows of it.
 
         Args:
             path: Where it was put.
@@ -138,21 +138,21 @@ class Room:
         if not path.stat().st_size:
             raise Refused(422, "empty", f"{name} is empty: 0 bytes.")
         known = files.sha256(path)
-        if known in self._heard:
+        if known in self._opened:
             return self._find(known).about | {"name": name}
-        return self._hear(known, path, name)
+        return self._open(known, path, name)
 
     def open_indexed(self, sha256: str) -> dict[str, Any]:
-        """Hear a recording of the index, unless it is known; return what a page shows of it.
+        """Open a recording of the index, unless it is known; return what a page shows of it.
 
         Raises Refused if there is none, or its file is gone, has changed or cannot be used.
         """
         if self.index is None or sha256 not in self.index.paths:
             raise Refused(404, "unknown", "The index has no such recording.")
         paths, name = self.index.paths[sha256], self._names[sha256]
-        if sha256 in self._heard:
+        if sha256 in self._opened:
             return self._find(sha256).about | {"name": name}
-        if self._duration_s.get(sha256, 0.0) > self.caps.max_s:  # before all of it is read
+        if self._duration_s.get(sha256, 0.0) > self.limits.max_s:  # before all of it is read
             raise self._too_long(name)
         path = next((each for each in paths if os.path.isfile(each)), None)
         if path is None:
@@ -161,9 +161,9 @@ class Room:
             raise Refused(
                 409, "changed", f"{name} was changed since it was indexed; call flam index again."
             )
-        return self._hear(sha256, path, name)
+        return self._open(sha256, path, name)
 
-    def _hear(self, known: str, path: Path, name: str) -> dict[str, Any]:
+    def _open(self, known: str, path: Path, name: str) -> dict[str, Any]:
         try:
             self._check(path, name)
             with warnings.catch_warnings():  # what is wrong is told in the notes
@@ -188,9 +188,9 @@ class Room:
             "channel": 1,
             "spectrogram": sound_page.spectrogram(waveform, rate),
         }
-        self._heard[known] = Heard(review, about, player.mp3(waveform, rate), set())
-        while len(self._heard) > self.caps.n_kept:
-            self._heard.popitem(last=False)
+        self._opened[known] = Opened(review, about, player.mp3(waveform, rate), set())
+        while len(self._opened) > self.limits.n_kept:
+            self._opened.popitem(last=False)
         return about
 
     def _check(self, path: Path, name: str) -> None:
@@ -199,7 +199,7 @@ class Room:
             decoder = chain.Chain(*formats.plan(path))
         except decoders.Undecodable as error:
             raise audio.Unreadable(path, str(error)) from error
-        n_most, n, sounds = self.caps.max_s * decoder.sample_rate, 0, False
+        n_most, n, sounds = self.limits.max_s * decoder.sample_rate, 0, False
         try:
             while len(piece := decoder.read(decoders.PIECE)):
                 n += len(piece)
@@ -217,8 +217,9 @@ class Room:
         return Refused(
             413,
             "too_long",
-            f"{name} is longer than {self.caps.max_s / 60:g} minutes, the most that is taken here: "
-            "start flam serve with --max-minutes, cut it, or use flam detect, which has no limit.",
+            f"{name} is longer than {self.limits.max_s / 60:g} minutes, the most that is taken "
+            "here: start flam serve with --max-minutes, cut it, or use flam detect, which has no "
+            "limit.",
         )
 
     def sound(self, known: str) -> bytes:
@@ -226,29 +227,29 @@ class Room:
         return self._find(known).mp3
 
     def ask(self, known: str, captions: list[str]) -> dict[str, Any]:
-        """Ask captions of a recording; it is not heard again.
+        """Ask captions of a recording; it is not embedded again.
 
         Returns:
             `captions` with their scores, as a page has them; the `events` that reach the model's
             own thresholds, as `flam detect` finds them; and a `note` on words that the model cannot
             read, the first time that they are asked.
         """
-        heard = self._find(known)
-        if len(heard.asked | set(captions)) > MAX_ASKED:
+        opened = self._find(known)
+        if len(opened.asked | set(captions)) > MAX_ASKED:
             raise Refused(
                 429,
                 "too_many_captions",
-                f"{heard.about['name']} was asked {MAX_ASKED} captions; open it again.",
+                f"{opened.about['name']} was asked {MAX_ASKED} captions; open it again.",
             )
         with _reading() as notes:
-            heard.review.ask(captions)
-        heard.asked.update(captions)
-        scores = heard.review.scores()
+            opened.review.ask(captions)
+        opened.asked.update(captions)
+        scores = opened.review.scores()
         asked = Questions(
             format=questions.FORMAT,
             model=self.name,
             captions=[
-                Question(caption=caption, threshold=heard.review.threshold(caption))
+                Question(caption=caption, threshold=opened.review.threshold(caption))
                 for caption in captions
             ],
         )
@@ -256,16 +257,16 @@ class Room:
         shown = sound_page.captions(scores, asked)
         return {"captions": shown, "events": events, "note": " ".join(notes) or None}
 
-    def _find(self, known: str) -> Heard:
-        if known not in self._heard:
+    def _find(self, known: str) -> Opened:
+        if known not in self._opened:
             raise Refused(
                 404,
                 "unknown",
                 "No such recording: it was never opened here, or others took its place since. Open "
                 "it again.",
             )
-        self._heard.move_to_end(known)
-        return self._heard[known]
+        self._opened.move_to_end(known)
+        return self._opened[known]
 
     def listed(self, part: str = "") -> dict[str, Any]:
         """Return the recordings of the index whose names have a part, and how many they are."""

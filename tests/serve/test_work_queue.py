@@ -3,14 +3,14 @@ import threading
 
 import pytest
 
-from flamlib.serve.line import Line
 from flamlib.serve.refusals import Refused
+from flamlib.serve.work_queue import WorkQueue
 
 
 def test_work_is_done_in_its_order_one_by_one():
     async def all_of_it():
-        line, done = Line(n_waiting=5, timeout_s=10), []
-        await asyncio.gather(*(line.do(done.append, k) for k in range(5)))
+        queue, done = WorkQueue(n_waiting=5, timeout_s=10), []
+        await asyncio.gather(*(queue.do(done.append, k) for k in range(5)))
         return done
 
     assert asyncio.run(all_of_it()) == [0, 1, 2, 3, 4]
@@ -18,16 +18,16 @@ def test_work_is_done_in_its_order_one_by_one():
 
 def test_whoever_waits_too_long_or_behind_too_many_is_told_and_the_next_is_served():
     async def all_of_it():
-        line, go = Line(n_waiting=0, timeout_s=0.05), threading.Event()
+        queue, go = WorkQueue(n_waiting=0, timeout_s=0.05), threading.Event()
         codes = []
         for _ in range(2):  # the second while the first is still being done
             with pytest.raises(Refused) as refused:
-                await line.do(go.wait)
+                await queue.do(go.wait)
             codes.append(refused.value.code)
         go.set()
         while True:  # the first may still be leaving
             try:
-                return codes, await line.do(lambda: "done")
+                return codes, await queue.do(lambda: "done")
             except Refused:
                 await asyncio.sleep(0.02)
 
@@ -36,4 +36,4 @@ def test_whoever_waits_too_long_or_behind_too_many_is_told_and_the_next_is_serve
 
 def test_what_goes_wrong_in_the_work_is_told():
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(Line(n_waiting=0, timeout_s=10).do(lambda: 1 / 0))
+        asyncio.run(WorkQueue(n_waiting=0, timeout_s=10).do(lambda: 1 / 0))
