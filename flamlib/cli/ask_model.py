@@ -94,8 +94,8 @@ def add_questions(parser: argparse.ArgumentParser) -> None:
         "--off-threshold",
         metavar="X",
         type=share,
-        help="an event that reaches its threshold goes on while its score is at least this "
-        "(default: its threshold)",
+        help="an event that reaches its threshold goes on while its score, smoothed by "
+        "--hysteresis, is at least this (default: the threshold)",
     )
     add(
         "--method",
