@@ -2,6 +2,6 @@
 
 A module imports only from those before it:
 
-    bars pieces detector review explorer questions sound_page edited_tables detect_many listener
-    embedding export
+    bars pieces detector embedded_recording review explorer questions sound_page edited_tables
+    detect_many listener embedding export
 """

@@ -4,16 +4,13 @@ moved, deleted and added by hand, and saved as labels.
 The recording is embedded once; a caption is then answered in milliseconds, however long it is.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from flamlib import texts
 from flamlib.experiment.params.trials import DetectConfig
-from flamlib.inference import detector, pieces
-from flamlib.inference.detector import Scores
+from flamlib.inference.embedded_recording import EmbeddedRecording
 from flamlib.models.interface import AudioTextModel
 from flamlib.sound_events import detection
 from flamlib.sound_events.detection import Detection
@@ -26,7 +23,7 @@ MAX_HEARD_S = 12.0  # of an event, its context included
 SUFFIXES = (".tsv", ".csv", ".txt")  # of label files: tables, and Audacity's label track
 
 
-class Review:
+class Review(EmbeddedRecording):
     """A recording, the captions asked of it, and their events.
 
     The events of a caption are those that reach its threshold, until one of them is corrected: from
@@ -34,8 +31,6 @@ class Review:
 
     Attributes:
         recording: the file.
-        duration_s: of the recording, in seconds.
-        captions: those asked last, in order.
     """
 
     def __init__(self, model: AudioTextModel, recording: str | Path, config: DetectConfig) -> None:
@@ -49,48 +44,9 @@ class Review:
         Raises:
             audio.Unreadable: a file without usable audio.
         """
-        self.model, self.recording, self.config = model, Path(recording), config
-        self.captions: list[str] = []
-        with pieces.cut(self.recording, model) as opened:
-            self.duration_s = opened.duration_s
-            self._embedded = pieces.embed_whole(model, opened)
-        self._scores: dict[str, Float[np.ndarray, frame]] = {}
-        self._thresholds: dict[str, float] = {}
+        self.recording = Path(recording)
+        super().__init__(model, self.recording, config)
         self._corrected: dict[str, list[Detection]] = {}
-
-    def ask(self, captions: Sequence[str]) -> None:
-        """Ask captions in place of those before; what was asked once keeps threshold and events.
-
-        Raises ValueError for a caption that is empty or given twice.
-        """
-        captions = [texts.normal(caption) for caption in captions]
-        if "" in captions:
-            raise ValueError("an empty caption")
-        detector.check_unique(captions)
-        if new := [caption for caption in captions if caption not in self._scores]:
-            how = {"method": self.config.method, "smoothing": self.config.smoothing}
-            asked = detector.ask(self.model, new)
-            by_caption = detector.score_embedded(self.model, [self._embedded], asked, **how)
-            chosen = detector.choose_thresholds(self.model, asked, **how)
-            for caption, scores, own in zip(new, by_caption, chosen, strict=True):
-                self._scores[caption] = scores
-                self._thresholds[caption] = own.threshold
-        self.captions = captions
-
-    def scores(self) -> Scores:
-        """Return the scores of the captions asked, smoothed."""
-        edges = frame_edges(self.duration_s, self.model.frame_s)
-        columns = [self._scores[caption] for caption in self.captions]
-        table = np.stack(columns, axis=1) if columns else np.zeros((len(edges) - 1, 0), np.float32)
-        return Scores(table, edges, list(self.captions))
-
-    def threshold(self, caption: str) -> float:
-        """Return the threshold of a caption."""
-        return self._thresholds[caption]
-
-    def set_threshold(self, caption: str, threshold: float) -> None:
-        """Set the threshold of a caption; its events follow unless they were corrected."""
-        self._thresholds[caption] = threshold
 
     def is_corrected(self, caption: str) -> bool:
         """Return whether the events of a caption were corrected."""

@@ -98,6 +98,7 @@ def describe(
         "model": model,
         "note": note,
         "duration_s": duration_s,
+        "start_s": 0.0,
         "end_s": min(float(scores.frame_edges[-1]), shown_s),
         "frame_s": float(scores.frame_edges[1]) if len(scores.scores) > 1 else shown_s,
         "merge_gap_s": asked.merge_gap_s,

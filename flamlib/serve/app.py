@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel
@@ -32,6 +32,9 @@ N_SENDING = 4  # recordings that are taken in at once
 UPLOAD = "/api/recordings"
 _ITS_OWN = "connect-src 'self'"  # whom the page may ask
 _BODY = {"content": {"application/octet-stream": {"schema": {"type": "string"}}}, "required": True}
+
+
+Seconds = Annotated[float, Query(ge=0, allow_inf_nan=False)]
 
 
 class Captions(BaseModel):
@@ -198,8 +201,10 @@ def make(served: Workspace, *, hosts: frozenset[str] | None = LOOPBACK) -> FastA
         return await queue.do(served.search, caption, asked.k)
 
     @app.post("/api/index/{known}", summary="Open a recording of the index")
-    async def open_indexed(known: str) -> dict[str, Any]:
-        return await queue.do(served.open_indexed, known)
+    async def open_indexed(known: str, at: Seconds = 0.0) -> dict[str, Any]:
+        """All of it; of one that is too long, the part around the time `at`, in seconds. Times are
+        those of the recording."""
+        return await queue.do(served.open_indexed, known, at)
 
     return app
 

@@ -3,6 +3,7 @@
 Everything here is called by one thread, see `work_queue`.
 """
 
+import math
 import os
 import tempfile
 import warnings
@@ -16,8 +17,8 @@ from typing import Any, NamedTuple
 from flamlib import texts
 from flamlib.experiment.params.trials import DetectConfig
 from flamlib.inference import detector, questions, sound_page
+from flamlib.inference.embedded_recording import EmbeddedRecording
 from flamlib.inference.questions import Question, Questions
-from flamlib.inference.review import Review
 from flamlib.models.interface import AudioTextModel
 from flamlib.models.text_tower import UnknownWords
 from flamlib.plots import player
@@ -28,6 +29,7 @@ from flamlib.serve.refusals import Refused
 from flamlib.storage import files
 from flamlib.waveforms import audio, chain, decoders, formats
 
+PART_S = 600.0  # of a recording that is too long to be opened whole
 MAX_LISTED = 1000  # recordings of an index
 MAX_ASKED = 1000  # captions of a recording, as the scores of each are kept
 CONFIG = DetectConfig(
@@ -86,16 +88,18 @@ def _reading() -> Iterator[list[str]]:
 
 
 class Opened(NamedTuple):
-    """A recording that was opened.
+    """A recording, or a part of a long one, that was opened.
 
     Attributes:
-        review: Asks it captions.
+        embedded: Answers captions.
+        start_s: Where it begins in its recording, in seconds; 0 but for a part.
         about: What a page shows of it, in JSON's types.
         mp3: Its sound.
         asked: All captions that it was asked.
     """
 
-    review: Review
+    embedded: EmbeddedRecording
+    start_s: float
     about: dict[str, Any]
     mp3: bytes
     asked: set[str]
@@ -142,18 +146,21 @@ class Workspace:
             return self._find(known).about | {"name": name}
         return self._open(known, path, name)
 
-    def open_indexed(self, sha256: str) -> dict[str, Any]:
+    def open_indexed(self, sha256: str, at_s: float = 0.0) -> dict[str, Any]:
         """Open a recording of the index, unless it is known; return what a page shows of it.
+
+        Of one that is longer than what is taken, the part around a time, in seconds. Parts overlap
+        by half, so that most moments are far from an end.
 
         Raises Refused if there is none, or its file is gone, has changed or cannot be used.
         """
         if self.index is None or sha256 not in self.index.paths:
             raise Refused(404, "unknown", "The index has no such recording.")
         paths, name = self.index.paths[sha256], self._names[sha256]
-        if sha256 in self._opened:
-            return self._find(sha256).about | {"name": name}
-        if self._duration_s.get(sha256, 0.0) > self.limits.max_s:  # before all of it is read
-            raise self._too_long(name)
+        part = self._part(self._duration_s[sha256], at_s)
+        known = sha256 if part is None else f"{sha256}-{part[0]:.0f}"
+        if known in self._opened:
+            return self._find(known).about | {"name": name}
         path = next((each for each in paths if os.path.isfile(each)), None)
         if path is None:
             raise Refused(410, "gone", f"{name} is no longer where it was when it was indexed.")
@@ -161,34 +168,53 @@ class Workspace:
             raise Refused(
                 409, "changed", f"{name} was changed since it was indexed; call flam index again."
             )
-        return self._open(sha256, path, name)
+        return self._open(known, path, name, part)
 
-    def _open(self, known: str, path: Path, name: str) -> dict[str, Any]:
+    def _part(self, duration_s: float, at_s: float) -> tuple[float, float] | None:
+        """Where the part of a long recording around a time begins and ends; None: all is taken."""
+        if duration_s <= self.limits.max_s:
+            return None
+        frame_s = self.model.frame_s
+        most_s = min(PART_S, self.limits.max_s)
+        half = max(1, math.floor(most_s / 2 / frame_s))  # frames, which stay what they are
+        last = math.ceil(duration_s / frame_s / half) - 2
+        number = min(max(round(at_s / frame_s / half) - 1, 0), last)
+        return number * half * frame_s, min((number + 2) * half * frame_s, duration_s)
+
+    def _open(
+        self, known: str, path: Path, name: str, part: tuple[float, float] | None = None
+    ) -> dict[str, Any]:
         try:
-            self._check(path, name)
-            with warnings.catch_warnings():  # what is wrong is told in the notes
-                warnings.simplefilter("ignore", audio.Repaired)
-                review = Review(self.model, path, self._config)
-                with audio.Recording(path) as opened:
-                    waveform, rate = opened.read(), opened.sample_rate
-                    notes = list(opened.notes)
+            if part is None:
+                self._check(path, name)
+            with audio.Recording(path) as opened:
+                waveform = opened.read() if part is None else opened.cut(*part)
+                rate, notes = opened.sample_rate, list(opened.notes)
+            embedded = EmbeddedRecording(self.model, (waveform, rate), self._config)
         except audio.Unreadable as error:
             raise Refused(415, "unreadable", f"{name}: {error.why}.") from error
-        edges = review.scores().frame_edges
+        start_s, duration_s = 0.0, embedded.duration_s
+        if part is not None:
+            start_s, duration_s = part[0], self._duration_s[known.partition("-")[0]]
+            minutes = f"{duration_s / 60:.0f} minutes"
+            notes.append(f"a part of {minutes}: another moment of the search opens its own")
+        edges = embedded.scores().frame_edges
         about = {
             "id": known,
+            "recording": known.partition("-")[0],
             "name": name,
             "model": self.name,
             "note": "; ".join(notes) or None,
-            "duration_s": review.duration_s,
-            "end_s": float(edges[-1]),
+            "duration_s": duration_s,
+            "start_s": start_s,
+            "end_s": start_s + float(edges[-1]),
             "frame_s": float(edges[1]),
             "merge_gap_s": CONFIG.merge_gap_s,
             "sample_rate": rate,
             "channel": 1,
             "spectrogram": sound_page.spectrogram(waveform, rate),
         }
-        self._opened[known] = Opened(review, about, player.mp3(waveform, rate), set())
+        self._opened[known] = Opened(embedded, start_s, about, player.mp3(waveform, rate), set())
         while len(self._opened) > self.limits.n_kept:
             self._opened.popitem(last=False)
         return about
@@ -242,14 +268,15 @@ class Workspace:
                 f"{opened.about['name']} was asked {MAX_ASKED} captions; open it again.",
             )
         with _reading() as notes:
-            opened.review.ask(captions)
+            opened.embedded.ask(captions)
         opened.asked.update(captions)
-        scores = opened.review.scores()
+        scores = opened.embedded.scores()
+        scores = scores._replace(frame_edges=opened.start_s + scores.frame_edges)
         asked = Questions(
             format=questions.FORMAT,
             model=self.name,
             captions=[
-                Question(caption=caption, threshold=opened.review.threshold(caption))
+                Question(caption=caption, threshold=opened.embedded.threshold(caption))
                 for caption in captions
             ],
         )

@@ -2,12 +2,11 @@
 
 import asyncio
 import base64
-import dataclasses
 import io
 import shutil
 import socket
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,10 @@ from sounds import RATE, noise, tone
 from flamlib.inference import detector
 from flamlib.models.flam import FLAM
 from flamlib.search import archive, indexing
-from flamlib.serve import app, workspace
+from flamlib.serve import app
 from flamlib.serve.limits import Limits
 from flamlib.serve.workspace import Workspace
+from flamlib.sound_events import labels
 
 CAPTIONS = ["a dog barks", "a bell rings"]
 LIMITS = Limits(max_bytes=500_000, max_s=8.0, n_kept=2)
@@ -208,18 +208,53 @@ def test_the_index_is_searched_and_its_recordings_opened_by_what_they_are(client
     assert error(client.post("/api/index/..%2F..%2Fetc%2Fpasswd"), 404)
 
 
-def test_of_a_recording_of_the_index_that_is_too_long_nothing_is_read(world, monkeypatch):
-    """It may be of a day, and all others wait."""
-    folder, model = world
-    index = archive.read(folder / "index")
-    limits = dataclasses.replace(LIMITS, max_s=3.0)
-    monkeypatch.setattr(workspace.files, "sha256", lambda path: pytest.fail("it was read"))
-    service = app.make(Workspace(model, limits, index=index))
-    [known] = [sha for sha, [path] in index.paths.items() if path.name == "été.wav"]
+@pytest.fixture(scope="module")
+def night(world, tmp_path_factory):
+    """A recording that is too long to be opened whole, in an index; bells ring at its end."""
+    folder = tmp_path_factory.mktemp("night")
+    soundfile.write(folder / "night.wav", np.concatenate([noise(26.0), tone(2000, 4.0)]), RATE)
+    indexing.update(
+        world[0] / "model", [folder / "night.wav"], folder / "index", forget=lambda _: False,
+        model_name="m", n_jobs=1, progress=False,
+    )  # fmt: skip
+    return folder
+
+
+def test_of_a_recording_that_is_too_long_the_part_around_a_moment_is_opened(world, night):
+    model, index = world[1], archive.read(night / "index")
+    [known] = index.paths
+    waveform, _ = soundfile.read(night / "night.wav", dtype="float32")
+    duration_s, parts = len(waveform) / RATE, {}
+    how = {"method": "unbiased", "smoothing": detector.smoothing_of(model)}
+    service = app.make(Workspace(model, LIMITS, index=index))
     with TestClient(service, base_url="http://127.0.0.1") as client:
-        told = error(client.post(f"/api/index/{known}"), 413)
-        assert told["code"] == "too_long"
-        assert "--max-minutes" in told["message"]
+        for at in np.arange(0.0, duration_s, 0.7):
+            part = client.post(f"/api/index/{known}", params={"at": at}).json()
+            start, end = part["start_s"], part["end_s"]
+            assert (part["duration_s"], part["recording"]) == (duration_s, known)
+            assert "a part of 0 minutes" in part["note"]
+            assert end - start <= LIMITS.max_s + model.frame_s
+            assert start <= at < end
+            # Not near an end, but for those of the recording; and with the frames of the whole.
+            quarter = LIMITS.max_s / 4 - 2 * model.frame_s
+            assert at - start >= quarter or start == 0
+            assert end - at >= quarter or end == pytest.approx(duration_s)
+            assert start / model.frame_s == pytest.approx(round(start / model.frame_s))
+            if part["id"] not in parts:
+                asking = {"captions": CAPTIONS}
+                told = client.post(f"/api/recordings/{part['id']}/scores", json=asking).json()
+                samples = waveform[round(start * RATE) : round(end * RATE)]
+                expected = detector.score(model, (samples, RATE), CAPTIONS, **how)
+                for each, column in zip(told["captions"], expected.scores.T, strict=True):
+                    found = np.frombuffer(base64.b64decode(each["scores"]), np.float32)
+                    np.testing.assert_allclose(found, column, atol=1e-6)
+                assert all(start <= e["onset"] < e["offset"] <= end for e in told["events"])
+            parts[part["id"]] = start
+        assert len(parts) == len(set(parts.values())) > 3
+        first = client.post(f"/api/index/{known}").json()
+        assert first["id"] in parts
+        for at in ("-1", "nan", "inf", "x"):
+            error(client.post(f"/api/index/{known}", params={"at": at}), 422)
 
 
 def test_recordings_of_one_name_are_told_apart_by_their_folders(world, tmp_path):
@@ -257,9 +292,13 @@ DROP = """([name, content]) => {
 
 @pytest.fixture
 def url(world):
-    """The address of a service that runs while the test does."""
-    folder, model = world
-    index = archive.read(folder / "index")
+    with running(world[1], archive.read(world[0] / "index")) as address:
+        yield address
+
+
+@contextmanager
+def running(model, index):
+    """The address of a service that runs meanwhile."""
     service = app.make(Workspace(model, LIMITS, name="small", index=index))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(service, log_level="error"))
@@ -306,6 +345,42 @@ def test_the_page_in_a_browser(world, url, tab, tmp_path):
     tab.set_viewport_size({"width": 390, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert {each.removeprefix("blob:").startswith((url, "data:")) for each in tab.asked} == {True}
+
+
+def test_a_moment_late_in_a_recording_that_is_too_long_is_shown_at_its_time(
+    world, night, tab, tmp_path
+):
+    model, index = world[1], archive.read(night / "index")
+    [known] = index.paths
+    moment = {"caption": CAPTIONS[1], "onset": 26.24, "offset": 27.84, "score": 0.9}
+    hit = {"id": known, "name": "night.wav", "is_there": True} | moment
+    answer = {"hits": [hit], "note": None}  # of a model that has learnt something
+    tab.route("**/api/index/search", lambda route: route.fulfill(json=answer))
+    with running(model, index) as url:
+        tab.goto(url)
+        tab.locator("#listen").evaluate("box => { box.checked = false; }")
+        tab.fill("#sentence", CAPTIONS[1])
+        tab.click("#search button")
+        hit = tab.locator("#hits button")
+        hit.click()
+        tab.locator("#about", has_text=" of 0:30.0 · 1 caption").wait_for()
+        wait_until(tab, "document.querySelector('#audio').readyState > 0")
+        assert hit.get_attribute("aria-current") == "true"
+        assert tab.locator("#indexed").input_value() != ""
+        assert tab.locator("#clock").text_content().startswith("0:26.2 / ")
+        start, end = (float(tab.locator("#position").get_attribute(of)) for of in ("min", "max"))
+        assert start <= float(tab.locator("#position").input_value()) <= end <= 30.0
+        slide(tab, "#caption-0", 0.0)
+        tab.click("#closer")
+        tab.locator("#play").focus()
+        tab.keyboard.press("y")
+        tab.keyboard.press("ArrowLeft")
+        with tab.expect_download() as downloading:
+            tab.click("#tsv")
+        downloading.value.save_as(tmp_path / "night.tsv")
+    rows = labels.read(tmp_path / "night.tsv").events["night.wav"]
+    assert rows
+    assert all(start <= row.onset < row.offset <= end + 1e-6 for row in rows)
 
 
 def found(tab):

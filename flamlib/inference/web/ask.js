@@ -33,10 +33,10 @@ async function doing(text, work, where = "state") {
 
 // What is chosen beside the index is the recording that is shown.
 function mark() {
-  const chosen = [...byId("indexed").options].find((option) => option.value === heard?.id);
+  const chosen = [...byId("indexed").options].find((option) => option.value === heard?.recording);
   byId("indexed").value = chosen?.value ?? "";
   const hit = byId("hits").querySelector("[aria-current]");
-  if (hit && hit.dataset.id !== heard?.id) hit.removeAttribute("aria-current");
+  if (hit && hit.dataset.id !== heard?.recording) hit.removeAttribute("aria-current");
 }
 
 // A small screen shows what was asked, and not yet what was found.
@@ -54,7 +54,7 @@ async function askCaptions() {
   if (!heard) { state(wanted.length ? "Now drop or choose a recording." : "Drop or choose a recording first."); return; }
   const asking = () => post(`/api/recordings/${heard.id}/scores`, { captions: wanted });
   const { captions, note } = wanted.length ? await asking() : { captions: [] };
-  const was = data?.id === heard.id ? { at: audio.currentTime, view } : null;
+  const was = data?.id === heard.id ? { at: now(), view } : null;
   keep();
   show({ ...heard, captions });
   takeUp();
@@ -123,7 +123,7 @@ function send(file) {
 function openIndexed(id, name, hit) {
   const told = byId("told").classList.contains("wrong") ? "" : byId("told").textContent;
   return doing(`Hearing ${name} …`, async () => {
-    const found = await post(`/api/index/${id}`), wanted = wantedCaptions();
+    const found = await post(`/api/index/${id}?at=${hit?.onset ?? 0}`), wanted = wantedCaptions();
     if (hit && !wanted.includes(hit.caption)) byId("wanted").value = [hit.caption, ...wanted].join("\n");
     await open(found);
     if (hit) seek(hit.onset);

@@ -5,6 +5,8 @@ const CONTEXT_S = 1, MAX_LISTED = 500, SUFFIX = { tsv: ".review.tsv", raven: ".T
 let data = null, events = [], decisions = new Map(), decided = [], later = [], current = null;
 let view = [0, 1], stopAt = null, picture = null;
 const unsaved = new Set(); // recordings' captions with decisions that were not downloaded
+const now = () => data.start_s + audio.currentTime; // as all times, that of the recording
+const isPart = () => data.start_s > 0 || data.end_s < data.duration_s - data.frame_s;
 const nameOf = (caption) => `${data.id} ${caption.label}`;
 
 function show(found) {
@@ -13,15 +15,18 @@ function show(found) {
     Object.assign(caption, { number, own: caption.threshold, scores: floatsOf(caption.scores) });
   });
   [events, decisions, decided, later, current] = [[], new Map(), [], [], null];
-  view = [0, data.end_s];
+  view = [data.start_s, data.end_s];
   document.title = byId("name").textContent = data.name;
   const captions = data.captions.length === 1 ? "1 caption" : `${data.captions.length} captions`;
-  byId("about").textContent = `${clock(data.duration_s)} · ${captions} · ${data.model}`;
+  const part = `${clock(data.start_s)} – ${clock(data.end_s)} of `;
+  const length = `${isPart() ? part : ""}${clock(data.duration_s)}`;
+  byId("about").textContent = `${length} · ${captions} · ${data.model}`;
   say(data.note);
   byId("result").hidden = false;
   byId("result").classList.toggle("unasked", !data.captions.length);
   if (audio.src) URL.revokeObjectURL(audio.src);
   audio.src = URL.createObjectURL(data.sound ?? new Blob([bytesOf(data.audio)], { type: "audio/mpeg" }));
+  byId("position").min = byId("from").min = data.start_s;
   byId("position").max = byId("from").max = data.end_s;
   picture = null;
   byId("lanes").replaceChildren(...data.captions.map(lane));
@@ -130,7 +135,7 @@ function select(event) {
 function playEvent() {
   if (!current) return;
   select(current);
-  seek(Math.max(0, current.onset - CONTEXT_S));
+  seek(current.onset - CONTEXT_S);
   stopAt = Math.min(data.end_s, current.offset + CONTEXT_S);
   audio.play().catch(() => {});
 }
@@ -197,7 +202,7 @@ function draw() {
   data.captions.forEach(drawLane);
   drawAxis();
   showPosition();
-  const isZoomed = view[1] - view[0] < data.end_s - 1e-9;
+  const isZoomed = view[1] - view[0] < data.end_s - data.start_s - 1e-9;
   byId("pan").hidden = !isZoomed;
   byId("from").max = data.end_s - (view[1] - view[0]);
   byId("from").value = view[0];
@@ -210,7 +215,7 @@ const LIGHT = [[250, 249, 246], [205, 217, 234], [120, 155, 205], [50, 85, 150],
 function drawSpectrogram() {
   const { c, w, h, x } = context(byId("spectrogram"));
   picture ??= painted(matchMedia("(prefers-color-scheme: dark)").matches ? DARK : LIGHT);
-  c.drawImage(picture, x(0), 0, x(data.end_s) - x(0), h);
+  c.drawImage(picture, x(data.start_s), 0, x(data.end_s) - x(data.start_s), h);
   if (current) {
     c.fillStyle = c.strokeStyle = colour("accent");
     c.globalAlpha = 0.16;
@@ -256,20 +261,21 @@ function painted(stops) {
 
 function drawLane(caption) {
   const { c, w, h, x } = context(caption.canvas), foot = h - 13, y = (score) => foot - score * (foot - 3);
-  const first = Math.max(0, Math.floor(view[0] / data.frame_s));
-  const stop = Math.min(caption.scores.length, Math.ceil(view[1] / data.frame_s) + 1);
+  const frameAt = (s) => (s - data.start_s) / data.frame_s, timeOf = (frame) => data.start_s + frame * data.frame_s;
+  const first = Math.max(0, Math.floor(frameAt(view[0])));
+  const stop = Math.min(caption.scores.length, Math.ceil(frameAt(view[1])) + 1);
   c.beginPath();
-  c.moveTo(x(first * data.frame_s), foot);
+  c.moveTo(x(timeOf(first)), foot);
   // Of frames narrower than a pixel, the highest.
   const step = Math.max(1, Math.floor((stop - first) / (2 * w)));
   for (let frame = first; frame < stop; frame += step) {
     let top = 0;
     for (let k = frame; k < Math.min(frame + step, stop); k += 1) top = Math.max(top, caption.scores[k]);
-    const right = Math.min((frame + step) * data.frame_s, data.end_s);
-    c.lineTo(x(frame * data.frame_s), y(top));
+    const right = Math.min(timeOf(frame + step), data.end_s);
+    c.lineTo(x(timeOf(frame)), y(top));
     c.lineTo(x(right), y(top));
   }
-  c.lineTo(x(Math.min(stop * data.frame_s, data.end_s)), foot);
+  c.lineTo(x(Math.min(timeOf(stop), data.end_s)), foot);
   c.fillStyle = colour("fill");
   c.fill();
   c.strokeStyle = colour("accent");
@@ -297,7 +303,7 @@ function drawLane(caption) {
 
 function drawCursor(c, x, h) {
   c.fillStyle = colour("ink");
-  c.fillRect(x(audio.currentTime) - 0.75, 0, 1.5, h);
+  c.fillRect(x(now()) - 0.75, 0, 1.5, h);
 }
 
 function drawAxis() {
@@ -320,8 +326,8 @@ function drawAxis() {
 
 function seek(seconds) {
   stopAt = null;
-  audio.currentTime = Math.min(Math.max(0, seconds), data.end_s);
-  if (audio.currentTime < view[0] || audio.currentTime > view[1]) centre(audio.currentTime);
+  audio.currentTime = Math.min(Math.max(data.start_s, seconds), data.end_s) - data.start_s;
+  if (now() < view[0] || now() > view[1]) centre(now());
   draw();
 }
 
@@ -341,21 +347,21 @@ function toggle() {
 }
 
 function showPosition() {
-  byId("position").value = audio.currentTime;
-  byId("position").setAttribute("aria-valuetext", clock(audio.currentTime));
-  byId("clock").textContent = `${clock(audio.currentTime)} / ${clock(data.end_s)}`;
+  byId("position").value = now();
+  byId("position").setAttribute("aria-valuetext", clock(now()));
+  byId("clock").textContent = `${clock(now())} / ${clock(data.end_s)}`;
 }
 
 function follow() {
   if (audio.paused) return;
-  if (stopAt !== null && audio.currentTime >= stopAt) { audio.pause(); stopAt = null; }
-  if (audio.currentTime > view[1]) pan(audio.currentTime);
+  if (stopAt !== null && now() >= stopAt) { audio.pause(); stopAt = null; }
+  if (now() > view[1]) pan(now());
   draw();
   requestAnimationFrame(follow);
 }
 
 function pan(start) {
-  const length = view[1] - view[0], from = Math.min(Math.max(0, start), data.end_s - length);
+  const length = view[1] - view[0], from = Math.min(Math.max(data.start_s, start), data.end_s - length);
   view = [from, from + length];
 }
 
@@ -364,10 +370,10 @@ function centre(middle) {
 }
 
 function zoom(factor) {
-  const inView = audio.currentTime >= view[0] && audio.currentTime <= view[1];
-  const middle = inView ? audio.currentTime : (view[0] + view[1]) / 2;
-  const length = Math.min(data.end_s, Math.max(4 * data.frame_s, (view[1] - view[0]) * factor));
-  view = [0, length];
+  const inView = now() >= view[0] && now() <= view[1];
+  const middle = inView ? now() : (view[0] + view[1]) / 2;
+  const length = Math.min(data.end_s - data.start_s, Math.max(4 * data.frame_s, (view[1] - view[0]) * factor));
+  view = [data.start_s, data.start_s + length];
   centre(middle);
   draw();
 }
@@ -410,7 +416,7 @@ byId("from").addEventListener("input", (e) => { pan(Number(e.target.value)); dra
 seeks(byId("spectrogram"));
 const keys = {
   y: acts.yes, n: acts.no, u: undo, p: playEvent, l: putOff, " ": toggle, "+": acts.closer,
-  "-": acts.wider, ArrowLeft: () => seek(audio.currentTime - 1), ArrowRight: () => seek(audio.currentTime + 1),
+  "-": acts.wider, ArrowLeft: () => seek(now() - 1), ArrowRight: () => seek(now() + 1),
 };
 document.addEventListener("keydown", (e) => {
   const act = keys[e.key.length === 1 ? e.key.toLowerCase() : e.key];

@@ -16,7 +16,7 @@ function spansOf(caption, threshold, data) {
   const { scores } = caption, n = scores.length;
   const on = Math.fround(threshold), off = Math.fround(caption.off_threshold ?? threshold);
   const low = Math.min(on, off);
-  const edge = (frame) => (frame === n ? data.end_s : frame * data.frame_s);
+  const edge = (frame) => (frame === n ? data.end_s : data.start_s + frame * data.frame_s);
   const joined = [];
   for (let start = 0; start < n; ) {
     if (!(scores[start] >= low)) { start += 1; continue; }
