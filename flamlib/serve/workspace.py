@@ -196,8 +196,8 @@ class Workspace:
         start_s, duration_s = 0.0, embedded.duration_s
         if part is not None:
             start_s, duration_s = part[0], self._duration_s[known.partition("-")[0]]
-            minutes = f"{duration_s / 60:.0f} minutes"
-            notes.append(f"a part of {minutes}: another moment of the search opens its own")
+            minutes = f"{(part[1] - part[0]) / 60:.0f} of {duration_s / 60:.0f} minutes"
+            notes.append(f"{minutes}: each moment of a search opens those around it")
         edges = embedded.scores().frame_edges
         about = {
             "id": known,

@@ -232,7 +232,7 @@ def test_of_a_recording_that_is_too_long_the_part_around_a_moment_is_opened(worl
             part = client.post(f"/api/index/{known}", params={"at": at}).json()
             start, end = part["start_s"], part["end_s"]
             assert (part["duration_s"], part["recording"]) == (duration_s, known)
-            assert "a part of 0 minutes" in part["note"]
+            assert "minutes: each moment of a search opens" in part["note"]
             assert end - start <= LIMITS.max_s + model.frame_s
             assert start <= at < end
             # Not near an end, but for those of the recording; and with the frames of the whole.
