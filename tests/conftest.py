@@ -27,7 +27,7 @@ settings.register_profile("house", derandomize=True, deadline=None, print_blob=T
 settings.load_profile("house")
 
 
-pytest_plugins = ["browsers", "projects"]
+pytest_plugins = ["browsers", "labelled_folders", "projects"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,14 @@ from flamlib.models import released
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def small_model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "flam"
     write_model(folder)
     return folder
 
 
 @pytest.fixture
-def labelled(tmp_path, model, monkeypatch):
+def labelled_folder(tmp_path, small_model, monkeypatch):
     """Two recordings with tones between noise, and a table of when they sound."""
     monkeypatch.setattr(released, "places", list)
     monkeypatch.chdir(tmp_path)
