@@ -15,13 +15,13 @@ not held out the thresholds are chosen, on scores by which they were held out in
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
@@ -45,6 +45,7 @@ N_FOLDS = 5
 MAX_ABSENT = 4000  # frames without a caption that a fit sees
 
 Weights = Float[np.ndarray, "caption dim"]
+CaptionWeights = Float[np.ndarray, "dim"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Examples:
     start: Weights
     bias: Float[np.ndarray, "caption"]
     own: Sequence[Chosen]
+    # By recordings and level: folds of folds ask for the same fits.
+    fits: dict[tuple[tuple[int, ...], Level], Weights] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
 
 
 class HeldOut(NamedTuple):
@@ -133,30 +138,40 @@ def start_of(captions: CaptionEmbeddings) -> tuple[Weights, Float[np.ndarray, "c
 
 
 def fit(examples: Examples, rows: Sequence[int], level: Level) -> Weights:
-    """Return the captions' weights, fitted to some of the recordings.
+    """Return the captions' weights, fitted to some of the recordings; each fit is made once.
 
     Args:
         examples: the recordings.
         rows: which of them to use.
         level: how much of the weights may change.
     """
-    weights = examples.start.copy()
     if level == "thresholds":
-        return weights
-    for j, caption in enumerate(examples.captions):
-        frames, active, importance = _frames(examples, rows, caption)
-        if not active.any() or active.all():
-            continue
-        base = weights[j, :-1]
-        along = logistic.along(frames, base)[:, None]
-        how = {"unit": 1.0, "strength": SCALE_STRENGTH}
-        scale, shift = logistic.fit(along, active, importance, np.array([1.0, 0.0]), **how)
-        # A caption of which others are more like than its own recordings would be turned round.
-        weights[j] = np.append(max(scale, 0.05) * base, shift)
-        if level == "heads":
-            how = {"unit": float(np.linalg.norm(base)), "strength": HEAD_STRENGTH}
-            weights[j] = logistic.fit(frames, active, importance, weights[j], **how)
-    return weights
+        return examples.start
+    key = tuple(rows), level
+    if key not in examples.fits:
+        begin = examples.start if level == "scale" else fit(examples, rows, "scale")
+        of_caption = _fit_scale if level == "scale" else _fit_head
+        weights = begin.copy()
+        for j, caption in enumerate(examples.captions):
+            known = _frames(examples, rows, caption)
+            if 0 < known.active.sum() < len(known.active):
+                weights[j] = of_caption(known, begin[j])
+        examples.fits[key] = weights
+    return examples.fits[key]
+
+
+def _fit_scale(known: "_Frames", start: CaptionWeights) -> CaptionWeights:
+    base = start[:-1]
+    along = logistic.along(known.frames, base)[:, None]
+    how = {"unit": 1.0, "strength": SCALE_STRENGTH}
+    scale, shift = logistic.fit(along, known.active, known.importance, np.array([1.0, 0.0]), **how)
+    # A caption of which others are more like than its own recordings would be turned round.
+    return np.append(max(scale, 0.05) * base, shift)
+
+
+def _fit_head(known: "_Frames", start: CaptionWeights) -> CaptionWeights:
+    how = {"unit": float(np.linalg.norm(start[:-1])), "strength": HEAD_STRENGTH}
+    return logistic.fit(known.frames, known.active, known.importance, start, **how)
 
 
 def clips(examples: Examples, rows: Sequence[int], weights: Mapping[int, Weights]) -> Clips:
@@ -292,9 +307,16 @@ def _odds(share: np.ndarray) -> np.ndarray:
     return logit(np.clip(share.astype(float), EPSILON, 1 - EPSILON))
 
 
-def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
-    """Embeddings of the frames that are known for a caption, whether it is active in them, and
+class _Frames(NamedTuple):
+    """The embeddings of the frames that are known for a caption, whether it is active in them, and
     their importance: 1 for an event, and as much in all for the other frames."""
+
+    frames: Float[np.ndarray, "frame dim"]
+    active: Bool[np.ndarray, "frame"]
+    importance: Float[np.ndarray, "frame"]
+
+
+def _frames(examples: Examples, rows: Sequence[int], caption: str) -> _Frames:
     frames, active, importance = [], [], []
     for row in rows:
         recording = examples.recordings[row]
@@ -330,4 +352,4 @@ def _frames(examples: Examples, rows: Sequence[int], caption: str) -> tuple:
         kept = np.sort(np.concatenate([np.flatnonzero(active), others]))
         frames, active, importance = frames[kept], active[kept], importance[kept]
     importance[~active] = importance.sum() / max(1, int((~active).sum()))
-    return frames.astype(float), active, importance
+    return _Frames(frames.astype(float), active, importance)

@@ -141,3 +141,17 @@ def test_one_recording_is_enough_to_fit(examples):
     one = replace(examples, recordings=examples.recordings[:1])
     [rain, _] = learn.thresholds_of(one, [0], "heads", F1)
     assert rain.n_events == 2
+
+
+def test_a_fit_is_made_once_and_anew_of_other_examples(examples, monkeypatch):
+    fitted = learn.fit(examples, range(6), "heads")
+
+    def fit(*args, **how):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(learn.logistic, "fit", fit)
+    assert learn.fit(examples, list(range(6)), "heads") is fitted
+    with pytest.raises(AssertionError, match="fitted again"):
+        learn.fit(examples, range(5), "heads")
+    with pytest.raises(AssertionError, match="fitted again"):
+        learn.fit(replace(examples, start=2 * examples.start), range(6), "heads")
