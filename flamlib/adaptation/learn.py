@@ -14,6 +14,7 @@ Whole recordings are held out in turn, so frames of one recording are never on b
 not held out the thresholds are chosen, on scores by which they were held out in turn themselves.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from sklearn.metrics import average_precision_score
 from flamlib.adaptation import choose, logistic, own_labels
 from flamlib.adaptation.choose import EPSILON, Choice, Criterion
 from flamlib.adaptation.own_labels import Clips, Labelled, LabelledFrames
+from flamlib.compute import parallel
 from flamlib.inference import detector, pieces
 from flamlib.losses import frame_wise
 from flamlib.models.caption_thresholds import Chosen
@@ -42,6 +44,7 @@ LEVELS: tuple[Level, ...] = ("thresholds", "scale", "heads")
 SCALE_STRENGTH = 10.0  # events that the model's own scale and shift are worth
 HEAD_STRENGTH = 4.0  # and the direction of its text
 N_FOLDS = 5
+N_THREADS = min(8, os.cpu_count() or 1)  # each needs 50 MB
 MAX_ABSENT = 4000  # frames without a caption that a fit sees
 
 Weights = Float[np.ndarray, "caption dim"]
@@ -151,12 +154,16 @@ def fit(examples: Examples, rows: Sequence[int], level: Level) -> Weights:
     if key not in examples.fits:
         begin = examples.start if level == "scale" else fit(examples, rows, "scale")
         of_caption = _fit_scale if level == "scale" else _fit_head
-        weights = begin.copy()
-        for j, caption in enumerate(examples.captions):
-            known = _frames(examples, rows, caption)
-            if 0 < known.active.sum() < len(known.active):
-                weights[j] = of_caption(known, begin[j])
-        examples.fits[key] = weights
+
+        def weights_of(j: int) -> CaptionWeights:
+            known = _frames(examples, rows, examples.captions[j])
+            is_fitted = 0 < known.active.sum() < len(known.active)
+            return of_caption(known, begin[j]) if is_fitted else begin[j]
+
+        # Threads, as the products of `logistic` are most of the work and leave others to run.
+        each = range(len(examples.captions))
+        weights = parallel.in_order(weights_of, each, n_jobs=N_THREADS, threads=True)
+        examples.fits[key] = np.stack(list(weights))
     return examples.fits[key]
 
 
