@@ -142,9 +142,7 @@ def _embed_shard(model, folder, path, job, *, tick):
     `tick` is called with the path of each recording when it is done.
     """
     opened, unread, notes = _open(model), [], []
-    second = np.zeros((1, round(opened.sample_rate)), np.float32)
-    dim = opened.embed_audio(second, opened.sample_rate).clip_emb.shape[1]
-    schema = _schema(dim)
+    schema = _schema(pieces.width(opened))
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for name in job["paths"]:
             try:

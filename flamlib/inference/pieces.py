@@ -115,6 +115,12 @@ def embed_piece(model: AudioTextModel, piece: AudioPiece, sample_rate: int) -> A
     return AudioEmbeddings(frames[:, n_before:][:, :n_frames], clips)
 
 
+def width(model: AudioTextModel) -> int:
+    """Return how many numbers a model's embeddings have, by that of a second of silence."""
+    second = np.zeros((1, round(model.sample_rate)), np.float32)
+    return model.embed_audio(second, model.sample_rate).clip_emb.shape[1]
+
+
 def embed_whole(model: AudioTextModel, opened: Pieces) -> AudioEmbeddings:
     """Embed a recording piece by piece, and return its frames in one, which are asked faster.
 

@@ -142,8 +142,7 @@ def _check_model(model: Path, out: Path, name: str) -> None:
             "writes one; choose another folder"
         )
     opened, sha256 = _open(model), checkpoint.digest(model)
-    second = np.zeros((1, round(opened.sample_rate)), np.float32)
-    dim = opened.embed_audio(second, opened.sample_rate).clip_emb.shape[1]
+    dim = pieces.width(opened)
     about = About(format=1, model=sha256, model_name=name, frame_s=opened.frame_s, dim=dim)
     archive.write_about(out, about)
 

@@ -9,33 +9,17 @@ import pytest
 
 from flamlib.cli import main
 
+DETECT = ["detect", "a.wav", "-c", "a tone", "--thresholds", "mine.json", "--model"]
+
 
 def run(*arguments):
     return main.main([str(each) for each in arguments])
 
 
 def test_a_caption_of_a_few_examples_is_not_said_to_have_none(labelled_folder, small_model, capsys):
-    given = [
-        "thresholds",
-        "events.tsv",
-        "--model",
-        small_model,
-        "-o",
-        "mine.json",
-        "--precision",
-        "0.9",
-    ]
-    assert run(*given) == 0
-    detect = [
-        "detect",
-        "a.wav",
-        "-c",
-        "a tone",
-        "--model",
-        small_model,
-        "--thresholds",
-        "mine.json",
-    ]
+    given = ["thresholds", "events.tsv", "--model", small_model, "-o", "mine.json"]
+    assert run(*given, "--precision", "0.9") == 0
+    detect = [*DETECT, small_model]
     assert run(*detect) == 0
     told = capsys.readouterr().err
     assert "thresholds of captions without enough examples: a tone" in told
@@ -51,16 +35,7 @@ def test_thresholds_are_chosen_and_detect_uses_them(labelled_folder, small_model
     table = list(csv.reader((labelled_folder / "recall.tsv").open(), delimiter="\t"))
     assert [row[0] for row in table] == ["caption", "a tone", "all captions"]
 
-    detect = [
-        "detect",
-        "a.wav",
-        "-c",
-        "a tone",
-        "--model",
-        small_model,
-        "--thresholds",
-        "mine.json",
-    ]
+    detect = [*DETECT, small_model]
     made["captions"]["a tone"]["threshold"] = 0.0
     (labelled_folder / "mine.json").write_text(json.dumps(made))
     assert run(*detect) == 0

@@ -99,3 +99,7 @@ def test_pieces_in_one_have_all_frames(model, tmp_path, monkeypatch):
         whole = pieces.embed_whole(model, opened)
     assert len(frames) > 2
     assert torch.equal(whole.frame_emb, torch.cat(frames, dim=1))
+
+
+def test_the_width_is_that_of_audio_and_captions(model):
+    assert pieces.width(model) == model.embed_captions(["rain"]).caption_emb.shape[1]

@@ -34,7 +34,7 @@ def test_label_files_of_other_tools_have_no_scores(tmp_path, kind):
 
 def test_what_crowsetta_reads_has_neither_scores_nor_channels(tmp_path):
     """A file of MATLAB is no text, of which fields could be read."""
-    pytest.importorskip("crowsetta")
+    pytest.importorskip("crowsetta", reason='pip install "flamlib[crowsetta]"')
     scipy.io.savemat(
         tmp_path / "a.wav.not.mat",
         {"onsets": [500.0], "offsets": [1250.0], "labels": "b", "Fs": 8000.0, "fname": "a.wav"}
